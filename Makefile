@@ -1,0 +1,33 @@
+# make demo: the whole chain on generated videos.   make test: the whole test suite.   Both set up .venv first.
+SHELL := /bin/bash
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PIP := python -m pip install --quiet --disable-pip-version-check --no-compile
+DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
+
+.PHONY: demo test lint
+
+demo: $(BIN)/.installed
+	snakemake --configfile config/demo.yaml --unlock # a lock left by a killed run
+	$(DEMO) all
+	test results/report.html -nt results/tables/shapes.md || $(DEMO) --report results/report.html
+	@echo; cat results/tables/shapes.md; echo
+	@ls results/tables/shapes.* results/plots/shapes_* results/report.html
+
+test: $(BIN)/.installed-test lint
+	pytest
+
+lint: $(BIN)/.installed-test
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+$(BIN)/.installed: pyproject.toml
+	test -x $(BIN)/python || python3 -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+$(BIN)/.installed-test: $(BIN)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@

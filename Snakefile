@@ -1,0 +1,36 @@
+# CenterCLIP reproduced: videos and captions in; recall tables, plots and a report out. Stages are in workflow/rules.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    benchmark="[a-z0-9-]+",
+    variant="[a-z0-9-]+",
+    size=r"\d+",
+    shard=r"\d{4}",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/manifest.smk"
+include: "workflow/rules/frames.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
+        expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),

@@ -1,0 +1,51 @@
+"""The CLIP backbones by name, as open_clip model configurations; nothing heavy is imported.
+
+`ViT-B-32` and `ViT-B-16` are OpenAI's architectures, which open_clip calls `-quickgelu`. `tiny` is this project's own,
+for the demo and the tests: 49 patches a frame as ViT-B-32 has, six blocks so that a stage fits in the middle.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+OPEN_CLIP_NAMES = {"ViT-B-32": "ViT-B-32-quickgelu", "ViT-B-16": "ViT-B-16-quickgelu"}
+TINY = {
+    "embed_dim": 64,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 56, "patch_size": 8, "layers": 6, "width": 64, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "layers": 2, "width": 64, "heads": 4},
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a clustering stage must fit: image side in pixels, patch tokens a frame, blocks, longest text in tokens."""
+
+    image_size: int
+    patches: int
+    blocks: int
+    context: int
+
+
+def names() -> list[str]:
+    return [*OPEN_CLIP_NAMES, "tiny"]
+
+
+def model_config(name: str) -> dict:
+    """The arguments of `open_clip.CLIP` for backbone `name`."""
+    if name == "tiny":
+        return TINY
+    (package,) = find_spec("open_clip").submodule_search_locations
+    return json.loads(Path(package, "model_configs", f"{OPEN_CLIP_NAMES[name]}.json").read_text())
+
+
+def geometry(name: str) -> Geometry:
+    config = model_config(name)
+    vision = config["vision_cfg"]
+    return Geometry(
+        image_size=vision["image_size"],
+        patches=(vision["image_size"] // vision["patch_size"]) ** 2,
+        blocks=vision["layers"],
+        context=config["text_cfg"]["context_length"],
+    )

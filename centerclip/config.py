@@ -1,0 +1,118 @@
+"""The config: checked in one place, resolved into the plain settings of one cell. Imports nothing heavy."""
+
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from centerclip import backbones, clustering
+from centerclip.stage import UserError
+
+
+def check_config(config: dict, schema: dict, files: Iterable[str | Path]) -> None:
+    """Raise UserError, one line with file, key, value and what is allowed, at the first thing wrong with `config`.
+
+    `files` are what `config` was merged from, later ones overriding; the last that holds a key gets the blame.
+    """
+    files = [Path(file) for file in files]
+    error = best_match(Draft202012Validator(schema).iter_errors(config), key=depth)
+    if error:
+        raise complaint(files, *describe(error))
+    for key in ("benchmarks", "variants"):
+        for name in config["run"][key]:
+            if name not in config[key]:
+                raise complaint(files, ["run", key], f"{name!r} is not one of {', '.join(config[key])}")
+    for benchmark, variant in product(config["run"]["benchmarks"], config["run"]["variants"]):
+        try:
+            check_cell(cell(config, benchmark, variant))
+        except UserError as error:
+            raise complaint(files, ["variants", variant], f"on {benchmark}: {error}") from None
+
+
+def depth(error: ValidationError) -> int:
+    """The deeper a problem lies, the nearer it is to what the user typed."""
+    return len(error.absolute_path)
+
+
+def describe(error: ValidationError) -> tuple[list, str]:
+    """A schema error as the key it is about and what is wrong there."""
+    key = list(error.absolute_path)
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema["properties"])
+        wrong = next(name for name in error.instance if name not in allowed)
+        return [*key, wrong], f"unknown key; allowed are {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return [*key, missing], "missing"
+    if error.validator == "enum":
+        return key, f"{error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
+    return key, error.message
+
+
+def complaint(files: list[Path], key: list, problem: str) -> UserError:
+    """The one line: the file that holds most of `key`, last file first, the key, and what is wrong."""
+
+    def held(file: Path) -> int:
+        node, found = yaml.safe_load(file.read_text()) or {}, 0
+        for part in key:
+            if not (isinstance(node, dict) and part in node) and not (isinstance(node, list) and part < len(node)):
+                break
+            node, found = node[part], found + 1
+        return found
+
+    file = max(reversed(files), key=held, default="command line")
+    return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
+
+
+def cell(config: dict, benchmark: str, variant: str) -> dict:
+    """The settings of one cell, with nothing left to look up: json in, json out.
+
+    A variant's own settings override its benchmark's, which override the config's. Raises UserError for a name that
+    the config does not have.
+    """
+    for kind, name in (("benchmark", benchmark), ("variant", variant)):
+        if name not in config[f"{kind}s"]:
+            raise UserError(f"unknown {kind} {name!r}; the config has {', '.join(config[f'{kind}s'])}")
+    data, model = config["benchmarks"][benchmark], config["variants"][variant]
+    backbone = model.get("backbone", config["backbone"])
+    return {
+        "benchmark": benchmark,
+        "variant": variant,
+        "seed": config["seed"],
+        "backbone": backbone,
+        "weights": config["weights"][backbone],
+        "image_size": backbones.geometry(backbone).image_size,
+        "frames": model.get("frames", data["frames"]),
+        "words": data["words"],
+        "stages": [data["stage"] | stage for stage in model.get("stages", [])],
+        "train": model.get("train", True),
+        "select": config["select"],
+        "training": config["training"] | data.get("training", {}) | model.get("training", {}),
+        "evaluation": config["evaluation"],
+    }
+
+
+def check_cell(settings: dict) -> None:
+    """Raise UserError where a cell's settings do not fit each other: words, algorithms, segments, clusters."""
+    geometry = backbones.geometry(settings["backbone"])
+    if settings["words"] > geometry.context:
+        raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
+    groups, tokens, last = settings["frames"], geometry.patches, -1
+    for stage in sorted(settings["stages"], key=lambda stage: stage["block"]):
+        name = stage["algorithm"]
+        if name not in clustering.names():
+            raise UserError(f"algorithm {name!r} is not one of {', '.join(clustering.names())}")
+        unknown = [option for option in stage.get("options", {}) if option not in clustering.options(name)]
+        if unknown:
+            raise UserError(f"{name} has no option {unknown[0]!r}; it has {', '.join(clustering.options(name))}")
+        if not last < stage["block"] < geometry.blocks:
+            raise UserError(f"block {stage['block']}: stages need different blocks from 0 to {geometry.blocks - 1}")
+        if groups % stage["segments"]:
+            raise UserError(f"segments {stage['segments']} does not divide the {groups} frames (or earlier segments)")
+        tokens *= groups // stage["segments"]
+        if stage["clusters"] > tokens:
+            raise UserError(f"clusters {stage['clusters']} is more than the {tokens} tokens of a segment")
+        groups, tokens, last = stage["segments"], stage["clusters"], stage["block"]

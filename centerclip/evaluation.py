@@ -1,0 +1,145 @@
+"""Evaluation of one cell: stored frames + weights -> results/{benchmark}_{variant}.json."""
+
+import argparse
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from open_clip import SimpleTokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from centerclip import efficiency
+from centerclip.dataset import Videos, normalise
+from centerclip.frames import FrameStore
+from centerclip.manifest import read_manifest
+from centerclip.metrics import retrieval_metrics
+from centerclip.model import CenterCLIP, build
+from centerclip.stage import UserError, atomic, run
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision on a GPU, bfloat16 where it has that and float16 elsewhere; float32 on a CPU."""
+    gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if not gpu or torch.cuda.is_bf16_supported() else torch.float16
+    return torch.autocast(device.type, dtype, enabled=gpu)
+
+
+def usable(manifest: pd.DataFrame, store: FrameStore, split: str) -> pd.DataFrame:
+    """The manifest's rows of `split` whose videos have frames. Raises UserError if there is none."""
+    rows = manifest[(manifest["split"] == split) & manifest["video_id"].isin(store.counts)]
+    if rows.empty:
+        raise UserError(f"no video of split {split!r} has frames")
+    return rows
+
+
+@torch.no_grad()
+def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings: dict) -> dict:
+    """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device."""
+    model.eval()
+    device = model.logit_scale.device
+    size = settings["evaluation"]["batch_size"]
+    video_ids = rows["video_id"].drop_duplicates().tolist()
+    captioned = rows[rows["caption"] != ""]
+    tokenizer = SimpleTokenizer(context_length=settings["words"])
+
+    def vectors(loader: DataLoader, encode, what: str) -> Tensor:
+        with autocast(device):
+            return torch.cat([encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")])
+
+    videos = vectors(
+        DataLoader(
+            Videos(video_ids, store, settings["frames"]), batch_size=size, num_workers=settings["evaluation"]["workers"]
+        ),
+        lambda batch: model.encode_video(normalise(batch[0].to(device)), batch[1].to(device)),
+        "videos",
+    )
+    texts = vectors(
+        DataLoader(captioned["caption"].tolist(), batch_size=size),
+        lambda batch: model.encode_text(tokenizer(batch).to(device)),
+        "captions",
+    )
+    place = {video_id: index for index, video_id in enumerate(video_ids)}
+    truth = torch.tensor([place[video_id] for video_id in captioned["video_id"]], device=device)
+    if len(truth) == 0:
+        raise UserError("no caption to evaluate: no captioned video has frames")
+    return retrieval_metrics(texts, videos, truth)
+
+
+def cost(model: CenterCLIP, store: FrameStore, settings: dict) -> dict:
+    """What encoding one video costs: GFLOPs, bytes saved for backward, milliseconds (float32, batch 1)."""
+    model.eval()
+    frames, _ = Videos(sorted(store.counts)[:1], store, settings["frames"])[0]
+    frames = normalise(frames[None].to(model.logit_scale.device))
+    return {
+        "gflops_per_video": efficiency.gflops(model, frames),
+        "saved_bytes_per_video": efficiency.saved_bytes(model, frames),
+        "ms_per_video": efficiency.milliseconds(model, frames),
+    }
+
+
+def provenance(device: torch.device) -> dict:
+    """Where a result came from: commit (with + if files were changed), versions, device."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    return {
+        "commit": commit,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.evaluation", description=__doc__)
+    parser.add_argument("--settings", required=True, type=json.loads, help="the cell's resolved settings, json")
+    parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
+    parser.add_argument("--weights", type=Path, help="trained weights; without, the backbone's own")
+    parser.add_argument("--history", type=Path, help="what training wrote beside its weights")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, type=Path)
+
+    def job(arguments: argparse.Namespace) -> None:
+        torch.set_num_threads(arguments.threads)
+        settings, store = arguments.settings, FrameStore(arguments.frames)
+        manifest = read_manifest(arguments.manifest)
+        rows = usable(manifest, store, "test")
+        device = pick_device()
+        weights = arguments.weights or settings["weights"]
+        model = build(settings["backbone"], settings["stages"], weights, settings["seed"]).to(device)
+        test = manifest[manifest["split"] == "test"]
+        lost = test["video_id"].nunique() - rows["video_id"].nunique()
+        history = json.loads(arguments.history.read_text()) if arguments.history else None
+        result = {
+            "benchmark": settings["benchmark"],
+            "variant": settings["variant"],
+            **evaluate(model, rows, store, settings),
+            "n_videos_left_out": lost,
+            "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
+            "cost": cost(model, store, settings),
+            "training": history,
+            "provenance": provenance(device),
+            "settings": settings,
+        }
+        with atomic(arguments.out) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""CLIP towers from open_clip with clustering stages between the blocks of the video side."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import text_global_pool
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from centerclip import backbones, clustering
+from centerclip.stage import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One clustering stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
+
+    `embedding` adds a learned vector, zero at first, to each kept token. `options` go to the algorithm.
+    """
+
+    algorithm: str
+    block: int
+    segments: int
+    clusters: int
+    embedding: bool = False
+    options: dict = field(default_factory=dict)
+
+
+class CenterCLIP(open_clip.CLIP):
+    """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment."""
+
+    def __init__(self, backbone: str, stages: Sequence[Stage] = ()):
+        super().__init__(**backbones.model_config(backbone))
+        self.stages = sorted(stages, key=lambda stage: stage.block)
+        width = self.visual.conv1.out_channels
+        self.cluster_embeddings = nn.ParameterDict(
+            {str(stage.block): torch.zeros(stage.clusters, width) for stage in self.stages if stage.embedding}
+        )
+
+    def encode_video(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode videos (paper, section 3.2).
+
+        Args:
+            frames: [B, T, 3, H, W] float, normalised as CLIP's images.
+            mask: [B, T] bool, false for padding; at least one true a row. None: all true.
+
+        Returns:
+            [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors.
+        """
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
+        x = self.visual._embeds(frames.flatten(0, 1))
+        stages = {stage.block: stage for stage in self.stages}
+        for index, block in enumerate(self.visual.transformer.resblocks):
+            if index in stages:
+                x, mask = self.keep_centres(x, mask, stages[index])
+            x = block(x)
+        pooled, _ = self.visual._pool(x)
+        segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*mask.shape, -1)
+        return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)
+
+    def keep_centres(self, x: Tensor, mask: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Join frames into segments and keep each segment's centre tokens, in their order (paper, section 3.3).
+
+        Args:
+            x: [B * T, 1 + N, D], a [CLASS] token and N patch tokens a frame.
+            mask: [B, T] bool, false for padding.
+
+        Returns:
+            [B * S, 1 + K, D], its [CLASS] the mean over a segment's valid frames, and the segments' mask [B, S].
+        """
+        frames = mask.shape[1] // stage.segments
+        x = x.unflatten(0, (-1, frames))  # [B * S, frames, 1 + N, D]
+        valid = mask.reshape(-1, frames)
+        weights = torch.where(valid.any(1, keepdim=True), valid, True).to(x.dtype)
+        weights = weights / weights.sum(1, keepdim=True)
+        centre = (x[:, :, 0] * weights[:, :, None]).sum(1, keepdim=True)
+        tokens = x[:, :, 1:].flatten(1, 2)
+        medoids, _ = clustering.algorithm(stage.algorithm)(tokens.detach(), stage.clusters, **stage.options)
+        kept = tokens.gather(1, medoids[:, :, None].expand(-1, -1, tokens.shape[2]))
+        if stage.embedding:
+            kept = kept + self.cluster_embeddings[str(stage.block)].to(kept.dtype)
+        return torch.cat([centre, kept], 1), valid.any(1).view(-1, stage.segments)
+
+    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
+        """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
+        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones."""
+        length = text.shape[1]
+        x = self.token_embedding(text) + self.positional_embedding[:length]
+        x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask[:length, :length]))
+        x = (text_global_pool(x, text, self.text_pool_type) @ self.text_projection).float()
+        return F.normalize(x, dim=-1) if normalize else x
+
+
+def build(backbone: str, stages: Sequence[dict] = (), weights: str | Path | None = None, seed: int = 0) -> CenterCLIP:
+    """A model from plain settings: `stages` are the arguments of Stage, `weights` as in `load_weights` or None for
+    weights drawn from `seed`.
+
+    Raises:
+        UserError: weights that cannot be read or do not fit.
+    """
+    torch.manual_seed(seed)
+    model = CenterCLIP(backbone, [Stage(**stage) for stage in stages])
+    if weights is not None:
+        load_weights(model, backbone, weights)
+    return model
+
+
+def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:
+    """Load `openai` (open_clip's own download) or a local file: .safetensors, or a .pt with a state dict or OpenAI's
+    TorchScript archive. Cluster embeddings missing from the file stay as they are.
+
+    Raises:
+        UserError: a file that is not there, not whole, or holds other shapes than the backbone's.
+    """
+    if weights == "openai":
+        state = open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
+    else:
+        state = read_state(Path(weights))
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state and not name.startswith("cluster_embeddings.")]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        problem = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r} besides"
+        raise UserError(f"weights {weights}: not those of {backbone}: the file {problem}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)} where {backbone} has {list(expected[name].shape)}"
+            raise UserError(f"weights {weights}: {name} is {shapes}")
+    model.load_state_dict(state, strict=False)
+
+
+def is_torchscript(path: Path) -> bool:
+    return zipfile.is_zipfile(path) and any(
+        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
+    )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a weights file. Raises UserError for a file that is not there or not whole."""
+    if not path.is_file():
+        raise UserError(f"weights {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if is_torchscript(path):
+            state = torch.jit.load(path, map_location="cpu").state_dict()
+            for extra in ("input_resolution", "context_length", "vocab_size"):  # attributes of OpenAI's archives
+                state.pop(extra, None)
+            return state
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no weights may raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"weights {path}: not a whole weights file ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"weights {path}: not a state dict of tensors")
+    return state

@@ -1,0 +1,56 @@
+"""What every stage of the workflow shares: its command line, its log, its way to fail and to write files."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake of the user's, or bad data: the message is all they need, no traceback."""
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:
+    """Parse the command line and run `job`; exit with 1 after one line on the terminal if it fails.
+
+    With `--log FILE` everything printed, progress bars and libraries' own messages included, goes to FILE, and the
+    terminal gets only that line.
+    """
+    parser.add_argument("--log", type=Path, help="write all output to this file")
+    arguments = parser.parse_args()
+    terminal = os.fdopen(os.dup(2), "w")
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(arguments.log, "w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    try:
+        job(arguments)
+    except UserError as error:
+        line = f"error: {error}"
+    except Exception as error:
+        traceback.print_exc()
+        where = f"; traceback in {arguments.log}" if arguments.log else ""
+        line = f"error: {type(error).__name__}: {error}{where}"
+    else:
+        return
+    if arguments.log:
+        print(line, file=sys.stderr)
+    print(line, file=terminal, flush=True)
+    sys.exit(1)

@@ -1,0 +1,88 @@
+"""Every cell of a benchmark -> one table, as csv for programs and as markdown for people."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.stage import atomic, run
+
+DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
+METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
+HEADINGS = {
+    "variant": "variant",
+    **{f"{short} {metric}": f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS},
+    "gflops": "GFLOPs / video",
+    "saved_mb": "saved for backward, MB / video",
+    "ms": "ms / video",
+    "train_s": "training, s",
+}
+
+
+def row(result: dict) -> dict:
+    """A results json as a row of the table: metrics in per cent and ranks, cost per video."""
+    training = result["training"] or {}
+    return {
+        "benchmark": result["benchmark"],
+        "variant": result["variant"],
+        "backbone": result["settings"]["backbone"],
+        **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
+        "gflops": result["cost"]["gflops_per_video"],
+        "saved_mb": result["cost"]["saved_bytes_per_video"] / 1e6,
+        "ms": result["cost"]["ms_per_video"],
+        "train_s": training.get("seconds"),
+        "epoch": training.get("selected_epoch"),
+        "n_texts": result["n_texts"],
+        "n_videos": result["n_videos"],
+        "n_videos_left_out": result["n_videos_left_out"],
+        "device": result["provenance"]["device"],
+    }
+
+
+def beside_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """`table` with a `paper ...` column for each published metric, where the paper has the benchmark and variant."""
+    published = {
+        f"{short} {m}": f"{short}_{m.replace('@', '').lower()}" for short in DIRECTIONS.values() for m in METRICS
+    }
+    published = paper.rename(columns={old: f"paper {new}" for new, old in published.items()})
+    kept = ["benchmark", "variant", *(f"paper {short} {m}" for short in DIRECTIONS.values() for m in METRICS)]
+    published = published.dropna(subset="variant")[kept]
+    return table.merge(published, on=["benchmark", "variant"], how="left").dropna(axis="columns", how="all")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table for people: its columns in their order, then what it was measured on, in a sentence."""
+    headings = HEADINGS | {column: column for column in table if column.startswith("paper ")}
+    shown = table[[column for column in headings if column in table]].rename(columns=headings)
+    first = table.iloc[0]
+    words = [
+        f"**{first.benchmark}** ({', '.join(table['backbone'].unique())}): {first.n_texts} captions and"
+        f" {first.n_videos} videos of the test split, {first.n_videos_left_out} videos left out for want of frames.",
+        "t2v: text to video, v2t: video to text. R@k: recall in the first k, in per cent; MdR, MnR: median and mean"
+        f" rank, from 1. A random order has R@1 {100 / first.n_videos:.1f}. Costs on {first.device}.",
+    ]
+    body = shown.to_markdown(index=False, floatfmt=".1f", missingval="-", intfmt="")
+    return f"{body}\n\n{' '.join(words)}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.tables", description=__doc__)
+    parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json of each variant")
+    parser.add_argument("--markdown", required=True, type=Path)
+    parser.add_argument("--csv", required=True, type=Path)
+
+    def job(arguments: argparse.Namespace) -> None:
+        table = pd.DataFrame([row(json.loads(cell.read_text())) for cell in arguments.cells])
+        table = beside_paper(table, pd.read_csv(arguments.paper))
+        with atomic(arguments.csv) as temporary:
+            table.to_csv(temporary, index=False)
+        with atomic(arguments.markdown) as temporary:
+            temporary.write_text(markdown(table))
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

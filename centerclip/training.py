@@ -1,0 +1,250 @@
+"""Training of one cell: stored frames + captions -> weights and the history of its epochs.
+
+Killed at any moment, the same command goes on from the last checkpoint and ends at the same weights: frames, order
+and learning rate are functions of the seed and the step alone.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import math
+import resource
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from centerclip.dataset import Pairs, normalise
+from centerclip.evaluation import autocast, evaluate, pick_device, usable
+from centerclip.frames import FrameStore
+from centerclip.manifest import read_manifest
+from centerclip.model import CenterCLIP, build
+from centerclip.stage import UserError, atomic, run
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+    """Symmetric cross entropy (paper, equation 4) over unit vectors videos, texts [B, E] that pair up by index."""
+    logits = logit_scale.exp() * videos @ texts.T
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at `step` of `steps`: linear over the first `warmup` share, then cosine to 0."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def parameter_groups(model: CenterCLIP, recipe: dict) -> list[dict]:
+    """AdamW's groups: CLIP's parameters at `lr`, new ones at `lr_new`, each with and without weight decay.
+
+    Biases and LayerNorm's weights, all the one-dimensional parameters, and the logit scale are not decayed.
+    """
+    groups = {}
+    for name, parameter in model.named_parameters():
+        new, decays = name.startswith("cluster_embeddings."), parameter.ndim >= 2
+        groups.setdefault((new, decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "peak_lr": recipe["lr_new"] if new else recipe["lr"],
+            "weight_decay": recipe["weight_decay"] if decays else 0.0,
+        }
+        for (new, decays), parameters in groups.items()
+    ]
+
+
+def train_step(model: CenterCLIP, batch: list[Tensor], optimizer, scaler, clip_norm: float, factor: float) -> float:
+    """One step on `batch` (frames, mask, ids) at `factor` of the peak learning rate; returns the loss."""
+    frames, mask, ids = (tensor.to(model.logit_scale.device, non_blocking=True) for tensor in batch)
+    with autocast(frames.device):
+        videos, texts = model.encode_video(normalise(frames), mask), model.encode_text(ids)
+    loss = contrastive_loss(videos, texts, model.logit_scale)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    scaler.step(optimizer)
+    scaler.update()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(100))
+    return loss.item()
+
+
+def fingerprint(settings: dict, *files: Path) -> str:
+    """What a checkpoint must have been made from to be resumed: settings, input files and this package's code."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in [*files, *sorted(Path(__file__).parent.rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def sole_owner(directory: Path):
+    """Hold `directory` for this process, so that two runs never write one checkpoint. Raises UserError if held."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{directory}: another process is training this cell; wait for it or stop it") from None
+        yield
+
+
+def peak_memory(device: torch.device) -> dict:
+    """Peak memory of the training process in bytes, and of what kind."""
+    if device.type == "cuda":
+        return {"bytes": torch.cuda.max_memory_allocated(device), "kind": "GPU, allocated"}
+    return {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "kind": "CPU, resident"}
+
+
+class Run:
+    """One training run: model, optimiser and progress, which is what a checkpoint holds."""
+
+    def __init__(self, settings: dict, origin: str, device: torch.device):
+        self.settings, self.recipe, self.origin, self.device = settings, settings["training"], origin, device
+        self.model = build(settings["backbone"], settings["stages"], settings["weights"], settings["seed"]).to(device)
+        groups = parameter_groups(self.model, self.recipe)
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=tuple(self.recipe["betas"]), eps=self.recipe["eps"])
+        # float16 needs its gradients scaled; bfloat16 and float32 do not
+        self.scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
+        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
+        self.selected = {"epoch": None, "weights": {}}
+        self.saved_at = time.monotonic()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        now = time.monotonic()
+        self.progress["seconds"] += now - self.saved_at
+        self.saved_at = now
+        with atomic(path) as temporary:
+            torch.save(
+                {
+                    "origin": self.origin,
+                    "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "progress": self.progress,
+                    "selected": self.selected,
+                },
+                temporary,
+            )
+
+    def resume(self, path: Path) -> None:
+        """Go back to the checkpoint at `path`, if there is one of the same settings, data and code."""
+        if not path.exists():
+            return
+        saved = torch.load(path, map_location=self.device, weights_only=True)
+        if saved["origin"] != self.origin:
+            print("the checkpoint is of other settings, data or code: starting anew")
+            return
+        for part in ("model", "optimizer", "scaler"):
+            getattr(self, part).load_state_dict(saved[part])
+        self.progress, self.selected = saved["progress"], saved["selected"]
+        print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
+
+    def train_epoch(self, pairs: Pairs, checkpoint: Path) -> None:
+        """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
+
+        Raises UserError if the loss is not finite.
+        """
+        batches = pairs.batches(self.recipe["batch_size"])
+        loader = DataLoader(
+            pairs,
+            batch_sampler=batches[self.progress["step"] :],
+            num_workers=self.recipe["workers"],
+            pin_memory=self.device.type == "cuda",
+        )
+        name = f"train: epoch {pairs.epoch + 1}/{self.recipe['epochs']}"
+        self.model.train()
+        with tqdm(loader, name, len(batches), initial=self.progress["step"], unit="step") as bar:
+            for batch in bar:
+                step = pairs.epoch * len(batches) + self.progress["step"]
+                factor = learning_rate_factor(step, self.recipe["epochs"] * len(batches), self.recipe["warmup"])
+                loss = train_step(self.model, batch, self.optimizer, self.scaler, self.recipe["clip_norm"], factor)
+                self.progress["step"] += 1
+                if not math.isfinite(loss):
+                    raise UserError(f"the loss is {loss} at epoch {pairs.epoch + 1}, step {self.progress['step']}")
+                self.progress["losses"].append(loss)
+                bar.set_postfix(loss=f"{loss:.3f}")
+                if time.monotonic() - self.saved_at > 60 * self.recipe["checkpoint_minutes"]:
+                    self.save(checkpoint)
+
+    def end_epoch(self, metrics: dict) -> None:
+        """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far."""
+        before = [epoch["text_to_video"]["R@1"] for epoch in self.progress["epochs"]]
+        losses, number = self.progress["losses"], self.progress["epoch"] + 1
+        self.progress["epochs"].append({"epoch": number, "loss": sum(losses) / len(losses), **metrics})
+        if self.settings["select"] == "last" or metrics["text_to_video"]["R@1"] > max(before, default=-1):
+            weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.selected = {"epoch": number, "weights": weights}
+        self.progress |= {"epoch": number, "step": 0, "losses": []}
+
+
+def train(settings: dict, manifest_path: Path, report: Path, directory: Path) -> tuple[dict[str, Tensor], dict]:
+    """Train a cell, keeping its checkpoint in `directory`; returns the selected epoch's weights and the history.
+
+    Raises:
+        UserError: fewer captions than a batch, weights that do not fit, or a loss that is not finite.
+    """
+    manifest, store = read_manifest(manifest_path), FrameStore(report)
+    test, rows = usable(manifest, store, "test"), usable(manifest, store, "train")
+    rows = rows[rows["caption"] != ""]
+    if len(rows) < settings["training"]["batch_size"]:
+        size = settings["training"]["batch_size"]
+        raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
+    run, checkpoint = Run(settings, fingerprint(settings, manifest_path, report), pick_device()), directory / CHECKPOINT
+    run.resume(checkpoint)
+    for epoch in range(run.progress["epoch"], settings["training"]["epochs"]):
+        pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], epoch)
+        run.train_epoch(pairs, checkpoint)
+        run.end_epoch(evaluate(run.model, test, store, settings))
+        run.save(checkpoint)
+    history = {
+        "select": settings["select"],
+        "selected_epoch": run.selected["epoch"],
+        "seconds": run.progress["seconds"],
+        "peak_memory": peak_memory(run.device),
+        "epochs": run.progress["epochs"],
+    }
+    return run.selected["weights"], history
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.training", description=__doc__)
+    parser.add_argument("--settings", required=True, type=json.loads, help="the cell's resolved settings, json")
+    parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--checkpoints", required=True, type=Path, help="directory of the checkpoint to resume from")
+    parser.add_argument("--weights", required=True, type=Path, help="the weights to write, safetensors")
+    parser.add_argument("--history", required=True, type=Path, help="the history to write, json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        torch.set_num_threads(arguments.threads)
+        with sole_owner(arguments.checkpoints):
+            weights, history = train(arguments.settings, arguments.manifest, arguments.frames, arguments.checkpoints)
+            with atomic(arguments.weights) as temporary:
+                save_file(weights, temporary)
+            with atomic(arguments.history) as temporary:
+                temporary.write_text(json.dumps(history, indent=2) + "\n")
+            (arguments.checkpoints / CHECKPOINT).unlink(missing_ok=True)
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

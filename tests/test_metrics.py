@@ -1,0 +1,82 @@
+"""Metrics against hand-worked ranks and against plain Python loops."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from centerclip import metrics
+from centerclip.metrics import ranks, retrieval_metrics, summary
+
+
+def test_hand_worked_ranks():
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.2, 0.2, 0.2], [0.3, 0.1, 0.3]])
+    # first; second; a tie of three counts as last; a tie of two as second
+    assert ranks(similarity, torch.tensor([0, 1, 1, 0])).tolist() == [1, 2, 3, 2]
+
+
+def test_hand_worked_summary():
+    assert summary(torch.tensor([1, 2, 6, 11])) == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "MdR": 4.0, "MnR": 5.0}
+
+
+def test_a_model_that_tells_nothing_apart_scores_nothing():
+    same = torch.ones(20, 4) / 2
+    result = retrieval_metrics(same, same, torch.arange(20))
+    for direction in ("text_to_video", "video_to_text"):
+        assert result[direction] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0, "MdR": 20.0, "MnR": 20.0}
+
+
+def test_several_captions_a_video_hand_worked():
+    """Three videos; video 0 has two captions, one good and one that looks like video 1; video 2 has none."""
+    videos = torch.eye(3)
+    texts = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.6, 0.8]])
+    result = retrieval_metrics(texts, videos, torch.tensor([0, 0, 1]))
+    # texts: caption 0 finds video 0 first, caption 1 second, caption 2 finds video 1 second (behind video 2)
+    assert result["text_to_video"]["MnR"] == pytest.approx((1 + 2 + 2) / 3)
+    # video 0: its best caption 1.0 beats video 1's 0.0; video 1: video 0's caption (0.8) beats its own (0.6)
+    assert result["video_to_text"]["MnR"] == pytest.approx((1 + 2) / 2)
+    assert (result["n_texts"], result["n_videos"]) == (3, 3)
+
+
+def by_loops(texts, videos, truth):
+    similarity = [[float(t @ v) for v in videos] for t in texts]
+    found = [sum(row[v] >= row[truth[t]] for v in range(len(videos))) for t, row in enumerate(similarity)]
+    described = []
+    for video in sorted(set(truth)):
+        best = {}
+        for t, owner in enumerate(truth):
+            best[owner] = max(best.get(owner, -9.0), similarity[t][video])
+        described.append(sum(value >= best[video] for value in best.values()))
+    return sum(found) / len(found), sum(described) / len(described)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 30))
+def test_means_are_the_loops_whatever_the_chunk(seed, n_videos, n_texts):
+    generator = torch.Generator().manual_seed(seed)
+    # small integers: many ties, and every sum exact
+    texts, videos = (torch.randint(-2, 3, (n, 3), generator=generator).float() for n in (n_texts, n_videos))
+    truth = torch.randint(n_videos, (n_texts,), generator=generator)
+    expected = by_loops(texts, videos, truth.tolist())
+    with pytest.MonkeyPatch.context() as patch:
+        for chunk in (1, 5, 256):
+            patch.setattr(metrics, "CHUNK", chunk)
+            result = retrieval_metrics(texts, videos, truth)
+            means = result["text_to_video"]["MnR"], result["video_to_text"]["MnR"]
+            assert means == pytest.approx(expected)
+
+
+def test_similarities_are_never_all_in_memory(monkeypatch):
+    widest = []
+    monkeypatch.setattr(metrics, "ranks", lambda matrix, truth: widest.append(len(matrix)) or ranks(matrix, truth))
+    retrieval_metrics(torch.randn(1000, 4), torch.randn(600, 4), torch.arange(1000) % 600)
+    assert max(widest) == metrics.CHUNK
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_refused(which, bad):
+    features = [torch.randn(4, 3), torch.randn(4, 3)]
+    features[which][1, 1] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        retrieval_metrics(*features, torch.arange(4))

@@ -1,0 +1,185 @@
+"""The model against open_clip's own, and its stages against counting by hand."""
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from centerclip.backbones import model_config
+from centerclip.efficiency import gflops, saved_bytes
+from centerclip.model import CenterCLIP, Stage, build
+from centerclip.stage import UserError
+
+KMEDOIDS = {"algorithm": "kmedoids", "block": 3, "segments": 4, "clusters": 49}
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return torch.randn(2, 12, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build("tiny").eval()
+
+
+@pytest.fixture(scope="module")
+def reference(tiny):
+    """open_clip's own model with the same weights."""
+    model = open_clip.CLIP(**model_config("tiny")).eval()
+    model.load_state_dict(tiny.state_dict())
+    return model
+
+
+def unit(x):
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+@torch.no_grad()
+def test_without_a_stage_a_video_is_the_mean_of_open_clips_frames(tiny, reference, frames):
+    single = tiny.encode_video(frames[:, :1])
+    assert torch.allclose(single, reference.encode_image(frames[:, 0], normalize=True), atol=1e-5)
+    every = reference.encode_image(frames.flatten(0, 1), normalize=True).view(2, 12, -1)
+    assert torch.allclose(tiny.encode_video(frames), unit(every.mean(1)), atol=1e-5)
+
+
+@torch.no_grad()
+def test_full_length_text_is_open_clips_text(tiny, reference):
+    ids = open_clip.SimpleTokenizer(context_length=77)(["a red circle", "two words and then some more"])
+    assert torch.allclose(tiny.encode_text(ids), reference.encode_text(ids, normalize=True), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_shorter_context_changes_no_text_that_fits_it(tiny):
+    texts = ["a red circle", "two words and then some more"]
+    short, full = (open_clip.SimpleTokenizer(context_length=length)(texts) for length in (32, 77))
+    assert torch.allclose(tiny.encode_text(short), tiny.encode_text(full), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16"])
+def test_openais_backbones_have_the_parameters_of_open_clips_quickgelu_models(name):
+    with torch.device("meta"):
+        ours, theirs = CenterCLIP(name), open_clip.CLIP(**model_config(name))
+    assert model_config(name)["quick_gelu"]
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+
+
+@torch.no_grad()
+def test_a_stage_that_keeps_every_token_of_every_frame_is_the_baseline(tiny, frames):
+    everything = CenterCLIP("tiny", [Stage("kmedoids", block=3, segments=12, clusters=49)]).eval()
+    everything.load_state_dict(tiny.state_dict())
+    assert torch.allclose(everything.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
+
+
+def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tokens():
+    model = build("tiny", [KMEDOIDS])
+    x = torch.randn(2 * 12, 50, 64, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[1, 7:] = False  # segments of 3 frames: the third has one valid frame, the fourth none
+    out, segments = model.keep_centres(x, mask, model.stages[0])
+    assert out.shape == (2 * 4, 1 + 49, 64)
+    assert segments.tolist() == [[True, True, True, True], [True, True, True, False]]
+    assert torch.allclose(out[0, 0], x[0:3, 0].mean(0), atol=1e-6)
+    assert torch.allclose(out[6, 0], x[12 + 6, 0])
+    tokens = x[3:6, 1:].flatten(0, 1)  # the first video's second segment
+    places = [(tokens == kept).all(-1).nonzero().item() for kept in out[1, 1:]]
+    assert places == sorted(places)
+
+
+def test_gradients_reach_the_kept_tokens_and_no_others():
+    model = build("tiny", [KMEDOIDS])
+    x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    out, _ = model.keep_centres(x, torch.ones(1, 12, dtype=torch.bool), model.stages[0])
+    out.sum().backward()
+    patches = x.grad[:, 1:].abs().sum(-1) > 0
+    assert patches.sum() == 4 * 49
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(tiny, frames):
+    padded = torch.cat([frames, frames[:, -1:].expand(-1, 3, -1, -1, -1)], 1)
+    mask = torch.arange(15).expand(2, 15) < 12
+    assert torch.allclose(tiny.encode_video(padded, mask), tiny.encode_video(frames), atol=1e-6)
+
+
+def test_gflops_agree_with_counting_by_hand(frames):
+    """2 operations a multiply-add: patch embedding, then per block 12 D^2 a token and 2 D a pair of tokens."""
+    width, blocks, patches = 64, 6, 49
+
+    def encoder(sequences, length, blocks):
+        return sequences * blocks * 2 * (12 * width**2 * length + 2 * width * length**2)
+
+    embedding = 12 * patches * 2 * 3 * 8 * 8 * width
+    baseline = embedding + encoder(12, 50, blocks) + 12 * 2 * width * 64
+    assert gflops(build("tiny").eval(), frames[:1]) * 1e9 == pytest.approx(baseline, rel=1e-6)
+    distances = 4 * 2 * 147**2 * width  # the Gram matrix of each segment's 3 x 49 tokens
+    clustered = embedding + encoder(12, 50, 3) + distances + encoder(4, 50, 3) + 4 * 2 * width * 64
+    for algorithm in ("kmedoids", "spectral"):
+        counted = gflops(build("tiny", [KMEDOIDS | {"algorithm": algorithm}]).eval(), frames[:1]) * 1e9
+        extra = 4 * 2 * 147**2 * 49 if algorithm == "spectral" else 0  # distances between the eigenvectors' rows
+        assert counted == pytest.approx(clustered + extra, rel=1e-6)
+
+
+def test_clustering_saves_memory_for_the_backward_pass(frames):
+    baseline, clustered = build("tiny"), build("tiny", [KMEDOIDS])
+    # Half of the blocks see a third of the tokens: about 1/2 + 1/2 x 1/3 of the bytes.
+    assert saved_bytes(clustered, frames) / saved_bytes(baseline, frames) == pytest.approx(2 / 3, abs=0.06)
+
+
+def test_a_cluster_embedding_starts_at_zero_and_learns(frames):
+    model = build("tiny", [KMEDOIDS | {"embedding": True}])
+    embedding = model.cluster_embeddings["3"]
+    assert embedding.shape == (49, 64) and not embedding.any()
+    model.encode_video(frames).sum().backward()
+    assert embedding.grad.abs().sum() > 0
+
+
+class TestWeights:
+    def test_round_trip(self, tmp_path, tiny):
+        save_file(tiny.state_dict(), tmp_path / "w.safetensors")
+        torch.save(tiny.state_dict(), tmp_path / "w.pt")
+        for name in ("w.safetensors", "w.pt"):
+            loaded = build("tiny", weights=tmp_path / name, seed=1).state_dict()
+            assert all(torch.equal(loaded[key], value) for key, value in tiny.state_dict().items())
+
+    def test_openais_torchscript_archive(self, tmp_path, tiny):
+        class Archive(torch.nn.Module):
+            """Half precision and three integer attributes besides the weights, as in OpenAI's files."""
+
+            def __init__(self):
+                super().__init__()
+                self.logit_scale = torch.nn.Parameter(torch.tensor(1.5).half())
+                for name in ("input_resolution", "context_length", "vocab_size"):
+                    self.register_buffer(name, torch.tensor(7))
+
+            def forward(self, x):
+                return x
+
+        from centerclip.model import read_state
+
+        torch.jit.script(Archive()).save(tmp_path / "w.pt")
+        assert list(read_state(tmp_path / "w.pt")) == ["logit_scale"]
+
+    def damaged(self, path, kind, state):
+        if kind == "other shape":
+            state["visual.proj"] = torch.zeros(3, 3)
+        if kind == "lacks one":
+            del state["logit_scale"]
+        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        if kind == "truncated":
+            path.write_bytes(path.read_bytes()[:-1000])
+        if kind == "text":
+            path.write_text("404: not found\n")
+        if kind == "empty":
+            path.write_bytes(b"")
+        if kind == "absent":
+            path.unlink()
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+    @pytest.mark.parametrize("kind", ["other shape", "lacks one", "truncated", "text", "empty", "absent"])
+    def test_bad_files_are_one_clear_line(self, tmp_path, tiny, kind, suffix):
+        path = tmp_path / f"weights{suffix}"
+        self.damaged(path, kind, dict(tiny.state_dict()))
+        with pytest.raises(UserError) as error:
+            build("tiny", weights=path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,65 @@
+# What the rules share: the checked config and how a cell's settings reach a stage.
+import json
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(workflow.basedir))
+from centerclip.config import cell, check_config
+from centerclip.stage import UserError
+
+ENVIRONMENT = "../../environment.yml"
+PLOTS = ["recall", "recall_vs_cost"]
+
+try:
+    with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
+        check_config(config, yaml.safe_load(schema), workflow.configfiles)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+BENCHMARKS = config["run"]["benchmarks"]
+VARIANTS = config["run"]["variants"]
+
+
+def code(*modules):
+    """Source files that a rule's outcome depends on, to list as its input: Snakemake does not follow imports."""
+    return [f"centerclip/{module}.py" for module in modules]
+
+
+def settings(wildcards):
+    """The resolved settings of a cell."""
+    try:
+        return cell(config, wildcards.benchmark, wildcards.variant)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def source(wildcards):
+    """The `source` block of a benchmark, json."""
+    return json.dumps(config["benchmarks"][wildcards.benchmark]["source"])
+
+
+def cell_code(wildcards):
+    """The modules that a cell's features come from."""
+    algorithms = {f"clustering/{stage['algorithm']}" for stage in settings(wildcards)["stages"]}
+    if "clustering/spectral" in algorithms:
+        algorithms.add("clustering/kmedoids")
+    return code("frames", "dataset", "model", "backbones", "evaluation", "metrics", *sorted(algorithms))
+
+
+def frames_report(wildcards):
+    """The report of the stored frames at the size of a cell's backbone."""
+    return f"results/{wildcards.benchmark}/frames/{settings(wildcards)['image_size']}px/report.csv"
+
+
+def raw_files(wildcards):
+    """What a benchmark's manifest is read from, whose change makes it anew: fetched files, or the user's own csv."""
+    block = config["benchmarks"][wildcards.benchmark]["source"]
+    return block["captions"] if block["reader"] == "folder" else f"results/{wildcards.benchmark}/source"
+
+
+def trained(wildcards):
+    """A cell's trained weights and their history; nothing for a variant that is not trained."""
+    cell_files = ["weights.safetensors", "history.json"] if settings(wildcards)["train"] else []
+    return [f"results/{wildcards.benchmark}/{wildcards.variant}/{name}" for name in cell_files]

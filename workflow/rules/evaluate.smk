@@ -1,0 +1,24 @@
+# Weights -> one cell's metrics and cost.
+
+
+rule evaluate:
+    input:
+        code=lambda wildcards: code("efficiency") + cell_code(wildcards),
+        manifest="results/{benchmark}/manifest.csv",
+        frames=frames_report,
+        trained=trained,
+    output:
+        "results/{benchmark}_{variant}.json",
+    log:
+        "results/logs/{benchmark}/{variant}/evaluate.log",
+    conda:
+        ENVIRONMENT
+    threads: config["evaluation"]["threads"]
+    params:
+        settings=lambda wildcards: json.dumps(settings(wildcards)),
+        trained=lambda wildcards, input: (
+            f"--weights {input.trained[0]} --history {input.trained[1]}" if input.trained else ""
+        ),
+    shell:
+        "python -m centerclip.evaluation --settings {params.settings:q} --manifest {input.manifest}"
+        " --frames {input.frames} {params.trained} --threads {threads} --out {output} --log {log}"

@@ -1,0 +1,36 @@
+# A benchmark's raw files -> its manifest, a row a caption.
+
+
+rule fetch:
+    input:
+        code=lambda wildcards: code(f"benchmarks/{config['benchmarks'][wildcards.benchmark]['source']['reader']}"),
+    output:
+        directory("results/{benchmark}/source"),
+    log:
+        "results/logs/{benchmark}/fetch.log",
+    conda:
+        ENVIRONMENT
+    params:
+        source=source,
+    shell:
+        "python -m centerclip.manifest fetch --benchmark {wildcards.benchmark} --settings {params.source:q}"
+        " --out {output} --log {log}"
+
+
+rule manifest:
+    input:
+        code=lambda wildcards: code(
+            "manifest", f"benchmarks/{config['benchmarks'][wildcards.benchmark]['source']['reader']}"
+        ),
+        source=raw_files,
+    output:
+        "results/{benchmark}/manifest.csv",
+    log:
+        "results/logs/{benchmark}/manifest.log",
+    conda:
+        ENVIRONMENT
+    params:
+        source=source,
+    shell:
+        "python -m centerclip.manifest manifest --benchmark {wildcards.benchmark} --settings {params.source:q}"
+        " --source results/{wildcards.benchmark}/source --out {output} --log {log}"

@@ -1,0 +1,23 @@
+# Stored frames and captions -> trained weights. Checkpoints are no output: Snakemake deletes those of a failed job.
+
+
+rule train:
+    input:
+        code=lambda wildcards: code("training") + cell_code(wildcards),
+        manifest="results/{benchmark}/manifest.csv",
+        frames=frames_report,
+    output:
+        weights="results/{benchmark}/{variant}/weights.safetensors",
+        history="results/{benchmark}/{variant}/history.json",
+    log:
+        "results/logs/{benchmark}/{variant}/train.log",
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: settings(wildcards)["training"]["threads"]
+    params:
+        settings=lambda wildcards: json.dumps(settings(wildcards)),
+        checkpoints="results/{benchmark}/{variant}/checkpoints",
+    shell:
+        "python -m centerclip.training --settings {params.settings:q} --manifest {input.manifest}"
+        " --frames {input.frames} --threads {threads} --checkpoints {params.checkpoints}"
+        " --weights {output.weights} --history {output.history} --log {log}"
