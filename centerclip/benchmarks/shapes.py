@@ -74,7 +74,7 @@ def captions(first: Event, second: Event) -> list[str]:
 
 
 def scenes(count: int, rng: np.random.Generator) -> list[tuple[Event, Event]]:
-    """`count` different scenes of two events whose objects differ in colour. Raises UserError if there are not so many."""
+    """`count` different scenes, their two objects of different colours. Raises UserError if there are not so many."""
     possible = len(EVENTS) ** 2 * (len(COLOURS) - 1) // len(COLOURS)
     if count > possible // 2:
         raise UserError(f"shapes: {count} videos asked for, at most {possible // 2} can be made")
