@@ -1,7 +1,7 @@
 """The CLIP backbones by name, as open_clip model configurations; nothing heavy is imported.
 
 `ViT-B-32` and `ViT-B-16` are OpenAI's architectures, which open_clip calls `-quickgelu`. `tiny` is this project's own,
-for the demo and the tests: 49 patches a frame as ViT-B-32 has, six blocks so that a stage fits in the middle.
+for the demo and the tests: 49 patches a frame, as ViT-B-32 has.
 """
 
 import json
@@ -13,7 +13,7 @@ OPEN_CLIP_NAMES = {"ViT-B-32": "ViT-B-32-quickgelu", "ViT-B-16": "ViT-B-16-quick
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
-    "vision_cfg": {"image_size": 56, "patch_size": 8, "layers": 6, "width": 64, "head_width": 16},
+    "vision_cfg": {"image_size": 56, "patch_size": 8, "layers": 4, "width": 64, "head_width": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "layers": 2, "width": 64, "heads": 4},
 }
 

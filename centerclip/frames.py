@@ -217,7 +217,7 @@ class FrameStore:
 
 @cache
 def open_shard(path: Path, process: int) -> lmdb.Environment:
-    """A shard, open for reading in one process: LMDB must not be carried over a fork. Raises UserError if it is gone."""
+    """A shard open for reading in one process: LMDB does not survive a fork. Raises UserError if it is gone."""
     try:
         return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:

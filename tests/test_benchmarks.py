@@ -1,0 +1,170 @@
+"""The readers of benchmarks: rendered shapes do what their captions say; a folder's csv is read or refused clearly."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+
+from centerclip.benchmarks import folder, shapes
+from centerclip.manifest import check_manifest
+from centerclip.stage import UserError
+
+SHAPES = {"reader": "shapes", "seed": 3, "videos": {"train": 6, "val": 2, "test": 4}, "resolution": 96}
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+
+
+class TestShapes:
+    @pytest.fixture(scope="class")
+    def source(self, tmp_path_factory):
+        out = tmp_path_factory.mktemp("shapes") / "source"
+        shapes.fetch(SHAPES, out)
+        return out
+
+    def test_manifest(self, source):
+        manifest = shapes.manifest(SHAPES, source)
+        check_manifest(manifest, "shapes")
+        assert manifest.groupby("split")["video_id"].nunique().to_dict() == {"train": 6, "val": 2, "test": 4}
+        assert (manifest.groupby("video_id").size() == 4).all()
+        assert manifest["caption"].is_unique
+        assert all(decode(path).shape == (24, 96, 96, 3) for path in manifest["path"].unique()[:2])
+
+    def test_the_same_seed_gives_the_same_bytes(self, source, tmp_path):
+        shapes.fetch(SHAPES, tmp_path / "again")
+        files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+        assert len(files) == 13
+        assert all((source / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
+
+    def test_scenes_are_distinct_and_so_are_their_captions(self):
+        scenes = shapes.scenes(2000, np.random.default_rng(0))
+        assert len({caption for scene in scenes for caption in shapes.captions(*scene)}) == 4 * 2000
+
+    def test_too_many_videos_are_refused(self):
+        with pytest.raises(UserError, match="at most"):
+            shapes.scenes(10**6, np.random.default_rng(0))
+
+    @pytest.mark.parametrize("motion", shapes.MOTIONS)
+    def test_the_picture_does_what_the_caption_says(self, motion, tmp_path):
+        """A red object acts first, a blue one second: where and when each is seen, by pixel colours after decoding."""
+        scene = shapes.Event("large", "red", "circle", motion), shapes.Event("small", "blue", "square", motion)
+        shapes.encode(shapes.render(scene, 128, np.random.default_rng(1)), tmp_path / "v.mp4")
+        video = decode(tmp_path / "v.mp4")
+        area = []
+        for channel, half in ((0, slice(0, 12)), (2, slice(12, 24))):
+            seen = video[..., channel] - video[..., 1] > 80  # [frames, y, x]
+            acts, rests = seen[half], np.delete(seen, half, axis=0)
+            first, last = acts[0].any(), acts[-1].any()
+            assert (first, last) == {"appears": (False, True), "vanishes": (True, False)}.get(motion, (True, True))
+            assert rests.any((1, 2)).all() or motion in ("appears", "vanishes")
+            area.append(seen.sum((1, 2)).max())
+            if motion.startswith("moves"):
+                y, x = (np.array([np.argwhere(frame).mean(0)[axis] for frame in seen]) for axis in (0, 1))
+                along, across, sign = {
+                    "moves left": (x, y, -1),
+                    "moves right": (x, y, 1),
+                    "moves up": (y, x, -1),
+                    "moves down": (y, x, 1),
+                }[motion]
+                assert sign * (along[half][-1] - along[half][0]) > 10
+                assert np.ptp(np.delete(along, half)[:12]) < 2 or np.ptp(np.delete(along, half)[-12:]) < 2
+                assert np.ptp(across) < 3
+        assert area[0] > 2 * area[1]  # large against small
+
+    def test_a_killed_render_leaves_nothing_that_looks_whole(self, tmp_path, monkeypatch):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(shapes, "encode", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shapes.fetch(SHAPES, tmp_path / "source")
+        assert not (tmp_path / "source").exists()
+        monkeypatch.undo()
+        shapes.fetch(SHAPES, tmp_path / "source")
+        assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+class TestFolder:
+    @pytest.fixture
+    def directory(self, tmp_path):
+        (tmp_path / "videos" / "sub").mkdir(parents=True)
+        for name in ("0012.mp4", "sub/b.webm"):
+            (tmp_path / "videos" / name).write_bytes(b"x")
+        return tmp_path
+
+    def read(self, directory, text, **settings):
+        csv = directory / "captions.csv"
+        csv.write_bytes(text if isinstance(text, bytes) else text.encode())
+        settings = {"videos": str(directory / "videos"), "captions": str(csv)} | settings
+        rows = folder.manifest(settings)
+        check_manifest(rows, "mine")
+        return rows
+
+    def test_rows(self, directory):
+        rows = self.read(
+            directory,
+            "video,caption,split,start_s,end_s\n"
+            '0012.mp4,"one, two",train,,\n'
+            "0012.mp4,again,train,,\n"
+            "sub/b.webm,clip,test,1.5,4\n"
+            "sub/b.webm,,test,4,\n",
+        )
+        assert rows["video_id"].tolist() == ["0012.mp4", "0012.mp4", "sub/b.webm[1.5-4]", "sub/b.webm[4-]"]
+        assert rows["caption"].tolist() == ["one, two", "again", "clip", ""]
+        assert rows["split"].tolist() == ["train", "train", "test", "test"]
+        assert rows["start_s"].tolist() == [0, 0, 1.5, 4]
+        assert rows["end_s"].isna().tolist() == [True, True, False, True]
+        assert rows["path"].iloc[0] == str(directory / "videos/0012.mp4")
+
+    def test_columns_by_other_names_all_test_by_default_and_a_byte_order_mark(self, directory):
+        rows = self.read(
+            directory, b"\xef\xbb\xbffile,text\n0012.mp4,hello\n", columns={"video": "file", "caption": "text"}
+        )
+        assert rows[["split", "video_id", "caption"]].values.tolist() == [["test", "0012.mp4", "hello"]]
+
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("", "captions.csv: empty"),
+            ("video,caption\n", "captions.csv: no rows"),
+            ("file,caption\n0012.mp4,a\n", "no column 'video' for video; it has file, caption"),
+            ("video,text\n0012.mp4,a\n", "no column 'caption' for caption; it has video, text"),
+            ("video,caption\n0012.mp4,a\ngone.mp4,b\n", "1 videos are not in .*, the first 'gone.mp4'"),
+            ("video,caption\n../x.mp4,a\n", "row 2: video '../x.mp4' is not a path inside"),
+            ("video,caption\n/x.mp4,a\n", "row 2: video '/x.mp4' is not a path inside"),
+            ("video,caption\n,a\n", "row 2: video '' is not a path inside"),
+            ("video,caption,split\n0012.mp4,a,dev\n", "row 2: split 'dev' is not one of train, val, test"),
+            ("video,caption,start_s\n0012.mp4,a,soon\n", "row 2: start_s 'soon' is not a number of seconds"),
+            ("video,caption,start_s\n0012.mp4,a,-1\n", "row 2: start_s -1 and end_s nan bound no clip"),
+            ("video,caption,start_s,end_s\n0012.mp4,a,3,2\n", "row 2: start_s 3 and end_s 2 bound no clip"),
+            ("video,caption\n0012.mp4,\n", "every caption is empty"),
+            (b"video,caption\n0012.mp4,\xff\n", "not a csv in UTF-8"),
+            ('video,caption\n0012.mp4,"a\n', "not a csv in UTF-8"),
+        ],
+    )
+    def test_mistakes(self, directory, text, line):
+        with pytest.raises(UserError, match=line) as error:
+            self.read(directory, text)
+        assert "\n" not in str(error.value)
+
+    def test_no_such_directory_or_csv(self, directory):
+        with pytest.raises(UserError, match="no such directory"):
+            self.read(directory, "", videos="nowhere")
+        with pytest.raises(UserError, match="no such csv"):
+            self.read(directory, "", captions="nowhere.csv")
+
+    def test_real_clips(self, shared_clips):
+        settings = {
+            "videos": str(shared_clips),
+            "captions": str(shared_clips / "manifest.csv"),
+            "columns": {"video": "file"},
+        }
+        rows = folder.manifest(settings)
+        check_manifest(rows, "clips")
+        expected = pd.read_csv(shared_clips / "manifest.csv")
+        assert len(rows) == len(expected) and all(Path(path).is_file() for path in rows["path"])
+        assert (rows["caption"] == "").sum() == expected["caption"].isna().sum()

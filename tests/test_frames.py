@@ -1,0 +1,223 @@
+"""Stored frames: which are chosen, what they look like, and what happens to files that are no videos."""
+
+import struct
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from centerclip import frames
+from centerclip.frames import DecordReader, FrameStore, NoFrames, PyAVReader, choose, combine, extract, write_shard
+from centerclip.stage import UserError
+
+NAN = float("nan")
+
+
+def make_video(path, count=20, rate=10, size=(96, 64), codec="libx264"):
+    """A video whose i-th frame has grey level 10 i, its upper half red."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for index in range(count):
+            picture = np.full((size[1], size[0], 3), 10 * index, np.uint8)
+            picture[: size[1] // 2] = (255, 0, 0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def levels(pictures):
+    """The grey level of each picture's lower half."""
+    return [round(float(np.asarray(picture)[-5:].mean())) for picture in pictures]
+
+
+class TestChoose:
+    """Ten frames a second for two seconds, at 0.0, 0.1, ..., 1.9."""
+
+    starts = np.arange(20) / 10
+
+    def test_the_middle_of_each_span(self):
+        # 2 a second: shown at 0.25, 0.75, 1.25, 1.75 s
+        assert choose(self.starts, 2, 0, NAN).tolist() == [2, 7, 12, 17]
+
+    def test_part_of_a_video(self):
+        assert choose(self.starts, 2, 0.5, 1.5).tolist() == [7, 12]
+        assert choose(self.starts, 2, 1.0, NAN).tolist() == [12, 17]
+        assert choose(self.starts, 2, 1.0, 99).tolist() == [12, 17]
+
+    def test_every_frame_at_its_own_rate(self):
+        assert choose(self.starts, 10, 0, NAN).tolist() == list(range(20))
+
+    def test_more_often_than_there_are_frames_repeats_them(self):
+        assert choose(np.array([0.0, 0.1]), 20, 0, NAN).tolist() == [0, 0, 1, 1]
+
+    def test_a_short_video_gives_its_middle(self):
+        assert choose(self.starts[:5], 1, 0, NAN).tolist() == [2]
+        assert choose(np.array([0.0]), 3, 0, NAN).tolist() == [0]
+
+    def test_variable_frame_rate_goes_by_time(self):
+        # one long frame, then a burst: at 0.5 and 1.5 s the first and the last are shown
+        assert choose(np.array([0.0, 1.2, 1.3, 1.4]), 1, 0, NAN).tolist() == [0, 3]
+
+    def test_nothing_after_the_end(self):
+        assert choose(self.starts, 2, 2.0, NAN).tolist() == []
+
+
+class TestExtract:
+    def test_a_video_frame_by_frame(self, tmp_path):
+        pictures, decoder = extract(make_video(tmp_path / "v.mp4"), 2, 32, 0, NAN)
+        assert decoder == "decord"
+        assert [picture.size for picture in pictures] == [(32, 32)] * 4
+        assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=3)
+
+    def test_what_decord_cannot_open_comes_out_through_pyav(self, tmp_path):
+        pictures, decoder = extract(make_video(tmp_path / "v.mp4", codec="libsvtav1"), 2, 32, 0, NAN)
+        assert decoder == "pyav"
+        assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=6)
+
+    @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+    def test_rotation_is_honoured_by_both(self, tmp_path, degrees):
+        """The display matrix in the file turns the picture clockwise: red goes from the top to the right."""
+        path = make_video(tmp_path / "v.mp4")
+        data = bytearray(path.read_bytes())
+        a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+        one = 1 << 16
+        matrix = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+        struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *matrix)
+        path.write_bytes(data)
+        for reader in (DecordReader, PyAVReader):
+            (picture,) = reader(path).frames([0])
+            red = picture[..., 0] > 128
+            sides = {0: red[:20], 90: red[:, -20:], 180: red[-20:], 270: red[:, :20]}
+            assert {turn: bool(side.all()) for turn, side in sides.items()} == {turn: turn == degrees for turn in sides}
+
+    def test_both_decoders_give_the_same_frame_for_the_same_index(self, shared_clips):
+        known = pd.read_csv(shared_clips / "manifest.csv")
+        whole = known[(known["decodes_cleanly"] == "yes") & (known["codec"] != "av1")]
+        assert len(whole) > 10
+        for name in whole["file"]:
+            first, second = DecordReader(shared_clips / name), PyAVReader(shared_clips / name)
+            starts = first.starts()
+            assert np.allclose(starts, second.starts(), atol=2e-3), name
+            some = np.unique(np.linspace(0, len(starts) - 1, 7).astype(int)).tolist()
+            for one, other in zip(first.frames(some), second.frames(some), strict=True):
+                assert np.abs(one.astype(float) - other).mean() < 2, name
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("absent", "no such file"),
+            ("empty", r"empty file \(0 bytes\)"),
+            ("text", "not a video that can be opened"),
+            ("truncated", "not a video that can be opened|no video stream"),
+            ("audio", "no video stream"),
+            ("part", "nothing is shown between start_s 50 and end_s 60"),
+        ],
+    )
+    def test_what_gives_no_frame_says_why(self, tmp_path, name, reason):
+        path = tmp_path / f"{name}.mp4"
+        if name == "empty":
+            path.touch()
+        if name == "text":
+            path.write_text("<html>404</html>" * 100)
+        if name in ("truncated", "part"):
+            make_video(path)
+        if name == "truncated":
+            path.write_bytes(path.read_bytes()[:1500])  # the index is at the end of an mp4
+        if name == "audio":
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream("aac", rate=16000)
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                frame.rate = 16000
+                container.mux(stream.encode(frame))
+                container.mux(stream.encode())
+        with pytest.raises(NoFrames, match=reason):
+            extract(path, 2, 32, *((50, 60) if name == "part" else (0, NAN)))
+
+    def test_real_clips_good_and_broken(self, shared_clips):
+        known = pd.read_csv(shared_clips / "manifest.csv").set_index("file")
+        for name, row in known.iterrows():
+            try:
+                pictures, decoder = extract(shared_clips / name, 3, 56, 0, NAN)
+            except NoFrames:
+                assert row["decodes_cleanly"] == "no", name
+            else:
+                assert len(pictures) >= 1 and (decoder == "pyav") == (
+                    name in ("exoplayer__sample_av1.mp4", "decord__corrupted.mp4")
+                )
+                if row["decodes_cleanly"] == "yes":
+                    assert len(pictures) == pytest.approx(3 * row["duration_s"], abs=1.6), name
+
+    def test_the_shorter_side_is_scaled_and_the_centre_kept(self):
+        picture = np.random.default_rng(0).integers(0, 256, (80, 120, 3)).astype(np.uint8)
+        scaled = Image.fromarray(picture).resize((60, 40), Image.Resampling.BICUBIC)
+        expected = np.asarray(scaled.crop((10, 0, 50, 40))).astype(int)
+        assert np.abs(np.asarray(frames.squared(picture, 40)) - expected).max() <= 4
+        turned = np.asarray(frames.squared(picture.transpose(1, 0, 2), 40)).transpose(1, 0, 2)
+        assert np.abs(turned - expected).max() <= 4
+
+
+class TestShards:
+    @pytest.fixture
+    def store(self, tmp_path):
+        rows = [
+            {"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN}
+            for name in ("a", "b.mp4", "c")
+        ]
+        for row in rows[:2]:
+            make_video(tmp_path / "v.mp4", count=20 if row["video_id"] == "a" else 10).rename(row["path"])
+        for shard in (0, 1):
+            write_shard(pd.DataFrame(rows)[shard::2], 2, 32, tmp_path / f"out/{shard:04d}.lmdb")
+        report = combine([tmp_path / "out/0000.csv", tmp_path / "out/0001.csv"], 0.5)
+        report.to_csv(tmp_path / "out/report.csv", index=False)
+        return FrameStore(tmp_path / "out/report.csv")
+
+    def test_random_access(self, store):
+        assert store.counts == {"a": 4, "b.mp4": 2}
+        read = store.read("a", [3, 0, 3])
+        assert (read.shape, read.dtype) == ((3, 3, 32, 32), np.uint8)
+        assert read[:, :, -5:].mean((1, 2, 3)) == pytest.approx([170, 20, 170], abs=3)
+        with pytest.raises(KeyError, match="has 4 frames"):
+            store.read("a", [4])
+
+    def test_nothing_but_shards_and_reports_is_left(self, store):
+        names = sorted(path.name for path in store.directory.iterdir())
+        assert names == ["0000.csv", "0000.lmdb", "0001.csv", "0001.lmdb", "report.csv"]
+
+    def test_reading_k_frames_decodes_k_frames(self, store, monkeypatch):
+        opened = []
+        monkeypatch.setattr(frames.Image, "open", lambda data: opened.append(1) or Image.new("RGB", (32, 32)))
+        store.read("a", [1, 2])
+        assert len(opened) == 2
+
+    def test_a_lost_shard_is_one_line(self, store):
+        frames.open_shard.cache_clear()
+        (store.directory / "0000.lmdb").unlink()
+        with pytest.raises(UserError, match="cannot be read"):
+            store.read("a", [0])
+
+    def test_the_report_names_the_bad_and_stops_above_the_limit(self, store):
+        reports = [store.directory / "0000.csv", store.directory / "0001.csv"]
+        with pytest.raises(UserError) as error:
+            combine(reports, 0.33)
+        assert str(error.value).splitlines() == [
+            "1 of 3 videos (33.3%) gave no frame, more than the 33.0% that max_bad allows:",
+            "  c: no such file",
+        ]
+
+    def test_a_killed_extraction_leaves_no_shard(self, tmp_path, monkeypatch):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(frames, "extract", killed)
+        clips = pd.DataFrame([{"video_id": "a", "path": "a", "start_s": 0.0, "end_s": NAN}])
+        with pytest.raises(KeyboardInterrupt):
+            write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_name_too_long_for_a_key_is_refused(self, tmp_path):
+        clips = pd.DataFrame([{"video_id": "x" * 600, "path": "a", "start_s": 0.0, "end_s": NAN}])
+        with pytest.raises(UserError, match="too long: 504 bytes"):
+            write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
