@@ -10,6 +10,7 @@ from centerclip.stage import atomic, run
 
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
+DIGITS = {"gflops": 3}  # after the point; 1 elsewhere
 HEADINGS = {
     "variant": "variant",
     **{f"{short} {metric}": f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS},
@@ -54,15 +55,19 @@ def beside_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """The table for people: its columns in their order, then what it was measured on, in a sentence."""
     headings = HEADINGS | {column: column for column in table if column.startswith("paper ")}
-    shown = table[[column for column in headings if column in table]].rename(columns=headings)
+    shown = pd.DataFrame({"variant": table["variant"]})
+    for column in [column for column in headings if column in table and column != "variant"]:
+        digits = DIGITS.get(column, 1)
+        shown[headings[column]] = [f"{value:.{digits}f}" if pd.notna(value) else "-" for value in table[column]]
     first = table.iloc[0]
     words = [
         f"**{first.benchmark}** ({', '.join(table['backbone'].unique())}): {first.n_texts} captions and"
         f" {first.n_videos} videos of the test split, {first.n_videos_left_out} videos left out for want of frames.",
         "t2v: text to video, v2t: video to text. R@k: recall in the first k, in per cent; MdR, MnR: median and mean"
-        f" rank, from 1. A random order has R@1 {100 / first.n_videos:.1f}. Costs on {first.device}.",
+        f" rank, from 1. A random order has t2v R@1 {100 / first.n_videos:.1f}. Times are of a {first.device}, measured"
+        " while other jobs may have run.",
     ]
-    body = shown.to_markdown(index=False, floatfmt=".1f", missingval="-", intfmt="")
+    body = shown.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (shown.shape[1] - 1))
     return f"{body}\n\n{' '.join(words)}\n"
 
 

@@ -30,7 +30,7 @@ rule plot:
     output:
         png=report(
             "results/plots/{benchmark}_{plot}.png",
-            caption="../report/{plot}.rst",
+            caption="../report/plot.rst",
             category="{benchmark}",
             subcategory="plots",
         ),
