@@ -16,12 +16,12 @@ NAN = float("nan")
 
 
 def make_video(path, count=20, rate=10, size=(96, 64), codec="libx264"):
-    """A video whose i-th frame has grey level 10 i, its upper half red."""
+    """A video whose i-th frame has grey level 10 i (250 at most), its upper half red."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for index in range(count):
-            picture = np.full((size[1], size[0], 3), 10 * index, np.uint8)
+            picture = np.full((size[1], size[0], 3), min(10 * index, 250), np.uint8)
             picture[: size[1] // 2] = (255, 0, 0)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())

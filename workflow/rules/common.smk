@@ -1,20 +1,26 @@
 # What the rules share: the checked config and how a cell's settings reach a stage.
 import json
+import re
 import sys
 
 import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
-from centerclip.config import cell, check_config
+from centerclip.config import cell, check_cell, check_config
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
 PLOTS = ["recall", "recall_vs_cost"]
 
+# --configfile overrides the Snakefile's own configfile, which Snakemake lists last
+configfiles = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
 try:
     with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
-        check_config(config, yaml.safe_load(schema), workflow.configfiles)
+        check_config(config, yaml.safe_load(schema), configfiles)
+    for target in sys.argv:  # Snakemake itself learns of its targets later and says less
+        if asked := re.fullmatch(r"results/([^/_]+)_([^/_]+)\.json", target):
+            check_cell(cell(config, *asked.groups()))
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -29,10 +35,7 @@ def code(*modules):
 
 def settings(wildcards):
     """The resolved settings of a cell."""
-    try:
-        return cell(config, wildcards.benchmark, wildcards.variant)
-    except UserError as error:
-        raise WorkflowError(str(error))
+    return cell(config, wildcards.benchmark, wildcards.variant)
 
 
 def source(wildcards):

@@ -1,0 +1,262 @@
+"""The real workflow, as a user runs it, under a small config in a copy of the repository."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPOSITORY
+from test_frames import make_video
+
+SMALL = {
+    "run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]},
+    "training": {"epochs": 2, "batch_size": 8},
+    "benchmarks": {"shapes": {"shards": 2, "source": {"videos": {"train": 8, "val": 1, "test": 12}, "resolution": 64}}},
+}
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def copy_repository(directory: Path, overlay: dict) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("Snakefile", "environment.yml", "config", "workflow", "centerclip"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, directory / name)
+    (directory / "small.yaml").write_text(yaml.safe_dump(overlay))
+    return directory
+
+
+def snakemake(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml", "small.yaml", "--cores", "2"]
+    return subprocess.run([*command, *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def jobs(directory: Path, *arguments: str) -> dict[str, int]:
+    """What a dry-run would do: rule -> number of jobs."""
+    done = snakemake(directory, "--dry-run", *arguments)
+    assert done.returncode == 0, done.stderr
+    stats = re.search(r"Job stats:\n.*?\n-[- ]+\n(.*?)\ntotal", done.stderr + done.stdout, re.DOTALL)
+    return {rule: int(count) for rule, count in map(str.split, stats[1].splitlines())} if stats else {}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A copy of the repository in which the whole workflow has run."""
+    directory = copy_repository(tmp_path_factory.mktemp("repository"), SMALL)
+    done = snakemake(directory, "all")
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def cell(directory: Path, variant: str) -> dict:
+    return json.loads((directory / f"results/shapes_{variant}.json").read_text())
+
+
+METRICS = ("text_to_video", "video_to_text", "n_texts", "n_videos", "n_videos_left_out")
+
+
+def test_every_cell_is_complete(finished):
+    for variant in SMALL["run"]["variants"]:
+        result = cell(finished, variant)
+        assert (result["n_texts"], result["n_videos"], result["n_videos_left_out"]) == (48, 12, 0)
+        for direction in ("text_to_video", "video_to_text"):
+            assert list(result[direction]) == ["R@1", "R@5", "R@10", "MdR", "MnR"]
+            assert 0 <= result[direction]["R@1"] <= result[direction]["R@10"] <= 100
+        assert result["provenance"]["versions"]["torch"] and result["settings"]["variant"] == variant
+        if variant == "zeroshot":
+            assert result["training"] is None
+        else:
+            epochs = result["training"]["epochs"]
+            chosen = epochs[result["training"]["selected_epoch"] - 1]
+            assert len(epochs) == 2
+            assert {key: chosen[key] for key in METRICS[:4]} == {key: result[key] for key in METRICS[:4]}
+
+
+def test_clustering_costs_less(finished):
+    """By hand, 6 frames of 49 patches, width 64, 4 blocks, 2 segments of 147 tokens that keep 49."""
+    width, embedding = 64, 6 * 49 * 2 * 3 * 8 * 8 * 64
+
+    def blocks(sequences, count):
+        return sequences * count * 2 * (12 * width**2 * 50 + 2 * width * 50**2)
+
+    baseline = embedding + blocks(6, 4) + 6 * 2 * width * 64
+    clustered = embedding + blocks(6, 2) + 2 * 2 * 147**2 * width + blocks(2, 2) + 2 * 2 * width * 64
+    costs = {variant: cell(finished, variant)["cost"] for variant in SMALL["run"]["variants"]}
+    ratio = costs["kmedoids"]["gflops_per_video"] / costs["baseline"]["gflops_per_video"]
+    assert ratio == pytest.approx(clustered / baseline, rel=1e-6)
+    assert costs["spectral"]["saved_bytes_per_video"] < 0.75 * costs["baseline"]["saved_bytes_per_video"]
+    assert costs["zeroshot"]["gflops_per_video"] == costs["baseline"]["gflops_per_video"]
+
+
+def test_tables_and_plots(finished):
+    table = pd.read_csv(finished / "results/tables/shapes.csv").set_index("variant")
+    assert list(table.index) == SMALL["run"]["variants"]
+    assert table.loc["kmedoids", "v2t MdR"] == cell(finished, "kmedoids")["video_to_text"]["MdR"]
+    text = (finished / "results/tables/shapes.md").read_text()
+    assert f"{table.loc['spectral', 't2v R@5']:.1f}" in text and "48 captions and 12 videos" in text
+    for plot in ("recall", "recall_vs_cost"):
+        assert (finished / f"results/plots/shapes_{plot}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (finished / f"results/plots/shapes_{plot}.svg").read_text()
+
+
+def test_report(finished):
+    done = snakemake(finished, "--report", "report.html")
+    assert done.returncode == 0, done.stderr
+    page = (finished / "report.html").read_text()
+    assert "shapes_recall.png" in page and "Up and to the left is better" in page
+
+
+def test_nothing_is_done_twice(finished):
+    assert jobs(finished, "all") == {}
+
+
+@pytest.mark.parametrize(
+    ("edited", "rules"),
+    [
+        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
+        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 2, "all": 1}),
+        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
+        ("centerclip/plots.py", {"plot": 2, "all": 1}),
+    ],
+)
+def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished, edited, rules):
+    file = finished / edited
+    before, times = file.read_text(), (file.stat().st_atime, file.stat().st_mtime)
+    if edited == "small.yaml":
+        file.write_text(yaml.safe_dump(SMALL | {"variants": {"kmedoids": {"training": {"lr": 0.002}}}}))
+    else:
+        file.write_text(before + "\n# edited\n")
+    try:
+        assert jobs(finished, "all") == rules
+    finally:
+        file.write_text(before)
+        os.utime(file, times)
+
+
+def test_one_cell_again_from_scratch_has_the_same_metrics(finished, tmp_path):
+    again = copy_repository(tmp_path, SMALL)
+    done = snakemake(again, "results/shapes_kmedoids.json")
+    assert done.returncode == 0, done.stderr
+    assert not (again / "results/shapes_baseline.json").exists()
+    first, second = (json.dumps({key: cell(place, "kmedoids")[key] for key in METRICS}) for place in (finished, again))
+    assert first == second
+    weights = "results/shapes/kmedoids/weights.safetensors"
+    assert (again / weights).read_bytes() == (finished / weights).read_bytes()
+
+
+def training_command(finished: Path, out: Path, settings: dict) -> list[str]:
+    return [
+        *(sys.executable, "-m", "centerclip.training", "--settings", json.dumps(settings)),
+        *("--manifest", "results/shapes/manifest.csv", "--frames", "results/shapes/frames/56px/report.csv"),
+        *("--checkpoints", str(out / "checkpoints"), "--weights", str(out / "w"), "--history", str(out / "h.json")),
+        *("--log", str(out / "train.log")),
+    ]
+
+
+def test_training_killed_again_and_again_ends_at_the_same_weights(finished, tmp_path):
+    settings = cell(finished, "baseline")["settings"]
+    settings["training"]["checkpoint_minutes"] = 1e-9  # after each step
+    command, checkpoint = training_command(finished, tmp_path, settings), tmp_path / "checkpoints/checkpoint.pt"
+    for _ in range(3):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen(command, cwd=finished, env=ENVIRONMENT)
+        while process.poll() is None and (checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0) == before:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "training ended before it could be killed"
+    assert not (tmp_path / "w").exists()
+    subprocess.run(command, cwd=finished, env=ENVIRONMENT, check=True)
+    assert "resuming after" in (tmp_path / "train.log").read_text()
+    assert (tmp_path / "w").read_bytes() == (finished / "results/shapes/baseline/weights.safetensors").read_bytes()
+    assert not checkpoint.exists()
+
+
+class TestMistakes:
+    """Each is one clear line on the terminal, and no traceback."""
+
+    def line(self, done: subprocess.CompletedProcess, expected: str) -> None:
+        assert done.returncode != 0
+        assert expected in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr + done.stdout
+
+    def test_in_the_config(self, tmp_path):
+        for overlay, expected in (
+            ({"trainig": {}}, "small.yaml: trainig: unknown key; allowed are run, seed"),
+            ({"run": {"variants": ["kmean"]}}, "small.yaml: run.variants: 'kmean' is not one of zeroshot, baseline"),
+            ({"benchmarks": {"shapes": {"frames": 7}}}, "segments 2 does not divide the 7 frames"),
+        ):
+            directory = copy_repository(tmp_path / str(len(list(tmp_path.iterdir()))), overlay)
+            self.line(snakemake(directory, "--dry-run", "all"), expected)
+
+    def test_in_the_target(self, finished):
+        done = snakemake(finished, "--dry-run", "results/shapes_kmean.json")
+        self.line(done, "unknown variant 'kmean'; the config has zeroshot, baseline")
+        done = snakemake(finished, "--dry-run", "results/shape_kmedoids.json")
+        self.line(done, "unknown benchmark 'shape'; the config has shapes")
+
+    def test_weights(self, finished, tmp_path):
+        overlay = SMALL | {"weights": {"tiny": "broken.safetensors"}}
+        (finished / "broken.safetensors").write_bytes(b"no weights")
+        (finished / "other.yaml").write_text(yaml.safe_dump(overlay))
+        done = snakemake(
+            finished, "--configfile", "config/demo.yaml", "other.yaml", "--cores", "1", "results/shapes_zeroshot.json"
+        )
+        self.line(done, "error: weights broken.safetensors: not a whole weights file")
+
+
+def folder_overlay(videos: Path, captions: Path, max_bad: float, **source) -> dict:
+    block = {
+        "source": {"reader": "folder", "videos": str(videos), "captions": str(captions)} | source,
+        **{"fps": 3, "shards": 2, "max_bad": max_bad, "frames": 6, "words": 32},
+        "stage": {"block": 2, "segments": 2, "clusters": 49},
+    }
+    run = {"benchmarks": ["mine"], "variants": ["zeroshot"]}
+    return {"run": run, "benchmarks": {"mine": block}}
+
+
+def test_a_folder_of_ones_own_videos(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(3):
+        make_video(videos / f"{number}.mp4", count=10 + 10 * number)
+    (videos / "broken.mp4").write_text("not a video")
+    captions = tmp_path / "captions.csv"
+    captions.write_text("video,caption\n0.mp4,grey\n1.mp4,greyer\n2.mp4,\nbroken.mp4,lost\n")
+    repository = copy_repository(tmp_path / "repository", folder_overlay(videos, captions, 0.01))
+    done = snakemake(repository, "results/mine_zeroshot.json")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "1 of 4 videos (25.0%) gave no frame, more than the 1.0% that max_bad allows" in done.stderr
+    assert "broken.mp4: not a video that can be opened" in done.stderr
+    (repository / "small.yaml").write_text(yaml.safe_dump(folder_overlay(videos, captions, 0.3)))
+    done = snakemake(repository, "results/mine_zeroshot.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((repository / "results/mine_zeroshot.json").read_text())
+    assert (result["n_texts"], result["n_videos"]) == (2, 3)  # the third video has no caption: a candidate only
+    assert (result["n_texts_left_out"], result["n_videos_left_out"]) == (1, 1)
+
+
+def test_a_folder_of_real_clips_good_and_broken(shared_clips, tmp_path):
+    overlay = folder_overlay(shared_clips, shared_clips / "manifest.csv", 0.2, columns={"video": "file"})
+    repository = copy_repository(tmp_path, overlay)
+    done = snakemake(repository, "all")
+    assert done.returncode == 0, done.stderr
+    report = pd.read_csv(repository / "results/mine/frames/56px/report.csv", keep_default_na=False)
+    bad = report[report["frames"] == 0].set_index("video_id")["reason"].to_dict()
+    assert bad == {
+        "moviepy__result.webm": "empty file (0 bytes)",
+        "exoplayer__invalid-bitstream.webm": "no frame decodes",
+        "exoplayer__sample_opus.mp4": "no video stream",
+    }
+    result = json.loads((repository / "results/mine_zeroshot.json").read_text())
+    assert (result["n_videos"], result["n_videos_left_out"]) == (len(report) - 3, 3)
+    assert result["n_texts"] == (pd.read_csv(shared_clips / "manifest.csv")["caption"].notna()).sum()
