@@ -120,6 +120,21 @@ def test_gflops_agree_with_counting_by_hand(frames):
         assert counted == pytest.approx(clustered + extra, rel=1e-6)
 
 
+@torch.no_grad()
+def test_mixed_precision_changes_little(frames):
+    """bfloat16 as on a GPU, here on the CPU: every operation must accept it, and vectors stay nearly the same."""
+    model = build("tiny").eval()
+    ids = open_clip.SimpleTokenizer(context_length=32)(["a red circle", "two words and then some more"])
+    exact = model.encode_video(frames), model.encode_text(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.encode_video(frames), model.encode_text(ids)
+        clustered = build("tiny", [KMEDOIDS]).eval().encode_video(frames)
+    for one, other in zip(exact, mixed, strict=True):
+        assert other.dtype == torch.float32
+        assert ((one * other).sum(-1) > 0.999).all()
+    assert torch.allclose(clustered.norm(dim=-1), torch.ones(2), atol=1e-5)
+
+
 def test_clustering_saves_memory_for_the_backward_pass(frames):
     baseline, clustered = build("tiny"), build("tiny", [KMEDOIDS])
     # Half of the blocks see a third of the tokens: about 1/2 + 1/2 x 1/3 of the bytes.
