@@ -9,15 +9,17 @@ import argparse
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import decord
 import lmdb
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from centerclip.manifest import read_manifest, videos
@@ -25,6 +27,7 @@ from centerclip.stage import UserError, atomic, run
 
 QUALITY = 95  # of the JPEGs, with full colour resolution
 AT_ONCE = 16  # full-size frames in memory
+ROUNDING = 1e-3  # s; containers round frames' times, Matroska to a millisecond
 
 
 class NoFrames(Exception):
@@ -32,16 +35,25 @@ class NoFrames(Exception):
 
 
 class DecordReader:
-    """A video through decord: fast, seeks, honours rotation; raises decord.DECORDError on damage."""
+    """A video through decord: seeks, honours rotation; raises, often DECORDError, on what it cannot do."""
 
     name = "decord"
+    remark = ""
 
     def __init__(self, path: Path):
+        with av.open(str(path), metadata_errors="replace") as container:
+            # Cut without re-encoding, a file holds frames that are not shown: decord repeats its last one for them.
+            if any(packet.is_discard for packet in container.demux(container.streams.best("video"))):
+                raise decord.DECORDError("frames that are not to be shown")
         self.video = decord.VideoReader(str(path), num_threads=1)
 
     def starts(self) -> np.ndarray:
-        """[n] seconds at which each frame is first shown, the first at 0."""
-        starts = self.video.get_frame_timestamp(range(len(self.video)))[:, 0]
+        """[n] float64 seconds at which each frame is first shown, the first at 0, ascending."""
+        starts = self.video.get_frame_timestamp(range(len(self.video)))[:, 0].astype(float)
+        # decord seeks by these times: without them (a huge negative number, as in AVI with B frames) it gives other
+        # frames than asked for.
+        if starts[0] < 0 or (np.diff(starts) <= 0).any():
+            raise decord.DECORDError("frames without a time of their own")
         return starts - starts[0]
 
     def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
@@ -52,29 +64,44 @@ class DecordReader:
 
 class PyAVReader:
     """A video through PyAV, from front to end: opens what decord cannot (AV1, no duration) and keeps the frames that
-    do decode of a damaged file."""
+    do decode of a damaged file. Raises NoFrames, or av.FFmpegError for a file that cannot be opened."""
 
     name = "pyav"
 
     def __init__(self, path: Path):
         self.path = path
+        self.lost = 0  # packets that did not decode, the last time through
+
+    @property
+    def remark(self) -> str:
+        """What the report should say of the frames, or ''."""
+        return f"partly damaged, packets that do not decode: {self.lost}" if self.lost else ""
 
     def decoded(self) -> Iterator[av.VideoFrame]:
+        self.lost = 0
         with av.open(str(self.path), metadata_errors="replace") as container:
-            if not container.streams.video:
+            stream = container.streams.best("video")
+            if stream is None:
                 raise NoFrames("no video stream")
-            for packet in container.demux(container.streams.video[0]):
+            # One thread: jobs share the cores, and damage then costs the same frames on every machine.
+            stream.codec_context.thread_count = 1
+            packets = container.demux(stream)
+            while True:
                 try:
-                    yield from packet.decode()
+                    yield from next(packets).decode()
+                except StopIteration:
+                    return
                 except av.FFmpegError:
-                    continue  # a damaged packet: the frames around it are good
+                    self.lost += 1  # the frames around it are good
 
     def starts(self) -> np.ndarray:
-        """As DecordReader's."""
+        """As DecordReader's; frames without any times (a raw stream) count as 1/25 s each."""
         times = [frame.time for frame in self.decoded()]
         if not times:
             raise NoFrames("no frame decodes")
-        return np.array(times) - times[0]
+        # Frames come in the order they are shown; AVI, which has no such times, may give theirs in another.
+        starts = np.sort(np.array(times if None not in times else np.arange(len(times)) / 25, float))
+        return starts - starts[0]
 
     def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """As DecordReader's."""
@@ -85,59 +112,70 @@ class PyAVReader:
 
 
 def choose(starts: np.ndarray, fps: float, start_s: float, end_s: float) -> np.ndarray:
-    """Which frames to keep: `fps` a second, each the one shown in the middle of its 1/fps.
+    """Which frames to keep: those shown at start_s + (i + 0.5) / fps, for each i that falls before the end.
 
     Args:
-        starts: [n] seconds at which each frame of the video is first shown.
+        starts: [n] seconds at which each frame of the video is first shown, the first at 0, ascending.
         fps: frames to keep a second.
         start_s, end_s: the part of the video, in seconds; end_s NaN: to its end.
 
     Returns:
-        [k] int64 ascending indices, maybe repeated; at least one if the part holds any time of the video, else none.
+        [k] int64 ascending indices, maybe repeated. A part too short for one gives its middle; one that holds no time
+        of the video gives none.
     """
     shown = np.diff(starts).mean() if len(starts) > 1 else 1 / fps
-    end = np.fmin(starts[-1] + shown, end_s)
-    length = end - start_s
+    length = np.fmin(starts[-1] + shown, end_s) - start_s
     if length <= 0:
-        return np.empty(0, int)
-    count = max(1, int(length * fps + 0.5))
-    times = start_s + np.minimum(np.arange(count) + 0.5, length * fps) / fps if count > 1 else [start_s + length / 2]
-    return np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)
+        return np.empty(0, np.int64)
+    offsets = (np.arange(np.ceil(length * fps - 0.5)) + 0.5) / fps
+    times = start_s + (offsets if len(offsets) else np.array([length / 2]))
+    return np.maximum(np.searchsorted(starts, times + ROUNDING, side="right") - 1, 0)
 
 
 def squared(frame: np.ndarray, size: int) -> Image.Image:
-    """A frame [H, W, 3] uint8 with its shorter side at `size` px (bicubic), centre-cropped to a square."""
-    return ImageOps.fit(Image.fromarray(np.ascontiguousarray(frame)), (size, size), Image.Resampling.BICUBIC)
-
-
-def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> tuple[list[Image.Image], str]:
-    """A video's frames, `size` px square, and the name of the decoder that gave them. Raises NoFrames."""
-    if not path.is_file():
-        raise NoFrames("no such file")
-    if path.stat().st_size == 0:
-        raise NoFrames("empty file (0 bytes)")
-    for reader in (DecordReader, PyAVReader):
-        try:
-            video = reader(path)
-            indices = choose(video.starts(), fps, start_s, end_s)
-            if len(indices) == 0:
-                raise NoFrames(f"nothing is shown between start_s {start_s:g} and end_s {end_s:g}")
-            unique, repeats = np.unique(indices, return_counts=True)
-            pictures = [squared(frame, size) for frame in video.frames(unique.tolist())]
-        except (decord.DECORDError, RuntimeError, IndexError):  # decord's many ways to say no
-            if reader is PyAVReader:
-                raise
-        except av.FFmpegError as error:
-            raise NoFrames(f"not a video that can be opened: {error.strerror}") from None
-        else:
-            return [picture for picture, n in zip(pictures, repeats, strict=True) for _ in range(n)], reader.name
-    raise AssertionError("PyAV either gives frames or raises")
+    """A frame [H, W, 3] uint8 as CLIP sees it: shorter side at `size` px (bicubic, antialiased), centre square."""
+    height, width = frame.shape[:2]
+    shorter = min(height, width)
+    width, height = size * width // shorter, size * height // shorter
+    scaled = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return scaled.crop((left, top, left + size, top + size))
 
 
 def jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+class Extracted(NamedTuple):
+    frames: list[bytes]  # JPEGs, in order of time
+    decoder: str
+    remark: str  # of a partly damaged file
+
+
+def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> Extracted:
+    """A video's frames, `size` px square. Raises NoFrames."""
+    if not path.is_file():
+        raise NoFrames("no such file")
+    if path.stat().st_size == 0:
+        raise NoFrames("empty file (0 bytes)")
+
+    def through(video: DecordReader | PyAVReader) -> Extracted:
+        indices = choose(video.starts(), fps, start_s, end_s)
+        if len(indices) == 0:
+            raise NoFrames(f"nothing is shown between start_s {start_s:g} and end_s {end_s:g}")
+        unique, repeats = np.unique(indices, return_counts=True)
+        pictures = (jpeg(squared(frame, size)) for frame in video.frames(unique.tolist()))
+        kept = [picture for picture, n in zip(pictures, repeats, strict=True) for _ in range(n)]
+        return Extracted(kept, video.name, video.remark)
+
+    with suppress(Exception):  # decord has many ways to say no; after any of them PyAV is the judge
+        return through(DecordReader(path))
+    try:
+        return through(PyAVReader(path))
+    except av.FFmpegError as error:
+        raise NoFrames(f"not a video: {error.strerror}") from None
 
 
 def key(video_id: str, index: int) -> bytes:
@@ -150,38 +188,44 @@ def write_shard(clips: pd.DataFrame, fps: float, size: int, path: Path) -> None:
     Raises:
         UserError: a video_id too long for a key.
     """
-    rows = []
+    rows, stored = [], 0
     with atomic(path) as temporary:
+        temporary.unlink(missing_ok=True)  # a killed job's of the same pid: LMDB would add to it
         # The file grows as it is written; the map is only the address space it may take.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
-        for clip in tqdm(clips.itertuples(), f"frames: {path.name}", len(clips), unit="video"):
-            if len(key(clip.video_id, 0)) > store.max_key_size():
-                raise UserError(f"video_id {clip.video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
+        for video_id in clips["video_id"]:
+            if len(key(video_id, 0)) > store.max_key_size():
+                raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
+        progress = tqdm(clips.itertuples(), f"frames: {path.name}", len(clips), unit="video")
+        for clip in progress:
             try:
-                pictures, decoder = extract(Path(clip.path), fps, size, clip.start_s, clip.end_s)
-                reason = ""
+                frames, decoder, reason = extract(Path(clip.path), fps, size, clip.start_s, clip.end_s)
             except NoFrames as error:
-                pictures, decoder, reason = [], "", str(error)
+                frames, decoder, reason = [], "", str(error)
+            if reason:
                 tqdm.write(f"{clip.video_id}: {reason}")
             with store.begin(write=True) as transaction:
-                for index, picture in enumerate(pictures):
-                    transaction.put(key(clip.video_id, index), jpeg(picture))
-            rows.append({"video_id": clip.video_id, "frames": len(pictures), "decoder": decoder, "reason": reason})
+                for index, frame in enumerate(frames):
+                    transaction.put(key(clip.video_id, index), frame)
+            stored += len(frames)
+            progress.set_postfix(frames=stored, refresh=False)
+            rows.append({"video_id": clip.video_id, "frames": len(frames), "decoder": decoder, "reason": reason})
         store.sync(True)
         store.close()
     with atomic(path.with_suffix(".csv")) as temporary:
         pd.DataFrame(rows, columns=["video_id", "frames", "decoder", "reason"]).to_csv(temporary, index=False)
 
 
-def combine(reports: list[Path], max_bad: float) -> pd.DataFrame:
-    """The shards' reports as one, with a column `shard`, the file's name.
+def combine(reports: list[Path], max_bad: float, directory: Path) -> pd.DataFrame:
+    """The shards' reports as one, with a column `shard`: the shard's path from `directory`.
 
     Raises:
         UserError: more than the share `max_bad` of the videos gave no frame; a line each.
     """
-    parts = [pd.read_csv(path, dtype={"video_id": str}, keep_default_na=False) for path in reports]
-    for path, part in zip(reports, parts, strict=True):
-        part["shard"] = path.with_suffix(".lmdb").name
+    parts = []
+    for path in reports:
+        part = pd.read_csv(path, dtype={"video_id": str, "frames": int}, keep_default_na=False)
+        parts.append(part.assign(shard=os.path.relpath(path.with_suffix(".lmdb"), directory)))
     report = pd.concat(parts, ignore_index=True)
     bad = report[report["frames"] == 0]
     said = f"{len(bad)} of {len(report)} videos ({len(bad) / len(report):.1%}) gave no frame"
@@ -208,7 +252,7 @@ class FrameStore:
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
         """Frames uint8 [k, 3, size, size] of a video. Raises KeyError for a frame that is not stored."""
-        with open_shard(self.directory / self.shards[video_id], os.getpid()).begin(buffers=True) as transaction:
+        with open_shard(self.directory / self.shards[video_id]).begin(buffers=True) as transaction:
             stored = [transaction.get(key(video_id, index)) for index in indices]
             if None in stored:
                 raise KeyError(f"{video_id} has {self.counts[video_id]} frames, not all of {list(indices)}")
@@ -216,12 +260,16 @@ class FrameStore:
 
 
 @cache
-def open_shard(path: Path, process: int) -> lmdb.Environment:
-    """A shard open for reading in one process: LMDB does not survive a fork. Raises UserError if it is gone."""
+def open_shard(path: Path) -> lmdb.Environment:
+    """A shard open for reading. Raises UserError if it is gone."""
     try:
         return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: stored frames cannot be read ({error}); delete its .csv to make them anew") from None
+
+
+# LMDB neither survives a fork nor lets the child open the file again: close all before, each process opens its own.
+os.register_at_fork(before=open_shard.cache_clear)
 
 
 def main() -> None:
@@ -241,13 +289,12 @@ def main() -> None:
         step.add_argument("--log", type=Path, default=argparse.SUPPRESS)
 
     def job(arguments: argparse.Namespace) -> None:
-        av.logging.set_level(None)
-        decord.logging.set_level(decord.logging.FATAL)
+        decord.logging.set_level(decord.logging.FATAL)  # PyAV keeps libav quiet of itself
         if arguments.step == "shard":
             clips = videos(read_manifest(arguments.manifest))[arguments.shard :: arguments.shards]
             write_shard(clips, arguments.fps, arguments.size, arguments.out)
         else:
-            report = combine(arguments.shards, arguments.max_bad)
+            report = combine(arguments.shards, arguments.max_bad, arguments.out.parent)
             with atomic(arguments.out) as temporary:
                 report.to_csv(temporary, index=False)
 

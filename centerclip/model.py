@@ -115,10 +115,14 @@ def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:
     TorchScript archive. Cluster embeddings missing from the file stay as they are.
 
     Raises:
-        UserError: a file that is not there, not whole, or holds other shapes than the backbone's.
+        UserError: no download, or a file that is not there, not whole, or holds other shapes than the backbone's.
     """
     if weights == "openai":
-        state = open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
+        try:
+            state = open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
+        except Exception as error:  # of any of the network's layers
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"weights openai: open_clip cannot get them ({reason}); name a local file") from None
     else:
         state = read_state(Path(weights))
     expected = model.state_dict()

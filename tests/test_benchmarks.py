@@ -44,9 +44,14 @@ class TestShapes:
         scenes = shapes.scenes(2000, np.random.default_rng(0))
         assert len({caption for scene in scenes for caption in shapes.captions(*scene)}) == 4 * 2000
 
-    def test_too_many_videos_are_refused(self):
-        with pytest.raises(UserError, match="at most"):
-            shapes.scenes(10**6, np.random.default_rng(0))
+    @pytest.mark.parametrize(
+        ("settings", "line"),
+        [({"videos": {"train": 10**6, "val": 1, "test": 1}}, "at most"), ({"resolution": 97}, "resolution 97 is odd")],
+    )
+    def test_what_cannot_be_rendered_is_refused_and_leaves_nothing(self, settings, line, tmp_path):
+        with pytest.raises(UserError, match=line):
+            shapes.fetch(SHAPES | settings, tmp_path / "source")
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("motion", shapes.MOTIONS)
     def test_the_picture_does_what_the_caption_says(self, motion, tmp_path):
@@ -126,6 +131,15 @@ class TestFolder:
         )
         assert rows[["split", "video_id", "caption"]].values.tolist() == [["test", "0012.mp4", "hello"]]
 
+    def test_clips_milliseconds_apart_in_a_long_video_stay_apart(self, directory):
+        rows = self.read(directory, "video,caption,start_s\n0012.mp4,a,3601.123\n0012.mp4,b,3601.124\n")
+        assert rows["video_id"].tolist() == ["0012.mp4[3601.123-]", "0012.mp4[3601.124-]"]
+
+    def test_names_like_numbers_keep_their_zeros(self, directory):
+        (directory / "videos/0012").touch()
+        rows = self.read(directory, "video,caption\n0012,a\n", columns=None)
+        assert rows["video_id"].tolist() == ["0012"]
+
     @pytest.mark.parametrize(
         ("text", "line"),
         [
@@ -141,6 +155,9 @@ class TestFolder:
             ("video,caption,start_s\n0012.mp4,a,soon\n", "row 2: start_s 'soon' is not a number of seconds"),
             ("video,caption,start_s\n0012.mp4,a,-1\n", "row 2: start_s -1 and end_s nan bound no clip"),
             ("video,caption,start_s,end_s\n0012.mp4,a,3,2\n", "row 2: start_s 3 and end_s 2 bound no clip"),
+            ("video,caption\n0012.mp4,a man, running\n", "more fields than the header"),
+            ("video,caption\n0012.mp4,a\n0012.mp4,a man, running\n", "Expected 2 fields in line 3, saw 3"),
+            (f"video,caption\n{'long' * 99},a\n", "1 videos are not in"),
             ("video,caption\n0012.mp4,\n", "every caption is empty"),
             (b"video,caption\n0012.mp4,\xff\n", "not a csv in UTF-8"),
             ('video,caption\n0012.mp4,"a\n', "not a csv in UTF-8"),
@@ -150,6 +167,10 @@ class TestFolder:
         with pytest.raises(UserError, match=line) as error:
             self.read(directory, text)
         assert "\n" not in str(error.value)
+
+    def test_a_column_named_in_the_config_must_be_there(self, directory):
+        with pytest.raises(UserError, match="no column 'fold' for split; it has video, caption"):
+            self.read(directory, "video,caption\n0012.mp4,a\n", columns={"split": "fold"})
 
     def test_no_such_directory_or_csv(self, directory):
         with pytest.raises(UserError, match="no such directory"):

@@ -198,3 +198,11 @@ class TestWeights:
         with pytest.raises(UserError) as error:
             build("tiny", weights=path)
         assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+    def test_no_network_for_openais_weights_is_one_clear_line(self, monkeypatch):
+        def unreachable(*_, **__):
+            raise RuntimeError("Failed to download\nlonger story")
+
+        monkeypatch.setattr("open_clip.create_model", unreachable)
+        with pytest.raises(UserError, match=r"weights openai: open_clip cannot get them \(Failed to download\)"):
+            build("ViT-B-32", weights="openai")

@@ -1,5 +1,6 @@
 """Anybody's videos: a directory of files and a csv with `video, caption` and maybe `split, start_s, end_s`."""
 
+import os.path
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
     directory, csv = Path(settings["videos"]), Path(settings["captions"])
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory of videos")
-    rows = read_rows(csv, settings.get("columns", {}))
+    rows = read_rows(csv, settings.get("columns") or {})
     where = {index: f"{csv}, row {index + 2}" for index in rows.index}  # as a spreadsheet counts, the header first
     start, end = (seconds(rows[name], name, where) for name in ("start_s", "end_s"))
     start = start.fillna(0.0)
@@ -37,12 +38,13 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
             raise UserError(f"{where[index]}: split {row['split']!r} is not one of {', '.join(SPLITS)}")
         if start[index] < 0 or end[index] <= start[index]:
             raise UserError(f"{where[index]}: start_s {start[index]:g} and end_s {end[index]:g} bound no clip")
-    missing = rows["video"][~rows["video"].map(lambda name: (directory / name).is_file())].unique()
+    # not Path.is_file, which raises where a name is too long to be one
+    missing = rows["video"][~rows["video"].map(lambda name: os.path.isfile(directory / name))].unique()
     if len(missing):
         raise UserError(f"{csv}: {len(missing)} videos are not in {directory}, the first {missing[0]!r}")
     if not rows["caption"].any():
         raise UserError(f"{csv}: every caption is empty")
-    bounds = [f"[{a:g}-{'' if np.isnan(b) else f'{b:g}'}]" if a or not np.isnan(b) else "" for a, b in zip(start, end)]  # noqa: B905
+    bounds = [clip_suffix(*clip) for clip in zip(start, end, strict=True)]
     return pd.DataFrame(
         {
             "split": rows["split"],
@@ -57,6 +59,14 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
     )
 
 
+def clip_suffix(start: float, end: float) -> str:
+    """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
+    if not start and np.isnan(end):
+        return ""
+    # 15 digits, so that clips milliseconds apart in a long video keep different names
+    return f"[{start:.15g}-{'' if np.isnan(end) else f'{end:.15g}'}]"
+
+
 def read_rows(csv: Path, columns: dict[str, str]) -> pd.DataFrame:
     """The csv's rows as text, its columns under their standard names, optional ones filled in."""
     if not csv.is_file():
@@ -67,6 +77,8 @@ def read_rows(csv: Path, columns: dict[str, str]) -> pd.DataFrame:
         raise UserError(f"{csv}: empty") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{csv}: not a csv in UTF-8 ({str(error).splitlines()[0]})") from None
+    if not isinstance(rows.index, pd.RangeIndex):  # pandas takes a field too many for row names
+        raise UserError(f"{csv}: rows have more fields than the header (a caption with commas needs quotes)")
     for standard, own in ({name: name for name in REQUIRED} | columns).items():
         if own not in rows:
             has = ", ".join(rows.columns)

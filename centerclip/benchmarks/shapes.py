@@ -176,14 +176,23 @@ def encode(frames: list[Image.Image], path: Path) -> None:
 
 
 def fetch(settings: dict, out: Path) -> None:
-    """Render the videos of every split into `out`, whole or not at all, with their captions.csv."""
+    """Render the videos of every split into `out`, whole or not at all, with their captions.csv.
+
+    `settings`: `seed`, `videos` (how many a split), `resolution` (px, even).
+
+    Raises:
+        UserError: an odd resolution, or more videos than there are scenes.
+    """
+    if settings["resolution"] % 2:
+        raise UserError(f"shapes: resolution {settings['resolution']} is odd, which H.264 cannot encode here")
+    rng = np.random.default_rng(settings["seed"])
+    splits = [split for split in SPLITS for _ in range(settings["videos"][split])]
+    chosen = scenes(len(splits), rng)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "videos").mkdir(parents=True)
-    rng = np.random.default_rng(settings["seed"])
-    splits = [split for split in SPLITS for _ in range(settings["videos"][split])]
     rows = []
-    for number, scene in enumerate(tqdm(scenes(len(splits), rng), desc="render", unit="video")):
+    for number, scene in enumerate(tqdm(chosen, desc="render", unit="video")):
         name = f"videos/{splits[number]}{number:05d}.mp4"
         encode(render(scene, settings["resolution"], rng), temporary / name)
         rows += [{"video": name, "split": splits[number], "caption": caption} for caption in captions(*scene)]
