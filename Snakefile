@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 wildcard_constraints:
     benchmark="[a-z0-9-]+",
     variant="[a-z0-9-]+",
+    backbone="[A-Za-z0-9-]+",
     size=r"\d+",
     shard=r"\d{4}",
 
@@ -20,6 +21,7 @@ wildcard_constraints:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/manifest.smk"
 include: "workflow/rules/frames.smk"
+include: "workflow/rules/weights.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"

@@ -11,6 +11,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from centerclip import backbones, clustering
 from centerclip.stage import UserError
 
+OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for
+
 
 def check_config(config: dict, schema: dict, files: Iterable[str | Path]) -> None:
     """Raise UserError, one line with file, key, value and what is allowed, at the first thing wrong with `config`.
@@ -78,12 +80,13 @@ def cell(config: dict, benchmark: str, variant: str) -> dict:
             raise UserError(f"unknown {kind} {name!r}; the config has {', '.join(config[f'{kind}s'])}")
     data, model = config["benchmarks"][benchmark], config["variants"][variant]
     backbone = model.get("backbone", config["backbone"])
+    weights = config["weights"][backbone]
     return {
         "benchmark": benchmark,
         "variant": variant,
         "seed": config["seed"],
         "backbone": backbone,
-        "weights": config["weights"][backbone],
+        "weights": OPENAI_WEIGHTS.format(backbone=backbone) if weights == "openai" else weights,
         "image_size": backbones.geometry(backbone).image_size,
         "frames": model.get("frames", data["frames"]),
         "words": data["words"],

@@ -3,10 +3,12 @@
 import argparse
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
 
+from centerclip import sources
 from centerclip.stage import UserError, atomic, run
 
 COLUMNS = {
@@ -48,9 +50,74 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
         raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
 
 
+def check_counts(manifest: pd.DataFrame, counts: dict[str, dict[str, int]], name: str) -> None:
+    """Raise UserError where benchmark `name` has not the `videos` and `captions` that `counts` expects of a split."""
+    for split, expected in counts.items():
+        rows = manifest[manifest["split"] == split]
+        found = {"videos": rows["video_id"].nunique(), "captions": len(rows)}
+        for what, number in expected.items():
+            if found[what] != number:
+                raise UserError(
+                    f"benchmark {name}: {found[what]:,} {what} in split {split}, where {number:,} are expected"
+                    " (counts in the benchmark's block of the config)"
+                )
+
+
+def files_by_stem(directory: Path) -> dict[str, str]:
+    """The files below `directory`, links followed, by their names without the extension; the first of equals."""
+    found = {}
+    for parent, directories, files in os.walk(directory, followlinks=True):
+        directories.sort()
+        for file in sorted(files):
+            found.setdefault(os.path.splitext(file)[0], os.path.join(parent, file))
+    return found
+
+
+def from_captions(
+    captions: dict[str, list[tuple[str, str]]], videos: Path, ends: dict[str, float] | None = None
+) -> pd.DataFrame:
+    """The manifest of a benchmark whose videos lie in one directory.
+
+    A video without a file stays in the manifest, so that the frames' report counts and names it.
+
+    Args:
+        captions: split -> (video_id, caption), video_id being the name of its file without the extension.
+        videos: the directory.
+        ends: video_id -> seconds of it to use; None: to the end.
+
+    Raises:
+        UserError: none of the videos is there.
+    """
+    files = files_by_stem(videos)
+    rows = pd.DataFrame(
+        [(split, *pair) for split, pairs in captions.items() for pair in pairs],
+        columns=["split", "video_id", "caption"],
+    )
+    names = rows["video_id"].unique()
+    missing = [name for name in names if name not in files]
+    if len(missing) == len(names):
+        raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
+    print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *missing, sep="\n  ")
+    return rows.assign(
+        path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
+        start_s=0.0,
+        end_s=rows["video_id"].map(ends) if ends else float("nan"),
+        caption_id=rows.index.astype(str),
+    )
+
+
 def reader(name: str):
-    """The module `centerclip/benchmarks/{name}.py`: `manifest(settings, source) -> DataFrame`, maybe `fetch(...)`."""
+    """The module `centerclip/benchmarks/{name}.py`."""
     return importlib.import_module(f"centerclip.benchmarks.{name}")
+
+
+def fetch(settings: dict, out: Path) -> None:
+    """Make the directory of raw files of a benchmark: by its reader's own `fetch`, or from the table of sources."""
+    module = reader(settings["reader"])
+    if hasattr(module, "fetch"):
+        module.fetch(settings, out)
+    else:
+        sources.fetch(settings, out, getattr(module, "video_names", None))
 
 
 def main() -> None:
@@ -59,15 +126,16 @@ def main() -> None:
     parser.add_argument("--benchmark", required=True, help="the benchmark's name, for messages")
     parser.add_argument("--settings", required=True, type=json.loads, help="the benchmark's block of the config, json")
     parser.add_argument("--source", type=Path, help="directory of the raw files that fetch makes")
+    parser.add_argument("--counts", type=json.loads, default={}, help="expected counts a split, json")
     parser.add_argument("--out", required=True, type=Path)
 
     def job(arguments: argparse.Namespace) -> None:
-        module = reader(arguments.settings["reader"])
         if arguments.step == "fetch":
-            module.fetch(arguments.settings, arguments.out)
+            fetch(arguments.settings, arguments.out)
             return
-        manifest = module.manifest(arguments.settings, arguments.source)[list(COLUMNS)]
+        manifest = reader(arguments.settings["reader"]).manifest(arguments.settings, arguments.source)[list(COLUMNS)]
         check_manifest(manifest, arguments.benchmark)
+        check_counts(manifest, arguments.counts, arguments.benchmark)
         with atomic(arguments.out) as temporary:
             manifest.to_csv(temporary, index=False)
 

@@ -6,10 +6,21 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 
+def shared(name: str) -> Path:
+    """A directory of real data beside the repository; the test is skipped where there is none."""
+    directory = Path(os.environ.get("CENTERCLIP_SHARED", REPOSITORY.parent / "shared")) / name
+    if not directory.is_dir():
+        pytest.skip(f"no real data in {directory} (set CENTERCLIP_SHARED)")
+    return directory
+
+
 @pytest.fixture(scope="session")
 def shared_clips() -> Path:
-    """A directory of real video clips with its manifest.csv, where there is one."""
-    directory = Path(os.environ.get("CENTERCLIP_SHARED", REPOSITORY.parent / "shared")) / "clips"
-    if not directory.is_dir():
-        pytest.skip(f"no real clips in {directory} (set CENTERCLIP_SHARED)")
-    return directory
+    """Real video clips with their manifest.csv."""
+    return shared("clips")
+
+
+@pytest.fixture(scope="session")
+def shared_annotations() -> Path:
+    """Published annotation files of four benchmarks, a directory each."""
+    return shared("annotations")

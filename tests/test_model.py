@@ -3,12 +3,13 @@
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from centerclip.backbones import model_config
 from centerclip.efficiency import gflops, saved_bytes
 from centerclip.model import CenterCLIP, Stage, build
 from centerclip.stage import UserError
+from centerclip.weights import convert
 
 KMEDOIDS = {"algorithm": "kmedoids", "block": 2, "segments": 4, "clusters": 49}
 
@@ -157,23 +158,27 @@ class TestWeights:
             loaded = build("tiny", weights=tmp_path / name, seed=1).state_dict()
             assert all(torch.equal(loaded[key], value) for key, value in tiny.state_dict().items())
 
-    def test_openais_torchscript_archive(self, tmp_path, tiny):
-        class Archive(torch.nn.Module):
-            """Half precision and three integer attributes besides the weights, as in OpenAI's files."""
-
-            def __init__(self):
-                super().__init__()
-                self.logit_scale = torch.nn.Parameter(torch.tensor(1.5).half())
-                for name in ("input_resolution", "context_length", "vocab_size"):
-                    self.register_buffer(name, torch.tensor(7))
-
+    def test_openais_torchscript_archive_becomes_safetensors(self, tmp_path, tiny):
+        class Part(torch.nn.Module):
             def forward(self, x):
                 return x
 
-        from centerclip.model import read_state
-
-        torch.jit.script(Archive()).save(tmp_path / "w.pt")
-        assert list(read_state(tmp_path / "w.pt")) == ["logit_scale"]
+        archive = Part()  # half precision and three integer attributes besides the weights, as in OpenAI's files
+        for name, tensor in tiny.state_dict().items():
+            *parents, last = name.split(".")
+            part = archive
+            for parent in parents:
+                if not hasattr(part, parent):
+                    part.add_module(parent, Part())
+                part = getattr(part, parent)
+            part.register_parameter(last, torch.nn.Parameter(tensor.half()))
+        for name in ("input_resolution", "context_length", "vocab_size"):
+            archive.register_buffer(name, torch.tensor(7))
+        torch.jit.script(archive).save(tmp_path / "tiny.pt")
+        convert(tmp_path / "tiny.pt", "tiny", tmp_path / "tiny.safetensors")
+        converted = load_file(tmp_path / "tiny.safetensors")
+        assert converted.keys() == tiny.state_dict().keys()
+        assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in tiny.state_dict().items())
 
     def damaged(self, path, kind, state):
         if kind == "other shape":

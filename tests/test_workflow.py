@@ -1,19 +1,25 @@
 """The real workflow, as a user runs it, under a small config in a copy of the repository."""
 
+import io
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
+from server import serving
 from test_frames import make_video
 
 SMALL = {
@@ -36,9 +42,9 @@ def copy_repository(directory: Path, overlay: dict) -> Path:
     return directory
 
 
-def snakemake(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
+def snakemake(directory: Path, *arguments: str, env: dict = ENVIRONMENT) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml", "small.yaml", "--cores", "2"]
-    return subprocess.run([*command, *arguments], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True)
+    return subprocess.run([*command, *arguments], cwd=directory, env=env, capture_output=True, text=True)
 
 
 def jobs(directory: Path, *arguments: str) -> dict[str, int]:
@@ -260,3 +266,84 @@ def test_a_folder_of_real_clips_good_and_broken(shared_clips, tmp_path):
     result = json.loads((repository / "results/mine_zeroshot.json").read_text())
     assert (result["n_videos"], result["n_videos_left_out"]) == (len(report) - 3, 3)
     assert result["n_texts"] == (pd.read_csv(shared_clips / "manifest.csv")["caption"].notna()).sum()
+
+
+def tiny_msvd(videos: int) -> dict[str, bytes]:
+    """The archives of an MSVD of a few short videos, by their paths on a server: one is missing, one no video."""
+    names = [f"v{number}_0_1" for number in range(videos)]
+    annotations, archive = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(annotations, "w") as file:
+        file.writestr("raw-captions.pkl", pickle.dumps({name: [["grey", name], ["red"]] for name in names}, protocol=2))
+        file.writestr("train_list.txt", "\n".join(names[:-3]))
+        file.writestr("val_list.txt", names[-3])
+        file.writestr("test_list.txt", "\n".join(names[-2:]))
+    with tempfile.TemporaryDirectory() as directory, tarfile.open(fileobj=archive, mode="w") as tar:
+        for number, name in enumerate(names[1:]):
+            video = make_video(Path(directory) / "v.avi", count=10 + number, codec="mpeg4")
+            tar.add(video, f"YouTubeClips/{name}.avi")
+        (Path(directory) / "v.avi").write_text("not a video")
+        tar.add(Path(directory) / "v.avi", f"YouTubeClips/{names[0]}.avi")
+    return {"/msvd_data.zip": annotations.getvalue(), "/YouTubeClips.tar": archive.getvalue()}
+
+
+def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_path):
+    counts = {split: {"videos": n, "captions": 2 * n} for split, n in (("train", 5), ("val", 1), ("test", 2))}
+    overlay = {
+        "run": {"benchmarks": ["lsmdc", "msvd"], "variants": ["zeroshot"]},
+        "benchmarks": {
+            "msvd": {
+                "counts": counts, "frames": 6, "shards": 2, "max_bad": 0.2,
+                "stage": {"block": 2, "segments": 2, "clusters": 49},
+            },
+            "lsmdc": {"stage": {"block": 2}},
+        },
+    }  # fmt: skip
+    repository = copy_repository(tmp_path, overlay)
+    with serving(tiny_msvd(8)) as server:
+        table = (repository / "config/sources.csv").read_text()
+        urls = r"https://\S*?/(YouTubeClips.tar|msvd_data.zip),[^,]*"
+        table = re.sub(urls, rf"{server.url}/gone,{server.url}/\1", table)
+        table = re.sub("7811915,git:[0-9a-f]*", ",", table)  # of the real captions
+        (repository / "config/sources.csv").write_text(table)
+        without = ENVIRONMENT | {"LSMDC_USER": "", "LSMDC_PASSWORD": ""}
+        done = snakemake(repository, "--keep-going", "all", env=without)
+        assert done.returncode != 0 and "Traceback" not in done.stderr
+        assert "lsmdc: set LSMDC_USER and LSMDC_PASSWORD, or name local" in done.stderr.split("Job stats")[0]
+        result = json.loads((repository / "results/msvd_zeroshot.json").read_text())
+        assert (result["n_texts"], result["n_videos"], result["n_videos_left_out"]) == (4, 2, 0)
+        report = pd.read_csv(repository / "results/msvd/frames/56px/report.csv")
+        assert report.loc[report["frames"] == 0, "video_id"].tolist() == ["v0_0_1"]
+        assert (repository / "results/tables/msvd.md").exists()
+        assert not (repository / "results/lsmdc/source").exists()
+        asked = len(server.requests)
+        assert jobs(repository, "results/tables/msvd.md") == {}
+        overlay["benchmarks"]["msvd"]["counts"]["test"]["captions"] = 5
+        (repository / "small.yaml").write_text(yaml.safe_dump(overlay))
+        done = snakemake(repository, "results/msvd_zeroshot.json")
+        assert "error: benchmark msvd: 4 captions in split test, where 5 are expected" in done.stderr
+        assert len(server.requests) == asked
+
+
+def test_the_whole_paper_is_planned_quickly(tmp_path):
+    """Every benchmark and variant of config.yaml, without the demo's overlay."""
+    repository = copy_repository(tmp_path, {})
+    command = [sys.executable, "-m", "snakemake", "--cores", "8", "--dry-run", "--quiet", "all"]
+    done = subprocess.run(command, cwd=repository, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    total = int(re.search(r"^total +(\d+)$", done.stdout + done.stderr, re.MULTILINE)[1])
+    assert 100 < total < 1500
+
+
+def test_a_killed_extraction_loses_no_more_than_its_shard(finished, tmp_path):
+    """kill -9 while a shard is written: what is half made has no name, and the same command makes it whole."""
+    command = [sys.executable, "-m", "centerclip.frames", "shard", "--manifest", "results/shapes/manifest.csv"]
+    command += ["--size", "56", "--fps", "3", "--shard", "0", "--shards", "1", "--out", str(tmp_path / "0000.lmdb")]
+    process = subprocess.Popen(command, cwd=finished, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".0000.lmdb.*.tmp")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "0000.lmdb").exists() and not (tmp_path / "0000.csv").exists()
+    subprocess.run(command, cwd=finished, env=ENVIRONMENT, check=True, capture_output=True)
+    assert (pd.read_csv(tmp_path / "0000.csv")["frames"] > 0).all()

@@ -7,6 +7,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
+from centerclip import sources
 from centerclip.config import cell, check_cell, check_config
 from centerclip.stage import UserError
 
@@ -26,6 +27,9 @@ except UserError as error:
 
 BENCHMARKS = config["run"]["benchmarks"]
 VARIANTS = config["run"]["variants"]
+if workflow.is_main_process:
+    for line in sources.wishes({name: config["benchmarks"][name]["source"] for name in BENCHMARKS}):
+        print(line, file=sys.stderr)
 
 
 def code(*modules):
@@ -41,6 +45,17 @@ def settings(wildcards):
 def source(wildcards):
     """The `source` block of a benchmark, json."""
     return json.dumps(config["benchmarks"][wildcards.benchmark]["source"])
+
+
+def fetch_code(wildcards):
+    """What makes a benchmark's raw files, where they are made and not downloaded."""
+    reader = config["benchmarks"][wildcards.benchmark]["source"]["reader"]
+    return [] if reader in sources.read_table() else code(f"benchmarks/{reader}")
+
+
+def pretrained(wildcards):
+    """The file that a cell's weights start from; nothing for random ones."""
+    return settings(wildcards)["weights"] or []
 
 
 def cell_code(wildcards):

@@ -6,6 +6,7 @@ rule evaluate:
         code=lambda wildcards: code("efficiency") + cell_code(wildcards),
         manifest="results/{benchmark}/manifest.csv",
         frames=frames_report,
+        pretrained=pretrained,
         trained=trained,
     output:
         "results/{benchmark}_{variant}.json",

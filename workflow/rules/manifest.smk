@@ -3,7 +3,7 @@
 
 rule fetch:
     input:
-        code=lambda wildcards: code(f"benchmarks/{config['benchmarks'][wildcards.benchmark]['source']['reader']}"),
+        code=fetch_code,
     output:
         directory("results/{benchmark}/source"),
     log:
@@ -31,6 +31,7 @@ rule manifest:
         ENVIRONMENT
     params:
         source=source,
+        counts=lambda wildcards: json.dumps(config["benchmarks"][wildcards.benchmark].get("counts") or {}),
     shell:
         "python -m centerclip.manifest manifest --benchmark {wildcards.benchmark} --settings {params.source:q}"
-        " --source results/{wildcards.benchmark}/source --out {output} --log {log}"
+        " --source results/{wildcards.benchmark}/source --counts {params.counts:q} --out {output} --log {log}"

@@ -6,6 +6,7 @@ rule train:
         code=lambda wildcards: code("training") + cell_code(wildcards),
         manifest="results/{benchmark}/manifest.csv",
         frames=frames_report,
+        pretrained=pretrained,
     output:
         weights="results/{benchmark}/{variant}/weights.safetensors",
         history="results/{benchmark}/{variant}/history.json",

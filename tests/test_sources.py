@@ -1,0 +1,134 @@
+"""The table of sources, and getting a dataset's files by it: downloaded, out of archives, local, one by one."""
+
+import hashlib
+import io
+import re
+import zipfile
+
+import pytest
+from server import serving
+
+from centerclip import sources
+from centerclip.sources import fetch, needs, read_table, wanted, wishes
+from centerclip.stage import UserError
+
+COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
+
+
+class TestTheRepositorysTable:
+    def test_every_row_is_complete(self):
+        for dataset, files in read_table().items():
+            for name, source in files.items():
+                assert source.inside or source.urls, (dataset, name)
+                assert set(source.inside) <= set(files)
+                assert all(url.startswith("https://") for url in source.urls)
+                assert source.licence or not source.urls
+                assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
+
+
+def test_what_the_user_must_do(monkeypatch):
+    monkeypatch.delenv("LSMDC_USER", raising=False)
+    monkeypatch.setenv("LSMDC_PASSWORD", "secret")
+    (line,) = needs("lsmdc", {})
+    assert line.startswith("set LSMDC_USER, or name local copies, for LSMDC16_annos_training.csv, ")
+    assert "https://sites.google.com" in line and "secret" not in line
+    everything = dict.fromkeys(wanted(read_table()["lsmdc"]), "/")
+    assert needs("lsmdc", everything) == []
+    assert needs("msvd", {}) == []
+    assert needs("msvd", {"videos": "nowhere"}) == ["videos: local copy nowhere does not exist"]
+    assert needs("msvd", {"video": "/"})[0].startswith("video: no such file; the dataset has videos, raw-captions")
+    said = wishes({"shapes": {"reader": "shapes"}, "mine": {"reader": "lsmdc"}})
+    assert len(said) == 3 and said[1].startswith("  mine: set LSMDC_USER")
+    assert wishes({"shapes": {"reader": "shapes"}}) == []
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A server, and a table of two datasets on it: `packed` in archives, `single` a file a video with credentials."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("data/list.txt", "one\ntwo\n")
+    listed = hashlib.sha256(b"one\ntwo\n").hexdigest()
+    with serving(
+        {
+            "/data.zip": packed.getvalue(),
+            "/names.txt": b"m/a.avi\nm/b.avi\n", "/avi/m/a.avi": b"A", "/mp4/b.mp4": b"B",
+        }
+    ) as server:  # fmt: skip
+        (tmp_path / "sources.csv").write_text(
+            f"{COLUMNS}\n"
+            f"packed,list.txt,data.zip,,,,sha256:{listed},,,\n"
+            f"packed,data.zip,,{server.url}/gone.zip,{server.url}/data.zip,,,,,\n"
+            f"packed,videos,videos.zip,,,,,,,\n"
+            f"packed,videos.zip,,{server.url}/data.zip,,,,,,\n"
+            f"single,names.txt,,{server.url}/names.txt,,,,KEY,,ask\n"
+            f"single,videos,,{server.url}/avi/{{name}},{server.url}/mp4/{{stem}}.mp4,,,KEY,,ask\n"
+        )
+        table = read_table(tmp_path / "sources.csv")
+        monkeypatch.setattr(sources, "read_table", lambda: table)
+        server.out = tmp_path / "results/mine/source"
+        yield server
+
+
+def names(source):
+    return (source / "names.txt").read_text().split()
+
+
+class TestFetch:
+    def test_archives_are_unpacked_and_linked(self, place):
+        fetch({"reader": "packed"}, place.out, None)
+        assert sorted(path.name for path in place.out.iterdir()) == ["list.txt", "videos"]
+        assert (place.out / "list.txt").read_text() == "one\ntwo\n"
+        assert (place.out / "videos/data/list.txt").is_file()
+
+    def test_a_second_time_nothing_is_asked_for(self, place):
+        fetch({"reader": "packed"}, place.out, None)
+        before = len(place.requests)
+        fetch({"reader": "packed"}, place.out, None)
+        fetch({"reader": "packed"}, place.out.parent.parent / "other/source", None)
+        assert len(place.requests) == before
+
+    def test_local_copies_win_and_are_verified(self, place, tmp_path):
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own.txt").write_text("one\ntwo\n")
+        local = {"list.txt": str(tmp_path / "own.txt"), "videos": str(tmp_path / "own")}
+        fetch({"reader": "packed", "local": local}, place.out, None)
+        assert not place.requests and (place.out / "list.txt").resolve() == tmp_path / "own.txt"
+        (tmp_path / "own.txt").write_text("three\n")
+        with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, where sha256:\w+ is expected"):
+            fetch({"reader": "packed", "local": local}, place.out, None)
+        assert (place.out / "videos").is_dir()  # what was there before stays
+
+    def test_a_local_archive_is_unpacked(self, place, tmp_path):
+        (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
+        fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
+        assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
+
+    def test_single_videos_come_from_the_mirror_that_has_them(self, place, monkeypatch):
+        monkeypatch.setenv("KEY_USER", "me")
+        monkeypatch.setenv("KEY_PASSWORD", "secret")
+        fetch({"reader": "single"}, place.out, names)
+        assert (place.out / "videos/m/a.avi").read_bytes() == b"A"
+        assert (place.out / "videos/m/b.avi").read_bytes() == b"B"
+        assert all(authorization for _, _, authorization in place.requests)
+        kept = [path for path in place.out.parent.parent.rglob("*") if path.is_file()]
+        assert kept and not any(b"secret" in path.read_bytes() for path in kept)
+
+    def test_without_credentials_nothing_is_asked_for(self, place, monkeypatch):
+        monkeypatch.delenv("KEY_USER", raising=False)
+        monkeypatch.delenv("KEY_PASSWORD", raising=False)
+        with pytest.raises(UserError, match="single: set KEY_USER and KEY_PASSWORD, or name local copies, for names"):
+            fetch({"reader": "single"}, place.out, names)
+        assert not place.requests and not place.out.exists()
+
+    @pytest.mark.parametrize(
+        ("listed", "line"),
+        [(b"m/a.avi\nm/c.avi\n", "1 of 2 videos cannot be had"), (b"../../a.avi\n", "leads out of its directory")],
+    )
+    def test_videos_that_cannot_be_had(self, place, monkeypatch, listed, line):
+        monkeypatch.setenv("KEY_USER", "me")
+        monkeypatch.setenv("KEY_PASSWORD", "secret")
+        place.files["/names.txt"] = listed
+        with pytest.raises(UserError, match=line):
+            fetch({"reader": "single"}, place.out, names)
+        assert not place.out.exists()
