@@ -12,7 +12,7 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     benchmark="[a-z0-9-]+",
-    variant="[a-z0-9-]+",
+    variant="[a-z0-9_-]+",
     backbone="[A-Za-z0-9-]+",
     size=r"\d+",
     shard=r"\d{4}",

@@ -1,7 +1,9 @@
 """The config: checked in one place, resolved into the plain settings of one cell. Imports nothing heavy."""
 
 from collections.abc import Iterable
-from itertools import product
+from functools import reduce
+from itertools import chain
+from operator import or_
 from pathlib import Path
 
 import yaml
@@ -11,6 +13,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from centerclip import backbones, clustering
 from centerclip.stage import UserError
 
+STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
 OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for
 
 
@@ -20,18 +23,36 @@ def check_config(config: dict, schema: dict, files: Iterable[str | Path]) -> Non
     `files` are what `config` was merged from, later ones overriding; the last that holds a key gets the blame.
     """
     files = [Path(file) for file in files]
-    error = best_match(Draft202012Validator(schema).iter_errors(config), key=depth)
-    if error:
-        raise complaint(files, *describe(error))
-    for key in ("benchmarks", "variants"):
-        for name in config["run"][key]:
-            if name not in config[key]:
-                raise complaint(files, ["run", key], f"{name!r} is not one of {', '.join(config[key])}")
-    for benchmark, variant in product(config["run"]["benchmarks"], config["run"]["variants"]):
-        try:
-            check_cell(cell(config, benchmark, variant))
-        except UserError as error:
-            raise complaint(files, ["variants", variant], f"on {benchmark}: {error}") from None
+
+    def check_schema(config: dict) -> None:
+        if error := best_match(Draft202012Validator(schema).iter_errors(config), key=depth):
+            raise complaint(files, *describe(error))
+
+    check_schema(config)
+    for name, grid in config["grids"].items():
+        check_names(files, ["grids", name, "of"], [grid["of"]], config["variants"])
+    every = every_variant(config)
+    check_schema(config | {"variants": every})
+    check_names(files, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
+    check_names(files, ["run", "variants"], config["run"]["variants"] or [], every)
+    check_names(files, ["run", "grids"], config["run"]["grids"], config["grids"])
+    for benchmark, block in config["benchmarks"].items():
+        check_names(files, ["benchmarks", benchmark, "variants"], block.get("variants", []), every)
+        if config["run"]["variants"] is None and "variants" not in block:
+            raise complaint(files, ["benchmarks", benchmark, "variants"], "missing, and run.variants names none either")
+    for benchmark in config["run"]["benchmarks"]:
+        for variant in variants(config, benchmark):
+            try:
+                check_cell(cell(config, benchmark, variant))
+            except UserError as error:
+                raise complaint(files, ["variants", variant], f"on {benchmark}: {error}") from None
+
+
+def check_names(files: list[Path], key: list, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError about `key` for a name that is not `known`."""
+    for name in names:
+        if name not in known:
+            raise complaint(files, key, f"{name!r} is not one of {', '.join(known)}")
 
 
 def depth(error: ValidationError) -> int:
@@ -69,16 +90,44 @@ def complaint(files: list[Path], key: list, problem: str) -> UserError:
     return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
 
 
+def variants(config: dict, benchmark: str) -> list[str]:
+    """The variants that `all` makes of a benchmark: run.variants or its own, then the points of run.grids."""
+    named = config["run"]["variants"] or config["benchmarks"][benchmark]["variants"]
+    return list(dict.fromkeys(chain(named, *(points(config, grid) for grid in config["run"]["grids"]))))
+
+
+def points(config: dict, name: str) -> dict[str, dict]:
+    """The variants of a grid, name -> settings: that which it is `of`, with one thing changed."""
+    grid = config["grids"][name]
+    base, key, found = config["variants"][grid["of"]], grid["sets"], {}
+    for value in grid["values"]:
+        if key == "frames":
+            changed = {"frames": value}
+        elif key in STAGE_KEYS:
+            changed = {"stages": [stage | {key: value} for stage in base.get("stages", [])]}
+        else:
+            options = [stage.get("options", {}) | {key: value} for stage in base.get("stages", [])]
+            changed = {"stages": [s | {"options": o} for s, o in zip(base.get("stages", []), options, strict=True)]}
+        found[f"{grid['of']}-{name}-{str(value).lower().replace('.', 'p')}"] = base | changed
+    return found
+
+
+def every_variant(config: dict) -> dict[str, dict]:
+    """All variants by name, those of grids too."""
+    return reduce(or_, [points(config, name) for name in config["grids"]], config["variants"])
+
+
 def cell(config: dict, benchmark: str, variant: str) -> dict:
     """The settings of one cell, with nothing left to look up: json in, json out.
 
     A variant's own settings override its benchmark's, which override the config's. Raises UserError for a name that
     the config does not have.
     """
-    for kind, name in (("benchmark", benchmark), ("variant", variant)):
-        if name not in config[f"{kind}s"]:
-            raise UserError(f"unknown {kind} {name!r}; the config has {', '.join(config[f'{kind}s'])}")
-    data, model = config["benchmarks"][benchmark], config["variants"][variant]
+    if benchmark not in config["benchmarks"]:
+        raise UserError(f"unknown benchmark {benchmark!r}; the config has {', '.join(config['benchmarks'])}")
+    if variant not in (known := every_variant(config)):
+        raise UserError(f"unknown variant {variant!r}; the config has {', '.join(known)}")
+    data, model = config["benchmarks"][benchmark], known[variant]
     backbone = model.get("backbone", config["backbone"])
     weights = config["weights"][backbone]
     return {
@@ -91,6 +140,7 @@ def cell(config: dict, benchmark: str, variant: str) -> dict:
         "frames": model.get("frames", data["frames"]),
         "words": data["words"],
         "stages": [data["stage"] | stage for stage in model.get("stages", [])],
+        "shift": model.get("shift"),
         "train": model.get("train", True),
         "select": config["select"],
         "training": config["training"] | data.get("training", {}) | model.get("training", {}),
@@ -103,6 +153,8 @@ def check_cell(settings: dict) -> None:
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
         raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
+    if settings["shift"] not in (None, *clustering.shifts()):
+        raise UserError(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}")
     groups, tokens, last = settings["frames"], geometry.patches, -1
     for stage in sorted(settings["stages"], key=lambda stage: stage["block"]):
         name = stage["algorithm"]
@@ -115,6 +167,8 @@ def check_cell(settings: dict) -> None:
             raise UserError(f"block {stage['block']}: stages need different blocks from 0 to {geometry.blocks - 1}")
         if groups % stage["segments"]:
             raise UserError(f"segments {stage['segments']} does not divide the {groups} frames (or earlier segments)")
+        if name == "pooling" and stage["clusters"] != tokens:
+            raise UserError(f"pooling keeps every patch: clusters must be {tokens}, not {stage['clusters']}")
         tokens *= groups // stage["segments"]
         if stage["clusters"] > tokens:
             raise UserError(f"clusters {stage['clusters']} is more than the {tokens} tokens of a segment")

@@ -120,7 +120,7 @@ def main() -> None:
         rows = usable(manifest, store, "test")
         device = pick_device()
         weights = arguments.weights or settings["weights"]
-        model = build(settings["backbone"], settings["stages"], weights, settings["seed"]).to(device)
+        model = build(settings["backbone"], settings["stages"], settings["shift"], weights, settings["seed"]).to(device)
         test = manifest[manifest["split"] == "test"]
         lost = test["video_id"].nunique() - rows["video_id"].nunique()
         history = json.loads(arguments.history.read_text()) if arguments.history else None

@@ -20,22 +20,28 @@ from centerclip.stage import UserError
 class Stage:
     """One clustering stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
 
-    `embedding` adds a learned vector, zero at first, to each kept token. `options` go to the algorithm.
+    What is kept is each cluster's `medoid` or, with `keep` "mean", the mean of its tokens. `embedding` adds a learned
+    vector, zero at first, to each. `options` go to the algorithm.
     """
 
     algorithm: str
     block: int
     segments: int
     clusters: int
+    keep: str = "medoid"
     embedding: bool = False
     options: dict = field(default_factory=dict)
 
 
 class CenterCLIP(open_clip.CLIP):
-    """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment."""
+    """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment.
 
-    def __init__(self, backbone: str, stages: Sequence[Stage] = ()):
+    `shift` names a shift of centerclip.clustering that every block's attention and MLP see their tokens through.
+    """
+
+    def __init__(self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None):
         super().__init__(**backbones.model_config(backbone))
+        self.shift = clustering.algorithm(shift) if shift else None
         self.stages = sorted(stages, key=lambda stage: stage.block)
         width = self.visual.conv1.out_channels
         self.cluster_embeddings = nn.ParameterDict(
@@ -58,10 +64,19 @@ class CenterCLIP(open_clip.CLIP):
         for index, block in enumerate(self.visual.transformer.resblocks):
             if index in stages:
                 x, mask = self.keep_centres(x, mask, stages[index])
-            x = block(x)
+            x = self.shifted(block, x, mask.shape[1]) if self.shift else block(x)
         pooled, _ = self.visual._pool(x)
         segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*mask.shape, -1)
         return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)
+
+    def shifted(self, block: nn.Module, x: Tensor, frames: int) -> Tensor:
+        """`block` of x [B * T, 1 + N, D] whose two branches see the tokens shifted, the residual path as they are."""
+
+        def shift(x: Tensor) -> Tensor:
+            return self.shift(x.unflatten(0, (-1, frames))).flatten(0, 1)
+
+        x = x + block.ls_1(block.attention(block.ln_1(shift(x))))
+        return x + block.ls_2(block.mlp(block.ln_2(shift(x))))
 
     def keep_centres(self, x: Tensor, mask: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
         """Join frames into segments and keep each segment's centre tokens, in their order (paper, section 3.3).
@@ -80,8 +95,13 @@ class CenterCLIP(open_clip.CLIP):
         weights = weights / weights.sum(1, keepdim=True)
         centre = (x[:, :, 0] * weights[:, :, None]).sum(1, keepdim=True)
         tokens = x[:, :, 1:].flatten(1, 2)
-        medoids, _ = clustering.algorithm(stage.algorithm)(tokens.detach(), stage.clusters, **stage.options)
-        kept = tokens.gather(1, medoids[:, :, None].expand(-1, -1, tokens.shape[2]))
+        medoids, assignment = clustering.cluster(
+            stage.algorithm, tokens.detach(), stage.clusters, stage.options, frames=frames, training=self.training
+        )
+        if stage.keep == "mean":
+            kept = cluster_means(tokens, assignment, stage.clusters)
+        else:
+            kept = tokens.gather(1, medoids[:, :, None].expand(-1, -1, tokens.shape[2]))
         if stage.embedding:
             kept = kept + self.cluster_embeddings[str(stage.block)].to(kept.dtype)
         return torch.cat([centre, kept], 1), valid.any(1).view(-1, stage.segments)
@@ -96,7 +116,19 @@ class CenterCLIP(open_clip.CLIP):
         return F.normalize(x, dim=-1) if normalize else x
 
 
-def build(backbone: str, stages: Sequence[dict] = (), weights: str | Path | None = None, seed: int = 0) -> CenterCLIP:
+def cluster_means(tokens: Tensor, assignment: Tensor, clusters: int) -> Tensor:
+    """[B, K, D] means of tokens [B, N, D] over their clusters, assignment [B, N] int64 into 0..K-1, none empty."""
+    members = F.one_hot(assignment, clusters).to(tokens.dtype)  # [B, N, K]
+    return (members / members.sum(1, keepdim=True)).mT @ tokens
+
+
+def build(
+    backbone: str,
+    stages: Sequence[dict] = (),
+    shift: str | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+) -> CenterCLIP:
     """A model from plain settings: `stages` are the arguments of Stage, `weights` as in `load_weights` or None for
     weights drawn from `seed`.
 
@@ -104,7 +136,7 @@ def build(backbone: str, stages: Sequence[dict] = (), weights: str | Path | None
         UserError: weights that cannot be read or do not fit.
     """
     torch.manual_seed(seed)
-    model = CenterCLIP(backbone, [Stage(**stage) for stage in stages])
+    model = CenterCLIP(backbone, [Stage(**stage) for stage in stages], shift)
     if weights is not None:
         load_weights(model, backbone, weights)
     return model

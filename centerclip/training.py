@@ -116,7 +116,9 @@ class Run:
 
     def __init__(self, settings: dict, origin: str, device: torch.device):
         self.settings, self.recipe, self.origin, self.device = settings, settings["training"], origin, device
-        self.model = build(settings["backbone"], settings["stages"], settings["weights"], settings["seed"]).to(device)
+        self.model = build(
+            settings["backbone"], settings["stages"], settings["shift"], settings["weights"], settings["seed"]
+        ).to(device)
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=tuple(self.recipe["betas"]), eps=self.recipe["eps"])
         # float16 needs its gradients scaled; bfloat16 and float32 do not
@@ -173,6 +175,7 @@ class Run:
         with tqdm(loader, name, len(batches), initial=self.progress["step"], unit="step") as bar:
             for batch in bar:
                 step = pairs.epoch * len(batches) + self.progress["step"]
+                torch.manual_seed(self.settings["seed"] << 32 | step)  # of what the model draws, however it got here
                 factor = learning_rate_factor(step, self.recipe["epochs"] * len(batches), self.recipe["warmup"])
                 loss = train_step(self.model, batch, self.optimizer, self.scaler, self.recipe["clip_norm"], factor)
                 self.progress["step"] += 1

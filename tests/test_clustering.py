@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -12,14 +13,18 @@ from hypothesis import strategies as st
 
 from centerclip import clustering
 from centerclip.clustering.kmedoids import kmedoids, pairwise_distances
-from centerclip.clustering.spectral import affinity, spectral
+from centerclip.clustering.pooling import pooling
+from centerclip.clustering.sparse_sampling import sparse_sampling
+from centerclip.clustering.spectral import affinity, embedding, nearest, spectral
+from centerclip.clustering.temporal_shift import temporal_shift
+from centerclip.clustering.token_shift import token_shift
 
 
-def kmedoids_by_loops(points, clusters, first=None):
+def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
     """k-medoids++ of one problem as the paper tells it, in plain Python: an oracle that shares no code."""
     points = [[float(value) for value in point] for point in points]
     n = len(points)
-    distance = [[math.dist(a, b) for b in points] for a in points]
+    distance = [[between(a, b) for b in points] for a in points]
 
     def assign(medoids):
         own = {medoid: cluster for cluster, medoid in enumerate(medoids)}
@@ -73,6 +78,46 @@ def test_kmedoids_of_half_precision_tokens():
     assert kmedoids(points[None], 5)[0][0].tolist() == kmedoids_by_loops(points.tolist(), 5)[0]
 
 
+@pytest.mark.parametrize(
+    ("distance", "between"),
+    [
+        ("cosine", scipy.spatial.distance.cosine),
+        (1, scipy.spatial.distance.cityblock),
+        (3, lambda a, b: scipy.spatial.distance.minkowski(a, b, 3)),
+    ],
+)
+def test_other_distances(distance, between):
+    points = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    medoids, assignment = kmedoids(points[None], 7, distance=distance)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(points.tolist(), 7, between=between)
+
+
+def test_normalised_tokens_are_on_the_unit_sphere_and_the_first_medoid_is_still_the_longest():
+    points = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    longest = int(points.norm(dim=1).argmax())
+    unit = (points / points.norm(dim=1, keepdim=True)).tolist()
+    medoids, assignment = kmedoids(points[None], 7, normalise=True)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(unit, 7, first=longest)
+
+
+def test_an_unknown_distance_is_refused():
+    for wrong in ("manhattan", 0.5):
+        with pytest.raises(ValueError, match="euclidean, cosine or a number"):
+            kmedoids(torch.zeros(1, 4, 2), 2, distance=wrong)
+
+
+def test_distances_are_symmetric_and_zero_between_equals_however_many_problems_at_a_time(monkeypatch):
+    points = torch.randn(5, 30, 7, generator=torch.Generator().manual_seed(0))
+    points[:, 20:] = points[:, :10]
+    for distance in ("euclidean", "cosine", 1):
+        together = pairwise_distances(points, distance)
+        assert torch.equal(together, together.mT)
+        assert (together[:, torch.arange(10), torch.arange(20, 30)] == 0).all()
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules[kmedoids.__module__].PIECE, "cpu", 1)
+            assert torch.equal(pairwise_distances(points, distance), together)
+
+
 def test_hand_worked():
     """On a line: 9 has the largest norm, 0 is farthest from it; then 1 is the medoid of 0 1 2, and 8 ties with 9."""
     medoids, assignment = kmedoids(torch.tensor([[[0.0], [1.0], [2.0], [8.0], [9.0]]]), 2)
@@ -119,7 +164,7 @@ def test_more_rounds_never_raise_the_objective(points, clusters):
     assert all(later <= earlier + 1e-5 for earlier, later in itertools.pairwise(values))
 
 
-@pytest.mark.parametrize("name", clustering.names())
+@pytest.mark.parametrize("name", ["kmedoids", "spectral"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_tokens_that_are_not_finite_are_refused(name, bad):
     points = torch.zeros(1, 4, 2)
@@ -131,13 +176,19 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
 @pytest.mark.parametrize("name", clustering.names())
 @pytest.mark.parametrize("clusters", [0, 5])
 def test_impossible_numbers_of_clusters_are_refused(name, clusters):
-    with pytest.raises(ValueError, match="4 tokens"):
-        clustering.algorithm(name)(torch.zeros(1, 4, 2), clusters)
+    with pytest.raises(ValueError, match=r"4 tokens|tokens of 4"):
+        clustering.cluster(name, torch.zeros(1, 4, 2), clusters, {}, frames=2)
 
 
 def test_names_and_options_are_read_from_the_files():
-    assert {"kmedoids", "spectral"} <= set(clustering.names())
-    assert clustering.options("spectral") == ["neighbours", "sigma", "iterations"]
+    assert clustering.names() == ["kmedoids", "pooling", "sparse_sampling", "spectral"]
+    assert clustering.shifts() == ["temporal_shift", "token_shift"]
+    assert clustering.options("spectral") == [
+        "graph", "neighbours", "sigma", "distance", "normalise", "iterations"
+    ]  # fmt: skip
+    assert clustering.options("pooling") == []
+    assert clustering.modules("spectral") == ["kmedoids", "spectral"]
+    assert clustering.modules("token_shift") == ["temporal_shift", "token_shift"]
 
 
 @pytest.mark.parametrize("sigma", [None, 2.0])
@@ -169,13 +220,79 @@ def test_spectral_is_scipys_laplacian_eigenvectors_then_the_loops():
     for i in range(36):
         for j in near[i]:
             graph[i, j] = graph[j, i] = math.exp(-(distance[i, j] ** 2) / (2 * 3.0**2))
-    assert np.allclose(affinity(pairwise_distances(points[None]).double(), 7, 3.0)[0], graph, atol=1e-6)
+    distances = pairwise_distances(points[None])
+    assert np.allclose(affinity(distances, nearest(distances, 7), 3.0)[0], graph, atol=1e-6)
     degree = graph.sum(1)
     laplacian = np.eye(36) - graph / np.sqrt(np.outer(degree, degree))
     _, vectors = scipy.linalg.eigh(laplacian, subset_by_index=[0, 5])
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     medoids, assignment = spectral(points[None], 6, neighbours=7, sigma=3.0)
     assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(rows.tolist(), 6, first=0)
+
+
+@pytest.mark.parametrize("graph", ["knn", "heat"])
+def test_only_the_eigenvectors_span_matters(graph):
+    """Other solver, other signs, other rotation: the same distances between rows, the same answer."""
+    points = torch.randn(1, 40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    distances = pairwise_distances(points)
+    edges = nearest(distances, 6) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
+    weights = affinity(distances, edges, None)
+    rows = embedding(weights.clone(), 7)[0].numpy()
+    degree = weights[0].double().numpy().sum(1)
+    left, _, _ = scipy.linalg.svd(weights[0].double().numpy() / np.sqrt(np.outer(degree, degree)) + np.eye(40))
+    other = left[:, :7]
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(7, 7)))[0]
+    turned = other @ rotation
+    turned = turned / np.linalg.norm(turned, axis=1, keepdims=True)
+    between_rows = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(rows))
+    between_turned = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(turned))
+    assert np.abs(between_rows - between_turned).max() < 1e-6
+    medoids, assignment = spectral(points, 7, graph=graph, neighbours=6)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(turned.tolist(), 7, first=0)
+
+
+@pytest.mark.parametrize(("count", "frames", "neighbours"), [(98, 2, 10), (202, 2, 15), (49, 1, 5), (101, 1, 10)])
+def test_the_papers_number_of_neighbours(count, frames, neighbours):
+    points = torch.randn(1, count, 4, generator=torch.Generator().manual_seed(0))
+    expected = spectral(points, 9, neighbours=neighbours)
+    got = spectral(points, 9, frames=frames)
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+def test_pooling_is_a_cluster_a_patch():
+    medoids, assignment = pooling(torch.zeros(2, 6, 3), 2, frames=3)
+    assert medoids.tolist() == [[2, 3]] * 2  # the middle frame's
+    assert assignment.tolist() == [[0, 1, 0, 1, 0, 1]] * 2
+
+
+def test_sparse_sampling_takes_the_middle_of_equal_spans_and_a_random_one_in_training():
+    """7 tokens in 3 spans: 0 1 2, 3 4, 5 6."""
+    medoids, assignment = sparse_sampling(torch.zeros(1, 7, 1), 3)
+    assert medoids.tolist() == [[1, 4, 6]] and assignment.tolist() == [[0, 0, 0, 1, 1, 2, 2]]
+    torch.manual_seed(0)
+    drawn, _ = sparse_sampling(torch.zeros(200, 7, 1), 3, training=True)
+    assert [sorted(set(column)) for column in drawn.T.tolist()] == [[0, 1, 2], [3, 4], [5, 6]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 60), st.data(), st.booleans())
+def test_sparse_sampling_stays_in_its_spans(count, data, training):
+    clusters = data.draw(st.integers(1, count))
+    medoids, assignment = sparse_sampling(torch.zeros(2, count, 1), clusters, training=training)
+    assert torch.equal(assignment.gather(1, medoids), torch.arange(clusters).expand(2, -1))
+
+
+def test_shifts_move_an_eighth_of_the_channels_each_way():
+    """Token t, n has the value 10 t + n in all 16 channels."""
+    values = torch.tensor([[[0.0, 1, 2], [10, 11, 12], [20, 21, 22]]])
+    tokens = values[..., None].expand(-1, -1, -1, 16)
+    shifted = temporal_shift(tokens)
+    assert shifted[..., 0].tolist() == shifted[..., 1].tolist() == [[[10, 11, 12], [20, 21, 22], [0, 0, 0]]]
+    assert shifted[..., 2].tolist() == shifted[..., 3].tolist() == [[[0, 0, 0], [0, 1, 2], [10, 11, 12]]]
+    assert torch.equal(shifted[..., 4:], tokens[..., 4:])
+    only_class = token_shift(tokens)
+    assert torch.equal(only_class[:, :, 0], shifted[:, :, 0])
+    assert torch.equal(only_class[:, :, 1:], tokens[:, :, 1:])
 
 
 def test_spectral_survives_a_graph_in_pieces_and_lone_tokens():

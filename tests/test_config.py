@@ -3,11 +3,12 @@
 import copy
 import json
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
 
-from centerclip.config import cell, check_cell, check_config
+from centerclip.config import cell, check_cell, check_config, points, variants
 from centerclip.stage import UserError
 
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
@@ -33,7 +34,7 @@ def complaint(tmp_path, overlay):
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(overlay))
     with pytest.raises(UserError) as error:
-        check_config(config({"run": {"benchmarks": ["shapes"]}}, overlay), SCHEMA, [BASE, file])
+        check_config(config({"run": {"benchmarks": ["shapes"], "variants": None}}, overlay), SCHEMA, [BASE, file])
     line = str(error.value)
     assert "\n" not in line
     return line.replace(str(file), "mine.yaml")
@@ -85,6 +86,23 @@ def test_the_configs_of_the_repository_are_right():
         ),
         (variant(options={"sigma": 2}), "mine.yaml: variants.kmedoids: on shapes: kmedoids has no option 'sigma'; it"),
         (variant(segment=4), "mine.yaml: variants.kmedoids.stages.0.segment: unknown key; allowed are algorithm"),
+        (variant(keep="centre"), "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' is not one of medoid, mean"),
+        (variant(options={"distance": "manhattan"}), "mine.yaml: variants.kmedoids.stages.0.options.distance: "),
+        (variant(options={"distance": 0.5}), "mine.yaml: variants.kmedoids.stages.0.options.distance: "),
+        (variant(options={"normalise": 1}), "options.normalise: 1 is not of type 'boolean'"),
+        (
+            variant(algorithm="pooling", clusters=48),
+            "on shapes: pooling keeps every patch: clusters must be 49",
+        ),
+        (variant(algorithm="token_shift"), "on shapes: algorithm 'token_shift' is not one of kmedoids, pooling"),
+        ({"variants": {"baseline": {"shift": "shift"}}}, "on shapes: shift 'shift' is not one of temporal_shift, tok"),
+        ({"run": {"grids": ["depth"]}}, "mine.yaml: run.grids: 'depth' is not one of block, clusters"),
+        ({"grids": {"block": {"of": "kmeans"}}}, "mine.yaml: grids.block.of: 'kmeans' is not one of zeroshot"),
+        ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
+        (
+            {"run": {"grids": ["block"]}, "grids": {"block": {"sets": "blok"}}},
+            "variants.kmedoids-block-1: on shapes: kmedoids has no option 'blok'; it has distance, normalise",
+        ),
         ({"benchmarks": {"shapes": {"words": 78}}}, "zeroshot: on shapes: words 78 is more than ViT-B-32 reads (77)"),
     ],
 )
@@ -140,3 +158,38 @@ def test_stages_in_a_row_see_what_the_ones_before_them_kept():
         check((5, 6, 49), (9, 3, 99))
     with pytest.raises(UserError, match="block 5: stages need different blocks"):
         check((5, 6, 49), (5, 3, 49))
+
+
+def test_a_grid_changes_one_thing_of_its_variant():
+    base = config()
+    block, frames, option = points(base, "block"), points(base, "frames"), points(base, "normalise")
+    assert list(block) == [f"kmedoids-block-{value}" for value in (1, 2, 4, 6, 8, 10)]
+    assert block["kmedoids-block-2"] == {"stages": [{"algorithm": "kmedoids", "block": 2}]}
+    assert frames["kmedoids-frames-24"] == {"stages": [{"algorithm": "kmedoids"}], "frames": 24}
+    assert option["kmedoids-normalise-true"]["stages"] == [{"algorithm": "kmedoids", "options": {"normalise": True}}]
+    assert cell(base, "msrvtt", "kmedoids-block-2")["stages"][0]["block"] == 2
+
+
+def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_own():
+    assert variants(config(), "shapes") == ["zeroshot", "baseline", "kmedoids", "spectral"]
+    chosen = config({"run": {"variants": ["baseline"], "grids": ["normalise"]}})
+    assert variants(chosen, "shapes") == ["baseline", "kmedoids-normalise-false", "kmedoids-normalise-true"]
+
+
+def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published():
+    base, paper = config(), pd.read_csv(REPOSITORY / "config/paper.csv")
+    for row in paper.dropna(subset="variant").itertuples():
+        assert row.variant in variants(base, row.benchmark)
+        settings = cell(base, row.benchmark, row.variant)
+        assert settings["backbone"] == row.backbone
+        assert settings["train"] == (row.variant != "zeroshot")
+        stages = [
+            tuple(stage[key] for key in ("algorithm", "block", "segments", "clusters")) for stage in settings["stages"]
+        ]
+        published = (row.algorithm, row.block, row.segments, row.clusters)
+        assert stages == ([] if row.algorithm == "none" else [published])
+        long = row.benchmark == "activitynet"
+        assert (settings["frames"], settings["words"]) == ((60, 77) if long else (12, 32))
+        recipe = settings["training"]
+        assert (recipe["lr"], recipe["lr_new"], recipe["epochs"]) == ((1e-5, 1e-2, 8) if long else (5e-6, 5e-3, 5))
+        assert (recipe["batch_size"], recipe["weight_decay"], recipe["clip_norm"]) == (128, 0.2, 1.0)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from centerclip.backbones import model_config
 from centerclip.efficiency import gflops, saved_bytes
-from centerclip.model import CenterCLIP, Stage, build
+from centerclip.model import CenterCLIP, Stage, build, cluster_means
 from centerclip.stage import UserError
 from centerclip.weights import convert
 
@@ -94,6 +94,61 @@ def test_gradients_reach_the_kept_tokens_and_no_others():
     out.sum().backward()
     patches = x.grad[:, 1:].abs().sum(-1) > 0
     assert patches.sum() == 4 * 49
+
+
+def test_a_stage_may_keep_the_means_of_clusters_with_gradients_to_every_token():
+    model = build("tiny", [KMEDOIDS | {"algorithm": "pooling", "keep": "mean"}])
+    x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    out, _ = model.keep_centres(x, torch.ones(1, 12, dtype=torch.bool), model.stages[0])
+    assert torch.allclose(out, x.unflatten(0, (4, 3)).mean(1), atol=1e-6)
+    out.sum().backward()
+    assert (x.grad[:, 1:].abs().sum(-1) > 0).all()
+
+
+def test_cluster_means_by_loops():
+    tokens = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
+    assignment = torch.tensor([[0, 0, 1, 2, 2, 2, 1, 0, 0], [2, 1, 0, 0, 0, 0, 0, 0, 0]])
+    means = cluster_means(tokens, assignment, 3)
+    for b in range(2):
+        for k in range(3):
+            members = [tokens[b, n] for n in range(9) if assignment[b, n] == k]
+            assert torch.allclose(means[b, k], torch.stack(members).mean(0), atol=1e-6)
+
+
+def test_sampling_is_random_only_in_training(frames):
+    model = build("tiny", [KMEDOIDS | {"algorithm": "sparse_sampling"}])
+    with torch.no_grad():
+        assert not torch.equal(model.encode_video(frames), model.encode_video(frames))
+        model.eval()
+        assert torch.equal(model.encode_video(frames), model.encode_video(frames))
+
+
+def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
+    stages = [
+        {"algorithm": "spectral", "block": 1, "segments": 6, "clusters": 60,
+         "options": {"graph": "heat", "sigma": 2.0}},
+        {"algorithm": "kmedoids", "block": 3, "segments": 3, "clusters": 20, "keep": "mean", "embedding": True,
+         "options": {"distance": "cosine", "normalise": True}},
+    ]  # fmt: skip
+    lengths = []
+    model = build("tiny", stages).eval()
+    for block in model.visual.transformer.resblocks:
+        block.register_forward_pre_hook(lambda _, arguments: lengths.append(tuple(arguments[0].shape[:2])))
+    with torch.no_grad():
+        assert model.encode_video(frames).shape == (2, 64)
+    assert lengths == [(24, 50), (12, 61), (12, 61), (6, 21)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["temporal_shift", "token_shift"])
+def test_a_shift_reaches_both_branches_of_every_block_and_keeps_every_token(tiny, frames, name):
+    model = build("tiny", shift=name).eval()
+    model.load_state_dict(tiny.state_dict())
+    assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-3)
+    seen = []
+    model.shift = lambda tokens: seen.append(tokens.shape) or tokens
+    assert torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
+    assert seen == [(2, 12, 50, 64)] * (4 * 2)
 
 
 @torch.no_grad()

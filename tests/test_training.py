@@ -16,7 +16,15 @@ RECIPE = {
     "warmup": 0.1, "clip_norm": 1.0, "workers": 0, "checkpoint_minutes": 1, "threads": 1,
 }  # fmt: skip
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49, "embedding": True}
-SETTINGS = {"backbone": "tiny", "stages": [STAGE], "weights": None, "seed": 0, "select": "best", "training": RECIPE}
+SETTINGS = {
+    "backbone": "tiny",
+    "shift": None,
+    "stages": [STAGE],
+    "weights": None,
+    "seed": 0,
+    "select": "best",
+    "training": RECIPE,
+}
 
 
 def test_loss_by_hand():

@@ -1,11 +1,24 @@
 """k-medoids++: KKZ initialisation, then alternating assignment and medoid update (paper, section 3.3)."""
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Tokens converted to float64 at a time: on a CPU what fits its cache, on a GPU what fills it.
+PIECE = {"cpu": 1 << 19, "cuda": 1 << 28}
 
 
 @torch.no_grad()
-def kmedoids(tokens: Tensor, clusters: int, *, iterations: int = 100) -> tuple[Tensor, Tensor]:
+def kmedoids(
+    tokens: Tensor,
+    clusters: int,
+    *,
+    distance: str | float = "euclidean",
+    normalise: bool = False,
+    iterations: int = 100,
+) -> tuple[Tensor, Tensor]:
     """Cluster each problem's tokens around K of them. Deterministic; memory O(B N^2).
 
     The first medoid is the token of largest L2 norm, each next one the token farthest from its nearest medoid; then
@@ -16,51 +29,87 @@ def kmedoids(tokens: Tensor, clusters: int, *, iterations: int = 100) -> tuple[T
     Args:
         tokens: [B, N, D], any float dtype, finite.
         clusters: K, 1..N.
+        distance: "euclidean", "cosine" (1 - cosine) or the p >= 1 of a Minkowski distance.
+        normalise: scale tokens to unit length before distances are taken (the first medoid is by the given norms).
         iterations: the most rounds of assignment and update.
 
     Returns:
         medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
 
     Raises:
-        ValueError: K outside 1..N, or a token that is not finite.
+        ValueError: K outside 1..N, an unknown distance, or a token that is not finite.
     """
-    check_tokens(tokens, clusters)
-    first = tokens.double().square().sum(-1).argmax(-1)
-    return alternate(pairwise_distances(tokens), first, clusters, iterations)
+    squares = checked_squares(tokens, clusters)
+    if normalise:
+        tokens = F.normalize(tokens.double(), dim=-1)
+    return alternate(pairwise_distances(tokens, distance), squares.argmax(-1), clusters, iterations)
 
 
-def check_tokens(tokens: Tensor, clusters: int) -> None:
-    """Raise ValueError unless tokens [B, N, D] are finite and 1 <= clusters <= N."""
+def checked_squares(tokens: Tensor, clusters: int) -> Tensor:
+    """Squared L2 norms [B, N] float64 of tokens [B, N, D]. Raises ValueError unless all are finite and K is 1..N."""
     if not 1 <= clusters <= tokens.shape[1]:
         raise ValueError(f"{clusters} clusters of {tokens.shape[1]} tokens")
-    if not torch.isfinite(tokens).all():
+    squares = torch.cat([torch.linalg.vecdot(points, points) for points in in_double(tokens)])
+    if not torch.isfinite(squares).all():
         raise ValueError("tokens are not finite")
+    return squares
 
 
-def pairwise_distances(tokens: Tensor) -> Tensor:
-    """Euclidean distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal.
+def in_double(tokens: Tensor) -> Iterator[Tensor]:
+    """The problems of tokens [B, N, D] a few at a time, as float64."""
+    _, count, width = tokens.shape
+    size = max(1, PIECE[tokens.device.type] // (count * max(count, width)))
+    return (points.double() for points in tokens.split(size))
+
+
+def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean") -> Tensor:
+    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; `distance` as in `kmedoids`."""
+    if distance == "euclidean":
+        between = euclidean
+    elif distance == "cosine":
+        between = cosine
+    elif not isinstance(distance, str) and distance >= 1:
+
+        def between(points: Tensor) -> Tensor:
+            return torch.cdist(points, points, p=float(distance))
+    else:
+        raise ValueError(f"distance {distance!r} is not euclidean, cosine or a number from 1")
+    pieces = []
+    for points in in_double(tokens):
+        piece = between(points).float()
+        pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
+    return torch.cat(pieces)
+
+
+def euclidean(points: Tensor) -> Tensor:
+    """[B, N, N] between float64 points [B, N, D].
 
     A Gram matrix is many times faster than subtracting every pair. Its cancellation is kept away from float32's
-    digits by float64 products of centred tokens, and what is left of it is cut to zero: equal tokens are at 0.
+    digits by float64 products of centred points, and what is left of it is cut to zero: equal points are at 0.
     """
-    centred = tokens.double()
-    centred = centred - centred.mean(1, keepdim=True)
-    gram = centred @ centred.mT
-    norms = gram.diagonal(dim1=1, dim2=2)
+    points = points - points.mean(1, keepdim=True)
+    norms = torch.linalg.vecdot(points, points)
     sums = norms[:, :, None] + norms[:, None, :]
-    squared = sums - (gram + gram.mT)
-    squared = torch.where(squared > 1e-12 * sums, squared, 0)
-    return squared.sqrt_().float()
+    squared = torch.baddbmm(sums, points, points.mT, alpha=-2)
+    return squared.masked_fill_(squared <= sums.mul_(1e-12), 0).sqrt_()
+
+
+def cosine(points: Tensor) -> Tensor:
+    """[B, N, N] 1 - cosine between float64 points [B, N, D]; 0 between equal directions, 1 to a zero vector."""
+    points = F.normalize(points, dim=-1, eps=torch.finfo(points.dtype).tiny)
+    away = torch.baddbmm(points.new_ones(1, 1, 1), points, points.mT, alpha=-1)
+    away.diagonal(dim1=1, dim2=2).zero_()
+    return away.masked_fill_(away < 1e-14, 0)
 
 
 def alternate(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
     """k-medoids++ on distances [B, N, N] from the first medoids [B]; returns as `kmedoids`."""
     medoids = farthest_first(distances, first, clusters)
-    for _ in range(iterations):
-        assignment = assign(distances, medoids)
-        moved = update(distances, medoids, assignment).sort(-1).values
-        if torch.equal(moved, medoids):
-            return medoids, assignment
+    check = 1 if distances.device.type == "cpu" else 8  # rounds between looks at the outcome, for which a GPU must wait
+    for number in range(iterations):
+        moved = update(distances, medoids, assign(distances, medoids)).sort(-1).values
+        if number % check == 0 and torch.equal(moved, medoids):
+            break
         medoids = moved
     return medoids, assign(distances, medoids)
 

@@ -7,8 +7,8 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
-from centerclip import sources
-from centerclip.config import cell, check_cell, check_config
+from centerclip import clustering, sources
+from centerclip.config import cell, check_cell, check_config, variants
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
@@ -20,13 +20,12 @@ try:
     with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
         check_config(config, yaml.safe_load(schema), configfiles)
     for target in sys.argv:  # Snakemake itself learns of its targets later and says less
-        if asked := re.fullmatch(r"results/([^/_]+)_([^/_]+)\.json", target):
+        if asked := re.fullmatch(r"results/([^/_]+)_([^/]+)\.json", target):
             check_cell(cell(config, *asked.groups()))
 except UserError as error:
     raise WorkflowError(str(error))
 
 BENCHMARKS = config["run"]["benchmarks"]
-VARIANTS = config["run"]["variants"]
 if workflow.is_main_process:
     for line in sources.wishes({name: config["benchmarks"][name]["source"] for name in BENCHMARKS}):
         print(line, file=sys.stderr)
@@ -60,10 +59,17 @@ def pretrained(wildcards):
 
 def cell_code(wildcards):
     """The modules that a cell's features come from."""
-    algorithms = {f"clustering/{stage['algorithm']}" for stage in settings(wildcards)["stages"]}
-    if "clustering/spectral" in algorithms:
-        algorithms.add("clustering/kmedoids")
-    return code("frames", "dataset", "model", "backbones", "evaluation", "metrics", *sorted(algorithms))
+    cell_settings = settings(wildcards)
+    used = [stage["algorithm"] for stage in cell_settings["stages"]] + [cell_settings["shift"]]
+    algorithms = {module for name in used if name for module in clustering.modules(name)}
+    shared = ["frames", "dataset", "model", "backbones", "evaluation", "metrics"]
+    return code(*shared, *(f"clustering/{name}" for name in sorted(algorithms)))
+
+
+def cells(wildcards):
+    """The results of a benchmark's variants."""
+    names = variants(config, wildcards.benchmark)
+    return [f"results/{wildcards.benchmark}_{variant}.json" for variant in names]
 
 
 def frames_report(wildcards):

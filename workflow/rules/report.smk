@@ -5,7 +5,7 @@ rule table:
     input:
         code=code("tables"),
         paper="config/paper.csv",
-        cells=expand("results/{{benchmark}}_{variant}.json", variant=VARIANTS),
+        cells=cells,
     output:
         markdown=report(
             "results/tables/{benchmark}.md",
