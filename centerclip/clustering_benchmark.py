@@ -24,8 +24,8 @@ from centerclip.clustering.spectral import spectral
 from centerclip.stage import atomic, run
 
 WIDTH = 768
-# Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT with
-# ViT-B-16 and S=4, one of ActivityNet with ViT-B-16 and S=15.
+# Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT
+# with ViT-B-16 and S=4, one of ActivityNet with ViT-B-16 and S=15.
 SHAPES = [(64, 147, 49), (12, 245, 49), (8, 588, 160), (15, 784, 160)]
 PATIENCE_MS = 10_000  # a side that took longer than this is not repeated
 NEIGHBOURS = 15  # of both sides

@@ -39,20 +39,20 @@ def kmedoids(
     Raises:
         ValueError: K outside 1..N, an unknown distance, or a token that is not finite.
     """
-    squares = checked_squares(tokens, clusters)
-    if normalise:
-        tokens = F.normalize(tokens.double(), dim=-1)
-    return alternate(pairwise_distances(tokens, distance), squares.argmax(-1), clusters, iterations)
+    check_clusters(tokens, clusters)
+    points = F.normalize(tokens.double(), dim=-1) if normalise else tokens
+    return alternate(pairwise_distances(points, distance), longest(tokens), clusters, iterations)
 
 
-def checked_squares(tokens: Tensor, clusters: int) -> Tensor:
-    """Squared L2 norms [B, N] float64 of tokens [B, N, D]. Raises ValueError unless all are finite and K is 1..N."""
+def check_clusters(tokens: Tensor, clusters: int) -> None:
+    """Raise ValueError unless 1 <= clusters <= N of tokens [B, N, D]."""
     if not 1 <= clusters <= tokens.shape[1]:
         raise ValueError(f"{clusters} clusters of {tokens.shape[1]} tokens")
-    squares = torch.cat([torch.linalg.vecdot(points, points) for points in in_double(tokens)])
-    if not torch.isfinite(squares).all():
-        raise ValueError("tokens are not finite")
-    return squares
+
+
+def longest(tokens: Tensor) -> Tensor:
+    """[B]: the token of largest L2 norm, the lower index of a tie."""
+    return torch.cat([torch.linalg.vecdot(points, points).argmax(-1) for points in in_double(tokens)])
 
 
 def in_double(tokens: Tensor) -> Iterator[Tensor]:
@@ -63,7 +63,11 @@ def in_double(tokens: Tensor) -> Iterator[Tensor]:
 
 
 def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean") -> Tensor:
-    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; `distance` as in `kmedoids`."""
+    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; `distance` as in `kmedoids`.
+
+    Raises:
+        ValueError: an unknown distance, or a token that is not finite.
+    """
     if distance == "euclidean":
         between = euclidean
     elif distance == "cosine":
@@ -78,7 +82,10 @@ def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean") -> T
     for points in in_double(tokens):
         piece = between(points).float()
         pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
-    return torch.cat(pieces)
+    distances = torch.cat(pieces)
+    if not torch.isfinite(distances).all():
+        raise ValueError("tokens are not finite")
+    return distances
 
 
 def euclidean(points: Tensor) -> Tensor:

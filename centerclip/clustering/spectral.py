@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip.clustering.kmedoids import alternate, checked_squares, pairwise_distances
+from centerclip.clustering.kmedoids import alternate, check_clusters, pairwise_distances
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def spectral(
         ValueError: K outside 1..N, a token that is not finite, an unknown graph or distance, neighbours < 1 or
             sigma <= 0.
     """
-    checked_squares(tokens, clusters)
+    check_clusters(tokens, clusters)
     if neighbours is None:
         neighbours = 5 * frames + (5 if tokens.shape[1] > 100 * frames else 0)
     if graph not in ("knn", "heat"):
