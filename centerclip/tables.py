@@ -14,6 +14,7 @@ DIGITS = {"gflops": 3}  # after the point; 1 elsewhere
 HEADINGS = {
     "variant": "variant",
     **{f"{short} {metric}": f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS},
+    "last t2v R@1": "t2v R@1, last epoch",
     "gflops": "GFLOPs / video",
     "saved_mb": "saved for backward, MB / video",
     "ms": "ms / video",
@@ -29,6 +30,7 @@ def row(result: dict) -> dict:
         "variant": result["variant"],
         "backbone": result["settings"]["backbone"],
         **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
+        "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
         "gflops": result["cost"]["gflops_per_video"],
         "saved_mb": result["cost"]["saved_bytes_per_video"] / 1e6,
         "ms": result["cost"]["ms_per_video"],

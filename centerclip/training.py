@@ -9,7 +9,9 @@ import fcntl
 import hashlib
 import json
 import math
+import os
 import resource
+import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,7 @@ from centerclip.manifest import read_manifest
 from centerclip.model import CenterCLIP, build
 from centerclip.stage import UserError, atomic, run
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, PREVIOUS = "checkpoint.pt", ".previous.pt"
 
 
 def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
@@ -65,22 +67,71 @@ def parameter_groups(model: CenterCLIP, recipe: dict) -> list[dict]:
     ]
 
 
-def train_step(model: CenterCLIP, batch: list[Tensor], optimizer, scaler, clip_norm: float, factor: float) -> float:
-    """One step on `batch` (frames, mask, ids) at `factor` of the peak learning rate; returns the loss."""
-    frames, mask, ids = (tensor.to(model.logit_scale.device, non_blocking=True) for tensor in batch)
-    with autocast(frames.device):
-        videos, texts = model.encode_video(normalise(frames), mask), model.encode_text(ids)
-    loss = contrastive_loss(videos, texts, model.logit_scale)
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
-    scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for group in optimizer.param_groups:
+def train_step(run: "Run", batch: list[Tensor], factor: float) -> float:
+    """One step on `batch` (frames, mask, ids) at `factor` of the peak learning rate; returns the loss.
+
+    A loss that is not finite changes nothing. A GPU that runs out of memory gets the batch in chunks half as large, of
+    which the loss and the gradients are the same.
+
+    Raises:
+        UserError: a single pair is too much for the GPU.
+    """
+    batch = [tensor.to(run.device, non_blocking=True) for tensor in batch]
+    while True:
+        run.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = backward(run.model, batch, run.chunk, run.scaler)
+            break
+        except torch.OutOfMemoryError:
+            if run.chunk == 1:
+                raise UserError("the GPU's memory does not hold the model and one video") from None
+        run.chunk = (min(run.chunk, len(batch[0])) + 1) // 2  # outside the handler, whose traceback holds memory
+        torch.cuda.empty_cache()
+        tqdm.write(f"out of memory: encoding the batch {run.chunk} pairs at a time from now on")
+    if not math.isfinite(loss):
+        return loss
+    run.scaler.unscale_(run.optimizer)
+    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe["clip_norm"])
+    for group in run.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-    scaler.step(optimizer)
-    scaler.update()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
     with torch.no_grad():
-        model.logit_scale.clamp_(max=math.log(100))
+        run.model.logit_scale.clamp_(max=math.log(100))
+    return loss
+
+
+def backward(model: CenterCLIP, batch: list[Tensor], chunk: int, scaler: torch.amp.GradScaler) -> float:
+    """Add the gradients of the loss on `batch` to the model's; returns the loss.
+
+    A batch larger than `chunk` is encoded without a graph first; the loss gives the gradient of every vector; then each
+    chunk is encoded again and takes its vectors' gradients further (gradient caching). That costs one more forward
+    pass and the memory of one chunk. The second pass draws what the first drew.
+    """
+    frames, mask, ids = batch
+
+    def encode(part: slice) -> Tensor:
+        with autocast(frames.device):
+            videos = model.encode_video(normalise(frames[part]), mask[part])
+            return torch.stack([videos, model.encode_text(ids[part])])
+
+    if len(frames) <= chunk:
+        loss = contrastive_loss(*encode(slice(None)), model.logit_scale)
+        scaler.scale(loss).backward()
+        return loss.item()
+    parts = [slice(start, start + chunk) for start in range(0, len(frames), chunk)]
+    seeds = torch.randint(2**62, (len(parts),)).tolist()
+    vectors = []
+    for part, seed in zip(parts, seeds, strict=True):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            vectors.append(encode(part))
+    vectors = torch.cat(vectors, 1).requires_grad_()
+    loss = contrastive_loss(*vectors, model.logit_scale)
+    scaler.scale(loss).backward()
+    for part, seed in zip(parts, seeds, strict=True):
+        torch.manual_seed(seed)
+        encode(part).backward(vectors.grad[:, part])
     return loss.item()
 
 
@@ -123,45 +174,66 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=tuple(self.recipe["betas"]), eps=self.recipe["eps"])
         # float16 needs its gradients scaled; bfloat16 and float32 do not
         self.scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
+        self.chunk = self.recipe["chunk"] or self.recipe["batch_size"]  # pairs encoded at a time
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at = time.monotonic()
+        self.stopping = False
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint, whole or not at all; the one before it stays beside it.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         now = time.monotonic()
         self.progress["seconds"] += now - self.saved_at
         self.saved_at = now
-        with atomic(path) as temporary:
-            torch.save(
-                {
-                    "origin": self.origin,
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "progress": self.progress,
-                    "selected": self.selected,
-                },
-                temporary,
-            )
+        state = {
+            "origin": self.origin,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": self.progress,
+            "selected": self.selected,
+        }
+        try:
+            with atomic(path) as temporary:
+                torch.save(state, temporary)
+                if path.exists():
+                    os.replace(path, path.with_suffix(PREVIOUS))
+        except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
+            # weights, AdamW's two moments, and the selected epoch's weights
+            megabytes = 4 * 4e-6 * sum(parameter.numel() for parameter in self.model.parameters())
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {reason}; the last is intact"
+            raise UserError(f"{path}: {line}") from None
 
     def resume(self, path: Path) -> None:
-        """Go back to the checkpoint at `path`, if there is one of the same settings, data and code."""
-        if not path.exists():
+        """Go back to the checkpoint at `path`, or to the one before it if that is damaged, if there is one of the same
+        settings, data and code."""
+        for candidate in (path, path.with_suffix(PREVIOUS)):
+            if not candidate.exists():
+                continue
+            try:
+                saved = torch.load(candidate, map_location=self.device, weights_only=True)
+            except Exception as error:  # bytes that are no checkpoint may raise anything
+                print(f"warning: {candidate} is damaged ({type(error).__name__}); looking for the one before it")
+                continue
+            if saved["origin"] != self.origin:
+                print("the checkpoint is of other settings, data or code: starting anew")
+                return
+            for part in ("model", "optimizer", "scaler"):
+                getattr(self, part).load_state_dict(saved[part])
+            self.progress, self.selected = saved["progress"], saved["selected"]
+            print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
             return
-        saved = torch.load(path, map_location=self.device, weights_only=True)
-        if saved["origin"] != self.origin:
-            print("the checkpoint is of other settings, data or code: starting anew")
-            return
-        for part in ("model", "optimizer", "scaler"):
-            getattr(self, part).load_state_dict(saved[part])
-        self.progress, self.selected = saved["progress"], saved["selected"]
-        print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
 
     def train_epoch(self, pairs: Pairs, checkpoint: Path) -> None:
         """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
 
-        Raises UserError if the loss is not finite.
+        Raises:
+            UserError: the loss is not finite, or somebody asked the process to end (SIGTERM).
         """
         batches = pairs.batches(self.recipe["batch_size"])
         loader = DataLoader(
@@ -177,21 +249,31 @@ class Run:
                 step = pairs.epoch * len(batches) + self.progress["step"]
                 torch.manual_seed(self.settings["seed"] << 32 | step)  # of what the model draws, however it got here
                 factor = learning_rate_factor(step, self.recipe["epochs"] * len(batches), self.recipe["warmup"])
-                loss = train_step(self.model, batch, self.optimizer, self.scaler, self.recipe["clip_norm"], factor)
-                self.progress["step"] += 1
+                loss = train_step(self, batch, factor)
                 if not math.isfinite(loss):
-                    raise UserError(f"the loss is {loss} at epoch {pairs.epoch + 1}, step {self.progress['step']}")
+                    names = ", ".join(pairs.video_ids[index] for index in batches[self.progress["step"]])
+                    where = f"at epoch {pairs.epoch + 1}, step {self.progress['step'] + 1}"
+                    kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
+                    raise UserError(f"the loss is {loss} {where}, on the videos {names}; {kept}")
+                self.progress["step"] += 1
                 self.progress["losses"].append(loss)
-                bar.set_postfix(loss=f"{loss:.3f}")
-                if time.monotonic() - self.saved_at > 60 * self.recipe["checkpoint_minutes"]:
+                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{factor * self.recipe['lr']:.1e}")
+                if self.stopping or time.monotonic() - self.saved_at > 60 * self.recipe["checkpoint_minutes"]:
                     self.save(checkpoint)
+                if self.stopping:
+                    raise UserError("stopped by SIGTERM; the checkpoint is saved, the same command goes on from it")
+
+    def stop(self, *_) -> None:
+        """Save a checkpoint after the current step and stop: what SIGTERM asks for."""
+        self.stopping = True
 
     def end_epoch(self, metrics: dict) -> None:
         """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far."""
-        before = [epoch["text_to_video"]["R@1"] for epoch in self.progress["epochs"]]
+        by = "val" if self.settings["select"] == "val" else "text_to_video"
+        before = [epoch[by]["R@1"] for epoch in self.progress["epochs"]]
         losses, number = self.progress["losses"], self.progress["epoch"] + 1
         self.progress["epochs"].append({"epoch": number, "loss": sum(losses) / len(losses), **metrics})
-        if self.settings["select"] == "last" or metrics["text_to_video"]["R@1"] > max(before, default=-1):
+        if self.settings["select"] == "last" or metrics[by]["R@1"] > max(before, default=-1):
             weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
             self.selected = {"epoch": number, "weights": weights}
         self.progress |= {"epoch": number, "step": 0, "losses": []}
@@ -211,10 +293,14 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
     run, checkpoint = Run(settings, fingerprint(settings, manifest_path, report), pick_device()), directory / CHECKPOINT
     run.resume(checkpoint)
+    signal.signal(signal.SIGTERM, run.stop)
     for epoch in range(run.progress["epoch"], settings["training"]["epochs"]):
         pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], epoch)
         run.train_epoch(pairs, checkpoint)
-        run.end_epoch(evaluate(run.model, test, store, settings))
+        metrics = evaluate(run.model, test, store, settings)
+        if settings["select"] == "val":
+            metrics["val"] = evaluate(run.model, usable(manifest, store, "val"), store, settings)["text_to_video"]
+        run.end_epoch(metrics)
         run.save(checkpoint)
     history = {
         "select": settings["select"],
@@ -244,7 +330,8 @@ def main() -> None:
                 save_file(weights, temporary)
             with atomic(arguments.history) as temporary:
                 temporary.write_text(json.dumps(history, indent=2) + "\n")
-            (arguments.checkpoints / CHECKPOINT).unlink(missing_ok=True)
+            for name in (CHECKPOINT, Path(CHECKPOINT).with_suffix(PREVIOUS).name):
+                (arguments.checkpoints / name).unlink(missing_ok=True)
 
     run(parser, job)
 

@@ -1,7 +1,9 @@
 """The recipe, step by step, against closed forms."""
 
+import errno
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +14,8 @@ from centerclip.stage import UserError
 from centerclip.training import Run, contrastive_loss, fingerprint, learning_rate_factor, parameter_groups, sole_owner
 
 RECIPE = {
-    "epochs": 2, "batch_size": 4, "lr": 1e-3, "lr_new": 1e-2, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.2,
-    "warmup": 0.1, "clip_norm": 1.0, "workers": 0, "checkpoint_minutes": 1, "threads": 1,
+    "epochs": 2, "batch_size": 4, "chunk": None, "lr": 1e-3, "lr_new": 1e-2, "betas": [0.9, 0.98], "eps": 1e-6,
+    "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1.0, "workers": 0, "checkpoint_minutes": 1, "threads": 1,
 }  # fmt: skip
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49, "embedding": True}
 SETTINGS = {
@@ -66,16 +68,134 @@ def batch(seed):
 
 
 def steps(run, count):
-    return [training.train_step(run.model, batch(i), run.optimizer, run.scaler, 1.0, 1.0) for i in range(count)]
+    return [training.train_step(run, batch(i), 1.0) for i in range(count)]
 
 
 def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
     run = Run(SETTINGS, "", torch.device("cpu"))
     with torch.no_grad():
         run.model.logit_scale.fill_(5.0)
-    losses = [training.train_step(run.model, batch(0), run.optimizer, run.scaler, 1.0, 1.0) for _ in range(12)]
+    losses = [training.train_step(run, batch(0), 1.0) for _ in range(12)]
     assert losses[-1] < losses[1]  # the scale is clamped after the first step
     assert run.model.logit_scale.exp().item() <= 100.001
+
+
+def gradients(run, chunk):
+    run.model.zero_grad(set_to_none=True)
+    torch.manual_seed(0)
+    loss = training.backward(run.model, batch(0), chunk, run.scaler)
+    return loss, {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_a_batch_in_chunks_has_the_whole_batchs_loss_and_gradients(chunk):
+    run = Run(SETTINGS, "", torch.device("cpu"))
+    whole, expected = gradients(run, 4)
+    loss, got = gradients(run, chunk)
+    assert loss == pytest.approx(whole, rel=1e-6)
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        scale = gradient.abs().max()
+        assert scale == 0 or (got[name] - gradient).abs().max() < 1e-4 * scale, name
+
+
+def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):
+    """Random sampling of tokens: the vectors of the second pass, which carry the gradient, are those of the first."""
+    sampling = SETTINGS | {"stages": [STAGE | {"algorithm": "sparse_sampling"}]}
+    run, seen = Run(sampling, "", torch.device("cpu")), []
+    encode = run.model.encode_video
+    monkeypatch.setattr(run.model, "encode_video", lambda *arguments: seen.append(encode(*arguments)) or seen[-1])
+    gradients(run, 2)
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+
+
+def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
+    expected = Run(SETTINGS, "", torch.device("cpu"))
+    loss = training.train_step(expected, batch(0), 1.0)
+    run = Run(SETTINGS, "", torch.device("cpu"))
+    encode = run.model.encode_video
+
+    def small(frames, mask):
+        if len(frames) > 2:
+            raise torch.OutOfMemoryError
+        return encode(frames, mask)
+
+    monkeypatch.setattr(run.model, "encode_video", small)
+    assert training.train_step(run, batch(0), 1.0) == pytest.approx(loss, rel=1e-6)
+    assert run.chunk == 2
+
+    def none(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(run.model, "encode_video", none)
+    with pytest.raises(UserError, match="does not hold the model and one video"):
+        training.train_step(run, batch(0), 1.0)
+
+
+class FourVideos:
+    """What train_epoch wants of an epoch: three batches of four."""
+
+    epoch = 0
+    video_ids = [f"video{number}" for number in range(12)]  # noqa: RUF012
+
+    def batches(self, size):
+        return [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+    def __getitem__(self, index):
+        return [part[0] for part in batch(index)]
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_changes_anything_and_names_the_videos(tmp_path):
+    run = Run(SETTINGS, "", torch.device("cpu"))
+    run.save(tmp_path / "checkpoint.pt")
+    with torch.no_grad():
+        run.model.visual.proj[0, 0] = torch.nan
+    before = run.model.text_projection.clone()
+    with pytest.raises(UserError) as error:
+        run.train_epoch(FourVideos(), tmp_path / "checkpoint.pt")
+    assert str(error.value) == (
+        "the loss is nan at epoch 1, step 1, on the videos video0, video1, video2, video3;"
+        f" the last good checkpoint is {tmp_path / 'checkpoint.pt'}"
+    )
+    assert torch.equal(run.model.text_projection, before)
+
+
+def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
+    run = Run(SETTINGS, "same", torch.device("cpu"))
+    run.stop()
+    with pytest.raises(UserError, match="stopped by SIGTERM; the checkpoint is saved"):
+        run.train_epoch(FourVideos(), tmp_path / "checkpoint.pt")
+    again = Run(SETTINGS, "same", torch.device("cpu"))
+    again.resume(tmp_path / "checkpoint.pt")
+    assert again.progress["step"] == 1
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys):
+    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
+    for step in (1, 2):
+        run.progress["step"] = step
+        run.save(path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    again = Run(SETTINGS, "same", torch.device("cpu"))
+    again.resume(path)
+    assert again.progress["step"] == 1
+    assert "warning" in (said := capsys.readouterr().out) and "is damaged" in said
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_was_needed(tmp_path, monkeypatch):
+    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
+    run.save(path)
+    before = path.read_bytes()
+
+    def full(_, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"needs up to \d+ MB: .*No space left on device; the last is intact"):
+        run.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_goes_on_as_if_nothing_had_happened(tmp_path):
@@ -88,7 +208,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(tmp_path):
     second = Run(SETTINGS, "same", torch.device("cpu"))
     second.resume(tmp_path / "checkpoint.pt")
     assert second.progress["step"] == 2
-    losses += [training.train_step(second.model, batch(i), second.optimizer, second.scaler, 1.0, 1.0) for i in (2, 3)]
+    losses += [training.train_step(second, batch(i), 1.0) for i in (2, 3)]
     assert losses == expected
     for name, value in straight.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
@@ -108,16 +228,16 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     assert len({before, fingerprint(SETTINGS, file), fingerprint(SETTINGS | {"seed": 1}, file)}) == 3
 
 
-@pytest.mark.parametrize(("select", "chosen"), [("best", 2), ("last", 3)])
+@pytest.mark.parametrize(("select", "chosen"), [("best", 2), ("val", 1), ("last", 3)])
 def test_the_selected_epoch(select, chosen):
     run = Run(SETTINGS | {"select": select}, "", torch.device("cpu"))
     for epoch, recall in enumerate((10.0, 30.0, 20.0)):
         with torch.no_grad():
             run.model.logit_scale.fill_(epoch + 1)
         run.progress["losses"] = [1.0, 2.0]
-        run.end_epoch({"text_to_video": {"R@1": recall}})
+        run.end_epoch({"text_to_video": {"R@1": recall}, "val": {"R@1": 50.0 - epoch}})
     assert run.selected["epoch"] == chosen and run.selected["weights"]["logit_scale"] == chosen
-    assert run.progress["epochs"][0] == {"epoch": 1, "loss": 1.5, "text_to_video": {"R@1": 10.0}}
+    assert run.progress["epochs"][0] == {"epoch": 1, "loss": 1.5, "text_to_video": {"R@1": 10.0}, "val": {"R@1": 50.0}}
     assert json.dumps(run.progress)
 
 
