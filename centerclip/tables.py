@@ -10,6 +10,7 @@ from centerclip.stage import atomic, run
 
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
+PLAIN = ("medoid", False, {})  # what a stage's other settings are in the paper's main tables
 DIGITS = {"gflops": 3}  # after the point; 1 elsewhere
 HEADINGS = {
     "variant": "variant",
@@ -29,6 +30,7 @@ def row(result: dict) -> dict:
         "benchmark": result["benchmark"],
         "variant": result["variant"],
         "backbone": result["settings"]["backbone"],
+        "published as": published_as(result["settings"]),
         **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
         "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
         "gflops": result["cost"]["gflops_per_video"],
@@ -43,15 +45,29 @@ def row(result: dict) -> dict:
     }
 
 
+def published_as(settings: dict) -> str | None:
+    """The name the paper's numbers have for a cell that is one of its models, however the config calls it."""
+    suffix = {"ViT-B-32": "", "ViT-B-16": "-b16"}.get(settings["backbone"])
+    frames = 60 if settings["benchmark"] == "activitynet" else 12
+    if suffix is None or settings["shift"] or settings["frames"] != frames or len(settings["stages"]) > 1:
+        return None
+    if not settings["stages"]:
+        return f"baseline{suffix}" if settings["train"] else f"zeroshot{suffix}"
+    (stage,) = settings["stages"]
+    size = {"block": 6, "clusters": 160 if suffix else 49}
+    others = set(stage) - {"algorithm", "segments", *size}
+    if any(stage[key] != value for key, value in size.items()) or any(stage[key] not in PLAIN for key in others):
+        return None
+    return f"{stage['algorithm']}{suffix}-s{stage['segments']}"
+
+
 def beside_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table` with a `paper ...` column for each published metric, where the paper has the benchmark and variant."""
-    published = {
-        f"{short} {m}": f"{short}_{m.replace('@', '').lower()}" for short in DIRECTIONS.values() for m in METRICS
-    }
-    published = paper.rename(columns={old: f"paper {new}" for new, old in published.items()})
-    kept = ["benchmark", "variant", *(f"paper {short} {m}" for short in DIRECTIONS.values() for m in METRICS)]
-    published = published.dropna(subset="variant")[kept]
-    return table.merge(published, on=["benchmark", "variant"], how="left").dropna(axis="columns", how="all")
+    """`table` with a `paper ...` column for each published metric, where the paper has the benchmark and the model."""
+    metrics = [(short, metric) for short in DIRECTIONS.values() for metric in METRICS]
+    names = {f"{short}_{metric.replace('@', '').lower()}": f"paper {short} {metric}" for short, metric in metrics}
+    published = paper.dropna(subset="variant").rename(columns=names | {"variant": "published as"})
+    kept = published[["benchmark", "published as", *names.values()]]
+    return table.merge(kept, on=["benchmark", "published as"], how="left").dropna(axis="columns", how="all")
 
 
 def markdown(table: pd.DataFrame) -> str:
