@@ -5,7 +5,6 @@ and a full SVD of every segment's Laplacian.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from centerclip.clustering.kmedoids import kmedoids
 from centerclip.clustering.spectral import spectral
-from centerclip.stage import atomic, run
+from centerclip.stage import run, write_json
 
 WIDTH = 768
 # Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT
@@ -142,9 +141,8 @@ def main() -> None:
         last = table[table["tokens"] == table["tokens"].iloc[-1]].set_index("algorithm")["ms"]
         print(f"spectral takes {last['spectral'] / last['kmedoids']:.1f} times as long as kmedoids on the last shape")
         if arguments.out:
-            with atomic(arguments.out) as temporary:
-                said = {"threads": arguments.threads, "repeats": arguments.repeats, "rows": table.to_dict("records")}
-                temporary.write_text(json.dumps(said, indent=2) + "\n")
+            said = {"threads": arguments.threads, "repeats": arguments.repeats}
+            write_json(arguments.out, said | {"rows": table.to_dict("records")})
 
     run(parser, job)
 

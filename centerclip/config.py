@@ -99,16 +99,17 @@ def variants(config: dict, benchmark: str) -> list[str]:
 def points(config: dict, name: str) -> dict[str, dict]:
     """The variants of a grid, name -> settings: that which it is `of`, with one thing changed."""
     grid = config["grids"][name]
-    base, key, found = config["variants"][grid["of"]], grid["sets"], {}
+    base, key = config["variants"][grid["of"]], grid["sets"]
+
+    def changed(stage: dict, change: dict) -> dict:
+        return stage | (change if key in STAGE_KEYS else {"options": stage.get("options", {}) | change})
+
+    found = {}
     for value in grid["values"]:
-        if key == "frames":
-            changed = {"frames": value}
-        elif key in STAGE_KEYS:
-            changed = {"stages": [stage | {key: value} for stage in base.get("stages", [])]}
-        else:
-            options = [stage.get("options", {}) | {key: value} for stage in base.get("stages", [])]
-            changed = {"stages": [s | {"options": o} for s, o in zip(base.get("stages", []), options, strict=True)]}
-        found[f"{grid['of']}-{name}-{str(value).lower().replace('.', 'p')}"] = base | changed
+        change = {key: value}
+        if key != "frames":
+            change = {"stages": [changed(stage, change) for stage in base.get("stages", [])]}
+        found[f"{grid['of']}-{name}-{str(value).lower().replace('.', 'p')}"] = base | change
     return found
 
 

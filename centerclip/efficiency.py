@@ -1,7 +1,6 @@
 """What a model costs: operations, memory and time of encoding one video."""
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from tqdm import tqdm
 
 from centerclip import clustering
 from centerclip.config import cell, check_cell
-from centerclip.model import CenterCLIP, build
-from centerclip.stage import UserError, atomic, run
+from centerclip.model import CenterCLIP, build, pick_device
+from centerclip.stage import UserError, run, write_json
 
 
 @contextmanager
@@ -171,7 +170,7 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = pick_device()
         config = yaml.safe_load(arguments.config.read_text())
         if bool(arguments.benchmark) != bool(arguments.variants):
             raise UserError("--benchmark and --variants go together")
@@ -189,9 +188,8 @@ def main() -> None:
         table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
         print(table.drop(columns="tokens_per_block").round(3).to_markdown(index=False))
         if arguments.out:
-            with atomic(arguments.out) as temporary:
-                said = {"device": str(device), "threads": arguments.threads, "repeats": arguments.repeats}
-                temporary.write_text(json.dumps(said | {"rows": table.to_dict("records")}, indent=2) + "\n")
+            said = {"device": str(device), "threads": arguments.threads, "repeats": arguments.repeats}
+            write_json(arguments.out, said | {"rows": table.to_dict("records")})
 
     run(parser, job)
 

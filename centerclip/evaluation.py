@@ -20,12 +20,8 @@ from centerclip.dataset import Videos, normalise
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.metrics import retrieval_metrics
-from centerclip.model import CenterCLIP, build
-from centerclip.stage import UserError, atomic, run
-
-
-def pick_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+from centerclip.model import CenterCLIP, build, pick_device
+from centerclip.stage import UserError, run, write_json
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -136,8 +132,7 @@ def main() -> None:
             "provenance": provenance(device),
             "settings": settings,
         }
-        with atomic(arguments.out) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(arguments.out, result)
 
     run(parser, job)
 

@@ -6,7 +6,6 @@ of that mp4 for every training sample and keep some frames of it. Ours: `centerc
 
 import argparse
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from centerclip.dataset import sample
 from centerclip.frames import FrameStore, NoFrames, combine, extract, squared, write_shard
-from centerclip.stage import UserError, atomic, run
+from centerclip.stage import UserError, run, write_json
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end
@@ -172,9 +171,8 @@ def main() -> None:
         projected = projection(table)
         print(projected.round(1).to_markdown(index=False))
         if arguments.out:
-            with atomic(arguments.out) as temporary:
-                parts = {"videos": table.to_dict("records"), "projection": projected.to_dict("records")}
-                temporary.write_text(json.dumps({"summary": summary, **parts}, indent=2) + "\n")
+            parts = {"videos": table.to_dict("records"), "projection": projected.to_dict("records")}
+            write_json(arguments.out, {"summary": summary, **parts})
 
     run(parser, job)
 

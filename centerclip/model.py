@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from centerclip import backbones, clustering
-from centerclip.stage import UserError
+from centerclip.stage import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,11 @@ def build(
     return model
 
 
+def pick_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:
     """Load `openai` (open_clip's own download) or a local file: .safetensors, or a .pt with a state dict or OpenAI's
     TorchScript archive. Cluster embeddings missing from the file stay as they are.
@@ -153,8 +158,8 @@ def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:
         try:
             state = open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
         except Exception as error:  # of any of the network's layers
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"weights openai: open_clip cannot get them ({reason}); name a local file") from None
+            said = f"weights openai: open_clip cannot get them ({first_line(error)}); name a local file"
+            raise UserError(said) from None
     else:
         state = read_state(Path(weights))
     expected = model.state_dict()
@@ -190,8 +195,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return state
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no weights may raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"weights {path}: not a whole weights file ({reason})") from None
+        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights {path}: not a state dict of tensors")
     return state

@@ -1,6 +1,7 @@
 """What every stage of the workflow shares: its command line, its log, its way to fail and to write files."""
 
 import argparse
+import json
 import os
 import sys
 import traceback
@@ -24,6 +25,17 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:

@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from centerclip.dataset import Pairs, normalise
-from centerclip.evaluation import autocast, evaluate, pick_device, usable
+from centerclip.evaluation import autocast, evaluate, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
-from centerclip.model import CenterCLIP, build
-from centerclip.stage import UserError, atomic, run
+from centerclip.model import CenterCLIP, build, pick_device
+from centerclip.stage import UserError, atomic, first_line, run, write_json
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", ".previous.pt"
 
@@ -205,9 +205,8 @@ class Run:
         except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
             # weights, AdamW's two moments, and the selected epoch's weights
             megabytes = 4 * 4e-6 * sum(parameter.numel() for parameter in self.model.parameters())
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {reason}; the last is intact"
-            raise UserError(f"{path}: {line}") from None
+            line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {first_line(error)}"
+            raise UserError(f"{path}: {line}; the last is intact") from None
 
     def resume(self, path: Path) -> None:
         """Go back to the checkpoint at `path`, or to the one before it if that is damaged, if there is one of the same
@@ -328,10 +327,10 @@ def main() -> None:
             weights, history = train(arguments.settings, arguments.manifest, arguments.frames, arguments.checkpoints)
             with atomic(arguments.weights) as temporary:
                 save_file(weights, temporary)
-            with atomic(arguments.history) as temporary:
-                temporary.write_text(json.dumps(history, indent=2) + "\n")
-            for name in (CHECKPOINT, Path(CHECKPOINT).with_suffix(PREVIOUS).name):
-                (arguments.checkpoints / name).unlink(missing_ok=True)
+            write_json(arguments.history, history)
+            checkpoint = arguments.checkpoints / CHECKPOINT
+            for path in (checkpoint, checkpoint.with_suffix(PREVIOUS)):
+                path.unlink(missing_ok=True)
 
     run(parser, job)
 

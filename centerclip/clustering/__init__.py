@@ -40,22 +40,21 @@ def files() -> list[str]:
     return sorted(path.stem for path in DIRECTORY.glob("*.py") if path.stem != "__init__")
 
 
+@cache
 def syntax(name: str) -> list[ast.stmt]:
     """The top level of an algorithm's file: read, not run, so that nothing heavy is imported."""
     return ast.parse((DIRECTORY / f"{name}.py").read_text()).body
 
 
-def arguments(name: str) -> list[str]:
-    """The names of the positional arguments of `name`."""
+def arguments(name: str, kind: str = "args") -> list[str]:
+    """The names of the arguments of `name`: positional ones, or of the kind `kwonlyargs`."""
     functions = [node for node in syntax(name) if isinstance(node, ast.FunctionDef) and node.name == name]
-    return [argument.arg for function in functions for argument in function.args.args]
+    return [argument.arg for function in functions for argument in getattr(function.args, kind)]
 
 
 def options(name: str) -> list[str]:
     """The options of `name`."""
-    functions = [node for node in syntax(name) if isinstance(node, ast.FunctionDef) and node.name == name]
-    every = [argument.arg for function in functions for argument in function.args.kwonlyargs]
-    return [option for option in every if option not in CONTEXT]
+    return [option for option in arguments(name, "kwonlyargs") if option not in CONTEXT]
 
 
 def modules(name: str) -> list[str]:

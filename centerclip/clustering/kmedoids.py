@@ -40,8 +40,7 @@ def kmedoids(
         ValueError: K outside 1..N, an unknown distance, or a token that is not finite.
     """
     check_clusters(tokens, clusters)
-    points = F.normalize(tokens.double(), dim=-1) if normalise else tokens
-    return alternate(pairwise_distances(points, distance), longest(tokens), clusters, iterations)
+    return alternate(pairwise_distances(tokens, distance, normalise), longest(tokens), clusters, iterations)
 
 
 def check_clusters(tokens: Tensor, clusters: int) -> None:
@@ -62,8 +61,8 @@ def in_double(tokens: Tensor) -> Iterator[Tensor]:
     return (points.double() for points in tokens.split(size))
 
 
-def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean") -> Tensor:
-    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; `distance` as in `kmedoids`.
+def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean", normalise: bool = False) -> Tensor:
+    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; the rest as in `kmedoids`.
 
     Raises:
         ValueError: an unknown distance, or a token that is not finite.
@@ -80,7 +79,7 @@ def pairwise_distances(tokens: Tensor, distance: str | float = "euclidean") -> T
         raise ValueError(f"distance {distance!r} is not euclidean, cosine or a number from 1")
     pieces = []
     for points in in_double(tokens):
-        piece = between(points).float()
+        piece = between(F.normalize(points, dim=-1) if normalise else points).float()
         pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
     distances = torch.cat(pieces)
     if not torch.isfinite(distances).all():

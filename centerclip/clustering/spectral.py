@@ -52,9 +52,7 @@ def spectral(
         raise ValueError(f"graph {graph!r} is not knn or heat")
     if neighbours < 1 or (sigma is not None and sigma <= 0):
         raise ValueError(f"neighbours {neighbours} and sigma {sigma} must be positive")
-    if normalise:
-        tokens = F.normalize(tokens.double(), dim=-1)
-    distances = pairwise_distances(tokens, distance)
+    distances = pairwise_distances(tokens, distance, normalise)
     edges = nearest(distances, neighbours) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
     rows = embedding(affinity(distances, edges, sigma), clusters)
     first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
