@@ -96,6 +96,13 @@ def variants(config: dict, benchmark: str) -> list[str]:
     return list(dict.fromkeys(chain(named, *(points(config, grid) for grid in config["run"]["grids"]))))
 
 
+def cell_names(config: dict, benchmark: str) -> list[str]:
+    """The cells that `all` makes of a benchmark: its variants, those that train once more for each further seed."""
+    known, names = every_variant(config), variants(config, benchmark)
+    seeds = [f"-seed-{seed}" for seed in config["seeds"][1:]]
+    return [name + seed for name in names for seed in ("", *(seeds if known[name].get("train", True) else ()))]
+
+
 def points(config: dict, name: str) -> dict[str, dict]:
     """The variants of a grid, name -> settings: that which it is `of`, with one thing changed."""
     grid = config["grids"][name]
@@ -118,23 +125,24 @@ def every_variant(config: dict) -> dict[str, dict]:
     return reduce(or_, [points(config, name) for name in config["grids"]], config["variants"])
 
 
-def cell(config: dict, benchmark: str, variant: str) -> dict:
-    """The settings of one cell, with nothing left to look up: json in, json out.
+def cell(config: dict, benchmark: str, name: str) -> dict:
+    """The settings of one cell, with nothing left to look up: json in, json out. `name` is VARIANT or VARIANT-seed-N.
 
     A variant's own settings override its benchmark's, which override the config's. Raises UserError for a name that
     the config does not have.
     """
     if benchmark not in config["benchmarks"]:
         raise UserError(f"unknown benchmark {benchmark!r}; the config has {', '.join(config['benchmarks'])}")
-    if variant not in (known := every_variant(config)):
-        raise UserError(f"unknown variant {variant!r}; the config has {', '.join(known)}")
+    variant, _, seed = name.partition("-seed-")
+    if variant not in (known := every_variant(config)) or not (seed or "0").isdecimal():
+        raise UserError(f"unknown variant {name!r}; the config has {', '.join(known)}")
     data, model = config["benchmarks"][benchmark], known[variant]
     backbone = model.get("backbone", config["backbone"])
     weights = config["weights"][backbone]
     return {
         "benchmark": benchmark,
         "variant": variant,
-        "seed": config["seed"],
+        "seed": int(seed or config["seeds"][0]),
         "backbone": backbone,
         "weights": OPENAI_WEIGHTS.format(backbone=backbone) if weights == "openai" else weights,
         "image_size": backbones.geometry(backbone).image_size,
@@ -154,6 +162,9 @@ def check_cell(settings: dict) -> None:
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
         raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
+    recipe = settings["training"]
+    if recipe["batch_size"] % recipe["gpus"]:
+        raise UserError(f"training.gpus {recipe['gpus']} does not divide training.batch_size {recipe['batch_size']}")
     if settings["shift"] not in (None, *clustering.shifts()):
         raise UserError(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}")
     groups, tokens, last = settings["frames"], geometry.patches, -1

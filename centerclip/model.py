@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from centerclip import backbones, clustering
 from centerclip.stage import UserError, first_line
@@ -64,7 +66,9 @@ class CenterCLIP(open_clip.CLIP):
         for index, block in enumerate(self.visual.transformer.resblocks):
             if index in stages:
                 x, mask = self.keep_centres(x, mask, stages[index])
-            x = self.shifted(block, x, mask.shape[1]) if self.shift else block(x)
+            run = partial(self.shifted, block, frames=mask.shape[1]) if self.shift else block
+            again = self.visual.transformer.grad_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(run, x, use_reentrant=False) if again else run(x)
         pooled, _ = self.visual._pool(x)
         segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*mask.shape, -1)
         return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)

@@ -42,14 +42,20 @@ def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], Non
     """Parse the command line and run `job`; exit with 1 after one line on the terminal if it fails.
 
     With `--log FILE` everything printed, progress bars and libraries' own messages included, goes to FILE, and the
-    terminal gets only that line.
+    terminal gets only that line. Where several processes train together, the others than the first have a log each,
+    FILE.1 and so on, and nothing to say on the terminal.
     """
     parser.add_argument("--log", type=Path, help="write all output to this file")
     arguments = parser.parse_args()
     terminal = os.fdopen(os.dup(2), "w")
+    rank = os.environ.get("RANK")  # set by torchrun and the like
+    others = rank not in (None, "0")
     if arguments.log:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(arguments.log, "w") as log:
+        path = Path(f"{arguments.log}.{rank}") if others else arguments.log
+        with open(path, "a") as log:
+            if rank != "0":  # whose launcher has begun the log
+                log.truncate(0)
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
     try:
@@ -64,5 +70,6 @@ def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], Non
         return
     if arguments.log:
         print(line, file=sys.stderr)
-    print(line, file=terminal, flush=True)
+    if not others:
+        print(line, file=terminal, flush=True)
     sys.exit(1)

@@ -11,9 +11,10 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -21,8 +22,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from centerclip import processes
 from centerclip.dataset import Pairs, normalise
 from centerclip.evaluation import autocast, evaluate, usable
 from centerclip.frames import FrameStore
@@ -68,7 +71,8 @@ def parameter_groups(model: CenterCLIP, recipe: dict) -> list[dict]:
 
 
 def train_step(run: "Run", batch: list[Tensor], factor: float) -> float:
-    """One step on `batch` (frames, mask, ids) at `factor` of the peak learning rate; returns the loss.
+    """One step at `factor` of the peak learning rate; returns the loss. `batch` (frames, mask, ids) is this process's
+    share of the step's.
 
     A loss that is not finite changes nothing. A GPU that runs out of memory gets the batch in chunks half as large, of
     which the loss and the gradients are the same.
@@ -102,36 +106,45 @@ def train_step(run: "Run", batch: list[Tensor], factor: float) -> float:
 
 
 def backward(model: CenterCLIP, batch: list[Tensor], chunk: int, scaler: torch.amp.GradScaler) -> float:
-    """Add the gradients of the loss on `batch` to the model's; returns the loss.
+    """Add the gradients of the loss to the model's; returns the loss. `batch` is this process's share of the step's
+    batch; loss and gradients are those of all of it.
 
-    A batch larger than `chunk` is encoded without a graph first; the loss gives the gradient of every vector; then each
-    chunk is encoded again and takes its vectors' gradients further (gradient caching). That costs one more forward
-    pass and the memory of one chunk. The second pass draws what the first drew.
+    All vectors meet in the loss, which gives the gradient of each; every process takes its own further, into the
+    encoders, and the encoders' gradients are added up. A share larger than `chunk` is encoded without a graph first
+    and then again, chunk by chunk, with one (gradient caching). That costs one more forward pass and the memory of one
+    chunk; the second pass draws what the first drew.
     """
     frames, mask, ids = batch
+    device, count = frames.device, len(frames)
+    parts = [slice(start, start + chunk) for start in range(0, count, chunk)]
+    seeds = torch.randint(2**62, (len(parts),)).tolist()
 
-    def encode(part: slice) -> Tensor:
-        with autocast(frames.device):
+    def encode(part: slice, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        with autocast(device):
             videos = model.encode_video(normalise(frames[part]), mask[part])
             return torch.stack([videos, model.encode_text(ids[part])])
 
-    if len(frames) <= chunk:
-        loss = contrastive_loss(*encode(slice(None)), model.logit_scale)
-        scaler.scale(loss).backward()
-        return loss.item()
-    parts = [slice(start, start + chunk) for start in range(0, len(frames), chunk)]
-    seeds = torch.randint(2**62, (len(parts),)).tolist()
-    vectors = []
-    for part, seed in zip(parts, seeds, strict=True):
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            vectors.append(encode(part))
-    vectors = torch.cat(vectors, 1).requires_grad_()
-    loss = contrastive_loss(*vectors, model.logit_scale)
+    def encode_all() -> Tensor:
+        with torch.set_grad_enabled(len(parts) == 1):
+            return torch.cat([encode(part, seed) for part, seed in zip(parts, seeds, strict=True)], 1)
+
+    vectors = processes.everywhere(encode_all, device)
+    everyones = processes.gather(vectors.detach()).requires_grad_()
+    loss = contrastive_loss(*everyones, model.logit_scale)
     scaler.scale(loss).backward()
-    for part, seed in zip(parts, seeds, strict=True):
-        torch.manual_seed(seed)
-        encode(part).backward(vectors.grad[:, part])
+    gradient = everyones.grad[:, processes.rank() * count :][:, :count]
+
+    def differentiate() -> None:
+        if len(parts) == 1:
+            vectors.backward(gradient)
+        else:
+            for part, seed in zip(parts, seeds, strict=True):
+                encode(part, seed).backward(gradient[:, part])
+
+    processes.everywhere(differentiate, device)
+    shares = [parameter.grad for parameter in model.parameters() if parameter is not model.logit_scale]
+    processes.add_up([share for share in shares if share is not None])
     return loss.item()
 
 
@@ -170,6 +183,7 @@ class Run:
         self.model = build(
             settings["backbone"], settings["stages"], settings["shift"], settings["weights"], settings["seed"]
         ).to(device)
+        self.model.set_grad_checkpointing(self.recipe["grad_checkpointing"])
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=tuple(self.recipe["betas"]), eps=self.recipe["eps"])
         # float16 needs its gradients scaled; bfloat16 and float32 do not
@@ -179,9 +193,10 @@ class Run:
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at = time.monotonic()
         self.stopping = False
+        self.board = None  # where scalars are written, a SummaryWriter
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all; the one before it stays beside it.
+        """Write a checkpoint, whole or not at all; the one before it stays beside it. Only the first process does.
 
         Raises:
             UserError: it cannot be written.
@@ -189,6 +204,8 @@ class Run:
         now = time.monotonic()
         self.progress["seconds"] += now - self.saved_at
         self.saved_at = now
+        if processes.rank():
+            return
         state = {
             "origin": self.origin,
             "model": self.model.state_dict(),
@@ -228,6 +245,12 @@ class Run:
             print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
             return
 
+    def note(self, step: int, scalars: dict[str, float]) -> None:
+        """Write `scalars` for TensorBoard."""
+        if self.board:
+            for name, value in scalars.items():
+                self.board.add_scalar(name, value, step)
+
     def train_epoch(self, pairs: Pairs, checkpoint: Path) -> None:
         """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
 
@@ -235,18 +258,23 @@ class Run:
             UserError: the loss is not finite, or somebody asked the process to end (SIGTERM).
         """
         batches = pairs.batches(self.recipe["batch_size"])
+        share = self.recipe["batch_size"] // processes.world()
+        own = slice(processes.rank() * share, (processes.rank() + 1) * share)
         loader = DataLoader(
             pairs,
-            batch_sampler=batches[self.progress["step"] :],
+            batch_sampler=[batch[own] for batch in batches[self.progress["step"] :]],
             num_workers=self.recipe["workers"],
             pin_memory=self.device.type == "cuda",
         )
         name = f"train: epoch {pairs.epoch + 1}/{self.recipe['epochs']}"
         self.model.train()
+        asked, waited, worked = time.perf_counter(), 0.0, 0.0  # seconds the device had no data, and had
         with tqdm(loader, name, len(batches), initial=self.progress["step"], unit="step") as bar:
             for batch in bar:
+                arrived = time.perf_counter()
                 step = pairs.epoch * len(batches) + self.progress["step"]
-                torch.manual_seed(self.settings["seed"] << 32 | step)  # of what the model draws, however it got here
+                # of what the model draws, however it got here
+                torch.manual_seed(self.settings["seed"] << 32 | processes.rank() << 24 | step)
                 factor = learning_rate_factor(step, self.recipe["epochs"] * len(batches), self.recipe["warmup"])
                 loss = train_step(self, batch, factor)
                 if not math.isfinite(loss):
@@ -256,11 +284,16 @@ class Run:
                     raise UserError(f"the loss is {loss} {where}, on the videos {names}; {kept}")
                 self.progress["step"] += 1
                 self.progress["losses"].append(loss)
-                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{factor * self.recipe['lr']:.1e}")
+                data, asked = arrived - asked, time.perf_counter()
+                waited, worked, lr = waited + data, worked + asked - arrived, factor * self.recipe["lr"]
+                self.note(step, {"loss": loss, "lr": lr, "seconds/data": data, "seconds/step": asked - arrived})
+                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}", waiting=f"{waited / (waited + worked):.0%}")
+                self.stopping = processes.anywhere(self.stopping, self.device)
                 if self.stopping or time.monotonic() - self.saved_at > 60 * self.recipe["checkpoint_minutes"]:
                     self.save(checkpoint)
                 if self.stopping:
                     raise UserError("stopped by SIGTERM; the checkpoint is saved, the same command goes on from it")
+        print(f"{name}: {worked:.1f} s in steps, {waited:.1f} s waiting for data", flush=True)
 
     def stop(self, *_) -> None:
         """Save a checkpoint after the current step and stop: what SIGTERM asks for."""
@@ -278,6 +311,13 @@ class Run:
         self.progress |= {"epoch": number, "step": 0, "losses": []}
 
 
+def open_board(directory: Path, step: int) -> SummaryWriter:
+    """Where TensorBoard's scalars go on from `step`; what was written from there on is void."""
+    if step == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+    return SummaryWriter(directory, purge_step=step)
+
+
 def train(settings: dict, manifest_path: Path, report: Path, directory: Path) -> tuple[dict[str, Tensor], dict]:
     """Train a cell, keeping its checkpoint in `directory`; returns the selected epoch's weights and the history.
 
@@ -290,9 +330,14 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
     if len(rows) < settings["training"]["batch_size"]:
         size = settings["training"]["batch_size"]
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
-    run, checkpoint = Run(settings, fingerprint(settings, manifest_path, report), pick_device()), directory / CHECKPOINT
+    steps = len(rows) // settings["training"]["batch_size"]  # an epoch
+    device, checkpoint = processes.join(pick_device()), directory / CHECKPOINT
+    run = Run(settings, fingerprint(settings, manifest_path, report), device)
     run.resume(checkpoint)
+    processes.anywhere(False, device)  # all have read the checkpoint before one writes the next
     signal.signal(signal.SIGTERM, run.stop)
+    if processes.rank() == 0:
+        run.board = open_board(directory.parent / "tensorboard", run.progress["epoch"] * steps + run.progress["step"])
     for epoch in range(run.progress["epoch"], settings["training"]["epochs"]):
         pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], epoch)
         run.train_epoch(pairs, checkpoint)
@@ -300,6 +345,7 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
         if settings["select"] == "val":
             metrics["val"] = evaluate(run.model, usable(manifest, store, "val"), store, settings)["text_to_video"]
         run.end_epoch(metrics)
+        run.note((epoch + 1) * steps, {f"R@1/{way}": metrics[way]["R@1"] for way in ("text_to_video", "video_to_text")})
         run.save(checkpoint)
     history = {
         "select": settings["select"],
@@ -322,9 +368,14 @@ def main() -> None:
     parser.add_argument("--history", required=True, type=Path, help="the history to write, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        torch.set_num_threads(arguments.threads)
-        with sole_owner(arguments.checkpoints):
+        gpus = arguments.settings["training"]["gpus"]
+        if gpus > 1 and not processes.launched():
+            return processes.launch(gpus, arguments.log)
+        torch.set_num_threads(max(1, arguments.threads // processes.world()))
+        with nullcontext() if processes.rank() else sole_owner(arguments.checkpoints):
             weights, history = train(arguments.settings, arguments.manifest, arguments.frames, arguments.checkpoints)
+            if processes.rank():
+                return
             with atomic(arguments.weights) as temporary:
                 save_file(weights, temporary)
             write_json(arguments.history, history)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from centerclip.config import cell, check_cell, check_config, points, variants
+from centerclip.config import cell, cell_names, check_cell, check_config, points, variants
 from centerclip.stage import UserError
 
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
@@ -53,8 +53,9 @@ def test_the_configs_of_the_repository_are_right():
 @pytest.mark.parametrize(
     ("overlay", "line"),
     [
-        ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seed, backbone"),
-        ({"seed": "one"}, "mine.yaml: seed: 'one' is not of type 'integer'"),
+        ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seeds, backbone"),
+        ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' is not of type 'integer'"),
+        ({"training": {"gpus": 3}}, "variants.zeroshot: on shapes: training.gpus 3 does not divide"),
         ({"backbone": "ViT-L-14"}, "mine.yaml: backbone: 'ViT-L-14' is not one of ViT-B-32, ViT-B-16, tiny"),
         ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 is less than or equal to the minimum of 0"),
         ({"training": {"rate": 1}}, "mine.yaml: training.rate: unknown key; allowed are epochs, batch_size"),
@@ -112,10 +113,10 @@ def test_mistakes(tmp_path, overlay, line):
 
 def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
     wrong, right = tmp_path / "first.yaml", tmp_path / "second.yaml"
-    wrong.write_text(yaml.safe_dump(config({"seed": -1})))
+    wrong.write_text(yaml.safe_dump(config({"seeds": [-1]})))
     right.write_text(yaml.safe_dump({"select": "last"}))
-    with pytest.raises(UserError, match=r"first\.yaml: seed: -1 is less than the minimum of 0"):
-        check_config(config({"seed": -1, "select": "last"}), SCHEMA, [wrong, right])
+    with pytest.raises(UserError, match=r"first\.yaml: seeds.0: -1 is less than the minimum of 0"):
+        check_config(config({"seeds": [-1], "select": "last"}), SCHEMA, [wrong, right])
 
 
 def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs():
@@ -174,6 +175,18 @@ def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_ow
     assert variants(config(), "shapes") == ["zeroshot", "baseline", "kmedoids", "spectral"]
     chosen = config({"run": {"variants": ["baseline"], "grids": ["normalise"]}})
     assert variants(chosen, "shapes") == ["baseline", "kmedoids-normalise-false", "kmedoids-normalise-true"]
+
+
+def test_each_further_seed_is_a_cell_of_its_own_and_changes_no_other():
+    one, two = config(), config({"seeds": [42, 7]})
+    assert cell_names(one, "shapes") == ["zeroshot", "baseline", "kmedoids", "spectral"]
+    assert cell_names(two, "shapes") == [
+        *("zeroshot", "baseline", "baseline-seed-7", "kmedoids", "kmedoids-seed-7", "spectral", "spectral-seed-7")
+    ]
+    assert cell(two, "shapes", "kmedoids") == cell(one, "shapes", "kmedoids")
+    assert cell(two, "shapes", "kmedoids-seed-7") == cell(one, "shapes", "kmedoids") | {"seed": 7}
+    with pytest.raises(UserError, match="unknown variant 'kmedoids-seed-x'"):
+        cell(two, "shapes", "kmedoids-seed-x")
 
 
 def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published():

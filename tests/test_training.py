@@ -3,19 +3,25 @@
 import errno
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from centerclip import training
+from centerclip.dataset import normalise
+from centerclip.efficiency import saved_bytes
 from centerclip.model import build
 from centerclip.stage import UserError
 from centerclip.training import Run, contrastive_loss, fingerprint, learning_rate_factor, parameter_groups, sole_owner
 
 RECIPE = {
-    "epochs": 2, "batch_size": 4, "chunk": None, "lr": 1e-3, "lr_new": 1e-2, "betas": [0.9, 0.98], "eps": 1e-6,
-    "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1.0, "workers": 0, "checkpoint_minutes": 1, "threads": 1,
+    "epochs": 2, "batch_size": 4, "gpus": 1, "chunk": None, "grad_checkpointing": False, "lr": 1e-3, "lr_new": 1e-2,
+    "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1.0, "workers": 0,
+    "checkpoint_minutes": 1, "threads": 1,
 }  # fmt: skip
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49, "embedding": True}
 SETTINGS = {
@@ -97,6 +103,34 @@ def test_a_batch_in_chunks_has_the_whole_batchs_loss_and_gradients(chunk):
     for name, gradient in expected.items():
         scale = gradient.abs().max()
         assert scale == 0 or (got[name] - gradient).abs().max() < 1e-4 * scale, name
+
+
+def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
+    run = Run(SETTINGS, "", torch.device("cpu"))
+    loss, expected = gradients(run, 4)
+    thrifty = Run(SETTINGS | {"training": RECIPE | {"grad_checkpointing": True}}, "", torch.device("cpu"))
+    again, got = gradients(thrifty, 4)
+    assert again == pytest.approx(loss, rel=1e-6) and got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(got[name], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item()), name
+    frames = normalise(batch(0)[0])
+    assert saved_bytes(thrifty.model, frames) < 0.3 * saved_bytes(run.model, frames)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
+    """tests/two_processes.py takes a step of the same batch in two processes, in chunks of 1 or not."""
+    run = Run(SETTINGS, "", torch.device("cpu"))
+    loss, expected = gradients(run, 4)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, "tests/two_processes.py", str(chunk), str(tmp_path)], cwd=REPOSITORY, check=True)
+    for rank in (0, 1):
+        got = torch.load(tmp_path / f"{rank}.pt")
+        assert got.pop("loss") == pytest.approx(loss, rel=1e-6)
+        assert got.keys() == expected.keys()
+        for name, gradient in expected.items():
+            scale = gradient.abs().max()
+            assert scale == 0 or (got[name] - gradient).abs().max() < 1e-4 * scale, name
 
 
 def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):

@@ -19,7 +19,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
+from safetensors.torch import load_file
 from server import serving
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_frames import make_video
 
 SMALL = {
@@ -185,6 +187,22 @@ def test_training_killed_again_and_again_ends_at_the_same_weights(finished, tmp_
     assert "resuming after" in (tmp_path / "train.log").read_text()
     assert (tmp_path / "w").read_bytes() == (finished / "results/shapes/baseline/weights.safetensors").read_bytes()
     assert not checkpoint.exists()
+
+
+def test_two_processes_train_what_one_does(finished, tmp_path):
+    settings = cell(finished, "kmedoids")["settings"]
+    settings["training"] |= {"gpus": 2, "checkpoint_minutes": 1e-9}
+    command = training_command(finished, tmp_path, settings)
+    subprocess.run(command, cwd=finished, env=ENVIRONMENT, check=True)
+    alone = load_file(finished / "results/shapes/kmedoids/weights.safetensors")
+    for name, tensor in load_file(tmp_path / "w").items():
+        assert (tensor - alone[name]).abs().max() < 1e-3 * alone[name].abs().max() + 1e-5, name
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert len(events.Scalars("loss")) == 2 * 32 // 8
+    history = json.loads((tmp_path / "h.json").read_text())
+    assert [event.value for event in events.Scalars("R@1/text_to_video")] == pytest.approx(
+        [epoch["text_to_video"]["R@1"] for epoch in history["epochs"]]
+    )
 
 
 class TestMistakes:

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, sources
-from centerclip.config import cell, check_cell, check_config, variants
+from centerclip.config import cell, cell_names, check_cell, check_config
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
@@ -67,9 +67,9 @@ def cell_code(wildcards):
 
 
 def cells(wildcards):
-    """The results of a benchmark's variants."""
-    names = variants(config, wildcards.benchmark)
-    return [f"results/{wildcards.benchmark}_{variant}.json" for variant in names]
+    """The results of a benchmark's variants, of every seed."""
+    names = cell_names(config, wildcards.benchmark)
+    return [f"results/{wildcards.benchmark}_{name}.json" for name in names]
 
 
 def frames_report(wildcards):

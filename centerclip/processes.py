@@ -1,0 +1,97 @@
+"""Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from centerclip.stage import UserError
+
+
+def launched() -> bool:
+    """Whether this process is one of several (torchrun's environment)."""
+    return "WORLD_SIZE" in os.environ
+
+
+def launch(count: int, log: Path | None) -> None:
+    """Run this very command, which logs to `log`, in `count` processes, as `torchrun --nproc-per-node count` does.
+
+    Raises:
+        UserError: fewer GPUs than processes on a machine that has some, or a process that failed.
+    """
+    if 0 < torch.cuda.device_count() < count:
+        raise UserError(f"training.gpus is {count}, and this job has {torch.cuda.device_count()}")
+    plan = LaunchConfig(1, 1, count, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    try:
+        elastic_launch(plan, sys.executable)("-m", "centerclip.training", *sys.argv[1:])
+    except ChildFailedError as error:
+        rank = error.get_first_failure()[0]
+        path = Path(f"{log}.{rank}") if rank else log
+        lines = path.read_text(errors="replace").splitlines() if path and path.exists() else []
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        raise UserError(said[-1] if said else f"process {rank} of {count} failed") from None
+    except SignalException:
+        raise UserError(f"stopped by a signal, and its {count} processes with it") from None
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def join(device: torch.device) -> torch.device:
+    """Meet the other processes, if this is one of several; returns the device of this one."""
+    if not launched():
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true in any of the processes."""
+    if not launched():
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
+def everywhere(work: Callable[[], Tensor | None], device: torch.device) -> Tensor | None:
+    """What `work` returns here. Raises torch.OutOfMemoryError in all processes if it did in one."""
+    result, full = None, False
+    try:
+        result = work()
+    except torch.OutOfMemoryError:
+        full = True  # to be raised outside this handler, whose traceback holds memory
+    if anywhere(full, device):
+        raise torch.OutOfMemoryError
+    return result
+
+
+def gather(own: Tensor) -> Tensor:
+    """The tensors `own` [2, B, E] of all processes as one [2, B * processes, E], in the order of their ranks."""
+    if not launched():
+        return own
+    parts = [torch.empty_like(own) for _ in range(world())]
+    dist.all_gather(parts, own.contiguous())
+    return torch.cat(parts, 1)
+
+
+def add_up(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its sum over the processes."""
+    if launched():
+        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            work.wait()
