@@ -31,6 +31,13 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=gpu)
 
 
+def precision(device: torch.device) -> str:
+    """What models compute in on `device`, in words."""
+    if device.type == "cpu":
+        return "float32"
+    return f"{str(autocast(device).fast_dtype).removeprefix('torch.')} autocast, float32 without TF32 elsewhere"
+
+
 def usable(manifest: pd.DataFrame, store: FrameStore, split: str) -> pd.DataFrame:
     """The manifest's rows of `split` whose videos have frames. Raises UserError if there is none."""
     rows = manifest[(manifest["split"] == split) & manifest["video_id"].isin(store.counts)]
@@ -96,6 +103,7 @@ def provenance(device: torch.device) -> dict:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
+        "precision": precision(device),
         "threads": torch.get_num_threads(),
     }
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from centerclip import processes
 from centerclip.dataset import Pairs, normalise
-from centerclip.evaluation import autocast, evaluate, usable
+from centerclip.evaluation import autocast, evaluate, precision, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.model import CenterCLIP, build, pick_device
@@ -332,6 +332,7 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
     steps = len(rows) // settings["training"]["batch_size"]  # an epoch
     device, checkpoint = processes.join(pick_device()), directory / CHECKPOINT
+    print(f"training on {device} in {precision(device)}, process {processes.rank() + 1} of {processes.world()}")
     run = Run(settings, fingerprint(settings, manifest_path, report), device)
     run.resume(checkpoint)
     processes.anywhere(False, device)  # all have read the checkpoint before one writes the next

@@ -1,0 +1,54 @@
+"""Training samples a second that the loader of a cell gives, with no model behind it."""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from centerclip.dataset import Pairs
+from centerclip.evaluation import usable
+from centerclip.frames import FrameStore
+from centerclip.manifest import read_manifest
+from centerclip.stage import run, write_json
+
+
+def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> float:
+    """Rate over `batches` but the first, which waits for the workers to start."""
+    loader = DataLoader(pairs, batch_sampler=batches, num_workers=workers)
+    seen, start = 0, 0.0
+    for frames, _, _ in tqdm(loader, f"{workers} workers", unit="batch"):
+        seen, start = (seen + len(frames), start) if start else (0, time.perf_counter())
+    return seen / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.loader_benchmark", description=__doc__)
+    parser.add_argument("--cell", required=True, type=Path, help="results/BENCHMARK_VARIANT.json, for its settings")
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4])
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="also write everything here, json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        torch.set_num_threads(1)
+        settings = json.loads(arguments.cell.read_text())["settings"]
+        directory = arguments.cell.parent / settings["benchmark"]
+        store = FrameStore(directory / f"frames/{settings['image_size']}px/report.csv")
+        rows = usable(read_manifest(directory / "manifest.csv"), store, "train")
+        pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], 0)
+        batches = pairs.batches(settings["training"]["batch_size"])[: arguments.batches]
+        rates = [samples_per_second(pairs, batches, workers) for workers in arguments.workers]
+        table = pd.DataFrame({"workers": arguments.workers, "samples a second": rates})
+        print(table.round(1).to_markdown(index=False))
+        if arguments.out:
+            write_json(arguments.out, {"settings": settings, "rows": table.to_dict("records")})
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()
