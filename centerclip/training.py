@@ -34,6 +34,7 @@ from centerclip.model import CenterCLIP, build, pick_device
 from centerclip.stage import UserError, atomic, first_line, run, write_json
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", ".previous.pt"
+STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 
 
 def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class Run:
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at = time.monotonic()
-        self.stopping = False
+        self.stopping, self.evaluating = False, False
         self.board = None  # where scalars are written, a SummaryWriter
 
     def save(self, path: Path) -> None:
@@ -292,11 +293,13 @@ class Run:
                 if self.stopping or time.monotonic() - self.saved_at > 60 * self.recipe["checkpoint_minutes"]:
                     self.save(checkpoint)
                 if self.stopping:
-                    raise UserError("stopped by SIGTERM; the checkpoint is saved, the same command goes on from it")
+                    raise UserError(STOPPED)
         print(f"{name}: {worked:.1f} s in steps, {waited:.1f} s waiting for data", flush=True)
 
     def stop(self, *_) -> None:
-        """Save a checkpoint after the current step and stop: what SIGTERM asks for."""
+        """What SIGTERM asks for: stop after the current step and a checkpoint, at once where the last is up to date."""
+        if self.evaluating:
+            raise UserError(STOPPED)
         self.stopping = True
 
     def end_epoch(self, metrics: dict) -> None:
@@ -342,9 +345,12 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
     for epoch in range(run.progress["epoch"], settings["training"]["epochs"]):
         pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], epoch)
         run.train_epoch(pairs, checkpoint)
+        run.save(checkpoint)
+        run.evaluating = True
         metrics = evaluate(run.model, test, store, settings)
         if settings["select"] == "val":
             metrics["val"] = evaluate(run.model, usable(manifest, store, "val"), store, settings)["text_to_video"]
+        run.evaluating = False
         run.end_epoch(metrics)
         run.note((epoch + 1) * steps, {f"R@1/{way}": metrics[way]["R@1"] for way in ("text_to_video", "video_to_text")})
         run.save(checkpoint)

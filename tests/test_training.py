@@ -203,6 +203,9 @@ def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
     again = Run(SETTINGS, "same", torch.device("cpu"))
     again.resume(tmp_path / "checkpoint.pt")
     assert again.progress["step"] == 1
+    run.evaluating = True  # when the checkpoint at the epoch's end is written
+    with pytest.raises(UserError, match="stopped by SIGTERM"):
+        run.stop()
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys):

@@ -205,6 +205,14 @@ def test_two_processes_train_what_one_does(finished, tmp_path):
     )
 
 
+def test_the_loader_benchmark(finished, tmp_path):
+    command = [sys.executable, "-m", "centerclip.loader_benchmark", "--cell", "results/shapes_kmedoids.json"]
+    arguments = ["--workers", "0", "--batches", "3", "--out", str(tmp_path / "rates.json")]
+    subprocess.run([*command, *arguments], cwd=finished, env=ENVIRONMENT, check=True)
+    (row,) = json.loads((tmp_path / "rates.json").read_text())["rows"]
+    assert row["workers"] == 0 and row["samples a second"] > 0
+
+
 class TestMistakes:
     """Each is one clear line on the terminal, and no traceback."""
 
