@@ -31,6 +31,10 @@ def check_config(config: dict, schema: dict, files: Iterable[str | Path]) -> Non
     check_schema(config)
     for name, grid in config["grids"].items():
         check_names(files, ["grids", name, "of"], [grid["of"]], config["variants"])
+        if grid["sets"] != "frames" and not config["variants"][grid["of"]].get("stages"):
+            raise complaint(
+                files, ["grids", name, "of"], f"{grid['of']} has no stage whose {grid['sets']} could be set"
+            )
     every = every_variant(config)
     check_schema(config | {"variants": every})
     check_names(files, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])

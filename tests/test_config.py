@@ -99,6 +99,12 @@ def test_the_configs_of_the_repository_are_right():
         ({"variants": {"baseline": {"shift": "shift"}}}, "on shapes: shift 'shift' is not one of temporal_shift, tok"),
         ({"run": {"grids": ["depth"]}}, "mine.yaml: run.grids: 'depth' is not one of block, clusters"),
         ({"grids": {"block": {"of": "kmeans"}}}, "mine.yaml: grids.block.of: 'kmeans' is not one of zeroshot"),
+        (
+            {"grids": {"block": {"of": "baseline"}}},
+            "mine.yaml: grids.block.of: baseline has no stage whose block could",
+        ),
+        ({"variants": {"frames": {}}}, "mine.yaml: variants: 'frames' does not match"),
+        ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants: 'a-seed-1' does not match"),
         ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
         (
             {"run": {"grids": ["block"]}, "grids": {"block": {"sets": "blok"}}},
