@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from server import serving
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_frames import make_video
+from test_gpus import machine
 
 SMALL = {
     "run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]},
@@ -211,6 +212,36 @@ def test_the_loader_benchmark(finished, tmp_path):
     subprocess.run([*command, *arguments], cwd=finished, env=ENVIRONMENT, check=True)
     (row,) = json.loads((tmp_path / "rates.json").read_text())["rows"]
     assert row["workers"] == 0 and row["samples a second"] > 0
+
+
+def trainings(directory: Path) -> dict[str, tuple[int, dict[str, str]]]:
+    """The processes that train in `directory` now: variant -> process and its environment."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text().split("\0")
+            if command[1:3] == ["-m", "centerclip.training"] and (process / "cwd").readlink() == directory:
+                lines = (process / "environ").read_text().split("\0")
+                variant = Path(command[command.index("--checkpoints") + 1]).parent.name
+                found[variant] = int(process.name), dict(line.split("=", 1) for line in lines if line)
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            pass
+    return found
+
+
+def test_three_trainings_on_two_gpus(finished, tmp_path):
+    """Two at a time run side by side, each on a GPU of its own, and nobody has to say so."""
+    repository, environment = tmp_path / "repository", machine(tmp_path / "machine", 2)
+    shutil.copytree(finished, repository)
+    command = [sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml", "small.yaml", "--cores", "4"]
+    command += ["--forcerun", "train", "--until", "train"]
+    seen = set()
+    with subprocess.Popen(command, cwd=repository, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while run.poll() is None:
+            seen.add(tuple(sorted(now["CUDA_VISIBLE_DEVICES"] for _, now in trainings(repository).values())))
+            time.sleep(0.02)
+        assert run.returncode == 0, run.stderr.read()
+    assert seen == {(), ("0",), ("1",), ("0", "1")}
 
 
 class TestMistakes:

@@ -7,7 +7,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
-from centerclip import clustering, sources
+from centerclip import clustering, gpus, sources
 from centerclip.config import cell, cell_names, check_cell, check_config
 from centerclip.stage import UserError
 
@@ -29,6 +29,9 @@ BENCHMARKS = config["run"]["benchmarks"]
 if workflow.is_main_process:
     for line in sources.wishes({name: config["benchmarks"][name]["source"] for name in BENCHMARKS}):
         print(line, file=sys.stderr)
+    if workflow.resource_settings.nodes is None:  # the jobs are this machine's and not a cluster's
+        if workflow.global_resources.setdefault("gpu", len(gpus.visible())).value == 0:
+            print("no GPU: training and evaluation run on the CPU", file=sys.stderr)
 
 
 def code(*modules):

@@ -15,11 +15,13 @@ rule evaluate:
     conda:
         ENVIRONMENT
     threads: config["evaluation"]["threads"]
+    resources:
+        gpu=1,
     params:
         settings=lambda wildcards: json.dumps(settings(wildcards)),
         trained=lambda wildcards, input: (
             f"--weights {input.trained[0]} --history {input.trained[1]}" if input.trained else ""
         ),
     shell:
-        "python -m centerclip.evaluation --settings {params.settings:q} --manifest {input.manifest}"
-        " --frames {input.frames} {params.trained} --threads {threads} --out {output} --log {log}"
+        "python -m centerclip.gpus {resources.gpu} python -m centerclip.evaluation --settings {params.settings:q}"
+        " --manifest {input.manifest} --frames {input.frames} {params.trained} --threads {threads} --out {output} --log {log}"

@@ -15,10 +15,12 @@ rule train:
     conda:
         ENVIRONMENT
     threads: lambda wildcards: settings(wildcards)["training"]["threads"]
+    resources:
+        gpu=lambda wildcards: settings(wildcards)["training"]["gpus"],
     params:
         settings=lambda wildcards: json.dumps(settings(wildcards)),
         checkpoints="results/{benchmark}/{variant}/checkpoints",
     shell:
-        "python -m centerclip.training --settings {params.settings:q} --manifest {input.manifest}"
-        " --frames {input.frames} --threads {threads} --checkpoints {params.checkpoints}"
+        "python -m centerclip.gpus {resources.gpu} python -m centerclip.training --settings {params.settings:q}"
+        " --manifest {input.manifest} --frames {input.frames} --threads {threads} --checkpoints {params.checkpoints}"
         " --weights {output.weights} --history {output.history} --log {log}"
