@@ -24,6 +24,7 @@ include: "workflow/rules/frames.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/report.smk"
 
 
