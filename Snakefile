@@ -36,4 +36,5 @@ rule all:
     default_target: True
     input:
         expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
+        "results/tables/summary.md",
         expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),

@@ -115,8 +115,9 @@ def training_step(settings: dict, device: torch.device) -> Run:
 
 def training_memory(settings: dict, device: torch.device) -> dict:
     """Peak GPU memory of a training step at training.batch_size in GB (10^9 bytes), of tensors and with what PyTorch
-    holds in reserve, and the pairs it encoded at a time. None on a CPU, whose memory is another thing."""
-    if device.type != "cuda":
+    holds in reserve, and the pairs it encoded at a time. None for a cell that is not trained, and on a CPU, whose
+    memory is another thing."""
+    if device.type != "cuda" or not settings["train"]:
         return {"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None}
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
