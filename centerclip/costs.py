@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +49,17 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / len(frames)
 
 
-def milliseconds(models: list[CenterCLIP], frames: Tensor, repeats: int = 5) -> list[list[tuple[float, float]]]:
+def milliseconds(
+    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0
+) -> list[list[tuple[float, float]]]:
     """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, per video, after a warm-up: for each model
-    `repeats` pairs (whole, in clustering) in ms. The models take turns, so that a slow moment meets all of them."""
-    times = [[] for _ in models]
+    pairs (whole, in clustering) in ms. The models take turns, so that a slow moment meets all of them: `repeats`, and
+    more until `seconds` are over."""
+    times, end = [[] for _ in models], time.perf_counter() + seconds
     with torch.no_grad():
-        for turn in range(repeats + 1):
+        for turn in count():
+            if turn > repeats and time.perf_counter() > end:
+                return times
             for model, own in zip(models, times, strict=True):
                 with clustering_time(frames) as spent:
                     start = now(frames)
@@ -61,7 +67,6 @@ def milliseconds(models: list[CenterCLIP], frames: Tensor, repeats: int = 5) -> 
                     whole = now(frames) - start
                 if turn:
                     own.append((1000 * whole / len(frames), 1000 * sum(spent) / len(frames)))
-    return times
 
 
 @contextmanager
@@ -93,10 +98,10 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
     """Tokens, [CLASS] ones included, that each block sees of one video of `frames` [B, T, 3, H, W]."""
     counts = []
 
-    def count(_, arguments: tuple[Tensor]) -> None:
+    def note(_, arguments: tuple[Tensor]) -> None:
         counts.append(arguments[0].shape[0] * arguments[0].shape[1] // len(frames))
 
-    hooks = [block.ln_1.register_forward_pre_hook(count) for block in model.visual.transformer.resblocks]
+    hooks = [block.ln_1.register_forward_pre_hook(note) for block in model.visual.transformer.resblocks]
     with plain_attention(), torch.no_grad():
         model.encode_video(frames)
     for hook in hooks:

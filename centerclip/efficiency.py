@@ -18,6 +18,7 @@ from centerclip.stage import UserError, run, write_json
 from centerclip.training import Run, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
+SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
 
 def groups(cells: list[dict]) -> list[list[dict]]:
@@ -51,7 +52,7 @@ def encoding(cells: list[dict], device: torch.device, repeats: int, largest: int
     shape = cells[0]["frames"], cells[0]["image_size"]
     video = smooth_videos(1, *shape).to(device)
     with autocast(device):
-        times = milliseconds(models, video, repeats)
+        times = milliseconds(models, video, repeats, SECONDS)
         batches = best_batches(models, shape, [median(whole for whole, _ in own) for own in times], repeats, largest)
     rows = []
     for one, model, own, (batch, batch_ms) in zip(cells, models, times, batches, strict=True):
@@ -89,7 +90,7 @@ def best_batches(
     while gaining and batch <= largest:
         videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
         try:
-            times = milliseconds([models[index] for index in gaining], videos, repeats)
+            times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)
         except torch.OutOfMemoryError:
             break
         now = {index: median(whole for whole, _ in own) for index, own in zip(gaining, times, strict=True)}

@@ -83,9 +83,8 @@ def words(figures: list[Figure]) -> str:
 def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """`claim` on every benchmark and backbone of ours and of the paper's rows."""
     keys = ["benchmark", "backbone"]
-    here, published = (
-        {place: claim(group) for place, group in rows.groupby(keys, sort=False)} for rows in (ours, paper)
-    )
+    here = {place: claim(rows) for place, rows in ours.groupby(keys, sort=False)}
+    published = {place: claim(rows) for place, rows in paper.groupby(keys, sort=False)}
     lines = []
     for place in here | published:
         figures = here.get(place, [])
@@ -116,7 +115,7 @@ def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
     count = pd.concat(tables.values())["verdict"].value_counts()
     said = ", ".join(f"{name} {count.get(name, 0)}" for name in ("holds", "fails", "not run"))
     parts = [
-        f"The paper's claims, computed from the tables of this run and the published numbers: {said}. Arrows go from the"
+        f"The paper's claims, computed from this run's tables and the published numbers: {said}. Arrows go from the"
         " baseline to the best clustering variant of the same backbone and number of frames."
     ]
     for number, (text, table) in enumerate(tables.items(), 1):

@@ -111,7 +111,8 @@ def combine(rows: list[dict], efficiency: dict, paper: pd.DataFrame) -> tuple[pd
     """The benchmark's table, a row a variant, and the published rows that have no counterpart in it."""
     costs = pd.DataFrame(efficiency["rows"]).rename(columns={"train_memory_gb": "train_gb"})
     costs["tokens"] = costs["tokens_per_block"].map(sum)
-    table = over_seeds(rows).merge(costs[["variant", *COSTS]], on="variant", how="left")
+    costs = costs[["variant", *COSTS]].astype({"train_gb": float})  # which may be all missing
+    table = over_seeds(rows).merge(costs, on="variant", how="left")
     published = paper[paper["variant"].notna()].reset_index(names="published")[[*MODEL, "published", *PAPER.values()]]
     table = table.merge(published, on=MODEL, how="left")
     table.loc[~table["as published"], ["published", *PAPER.values()]] = None
@@ -196,10 +197,10 @@ def notes(table: pd.DataFrame, efficiency: dict) -> list[str]:
         "t2v: text to video, v2t: video to text. R@k: recall in the first k, in per cent; MdR, MnR: median and mean"
         f" rank, from 1. A random order has t2v R@1 {100 / first['n_videos']:.1f}.",
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
-        f"Costs: {efficiency['device']}, {efficiency['threads']} threads, no other job beside; random weights and"
-        f" generated videos, the variants of a backbone in turns, medians of {efficiency['repeats']}. A video's: MB"
-        " saved for the backward pass, ms one at a time and in batches of the fastest size, GFLOPs. training, GB: peak"
-        " of a step on a GPU. Bold: the best here. -: none, or not measured.",
+        f"Costs: {efficiency['device']}, {efficiency['threads']} threads, no other job of this run beside; random"
+        " weights and generated videos, the variants of a backbone in turns, medians of at least"
+        f" {efficiency['repeats']}. Of one video: MB saved for the backward pass, ms one at a time and in batches of"
+        " the best size, GFLOPs. training, GB: peak of a step on a GPU. Bold: the best here. -: none, or not measured.",
     ]
     if seeds > 1:
         said.insert(2, f"Mean ± standard deviation of up to {seeds} seeds.")

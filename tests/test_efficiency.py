@@ -82,7 +82,7 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
     times["c"] |= {batch: 100 / batch for batch in (2, 4, 8, 16)}
     asked = []
 
-    def milliseconds(models, videos, repeats):
+    def milliseconds(models, videos, repeats, seconds):
         asked.append((len(videos), [model.name for model in models]))
         if len(videos) == 32:
             raise torch.OutOfMemoryError
