@@ -1,4 +1,4 @@
-"""Paragraphs and tables -> markdown, html and LaTeX."""
+"""Paragraphs and tables -> markdown, html and LaTeX; the last two by pandas' Styler, whose jinja2 Snakemake brings."""
 
 import html
 import re

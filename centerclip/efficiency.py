@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -101,17 +102,18 @@ def best_batches(
     return best
 
 
-def training_step(settings: dict, device: torch.device) -> Run:
-    """A training run of `settings` after two real steps on a batch of noise; the second meets AdamW's moments."""
+def training_steps(settings: dict, device: torch.device) -> Iterator[Run]:
+    """The training run of `settings` after each of any number of real steps, on a batch of noise. The first makes
+    AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
     training = Run(settings | {"weights": None}, "", device)
     training.model.train()
     count, frames, size = settings["training"]["batch_size"], settings["frames"], settings["image_size"]
     pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8)
     mask = torch.ones(count, frames, dtype=torch.bool)
     ids = torch.randint(1, 49408, (count, settings["words"]))
-    for _ in range(2):
+    while True:
         train_step(training, [pixels, mask, ids], 1.0)
-    return training
+        yield training
 
 
 def training_memory(settings: dict, device: torch.device) -> dict:
@@ -120,9 +122,11 @@ def training_memory(settings: dict, device: torch.device) -> dict:
     memory is another thing."""
     if device.type != "cuda" or not settings["train"]:
         return {"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None}
+    steps = training_steps(settings, device)
+    next(steps)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    chunk = training_step(settings, device).chunk
+    chunk = next(steps).chunk
     return {
         "train_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9,
         "train_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from centerclip import documents
 from centerclip.documents import Table
-from centerclip.stage import run
+from centerclip.stage import UserError, run
 from centerclip.tables import MODEL, PAPER, read_paper, typed
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
@@ -126,11 +126,14 @@ def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.summary", description=__doc__)
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="the benchmarks' tables, csv")
+    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="csv of benchmarks; missing: not run")
     parser.add_argument("--shown", required=True, nargs="+", type=Path, help="files to write: .md, .html, .tex")
 
     def job(arguments: argparse.Namespace) -> None:
-        ours = pd.concat([typed(pd.read_csv(path)) for path in arguments.tables], ignore_index=True)
+        made = [path for path in arguments.tables if path.exists()]
+        if not made:
+            raise UserError(f"none of the tables is made, not {arguments.tables[0]}, for one")
+        ours = pd.concat([typed(pd.read_csv(path)) for path in made], ignore_index=True)
         parts = summary(ours, read_paper(arguments.paper))
         for path in arguments.shown:
             documents.write(path, parts)

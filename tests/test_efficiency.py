@@ -97,17 +97,18 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
 
 
 def test_a_training_step_is_the_real_one_on_the_whole_batch():
-    """Two steps, so that AdamW's moments exist in the second; as many videos and words as training has."""
+    """As many videos, frames and words as training has; the second step meets AdamW's moments."""
     one = settings("kmedoids")
     one["training"] |= {"batch_size": 3}
-    with mock.patch.object(CenterCLIP, "encode_video", autospec=True, side_effect=CenterCLIP.encode_video) as encode:
-        done = efficiency.training_step(one, torch.device("cpu"))
-        seen = [call.args[1].shape for call in encode.call_args_list]
-    assert seen == [(3, 12, 3, 56, 56)] * 2
-    assert {int(state["step"]) for state in done.optimizer.state.values()} == {2}
+    encode = mock.patch.object(CenterCLIP, "encode_video", autospec=True, side_effect=CenterCLIP.encode_video)
     before = build("tiny", one["stages"], seed=one["seed"]).state_dict()
-    assert not torch.equal(done.model.state_dict()["visual.proj"], before["visual.proj"])
-    assert done.chunk == 3
+    with encode as encoded:
+        steps = efficiency.training_steps(one, torch.device("cpu"))
+        for number in (1, 2):
+            done = next(steps)
+            assert {int(state["step"]) for state in done.optimizer.state.values()} == {number}
+    assert [call.args[1].shape for call in encoded.call_args_list] == [(3, 12, 3, 56, 56)] * 2
+    assert done.chunk == 3 and not torch.equal(done.model.state_dict()["visual.proj"], before["visual.proj"])
 
 
 def test_the_command_measures_variants_of_a_config(tmp_path):

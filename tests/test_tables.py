@@ -192,7 +192,8 @@ def written(tmp_path):
         "--cells", *cells,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    done = command("centerclip.summary", *common, tmp_path / "s.md", "--tables", tmp_path / "t.csv")
+    tables = [tmp_path / "not_made.csv", tmp_path / "t.csv"]
+    done = command("centerclip.summary", *common, tmp_path / "s.md", "--tables", *tables)
     assert done.returncode == 0, done.stderr
     return tmp_path
 
@@ -215,6 +216,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     cells = ["--cells", tmp_path / "msrvtt_baseline.json"]
     done = command("centerclip.tables", *arguments, "--shown", tmp_path / "t.doc", *cells)
     assert done.stderr == f"error: {tmp_path}/t.doc: the suffix is not one of .md, .html, .tex\n"
+    done = command("centerclip.summary", *arguments[:2], "--shown", tmp_path / "s.md", "--tables", "no_such.csv")
+    assert done.stderr == "error: none of the tables is made, not no_such.csv, for one\n"
 
 
 ODD = pd.DataFrame({"a_b": ["x & y_z", "50 % of #1 {~^\\}"], "c": ["42.0 ± 2.6", "-0.5"]})
