@@ -24,6 +24,7 @@ include: "workflow/rules/frames.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -35,4 +36,5 @@ rule all:
     default_target: True
     input:
         expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
+        "results/tables/summary.md",
         expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),

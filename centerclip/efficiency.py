@@ -1,158 +1,140 @@
-"""What a model costs: operations, memory and time of encoding one video."""
+"""What variants cost beside each other, with random weights and generated videos: operations, memory, time."""
 
 import argparse
-import statistics
-import time
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 import yaml
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from centerclip import clustering
 from centerclip.config import cell, check_cell
-from centerclip.model import CenterCLIP, build, pick_device
+from centerclip.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.evaluation import autocast
+from centerclip.model import CenterCLIP, build, device_name, pick_device
 from centerclip.stage import UserError, run, write_json
+from centerclip.training import Run, train_step
+
+GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
+SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
 
-@contextmanager
-def plain_attention():
-    """Turn off PyTorch's fused inference kernel of attention: the flop counter cannot see into it."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+def groups(cells: list[dict]) -> list[list[dict]]:
+    """`cells` (resolved settings) in groups of one backbone and number of frames, which can be compared."""
+    found = {}
+    for one in cells:
+        found.setdefault((one["backbone"], one["frames"]), []).append(one)
+    return list(found.values())
 
 
-def gflops(model: CenterCLIP, frames: Tensor) -> float:
-    """10^9 floating-point operations (2 a multiply-add) of encoding `frames` [B, T, 3, H, W], per video."""
-    with plain_attention(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.encode_video(frames)
-    return counter.get_total_flops() / len(frames) / 1e9
+def baseline(cells: list[dict]) -> int:
+    """The index of the cell that the others of its group are compared with: the first without stages and shift, or
+    the first of all."""
+    return next((index for index, one in enumerate(cells) if not one["stages"] and not one["shift"]), 0)
 
 
-def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
-    """Bytes autograd keeps for the backward pass of `frames` [B, T, 3, H, W], per video; parameters apart, shared
-    storage once. The same on every device with the same kernels."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept = {}  # storage address -> the tensor (kept alive, so that no address is used twice)
-
-    def keep(tensor: Tensor) -> Tensor:
-        address = tensor.untyped_storage().data_ptr()
-        if address not in own:
-            kept[address] = tensor
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.encode_video(frames)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / len(frames)
+def measure(cells: list[dict], device: torch.device, repeats: int, largest: int = 1) -> list[dict]:
+    """What each of a group of `cells` costs: encoding one smooth generated video, encoding batches of up to `largest`,
+    and a step of training."""
+    rows = encoding(cells, device, repeats, largest)  # whose models are gone when training needs the memory
+    return [row | training_memory(one, device) for row, one in zip(rows, cells, strict=True)]
 
 
-def milliseconds(models: list[CenterCLIP], frames: Tensor, repeats: int = 5) -> list[list[tuple[float, float]]]:
-    """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, per video, after a warm-up: for each model
-    `repeats` pairs (whole, in clustering) in ms. The models take turns, so that a slow moment meets all of them."""
-    times = [[] for _ in models]
-    with torch.no_grad():
-        for turn in range(repeats + 1):
-            for model, own in zip(models, times, strict=True):
-                with clustering_time(frames) as spent:
-                    start = now(frames)
-                    model.encode_video(frames)
-                    whole = now(frames) - start
-                if turn:
-                    own.append((1000 * whole / len(frames), 1000 * sum(spent) / len(frames)))
-    return times
-
-
-@contextmanager
-def clustering_time(frames: Tensor) -> Iterator[list[float]]:
-    """Yield a list that fills with the seconds each call of a clustering takes."""
-    cluster, spent = clustering.cluster, []
-
-    def timed(*arguments, **context):
-        start = now(frames)
-        result = cluster(*arguments, **context)
-        spent.append(now(frames) - start)
-        return result
-
-    clustering.cluster = timed
-    try:
-        yield spent
-    finally:
-        clustering.cluster = cluster
-
-
-def now(tensor: Tensor) -> float:
-    """Seconds, when all work on the tensor's device is done."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)
-    return time.perf_counter()
-
-
-def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
-    """Tokens, [CLASS] ones included, that each block sees of one video of `frames` [B, T, 3, H, W]."""
-    counts = []
-
-    def count(_, arguments: tuple[Tensor]) -> None:
-        counts.append(arguments[0].shape[0] * arguments[0].shape[1] // len(frames))
-
-    hooks = [block.ln_1.register_forward_pre_hook(count) for block in model.visual.transformer.resblocks]
-    with plain_attention(), torch.no_grad():
-        model.encode_video(frames)
-    for hook in hooks:
-        hook.remove()
-    return counts
-
-
-def smooth_video(frames: int, size: int, seed: int = 0) -> Tensor:
-    """A generated video float32 [1, frames, 3, size, size]: smooth noise that drifts, so that frames resemble their
-    neighbours as a real video's do."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(1, 3, 8, 8 + frames // 4, generator=generator)
-    step = max(1, size // 32)  # pixels a frame
-    wide = F.interpolate(coarse, size=(size, size + step * frames), mode="bicubic")
-    return torch.stack([wide[..., step * t : step * t + size] for t in range(frames)], 1)
-
-
-def measure(cells: list[dict], device: torch.device, repeats: int) -> list[dict]:
-    """What each of `cells` (resolved settings that share backbone and frames) costs with random weights, per video of
-    a smooth generated one; ratios are to the first, that of times the median of the turns' own ratios."""
-    models = [build(one["backbone"], one["stages"], one["shift"]).eval().to(device) for one in cells]
-    frames = smooth_video(cells[0]["frames"], cells[0]["image_size"]).to(device)
-    rows, first = [], None
-    for settings, model, times in zip(cells, models, milliseconds(models, frames, repeats), strict=True):
-        whole = [time for time, _ in times]
-        first = first or whole
+def encoding(cells: list[dict], device: torch.device, repeats: int, largest: int) -> list[dict]:
+    """The costs of encoding, per video; ratios are to the group's baseline, that of times the median of the turns' own
+    ratios. Times are in the precision of evaluation on `device`, the other costs in float32."""
+    models = []
+    for one in cells:
+        models.append(build(one["backbone"], one["stages"], one["shift"]).eval().to(device))
+        models[-1].visual = models[0].visual  # equal weights, in memory once
+    shape = cells[0]["frames"], cells[0]["image_size"]
+    video = smooth_videos(1, *shape).to(device)
+    with autocast(device):
+        times = milliseconds(models, video, repeats, SECONDS)
+        batches = best_batches(models, shape, [median(whole for whole, _ in own) for own in times], repeats, largest)
+    rows = []
+    for one, model, own, (batch, batch_ms) in zip(cells, models, times, batches, strict=True):
+        whole = [time for time, _ in own]
         rows.append(
             {
-                "benchmark": settings["benchmark"],
-                "variant": settings["variant"],
-                "backbone": settings["backbone"],
-                "frames": settings["frames"],
-                "tokens_per_block": tokens_per_block(model, frames),
-                "ms": statistics.median(whole),
+                **{key: one[key] for key in ("benchmark", "variant", "backbone", "frames")},
+                "tokens_per_block": tokens_per_block(model, video),
+                "ms": median(whole),
                 "ms_low": min(whole),
                 "ms_high": max(whole),
-                "clustering_share": statistics.median(inside / time for time, inside in times),
-                "gflops": gflops(model, frames),
-                "saved_mb": saved_bytes(model, frames) / 1e6,
-                "ms_ratio": statistics.median(own / other for own, other in zip(whole, first, strict=True)),
+                "clustering_share": median(inside / time for time, inside in own),
+                "batch": batch,
+                "batch_ms": batch_ms,
+                "gflops": gflops(model, video),
+                "saved_mb": saved_bytes(model, video) / 1e6,
             }
         )
+    first = baseline(cells)
+    for row, own in zip(rows, times, strict=True):
+        row["ms_ratio"] = median(time / other for (time, _), (other, _) in zip(own, times[first], strict=True))
         for name in ("gflops", "saved_mb"):
-            rows[-1][f"{name}_ratio"] = rows[-1][name] / rows[0][name]
+            row[f"{name}_ratio"] = row[name] / rows[first][name]
     return rows
 
 
-HEADLINE = {  # the paper's claims on cost: baseline first
+def best_batches(
+    models: list[CenterCLIP], shape: tuple[int, int], ms: list[float], repeats: int, largest: int
+) -> list[tuple[int, float]]:
+    """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of `shape` (frames, pixels) a
+    second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
+    are when one runs out of the GPU's memory."""
+    best = [(1, time) for time in ms]
+    gaining, batch = list(range(len(models))), 2
+    while gaining and batch <= largest:
+        videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
+        try:
+            times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)
+        except torch.OutOfMemoryError:
+            break
+        now = {index: median(whole for whole, _ in own) for index, own in zip(gaining, times, strict=True)}
+        gaining = [index for index in gaining if now[index] < (1 - GAIN) * best[index][1]]
+        for index in gaining:
+            best[index] = batch, now[index]
+        batch *= 2
+    return best
+
+
+def training_steps(settings: dict, device: torch.device) -> Iterator[Run]:
+    """The training run of `settings` after each of any number of real steps, on a batch of noise. The first makes
+    AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
+    training = Run(settings | {"weights": None}, "", device)
+    training.model.train()
+    count, frames, size = settings["training"]["batch_size"], settings["frames"], settings["image_size"]
+    pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8)
+    mask = torch.ones(count, frames, dtype=torch.bool)
+    ids = torch.randint(1, 49408, (count, settings["words"]))
+    while True:
+        train_step(training, [pixels, mask, ids], 1.0)
+        yield training
+
+
+def training_memory(settings: dict, device: torch.device) -> dict:
+    """Peak GPU memory of a training step at training.batch_size in GB (10^9 bytes), of tensors and with what PyTorch
+    holds in reserve, and the pairs it encoded at a time. None for a cell that is not trained, and on a CPU, whose
+    memory is another thing."""
+    if device.type != "cuda" or not settings["train"]:
+        return {"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None}
+    steps = training_steps(settings, device)
+    next(steps)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    chunk = next(steps).chunk
+    return {
+        "train_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9,
+        "train_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9,
+        "train_chunk": chunk,
+    }
+
+
+HEADLINE = {  # the paper's claims on cost
     "msrvtt": ["baseline", "kmedoids-s4", "kmedoids-s3", "spectral-s4", "spectral-s3"],
     "activitynet": ["baseline", "kmedoids-s15", "kmedoids-s12", "spectral-s15"],
     "msvd": ["baseline-b16", "kmedoids-b16-s4"],
@@ -163,35 +145,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.efficiency", description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
     parser.add_argument("--benchmark", help="of the config; without, the paper's headline settings are measured")
-    parser.add_argument("--variants", nargs="+", help="of the config, of one backbone and frames; the baseline first")
+    parser.add_argument(
+        "--variants", nargs="+", help="of the config, measured beside those of their backbone and frames"
+    )
+    parser.add_argument("--settings", type=json.loads, help="instead of these: cells' resolved settings, a json list")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--largest-batch", type=int, default=1, help="try batches of up to so many videos; default 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
         device = pick_device()
-        config = yaml.safe_load(arguments.config.read_text())
-        if bool(arguments.benchmark) != bool(arguments.variants):
-            raise UserError("--benchmark and --variants go together")
-        chosen = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
-        groups = [[cell(config, benchmark, name) for name in names] for benchmark, names in chosen.items()]
-        for cells in groups:
-            for one in cells:
-                check_cell(one)
-            if len({(one["backbone"], one["frames"]) for one in cells}) > 1:
-                raise UserError("variants to compare must share their backbone and frames")
         rows = []
-        for cells in tqdm(groups, "efficiency", unit="group"):
-            rows += measure(cells, device, arguments.repeats)
-        table = pd.DataFrame(rows)
+        for group in tqdm(groups(chosen(arguments)), "efficiency", unit="group"):
+            rows += measure(group, device, arguments.repeats, arguments.largest_batch)
+        table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
         table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
-        print(table.drop(columns="tokens_per_block").round(3).to_markdown(index=False))
+        print(table.round(3).to_markdown(index=False))
         if arguments.out:
-            said = {"device": str(device), "threads": arguments.threads, "repeats": arguments.repeats}
-            write_json(arguments.out, said | {"rows": table.to_dict("records")})
+            said = {"device": device_name(device), "threads": arguments.threads, "repeats": arguments.repeats}
+            write_json(arguments.out, said | {"rows": rows})
 
     run(parser, job)
+
+
+def chosen(arguments: argparse.Namespace) -> list[dict]:
+    """The cells that the command line asks for. Raises UserError for what the config does not have."""
+    if arguments.settings:
+        return arguments.settings
+    config = yaml.safe_load(arguments.config.read_text())
+    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
+    if bool(arguments.benchmark) != bool(arguments.variants):
+        raise UserError("--benchmark and --variants go together")
+    cells = [cell(config, benchmark, name) for benchmark, names in asked.items() for name in names]
+    for one in cells:
+        check_cell(one)
+    return cells
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from centerclip import efficiency
+from centerclip import costs
 from centerclip.dataset import Videos, normalise
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.metrics import retrieval_metrics
-from centerclip.model import CenterCLIP, build, pick_device
+from centerclip.model import CenterCLIP, build, device_name, pick_device
 from centerclip.stage import UserError, run, write_json
 
 
@@ -85,9 +85,9 @@ def cost(model: CenterCLIP, store: FrameStore, settings: dict) -> dict:
     frames, _ = Videos(sorted(store.counts)[:1], store, settings["frames"])[0]
     frames = normalise(frames[None].to(model.logit_scale.device))
     return {
-        "gflops_per_video": efficiency.gflops(model, frames),
-        "saved_bytes_per_video": efficiency.saved_bytes(model, frames),
-        "ms_per_video": median(whole for whole, _ in efficiency.milliseconds([model], frames)[0]),
+        "gflops_per_video": costs.gflops(model, frames),
+        "saved_bytes_per_video": costs.saved_bytes(model, frames),
+        "ms_per_video": median(whole for whole, _ in costs.milliseconds([model], frames)[0]),
     }
 
 
@@ -102,7 +102,7 @@ def provenance(device: torch.device) -> dict:
         "commit": commit,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU",
+        "device": device_name(device),
         "precision": precision(device),
         "threads": torch.get_num_threads(),
     }

@@ -1,5 +1,6 @@
 """CLIP towers from open_clip with clustering stages between the blocks of the video side."""
 
+import platform
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -150,6 +151,11 @@ def pick_device() -> torch.device:
     """The GPU if there is one. TF32 is off: what is not 16 bits wide under autocast is float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """What to call `device` in a result."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
 def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:

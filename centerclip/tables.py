@@ -1,108 +1,235 @@
-"""Every cell of a benchmark -> one table, as csv for programs and as markdown for people."""
+"""Every cell of a benchmark, its costs and the paper's numbers -> one table, in the paper's layout."""
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from centerclip.stage import atomic, run
+from centerclip import documents
+from centerclip.documents import Table
+from centerclip.stage import UserError, atomic, run
 
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
+SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
+STAGE = ["block", "segments", "clusters", "algorithm"]
 PLAIN = ("medoid", False, {})  # what a stage's other settings are in the paper's main tables
-DIGITS = {"gflops": 3}  # after the point; 1 elsewhere
-HEADINGS = {
-    "variant": "variant",
-    **{f"{short} {metric}": f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS},
+MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
+COSTS = ["gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch_ms", "train_gb"]
+COUNTS = ["n_texts", "n_videos", "n_videos_left_out"]
+WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
+UNRANKED = ["last t2v R@1", "epoch", "train_s"]  # columns in which nothing is the best
+PAPER = {"train_gb": "paper memory_gb", "ms": "paper ms", **{score: f"paper {score}" for score in SCORES}}
+LAYOUT = {  # column -> heading
+    "train_gb": "training, GB",
+    "saved_mb": "saved, MB",
+    "ms": "ms",
+    "batch_ms": "ms, in batches",
+    "gflops": "GFLOPs",
+    **{score: score for score in SCORES},
     "last t2v R@1": "t2v R@1, last epoch",
-    "gflops": "GFLOPs / video",
-    "saved_mb": "saved for backward, MB / video",
-    "ms": "ms / video",
+    "epoch": "epoch",
     "train_s": "training, s",
+}
+SELECTED = {
+    "best": "of the epoch with the best t2v R@1 on the test split, as the paper's",
+    "val": "of the epoch with the best t2v R@1 on the validation split",
+    "last": "of the last epoch",
 }
 
 
+def read_paper(path: Path) -> pd.DataFrame:
+    """The published numbers: `method`, `variant` (none for other people's methods), MODEL and the columns of PAPER."""
+    paper = pd.read_csv(path)
+    names = {f"{score.replace('@', '').replace(' ', '_').lower()}": f"paper {score}" for score in SCORES}
+    paper = paper.rename(columns=names | {"memory_gb": PAPER["train_gb"], "speed_ms": PAPER["ms"]})
+    paper["trained"] = paper["variant"] != "zeroshot"
+    return typed(paper.replace({"algorithm": {"none": None}}))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with types that know missing values, so that a merge finds what is missing in both."""
+    names = dict.fromkeys(["backbone", "algorithm"], "string")
+    return table.astype(names | {name: "Int64" for name in WHOLE if name in table})
+
+
 def row(result: dict) -> dict:
-    """A results json as a row of the table: metrics in per cent and ranks, cost per video."""
-    training = result["training"] or {}
+    """A results json as a row: what it is of, metrics in per cent and ranks, training."""
+    settings, training = result["settings"], result["training"] or {}
+    stage = settings["stages"][0] if settings["stages"] else {}
     return {
-        "benchmark": result["benchmark"],
-        "variant": result["variant"],
-        "backbone": result["settings"]["backbone"],
-        "published as": published_as(result["settings"]),
+        **{key: settings[key] for key in ("benchmark", "variant", "backbone", "frames")},
+        **{key: stage.get(key) for key in STAGE},
+        "trained": settings["train"],
+        "as published": is_plain(settings),
         **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
         "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
-        "gflops": result["cost"]["gflops_per_video"],
-        "saved_mb": result["cost"]["saved_bytes_per_video"] / 1e6,
-        "ms": result["cost"]["ms_per_video"],
         "train_s": training.get("seconds"),
         "epoch": training.get("selected_epoch"),
-        "n_texts": result["n_texts"],
-        "n_videos": result["n_videos"],
-        "n_videos_left_out": result["n_videos_left_out"],
+        "select": training.get("select"),
+        **{key: result[key] for key in COUNTS},
         "device": result["provenance"]["device"],
     }
 
 
-def published_as(settings: dict) -> str | None:
-    """The name the paper's numbers have for a cell that is one of its models, however the config calls it."""
-    suffix = {"ViT-B-32": "", "ViT-B-16": "-b16"}.get(settings["backbone"])
+def is_plain(settings: dict) -> bool:
+    """Whether a cell has nothing that the models of the paper's main tables have not."""
     frames = 60 if settings["benchmark"] == "activitynet" else 12
-    if suffix is None or settings["shift"] or settings["frames"] != frames or len(settings["stages"]) > 1:
-        return None
-    if not settings["stages"]:
-        return f"baseline{suffix}" if settings["train"] else f"zeroshot{suffix}"
-    (stage,) = settings["stages"]
-    size = {"block": 6, "clusters": 160 if suffix else 49}
-    others = set(stage) - {"algorithm", "segments", *size}
-    if any(stage[key] != value for key, value in size.items()) or any(stage[key] not in PLAIN for key in others):
-        return None
-    return f"{stage['algorithm']}{suffix}-s{stage['segments']}"
+    others = [stage[key] for stage in settings["stages"] for key in stage.keys() - set(STAGE)]
+    plain = all(value in PLAIN for value in others) and len(settings["stages"]) < 2 and not settings["shift"]
+    return plain and settings["frames"] == frames
 
 
-def beside_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table` with a `paper ...` column for each published metric, where the paper has the benchmark and the model."""
-    metrics = [(short, metric) for short in DIRECTIONS.values() for metric in METRICS]
-    names = {f"{short}_{metric.replace('@', '').lower()}": f"paper {short} {metric}" for short, metric in metrics}
-    published = paper.dropna(subset="variant").rename(columns=names | {"variant": "published as"})
-    kept = published[["benchmark", "published as", *names.values()]]
-    return table.merge(kept, on=["benchmark", "published as"], how="left").dropna(axis="columns", how="all")
+def read_cell(path: Path) -> dict:
+    """The row of a results json; of one that is not made, only its names."""
+    if path.exists():
+        return row(json.loads(path.read_text()))
+    names = re.fullmatch(r"([^_]+)_(.+?)(-seed-\d+)?\.json", path.name)
+    if not names:
+        raise UserError(f"{path}: no such file, and its name is not BENCHMARK_VARIANT.json")
+    return {"benchmark": names[1], "variant": names[2], "trained": False, "as published": False}
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The table for people: its columns in their order, then what it was measured on, in a sentence."""
-    headings = HEADINGS | {column: column for column in table if column.startswith("paper ")}
-    shown = pd.DataFrame({"variant": table["variant"]})
-    for column in [column for column in headings if column in table and column != "variant"]:
-        digits = DIGITS.get(column, 1)
-        shown[headings[column]] = [f"{value:.{digits}f}" if pd.notna(value) else "-" for value in table[column]]
-    first = table.iloc[0]
-    words = [
-        f"**{first.benchmark}** ({', '.join(table['backbone'].unique())}): {first.n_texts} captions and"
-        f" {first.n_videos} videos of the test split, {first.n_videos_left_out} videos left out for want of frames.",
+def over_seeds(rows: list[dict]) -> pd.DataFrame:
+    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
+    rows = pd.DataFrame(rows)
+    numbers = [*SCORES, "last t2v R@1", "train_s", "epoch"]
+    rows[numbers] = rows[numbers].astype(float)
+    seeds = rows.groupby("variant", sort=False)
+    table = seeds.first()
+    table[numbers] = seeds[numbers].mean()
+    table["seeds"] = seeds["t2v R@1"].count()
+    table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
+    if table["seeds"].max() > 1:
+        table = table.join(seeds[SCORES].std().add_suffix(" std"))
+    return typed(table.reset_index())
+
+
+def combine(rows: list[dict], efficiency: dict, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The benchmark's table, a row a variant, and the published rows that have no counterpart in it."""
+    costs = pd.DataFrame(efficiency["rows"]).rename(columns={"train_memory_gb": "train_gb"})
+    costs["tokens"] = costs["tokens_per_block"].map(sum)
+    costs = costs[["variant", *COSTS]].astype({"train_gb": float})  # which may be all missing
+    table = over_seeds(rows).merge(costs, on="variant", how="left")
+    published = paper[paper["variant"].notna()].reset_index(names="published")[[*MODEL, "published", *PAPER.values()]]
+    table = table.merge(published, on=MODEL, how="left")
+    table.loc[~table["as published"], ["published", *PAPER.values()]] = None
+    others = paper[(paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["published"])]
+    return table, others
+
+
+def for_programs(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the csv."""
+    scores = [name for score in SCORES for name in (score, f"{score} std") if name in table]
+    first = ["benchmark", "variant", "backbone", "frames", *STAGE, *scores, "seeds", "last t2v R@1"]
+    return table[[*first, *COSTS, "train_s", "epoch", *COUNTS, "device", *PAPER.values()]]
+
+
+def text(value: float, column: str, sign: str = "") -> str:
+    """A number of LAYOUT's `column` in its digits; nothing for none."""
+    if pd.isna(value):
+        return ""
+    return f"{value:g}" if column == "epoch" else f"{round(value, digits(column)) + 0.0:{sign}.{digits(column)}f}"
+
+
+def digits(column: str) -> int:
+    """After the point."""
+    return 3 if column == "gflops" else 1
+
+
+def best(table: pd.DataFrame, column: str) -> pd.Series:
+    """Which rows have the best of `column`, as it is shown; none where all are equal."""
+    shown = table[column].astype(float).round(digits(column))
+    ranked = column not in UNRANKED and shown.nunique() > 1
+    return ranked & (shown == (shown.max() if "R@" in column else shown.min()))
+
+
+def for_people(table: pd.DataFrame) -> Table:
+    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's."""
+    beside = table["published"].notna()
+    columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
+    stars = pd.DataFrame({column: best(table, column) for column in columns})
+    lines, bold = [], []
+    for index, one in table.iterrows():
+        ours = {}
+        for column in columns:
+            ours[column] = text(one[column], column) or "-"
+            if pd.notna(spread := one.get(f"{column} std")):
+                ours[column] += f" ± {spread:.1f}"
+        made = pd.notna(one["t2v R@1"])
+        lines.append({"variant": one["variant"] + ("" if made else " (not made)"), "": "ours"} | ours)
+        bold.append(stars.loc[index].to_dict())
+        if beside[index]:
+            published = {column: one[PAPER[column]] for column in columns if column in PAPER}
+            paper = {column: text(value, column) for column, value in published.items()}
+            less = {column: text(one[column] - value, column, "+") for column, value in published.items()}
+            lines += [{"": "paper"} | paper, {"": "difference"} | less]
+            bold += 2 * [dict.fromkeys(columns, False)]
+    names = ["variant", ""] if beside.any() else ["variant"]
+    shown = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
+    marks = pd.DataFrame(bold).reindex(columns=[*names, *columns], fill_value=False)
+    return Table(shown, len(names), marks.set_axis(shown.columns, axis="columns"))
+
+
+def elsewhere(others: pd.DataFrame) -> Table:
+    """The paper's rows that nothing here stands beside."""
+    labels = others["method"].where(
+        others["segments"].isna(),
+        others["method"] + others["segments"].map(", {} segments of ".format) + others["clusters"].map(str),
+    )
+    labels = labels + others["backbone"].map(", {}".format, na_action="ignore").fillna("")
+    shown = pd.DataFrame({"published": labels})
+    for column, name in PAPER.items():
+        shown[LAYOUT[column]] = [text(value, column) for value in others[name]]
+    return Table(shown.reset_index(drop=True))
+
+
+def notes(table: pd.DataFrame, efficiency: dict) -> list[str]:
+    """What the table was measured on and how, in sentences."""
+    made = table[table["seeds"] > 0]
+    first = made.iloc[0]
+    devices, seeds = ", ".join(made["device"].unique()), made["seeds"].max()
+    said = [
+        f"{first['benchmark']}: {first['n_texts']:.0f} captions and {first['n_videos']:.0f} videos of the test split,"
+        f" {first['n_videos_left_out']:.0f} videos left out for want of frames; recall and training: {devices}.",
         "t2v: text to video, v2t: video to text. R@k: recall in the first k, in per cent; MdR, MnR: median and mean"
-        f" rank, from 1. A random order has t2v R@1 {100 / first.n_videos:.1f}. Times are of a {first.device}, measured"
-        " while other jobs may have run.",
+        f" rank, from 1. A random order has t2v R@1 {100 / first['n_videos']:.1f}.",
+        *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
+        f"Costs: {efficiency['device']}, {efficiency['threads']} threads, no other job of this run beside; random"
+        " weights and generated videos, the variants of a backbone in turns, medians of at least"
+        f" {efficiency['repeats']}. Of one video: MB saved for the backward pass, ms one at a time and in batches of"
+        " the best size, GFLOPs. training, GB: peak of a step on a GPU. Bold: the best here. -: none, or not measured.",
     ]
-    body = shown.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (shown.shape[1] - 1))
-    return f"{body}\n\n{' '.join(words)}\n"
+    if seeds > 1:
+        said.insert(2, f"Mean ± standard deviation of up to {seeds} seeds.")
+    if table["published"].notna().any():
+        said.append("difference: ours less the paper's, whose memory and time are of its own GPUs.")
+    return [" ".join(said)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.tables", description=__doc__)
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json of each variant")
-    parser.add_argument("--markdown", required=True, type=Path)
+    parser.add_argument("--efficiency", required=True, type=Path, help="the costs of the variants, json")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json of each variant and seed")
     parser.add_argument("--csv", required=True, type=Path)
+    parser.add_argument("--shown", required=True, nargs="+", type=Path, help="the same for people: .md, .html, .tex")
 
     def job(arguments: argparse.Namespace) -> None:
-        table = pd.DataFrame([row(json.loads(cell.read_text())) for cell in arguments.cells])
-        table = beside_paper(table, pd.read_csv(arguments.paper))
+        efficiency = json.loads(arguments.efficiency.read_text())
+        if not any(path.exists() for path in arguments.cells):
+            raise UserError(f"none of the cells is made, not {arguments.cells[0]}, for one")
+        rows = [read_cell(path) for path in arguments.cells]
+        table, others = combine(rows, efficiency, read_paper(arguments.paper))
         with atomic(arguments.csv) as temporary:
-            table.to_csv(temporary, index=False)
-        with atomic(arguments.markdown) as temporary:
-            temporary.write_text(markdown(table))
+            for_programs(table).to_csv(temporary, index=False)
+        parts = [for_people(table), *notes(table, efficiency)]
+        if len(others):
+            parts += ["Published, without a counterpart in this run:", elsewhere(others)]
+        for path in arguments.shown:
+            documents.write(path, parts)
 
     run(parser, job)
 

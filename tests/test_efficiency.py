@@ -3,16 +3,22 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY
 
-from centerclip import clustering, clustering_benchmark, efficiency
+from centerclip import clustering, clustering_benchmark, costs, efficiency
 from centerclip.clustering.kmedoids import kmedoids
 from centerclip.clustering.spectral import spectral
-from centerclip.model import build
+from centerclip.config import cell
+from centerclip.model import CenterCLIP, build
 
+CONFIG = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text()) | {"backbone": "tiny"}
+CONFIG["benchmarks"]["shapes"]["stage"]["block"] = 2  # tiny has 4
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
 
 
@@ -24,13 +30,13 @@ def command(*arguments):
 
 def test_tokens_per_block():
     """6 frames of 1 + 49 tokens, then 2 segments of 1 + 49."""
-    frames = efficiency.smooth_video(6, 56)
-    assert efficiency.tokens_per_block(build("tiny", [STAGE]).eval(), frames) == [300, 300, 100, 100]
-    assert efficiency.tokens_per_block(build("tiny").eval(), frames) == [300] * 4
+    frames = costs.smooth_videos(1, 6, 56)
+    assert costs.tokens_per_block(build("tiny", [STAGE]).eval(), frames) == [300, 300, 100, 100]
+    assert costs.tokens_per_block(build("tiny").eval(), frames) == [300] * 4
 
 
 def test_a_smooth_videos_frames_resemble_their_neighbours():
-    video = efficiency.smooth_video(12, 56)
+    video = costs.smooth_videos(1, 12, 56)
     assert video.shape == (1, 12, 3, 56, 56)
     near, far = (video[:, 1:] - video[:, :-1]).abs().mean(), (video[:, 6:] - video[:, :-6]).abs().mean()
     assert 0 < near < far / 2
@@ -39,27 +45,83 @@ def test_a_smooth_videos_frames_resemble_their_neighbours():
 def test_time_in_clustering_is_counted_and_only_there():
     models = [build("tiny").eval(), build("tiny", [STAGE]).eval()]
     untouched = clustering.cluster
-    plain, clustered = efficiency.milliseconds(models, efficiency.smooth_video(6, 56), 3)
+    plain, clustered = costs.milliseconds(models, costs.smooth_videos(1, 6, 56), 3)
     assert [inside for _, inside in plain] == [0, 0, 0]
     assert all(0 < inside < whole for whole, inside in clustered)
     assert clustering.cluster is untouched
 
 
+def settings(variant, **changes):
+    return cell(CONFIG, "shapes", variant) | changes
+
+
+def test_variants_are_grouped_by_what_can_be_compared_and_know_their_baseline():
+    cells = [settings(name) for name in ("token_shift", "kmedoids", "baseline-b16", "zeroshot", "baseline")]
+    first, second = efficiency.groups([*cells, settings("kmedoids", frames=24)])[:2]
+    assert [one["variant"] for one in first] == ["token_shift", "kmedoids", "zeroshot", "baseline"]
+    assert [one["variant"] for one in second] == ["baseline-b16"]
+    assert efficiency.baseline(first) == 2
+    assert efficiency.baseline(first[:2]) == 0
+
+
+def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
+    cells = [settings(name) for name in ("kmedoids", "baseline", "token_shift")]
+    rows = efficiency.measure(cells, torch.device("cpu"), repeats=1)
+    kmedoids, baseline, shift = rows
+    assert [row["variant"] for row in rows] == ["kmedoids", "baseline", "token_shift"]
+    assert baseline["ms_ratio"] == baseline["gflops_ratio"] == baseline["saved_mb_ratio"] == 1
+    assert kmedoids["gflops_ratio"] < 1 and kmedoids["saved_mb_ratio"] < 1 and shift["gflops_ratio"] == 1
+    assert sum(kmedoids["tokens_per_block"]) == 2 * 12 * 50 + 2 * 4 * 50
+    assert kmedoids["clustering_share"] > 0 == baseline["clustering_share"]
+    assert all(row["train_memory_gb"] is None and row["batch"] == 1 and row["batch_ms"] == row["ms"] for row in rows)
+
+
+def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
+    """Models of known times: one gains until 8, one never, one runs out of memory beyond 16."""
+    times = {"a": {1: 10, 2: 8, 4: 6, 8: 5, 16: 4.9}, "b": {1: 10, 2: 9.8}, "c": dict.fromkeys((1,), 100)}
+    times["c"] |= {batch: 100 / batch for batch in (2, 4, 8, 16)}
+    asked = []
+
+    def milliseconds(models, videos, repeats, seconds):
+        asked.append((len(videos), [model.name for model in models]))
+        if len(videos) == 32:
+            raise torch.OutOfMemoryError
+        return [[(times[model.name][len(videos)], 0.0)] * repeats for model in models]
+
+    monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
+    models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
+    found = efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000)
+    assert found == [(8, 5), (1, 10), (16, 100 / 16)]
+    assert asked == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"]), (16, ["a", "c"]), (32, ["c"])]
+    assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=4) == [(4, 6), (1, 10), (4, 25)]
+
+
+def test_a_training_step_is_the_real_one_on_the_whole_batch():
+    """As many videos, frames and words as training has; the second step meets AdamW's moments."""
+    one = settings("kmedoids")
+    one["training"] |= {"batch_size": 3}
+    encode = mock.patch.object(CenterCLIP, "encode_video", autospec=True, side_effect=CenterCLIP.encode_video)
+    before = build("tiny", one["stages"], seed=one["seed"]).state_dict()
+    with encode as encoded:
+        steps = efficiency.training_steps(one, torch.device("cpu"))
+        for number in (1, 2):
+            done = next(steps)
+            assert {int(state["step"]) for state in done.optimizer.state.values()} == {number}
+    assert [call.args[1].shape for call in encoded.call_args_list] == [(3, 12, 3, 56, 56)] * 2
+    assert done.chunk == 3 and not torch.equal(done.model.state_dict()["visual.proj"], before["visual.proj"])
+
+
 def test_the_command_measures_variants_of_a_config(tmp_path):
-    config = (REPOSITORY / "config/config.yaml").read_text().replace("backbone: ViT-B-32 #", "backbone: tiny #")
-    config = config.replace("stage: {block: 6,", "stage: {block: 2,")
-    (tmp_path / "c.yaml").write_text(config)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
     common = ["centerclip.efficiency", "--config", tmp_path / "c.yaml", "--repeats", 1, "--threads", 1]
     done = command(*common, "--benchmark", "shapes", "--variants", "baseline", "pooling", "--out", tmp_path / "o.json")
     assert done.returncode == 0, done.stderr
-    baseline, pooling = json.loads((tmp_path / "o.json").read_text())["rows"]
-    assert baseline["ms_ratio"] == baseline["gflops_ratio"] == baseline["saved_mb_ratio"] == 1
-    assert pooling["gflops_ratio"] < 1 and pooling["saved_mb_ratio"] < 1 and pooling["variant"] == "pooling"
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert (found["threads"], found["repeats"]) == (1, 1) and found["device"].endswith("CPU")
+    assert [row["variant"] for row in found["rows"]] == ["baseline", "pooling"]
     assert "pooling" in done.stdout
     wrong = command(*common, "--benchmark", "shapes", "--variants", "baseline", "poolin")
     assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].startswith("error: unknown variant 'poolin'")
-    mixed = command(*common, "--benchmark", "shapes", "--variants", "baseline", "baseline-b16")
-    assert mixed.stderr.splitlines()[-1] == "error: variants to compare must share their backbone and frames"
 
 
 def test_the_naive_peers_do_the_same_work():

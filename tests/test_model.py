@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from centerclip.backbones import model_config
-from centerclip.efficiency import gflops, saved_bytes
+from centerclip.costs import gflops, saved_bytes
 from centerclip.model import CenterCLIP, Stage, build, cluster_means
 from centerclip.stage import UserError
 from centerclip.weights import convert

@@ -107,12 +107,24 @@ def test_clustering_costs_less(finished):
     assert costs["zeroshot"]["gflops_per_video"] == costs["baseline"]["gflops_per_video"]
 
 
+def test_efficiency_is_measured_beside_nothing_else(finished):
+    found = json.loads((finished / "results/shapes/efficiency.json").read_text())
+    assert found["threads"] == 2  # all of --cores
+    assert [one["variant"] for one in found["rows"]] == SMALL["run"]["variants"]
+    for one in found["rows"]:
+        assert one["gflops"] == pytest.approx(cell(finished, one["variant"])["cost"]["gflops_per_video"])
+        assert 0 < one["ms_low"] <= one["ms"] <= one["ms_high"] and one["batch_ms"] <= one["ms"]
+
+
 def test_tables_and_plots(finished):
     table = pd.read_csv(finished / "results/tables/shapes.csv").set_index("variant")
     assert list(table.index) == SMALL["run"]["variants"]
     assert table.loc["kmedoids", "v2t MdR"] == cell(finished, "kmedoids")["video_to_text"]["MdR"]
     text = (finished / "results/tables/shapes.md").read_text()
     assert f"{table.loc['spectral', 't2v R@5']:.1f}" in text and "48 captions and 12 videos" in text
+    for suffix, end in (("html", "</table>"), ("tex", r"\end{tabular}")):
+        assert end in (finished / f"results/tables/shapes.{suffix}").read_text()
+    assert "| shapes      | tiny " in (finished / "results/tables/summary.md").read_text()
     for plot in ("recall", "recall_vs_cost"):
         assert (finished / f"results/plots/shapes_{plot}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (finished / f"results/plots/shapes_{plot}.svg").read_text()
@@ -123,6 +135,8 @@ def test_report(finished):
     assert done.returncode == 0, done.stderr
     page = (finished / "report.html").read_text()
     assert "shapes_recall.png" in page and "Up and to the left is better" in page
+    for name in ("shapes", "summary"):
+        assert f"results/tables/{name}.html" in page
 
 
 def test_nothing_is_done_twice(finished):
@@ -132,9 +146,17 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.parametrize(
     ("edited", "rules"),
     [
-        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
+        ("small.yaml", {"train": 1, "evaluate": 1, "efficiency": 1, "table": 1, "summary": 1, "plot": 2, "all": 1}),
+        (
+            "centerclip/training.py",
+            {"train": 3, "evaluate": 3, "efficiency": 1, "table": 1, "summary": 1, "plot": 2, "all": 1},
+        ),
+        (
+            "centerclip/clustering/spectral.py",
+            {"train": 1, "evaluate": 1, "efficiency": 1, "table": 1, "summary": 1, "plot": 2, "all": 1},
+        ),
+        ("centerclip/efficiency.py", {"efficiency": 1, "table": 1, "summary": 1, "plot": 2, "all": 1}),
+        ("centerclip/summary.py", {"summary": 1, "all": 1}),
         ("centerclip/plots.py", {"plot": 2, "all": 1}),
     ],
 )

@@ -60,13 +60,22 @@ def pretrained(wildcards):
     return settings(wildcards)["weights"] or []
 
 
-def cell_code(wildcards):
-    """The modules that a cell's features come from."""
-    cell_settings = settings(wildcards)
-    used = [stage["algorithm"] for stage in cell_settings["stages"]] + [cell_settings["shift"]]
+def model_code(*cells):
+    """The modules that the features of cells (their settings) come from."""
+    used = [name for one in cells for name in [*(stage["algorithm"] for stage in one["stages"]), one["shift"]]]
     algorithms = {module for name in used if name for module in clustering.modules(name)}
     shared = ["frames", "dataset", "model", "backbones", "evaluation", "metrics"]
     return code(*shared, *(f"clustering/{name}" for name in sorted(algorithms)))
+
+
+def cell_code(wildcards):
+    """The modules that a cell's features come from."""
+    return model_code(settings(wildcards))
+
+
+def compared(wildcards):
+    """The settings of each of a benchmark's variants."""
+    return [cell(config, wildcards.benchmark, variant) for variant in variants(config, wildcards.benchmark)]
 
 
 def cells(wildcards):

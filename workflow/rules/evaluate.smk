@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        code=lambda wildcards: code("efficiency") + cell_code(wildcards),
+        code=lambda wildcards: code("costs") + cell_code(wildcards),
         manifest="results/{benchmark}/manifest.csv",
         frames=frames_report,
         pretrained=pretrained,

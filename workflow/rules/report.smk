@@ -1,26 +1,45 @@
-# Every cell of a benchmark -> its table and plots, beside the paper's numbers.
+# Every cell of a benchmark -> its table beside the paper's numbers, and its plots; all tables -> which claims hold.
 
 
 rule table:
     input:
-        code=code("tables"),
+        code=code("tables", "documents"),
         paper="config/paper.csv",
+        efficiency="results/{benchmark}/efficiency.json",
         cells=cells,
     output:
-        markdown=report(
-            "results/tables/{benchmark}.md",
+        csv="results/tables/{benchmark}.csv",
+        html=report(
+            "results/tables/{benchmark}.html",
             caption="../report/table.rst",
             category="{benchmark}",
             subcategory="tables",
         ),
-        csv="results/tables/{benchmark}.csv",
+        shown=multiext("results/tables/{benchmark}", ".md", ".tex"),
     log:
         "results/logs/{benchmark}/table.log",
     conda:
         ENVIRONMENT
     shell:
-        "python -m centerclip.tables --paper {input.paper} --cells {input.cells}"
-        " --markdown {output.markdown} --csv {output.csv} --log {log}"
+        "python -m centerclip.tables --paper {input.paper} --efficiency {input.efficiency} --cells {input.cells}"
+        " --csv {output.csv} --shown {output.html} {output.shown} --log {log}"
+
+
+rule summary:
+    input:
+        code=code("summary", "tables", "documents"),
+        paper="config/paper.csv",
+        tables=expand("results/tables/{benchmark}.csv", benchmark=BENCHMARKS),
+    output:
+        html=report("results/tables/summary.html", caption="../report/summary.rst", category="summary"),
+        shown="results/tables/summary.md",
+    log:
+        "results/logs/summary.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m centerclip.summary --paper {input.paper} --tables {input.tables}"
+        " --shown {output.html} {output.shown} --log {log}"
 
 
 rule plot:

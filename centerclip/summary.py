@@ -1,0 +1,145 @@
+"""The tables of all benchmarks -> which of the paper's claims hold, each with its figures."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip import documents
+from centerclip.documents import Table
+from centerclip.stage import UserError, run
+from centerclip.tables import MODEL, PAPER, read_paper, typed
+
+CLOSE = 1.0  # points of t2v R@1 within which a published number is met
+SMALL = 0.05  # share of the encoder's time that is almost nothing
+SAMPLING = ("pooling", "sparse_sampling")  # stages without clustering: baselines of the paper
+Figure = tuple[str, bool]  # what was found of a claim, and whether the claim holds there
+
+
+def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:
+    """Of rows of one benchmark and backbone: `column` of the baseline (the first trained row without stages, as in the
+    config), that of the best clustering variant of as many frames, and its name; None where either is missing."""
+    rows = rows.dropna(subset=column)
+    plain = rows[rows["trained"] & rows["algorithm"].isna()].head(1)
+    clustered = rows[clusters(rows) & rows["frames"].isin(plain["frames"])]
+    if clustered.empty:
+        return None
+    best = clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
+    return plain[column].iloc[0], best[column], best["variant"]
+
+
+def clusters(rows: pd.DataFrame) -> pd.Series:
+    return rows["algorithm"].notna() & ~rows["algorithm"].isin(SAMPLING)
+
+
+def recall(rows: pd.DataFrame) -> list[Figure]:
+    found = beside_baseline(rows, "t2v R@1", largest=True)
+    return [("{:.1f} -> {:.1f}, {}".format(*found), found[1] >= found[0])] if found else []
+
+
+def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
+    found = beside_baseline(rows, column, largest=False)
+    if not found:
+        return []
+    before, after, name = found
+    return [(f"{before:.1f} -> {after:.1f} {unit} ({after / before - 1:+.0%}), {name}", after < before)]
+
+
+def memory(rows: pd.DataFrame) -> list[Figure]:
+    return saving(rows, "saved_mb", "MB saved for backward") + saving(rows, "train_gb", "GB on the GPU")
+
+
+def time(rows: pd.DataFrame) -> list[Figure]:
+    return saving(rows, "ms", "ms")
+
+
+def share(rows: pd.DataFrame) -> list[Figure]:
+    """The largest share of each algorithm."""
+    timed = rows[clusters(rows)].dropna(subset="clustering_share").sort_values("clustering_share")
+    largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
+    return [(f"{one['clustering_share']:.1%}, {one['variant']}", one["clustering_share"] <= SMALL)
+            for _, one in largest.iterrows()]  # fmt: skip
+
+
+CLAIMS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
+    "Clustering loses no recall: t2v R@1 of the best clustering variant is the baseline's or more.": recall,
+    "Clustering saves memory in training (a video's, or a whole step's on the GPU).": memory,
+    "Clustering saves time in encoding a video.": time,
+    f"Clustering itself takes almost nothing: {SMALL:.0%} of that time or less.": share,
+}
+
+
+def verdict(figures: list[Figure]) -> str:
+    if not figures:
+        return "not run"
+    return "holds" if all(held for _, held in figures) else "fails"
+
+
+def words(figures: list[Figure]) -> str:
+    return "; ".join(text for text, _ in figures)
+
+
+def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """`claim` on every benchmark and backbone of ours and of the paper's rows."""
+    keys = ["benchmark", "backbone"]
+    here = {place: claim(rows) for place, rows in ours.groupby(keys, sort=False)}
+    published = {place: claim(rows) for place, rows in paper.groupby(keys, sort=False)}
+    lines = []
+    for place in here | published:
+        figures = here.get(place, [])
+        lines.append([*place, words(published.get(place, [])), words(figures), verdict(figures)])
+    return pd.DataFrame(lines, columns=[*keys, "paper", "here", "verdict"])
+
+
+def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Every published model's t2v R@1 and ours."""
+    ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)[[*MODEL, "t2v R@1"]]
+    lines = []
+    for _, one in paper.merge(ours, on=MODEL, how="left", suffixes=(" published", "")).iterrows():
+        published, here = one["t2v R@1 published"], one["t2v R@1"]
+        less = round(here - published, 2)
+        figures = [] if pd.isna(here) else [(f"{here:.1f} ({less:+.1f})", abs(less) <= CLOSE)]
+        lines.append([one["benchmark"], one["variant"], f"{published:.1f}", words(figures), verdict(figures)])
+    return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
+
+
+def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
+    """The claims, each over a table: `ours` are rows of the benchmarks' csv, `paper` those of `read_paper`."""
+    ours = typed(ours.assign(trained=ours["epoch"].notna()))
+    published = paper[paper["variant"].notna()]
+    published = published[["variant", *MODEL, *PAPER.values()]].rename(columns={new: old for old, new in PAPER.items()})
+    published = published.assign(frames=0, saved_mb=None, clustering_share=None)  # frames: as many in all its rows
+    tables = {text: judged(claim, ours, published) for text, claim in CLAIMS.items()}
+    tables[f"A published model's t2v R@1 is met within {CLOSE:g} point."] = met(ours, published)
+    count = pd.concat(tables.values())["verdict"].value_counts()
+    said = ", ".join(f"{name} {count.get(name, 0)}" for name in ("holds", "fails", "not run"))
+    parts = [
+        f"The paper's claims, computed from this run's tables and the published numbers: {said}. Arrows go from the"
+        " baseline to the best clustering variant of the same backbone and number of frames."
+    ]
+    for number, (text, table) in enumerate(tables.items(), 1):
+        parts += [f"Claim {number}. {text}", Table(table, table.shape[1])]
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.summary", description=__doc__)
+    parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
+    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="csv of benchmarks; missing: not run")
+    parser.add_argument("--shown", required=True, nargs="+", type=Path, help="files to write: .md, .html, .tex")
+
+    def job(arguments: argparse.Namespace) -> None:
+        made = [path for path in arguments.tables if path.exists()]
+        if not made:
+            raise UserError(f"none of the tables is made, not {arguments.tables[0]}, for one")
+        ours = pd.concat([typed(pd.read_csv(path)) for path in made], ignore_index=True)
+        parts = summary(ours, read_paper(arguments.paper))
+        for path in arguments.shown:
+            documents.write(path, parts)
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()
