@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
-from centerclip.config import cell, cell_names, check_cell, check_config
+from centerclip.config import cell, cell_names, check_cell, check_config, variants
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"

@@ -13,8 +13,10 @@ rule efficiency:
     # Every core, so that no other job runs beside it and times are honest. On a cluster, where a job has its cores to
     # itself and `--cores` says nothing: those of a training job.
     threads: lambda wildcards: workflow.resource_settings.cores or config["training"]["threads"]
+    resources:
+        gpu=1,
     params:
         settings=lambda wildcards: json.dumps(compared(wildcards)),
     shell:
-        "python -m centerclip.efficiency --settings {params.settings:q} --largest-batch 64 --threads {threads}"
-        " --out {output} --log {log}"
+        "python -m centerclip.gpus {resources.gpu} python -m centerclip.efficiency --settings {params.settings:q}"
+        " --largest-batch 64 --threads {threads} --out {output} --log {log}"

@@ -25,6 +25,9 @@ rule table:
         " --csv {output.csv} --shown {output.html} {output.shown} --log {log}"
 
 
+ruleorder: summary > table
+
+
 rule summary:
     input:
         code=code("summary", "tables", "documents"),
