@@ -95,10 +95,11 @@ def read_cell(path: Path) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    numbers = [*SCORES, "last t2v R@1", "train_s", "epoch"]
+    flags, numbers = ["trained", "as published"], [*SCORES, "last t2v R@1", "train_s", "epoch"]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
+    table[flags] = seeds[flags].any()  # of the seeds that are made
     table[numbers] = seeds[numbers].mean()
     table["seeds"] = seeds["t2v R@1"].count()
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))

@@ -16,7 +16,19 @@ from centerclip import documents
 from centerclip.config import cell
 from centerclip.documents import Table
 from centerclip.summary import summary
-from centerclip.tables import COSTS, PAPER, SCORES, combine, for_people, for_programs, notes, read_paper, row, text
+from centerclip.tables import (
+    COSTS,
+    PAPER,
+    SCORES,
+    combine,
+    for_people,
+    for_programs,
+    notes,
+    read_cell,
+    read_paper,
+    row,
+    text,
+)
 
 CONFIG = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
 PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")
@@ -117,6 +129,14 @@ def test_the_csv_has_these_columns_for_every_benchmark():
         *(1, 39, 1, 60, 1100, 0.02)
     ]
     assert made.loc["baseline", ["block", "segments", "clusters", "algorithm", "train_gb"]].isna().all()
+
+
+def test_a_seed_that_is_not_made_leaves_the_others_their_row(tmp_path):
+    made = row(result("msrvtt", "baseline", 43, seed=1))
+    missing = read_cell(tmp_path / "msrvtt_baseline.json")
+    for rows in ([made, missing], [missing, made]):
+        (one,) = combine(rows, costs("baseline"), PUBLISHED)[0].to_dict("records")
+        assert (one["seeds"], one["t2v R@1"], one["paper t2v R@1"], one["variant"]) == (1, 43, 43.0, "baseline")
 
 
 def test_several_seeds_are_a_mean_and_its_spread():
