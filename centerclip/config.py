@@ -94,10 +94,15 @@ def complaint(files: list[Path], key: list, problem: str) -> UserError:
     return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
 
 
+def listed(config: dict, benchmark: str) -> list[str]:
+    """The variants that `all` makes of a benchmark without any grid: run.variants or its own."""
+    return config["run"]["variants"] or config["benchmarks"][benchmark]["variants"]
+
+
 def variants(config: dict, benchmark: str) -> list[str]:
-    """The variants that `all` makes of a benchmark: run.variants or its own, then the points of run.grids."""
-    named = config["run"]["variants"] or config["benchmarks"][benchmark]["variants"]
-    return list(dict.fromkeys(chain(named, *(points(config, grid) for grid in config["run"]["grids"]))))
+    """The variants that `all` makes of a benchmark: those listed, then the points of run.grids."""
+    grids = [points(config, grid) for grid in config["run"]["grids"]]
+    return list(dict.fromkeys(chain(listed(config, benchmark), *grids)))
 
 
 def cell_names(config: dict, benchmark: str) -> list[str]:

@@ -8,11 +8,10 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
-from centerclip.config import cell, cell_names, check_cell, check_config, variants
+from centerclip.config import cell, cell_names, check_cell, check_config, listed, points, variants
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
-PLOTS = ["recall", "recall_vs_cost"]
 
 # --configfile overrides the Snakefile's own configfile, which Snakemake lists last
 configfiles = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
@@ -26,6 +25,7 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 BENCHMARKS = config["run"]["benchmarks"]
+PLOTS = ["recall", "recall_vs_cost", "cost", "training", *(f"ablation-{grid}" for grid in config["run"]["grids"])]
 if workflow.is_main_process:
     for line in sources.wishes({name: config["benchmarks"][name]["source"] for name in BENCHMARKS}):
         print(line, file=sys.stderr)
@@ -82,6 +82,13 @@ def cells(wildcards):
     """The results of a benchmark's variants, of every seed."""
     names = cell_names(config, wildcards.benchmark)
     return [f"results/{wildcards.benchmark}_{name}.json" for name in names]
+
+
+def drawing(wildcards):
+    """What a plot is and shows, for the command line: a grid's points, or the variants listed."""
+    kind, _, grid = wildcards.plot.partition("-")
+    shown = points(config, grid) if grid else listed(config, wildcards.benchmark)
+    return f"{kind} --variants {' '.join(shown)}"
 
 
 def frames_report(wildcards):

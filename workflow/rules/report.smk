@@ -49,12 +49,14 @@ rule plot:
     input:
         code=code("plots"),
         table="results/tables/{benchmark}.csv",
+        cells=cells,
     output:
         png=report(
             "results/plots/{benchmark}_{plot}.png",
             caption="../report/plot.rst",
             category="{benchmark}",
             subcategory="plots",
+            labels=lambda wildcards: {"plot": re.sub("[-_]", " ", wildcards.plot)},
         ),
         svg="results/plots/{benchmark}_{plot}.svg",
     log:
@@ -63,5 +65,8 @@ rule plot:
         plot="|".join(PLOTS),
     conda:
         ENVIRONMENT
+    params:
+        drawing=drawing,
     shell:
-        "python -m centerclip.plots {wildcards.plot} --table {input.table} --out {output.png} {output.svg} --log {log}"
+        "python -m centerclip.plots {params.drawing} --table {input.table} --cells {input.cells}"
+        " --out {output.png} {output.svg} --log {log}"

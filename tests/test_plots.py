@@ -1,0 +1,198 @@
+"""Plots show the numbers they were given: what is drawn is read back and held against a made-up table."""
+
+import json
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import colors
+from matplotlib import pyplot as plt
+
+from centerclip import plots
+
+matplotlib.use("Agg")
+
+TABLE = """\
+benchmark,variant,backbone,frames,block,segments,clusters,algorithm,epoch,tokens,saved_mb,ms,ms_low,ms_high,clustering_share
+toy,zeroshot,tiny,6,,,,,,1200,8.0,4.0,3.9,4.5,
+toy,baseline,tiny,6,,,,,5,1200,8.0,4.0,3.8,4.4,
+toy,kmedoids,tiny,6,2,2,49,kmedoids,5,800,6.0,3.0,2.5,3.2,0.02
+toy,spectral,tiny,6,2,2,49,spectral,4,800,6.0,5.0,4.9,6.0,0.4
+toy,other,tiny,3,2,1,49,kmedoids,4,400,3.0,2.0,1.9,2.1,0.05
+"""
+UNITS = ("% of queries", "MB / video", "ms / video", "(%)", "% of the baseline's", "(nats)", "epoch", "(GB)")
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """A table of the columns that plots read; the published numbers are the baseline's and kmedoids'."""
+    (tmp_path / "toy.csv").write_text(TABLE)
+    table = pd.read_csv(tmp_path / "toy.csv")
+    for number, direction in enumerate(("t2v", "v2t")):
+        for more, k in ((0, "R@1"), (30, "R@5"), (45, "R@10")):
+            table[f"{direction} {k}"] = [2.0 + more, 40 + more, 42 + more, 41.5 + more, 38 + more]
+            table[f"{direction} {k}"] += number
+            table[f"paper {direction} {k}"] = [np.nan, 43 + more, 44 + more, np.nan, np.nan]
+    table["paper memory_gb"], table["paper ms"] = [np.nan, 20, 15, np.nan, np.nan], [np.nan, 25, 20, np.nan, np.nan]
+    table.to_csv(tmp_path / "toy.csv", index=False)
+    return tmp_path / "toy.csv"
+
+
+@pytest.fixture
+def table(csv):
+    yield plots.read_table(csv)
+    plt.close("all")
+
+
+def widths(axes) -> list[list[float]]:
+    """Lengths of the horizontal bars, a list for each time that bars were drawn."""
+    return [[bar.get_width() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")]
+
+
+def marks(collection) -> list[tuple[float, float]]:
+    return [tuple(point) for point in np.asarray(collection.get_offsets()).tolist()]
+
+
+def test_recall_is_bars_of_each_k_and_published_marks(table):
+    figure = plots.recall(table)
+    for axes, short in zip(figure.axes, ("t2v", "v2t"), strict=True):
+        assert widths(axes) == [table[f"{short} {k}"].tolist() for k in ("R@10", "R@5", "R@1")]
+        assert [label.get_text() for label in axes.get_yticklabels()] == table["variant"].tolist()
+        published = [[x for x, _ in marks(points)] for points in axes.collections if len(points.get_offsets()) == 5]
+        assert [found[1:3] for found in published] == [[88, 89], [73, 74], [43, 44]]
+        assert " ".join(axes.texts[2].get_text().split()) == " ".join(
+            f"{table.loc[1, f'{short} {k}']:.1f}" for k in ("R@1", "R@5", "R@10")
+        )
+
+
+def test_several_seeds_have_whiskers(table):
+    def whiskers(figure):
+        lines = figure.axes[0].collections[0].get_segments()
+        return lines and [list(line[:, 0]) for line in lines if len(line)]
+
+    figure = plots.recall(table.assign(**{"t2v R@10 std": [0, 1, 2, 3, 0.5]}))
+    assert [line for line in whiskers(figure) if line[0] != line[1]] == [[84, 86], [85, 89], [83.5, 89.5], [82.5, 83.5]]
+
+
+def test_cost_is_bars_with_the_spread_of_time(table):
+    figure = plots.cost(table)
+    memory, time, share = figure.axes
+    assert widths(memory) == [table["saved_mb"].tolist()] and widths(time) == [table["ms"].tolist()]
+    np.testing.assert_allclose(widths(share)[0][-3:], [2, 40, 5])  # per cent
+    spread = [tuple(line[:, 0]) for line in time.collections[0].get_segments()]
+    np.testing.assert_allclose(spread, table[["ms_low", "ms_high"]])
+    assert {"8.0", "5.0", "40.0"} <= {text.get_text().strip() for axes in figure.axes for text in axes.texts}
+
+
+def test_gpu_memory_is_shown_where_it_was_measured(table):
+    assert len(plots.cost(table.assign(train_gb=[np.nan, 10, 8, 8, 4])).axes) == 4
+
+
+def test_recall_against_cost_is_relative_to_the_own_baseline(table):
+    figure = plots.recall_vs_cost(table)
+    expected = {  # baseline, kmedoids, spectral: x, y
+        "memory": ([(100, 43), (75, 44)], [(100, 40), (75, 42), (75, 41.5)]),
+        "time": ([(100, 43), (80, 44)], [(100, 40), (75, 42), (125, 41.5)]),
+    }
+    for axes, published_and_ours in zip(figure.axes, expected.values(), strict=True):
+        rings, points = axes.collections
+        assert (marks(rings), marks(points)) == published_and_ours
+        assert not colors.to_rgba_array(rings.get_facecolor()).size and len(points.get_facecolor()) == 3
+        sizes = points.get_sizes()
+        np.testing.assert_allclose(sizes / sizes[0], [1, 800 / 1200, 800 / 1200])  # area is tokens
+    shapes = {tuple(path.vertices.ravel()) for path in points.get_paths()}
+    assert len(shapes) == 3, "variants must differ in more than colour"
+    assert "Not shown" in figure.get_supxlabel() and "other, zeroshot." in " ".join(figure.get_supxlabel().split())
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["baseline (1,200)", "kmedoids (800)", "spectral (800)", "hollow: published"]
+
+
+def cells(directory, losses: dict[str, list[float]]) -> list:
+    """Results json, a file a name; NAME-seed-N is of the variant NAME; no losses: untrained."""
+    paths = []
+    for name, of_epochs in losses.items():
+        epochs = [
+            {"epoch": i + 1, "loss": loss, "text_to_video": {"R@1": 10 * i}, "video_to_text": {"R@1": 9 * i}}
+            for i, loss in enumerate(of_epochs)
+        ]
+        training = {"epochs": epochs} if epochs else None
+        paths.append(directory / f"toy_{name}.json")
+        paths[-1].write_text(
+            json.dumps({"benchmark": "toy", "variant": name.partition("-seed-")[0], "training": training})
+        )
+    return paths
+
+
+def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
+    paths = cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "baseline-seed-1": [5, 3], "kmedoids": [2, 1]})
+    figure = plots.training(plots.read_epochs(paths))
+    drawn = [[line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata())] for axes in figure.axes]
+    assert drawn == [[[4, 2.5], [2, 1]], [[0, 10], [0, 10]], [[0, 9], [0, 9]]]
+    assert len({line.get_marker() for line in figure.axes[0].lines if len(line.get_xdata())}) == 2
+    assert "untrained: zeroshot." in " ".join(figure.get_supxlabel().split())
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"block": [1, 2, 4, 6, 8]}, "blocks before the clustering, B"),
+        ({"clusters": [9, 16, 25, 36, 49]}, "tokens kept a segment, K"),
+        ({"segments": [1, 2, 3, 4, 6]}, "segments a video, S"),
+        ({"frames": [4, 8, 12, 16, 24]}, "frames a video"),
+    ],
+)
+def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values, words):
+    table = table.assign(**({"block": 2, "clusters": 49, "segments": 2, "frames": 6} | values))
+    figure = plots.ablation(table)
+    (points,) = values.values()
+    for axes, right, column in zip(figure.axes[:2], figure.axes[2:], ("saved_mb", "ms"), strict=True):
+        assert axes.get_xlabel() == words
+        assert axes.lines[0].get_xdata().tolist() == points and right.lines[0].get_xdata().tolist() == points
+        assert axes.lines[0].get_ydata().tolist() == table["t2v R@1"].tolist()
+        assert right.lines[0].get_ydata().tolist() == table[column].tolist()
+        assert axes.lines[0].get_linestyle() != right.lines[0].get_linestyle()
+
+
+def test_a_setting_without_a_column_is_told_by_the_variants_names(table):
+    table = table[:2].assign(
+        block=2, clusters=49, segments=2, variant=["kmedoids-normalise-false", "kmedoids-normalise-true"]
+    )
+    axes = plots.ablation(table).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["false", "true"]
+
+
+@pytest.mark.parametrize("plot", [plots.recall, plots.cost, plots.recall_vs_cost, plots.ablation])
+@pytest.mark.parametrize("few", [False, True])
+def test_every_axis_has_a_unit_and_every_plot_a_title(table, plot, few):
+    """`few`: what a benchmark of one's own may have, a model without training and nothing published."""
+    figure = plot(table[:1].dropna(axis="columns").reindex(columns=table.columns) if few else table)
+    for axes in figure.axes:
+        named_rows = [label.get_text() for label in axes.get_yticklabels()][:1] == ["zeroshot"]
+        assert named_rows or any(unit in axes.get_ylabel() for unit in UNITS)
+        if plot is not plots.ablation:  # over blocks, segments, tokens: counts
+            assert any(unit in axes.get_xlabel() for unit in UNITS)
+    assert figure.get_suptitle().startswith("toy: ") and figure.get_supxlabel()
+
+
+def test_twelve_variants_differ_in_grey():
+    looks = plots.looks([f"variant{number}" for number in range(12)])
+    assert len(set(looks["markers"])) == 12
+
+
+@pytest.mark.parametrize("plot", plots.PLOTS)
+def test_the_command_writes_equal_files_again(csv, tmp_path, plot):
+    paths = cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "kmedoids": [2, 1]})
+    command = [sys.executable, "-m", "centerclip.plots", plot, "--table", str(csv), "--cells", *map(str, paths)]
+    command += ["--variants", "zeroshot", "baseline", "kmedoids"]
+    written = []
+    for name in ("a", "b"):
+        out = [tmp_path / f"{name}.{suffix}" for suffix in ("png", "svg")]
+        subprocess.run([*command, "--out", *map(str, out)], check=True)
+        written.append([path.read_bytes() for path in out])
+    assert written[0] == written[1]
+    png, svg = written[0]
+    assert png.startswith(b"\x89PNG") and b"</svg>" in svg and b"<dc:date>" not in svg
