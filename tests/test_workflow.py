@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from browser import read_report
 from conftest import REPOSITORY
 from server import serving
 from test_frames import make_video
@@ -27,6 +28,7 @@ SMALL = {
     "training": {"epochs": 2, "batch_size": 8},
     "benchmarks": {"shapes": {"shards": 2, "source": {"videos": {"train": 8, "val": 1, "test": 12}, "resolution": 64}}},
 }
+PLOTS = ("recall", "recall_vs_cost", "cost", "training")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -110,16 +112,31 @@ def test_tables_and_plots(finished):
     assert table.loc["kmedoids", "v2t MdR"] == cell(finished, "kmedoids")["video_to_text"]["MdR"]
     text = (finished / "results/tables/shapes.md").read_text()
     assert f"{table.loc['spectral', 't2v R@5']:.1f}" in text and "48 captions and 12 videos" in text
-    for plot in ("recall", "recall_vs_cost"):
+    for plot in PLOTS:
         assert (finished / f"results/plots/shapes_{plot}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (finished / f"results/plots/shapes_{plot}.svg").read_text()
 
 
-def test_report(finished):
+def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     done = snakemake(finished, "--report", "report.html")
     assert done.returncode == 0, done.stderr
-    page = (finished / "report.html").read_text()
-    assert "shapes_recall.png" in page and "Up and to the left is better" in page
+    found = read_report(finished / "report.html", tmp_path)
+    assert found["errors"] == found["loaded"] == []
+    results = {(result["category"], result["subcategory"], result["name"]): result for result in found["results"]}
+    pictures = {key: result["picture"] for key, result in results.items() if "picture" in result}
+    assert pictures.keys() == {("shapes", "plots", plot.replace("_", " ")) for plot in PLOTS}
+    assert all(width > 500 and height > 300 for width, height in pictures.values())
+    (table,) = [result.get("page") or result["file"] for key, result in results.items() if key[1] == "tables"]
+    for variant in SMALL["run"]["variants"]:
+        recall = f"{cell(finished, variant)['text_to_video']['R@1']:.1f}"
+        assert re.search(rf"\b{variant}\b.*?\b{recall}\b", table, re.DOTALL)
+    captions = {result["caption"] for result in found["results"]}
+    assert len(captions) == len(results) and all(re.search(r"\b(on|of) shapes\b", caption) for caption in captions)
+
+
+def test_ablations_are_plotted_for_the_grids_asked_for(finished):
+    rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
+    assert rules == {"train": 7, "evaluate": 7, "table": 1, "plot": len(PLOTS) + 1, "all": 1}
 
 
 def test_nothing_is_done_twice(finished):
@@ -129,10 +146,10 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.parametrize(
     ("edited", "rules"),
     [
-        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/plots.py", {"plot": 2, "all": 1}),
+        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 4, "all": 1}),
+        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 4, "all": 1}),
+        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "table": 1, "plot": 4, "all": 1}),
+        ("centerclip/plots.py", {"plot": 4, "all": 1}),
     ],
 )
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished, edited, rules):
