@@ -3,7 +3,7 @@
 
 rule efficiency:
     input:
-        code=lambda wildcards: code("efficiency", "costs", "training") + model_code(*compared(wildcards)),
+        code=lambda wildcards: code("efficiency", "costs", "training", "processes") + model_code(*compared(wildcards)),
     output:
         "results/{benchmark}/efficiency.json",
     log:

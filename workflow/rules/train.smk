@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        code=lambda wildcards: code("training") + cell_code(wildcards),
+        code=lambda wildcards: code("training", "processes") + cell_code(wildcards),
         manifest="results/{benchmark}/manifest.csv",
         frames=frames_report,
         pretrained=pretrained,
