@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,7 +58,19 @@ def missing() -> str | None:
     absent = [name for name in programs if not shutil.which(name, path=f"{os.environ['PATH']}:{SBIN}")]
     if absent:
         return f"not installed: {', '.join(absent)} (packages slurmctld, slurmd, slurm-client, munge)"
-    return "its daemons start as root only" if os.geteuid() else None
+    if os.geteuid():
+        return "its daemons start as root only"
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            pretend_gpu(Path(directory, "gpu"))
+        except PermissionError:
+            return "no device file can be made"
+    return None
+
+
+def pretend_gpu(path: Path) -> None:
+    """Make a device file for SLURM to hand out: one like /dev/null."""
+    os.mknod(path, 0o666 | stat.S_IFCHR, os.stat("/dev/null").st_rdev)
 
 
 def free_ports(count: int) -> list[int]:
@@ -68,8 +82,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def cluster(directory: Path, gpus: int, cpus: int) -> Iterator[dict[str, str]]:
-    """Start SLURM with its files in `directory`; yields the variables that its commands need in their environment."""
+def cluster(directory: Path, environment: dict[str, str], gpus: int, cpus: int) -> Iterator[dict[str, str]]:
+    """Start SLURM with its files in `directory`; yields `environment` with what its commands need. Ends its jobs."""
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool", "bin"):
         (directory / name).mkdir()
@@ -77,7 +91,7 @@ def cluster(directory: Path, gpus: int, cpus: int) -> Iterator[dict[str, str]]:
     config.write_text(CONFIG.format(host=host, directory=directory, ports=free_ports(2), gpus=gpus, cpus=cpus))
     (directory / "plugstack.conf").touch()
     for index in range(gpus):
-        os.mknod(directory / f"gpu{index}", 0o20666, os.makedev(1, 3))  # as /dev/null
+        pretend_gpu(directory / f"gpu{index}")
     devices = [f"NodeName={host} Name=gpu File={directory}/gpu{index}\n" for index in range(gpus)]
     (directory / "gres.conf").write_text("AutoDetect=off\n" + "".join(devices))
     (directory / "munge.key").touch(mode=0o600)
@@ -85,21 +99,28 @@ def cluster(directory: Path, gpus: int, cpus: int) -> Iterator[dict[str, str]]:
     # the executor plugin's inner srun gets no SLURM_* variables: without this it would read /etc/slurm
     (directory / "bin/srun").write_text(f'#!/bin/sh\nSLURM_CONF={config} exec {shutil.which("srun")} "$@"\n')
     (directory / "bin/srun").chmod(0o755)
-    path = f"{directory}/bin:{os.environ['PATH']}:{SBIN}"
-    variables = {"SLURM_CONF": str(config), "PATH": path}
-    environment = os.environ | variables
+    path = f"{directory}/bin:{environment['PATH']}:{SBIN}"
+    environment = environment | {"SLURM_CONF": str(config), "PATH": path}
+
+    def answer(*command: str) -> str:
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def wait(reached: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < deadline, (directory / "slurmctld.log").read_text()
+            time.sleep(0.1)
+
     files = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munge = [f"--{option}={directory}/munge.{suffix}" for option, suffix in files.items()]
     try:
         for command in (["munged", "--force", *munge], ["slurmctld", "-i", "-f", config], ["slurmd", "-f", config]):
             subprocess.run(command, env=environment, check=True)
-        deadline = time.monotonic() + 30
-        while subprocess.check_output(["sinfo", "-h", "-o", "%T"], env=environment, text=True).strip() != "idle":
-            assert time.monotonic() < deadline, (directory / "slurmctld.log").read_text()
-            time.sleep(0.1)
-        yield variables
+        wait(lambda: answer("sinfo", "-h", "-o", "%T") == "idle", 30)
+        yield environment
+        answer("scancel", "--user=root")
+        wait(lambda: not answer("squeue", "-h"), 60)
     finally:
-        subprocess.run(["scancel", "--user=root"], env=environment)
         for name in ("slurmd", "slurmctld", "munge"):
             stop(directory / f"{name}.pid")
 

@@ -282,7 +282,12 @@ def test_three_trainings_on_two_gpus(finished, tmp_path):
             seen.add(tuple(sorted(now["CUDA_VISIBLE_DEVICES"] for _, now in trainings(repository).values())))
             time.sleep(0.02)
         assert run.returncode == 0, run.stderr.read()
-    assert seen == {(), ("0",), ("1",), ("0", "1")}
+    assert ("0", "1") in seen and seen <= {(), ("0",), ("1",), ("0", "1")}
+
+
+def test_a_machine_without_a_gpu_says_so_once(finished, tmp_path):
+    done = snakemake(finished, "--dry-run", "all", env=machine(tmp_path, 0))
+    assert (done.stdout + done.stderr).count("no GPU: training and evaluation run on the CPU") == 1
 
 
 class TestMistakes:
