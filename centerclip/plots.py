@@ -37,7 +37,7 @@ SETTINGS = {  # what an ablation may vary
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 WHISKERS = {"fmt": "none", "ecolor": COLOURS[1], "elinewidth": 2, "capsize": 2}
-SEEDS = "Where there are several seeds: the mean, with one standard deviation as whiskers or bands."
+SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 OPTIONAL = [  # columns that a table has only where there is something in them
     *(f"paper {short} {k}" for short in DIRECTIONS for k in RECALLS),
     *(f"{short} {k} std" for short in DIRECTIONS for k in RECALLS),
@@ -112,7 +112,8 @@ def recall(table: pd.DataFrame) -> Figure:
     join_legends(figure, [*RECALLS, *(f"{k}, published" for k in RECALLS)])
     describe(
         figure, table, "recall by variant",
-        "R@k: the queries whose right answer is among the first k. All bars start at 0; longer is better.", SEEDS,
+        "R@k: the queries whose right answer is among the first k. All bars start at 0; longer is better.",
+        SEEDS if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip
     return figure
 
@@ -199,7 +200,8 @@ def training(epochs: pd.DataFrame) -> Figure:
     join_legends(figure, shown["variant"])
     describe(
         figure, epochs, "training",
-        "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.", SEEDS,
+        "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.",
+        SEEDS if shown.duplicated(["variant", "epoch"]).any() else "",
         left_out(set(epochs["variant"]) - set(shown["variant"]), "untrained"),
     )  # fmt: skip
     return figure
@@ -222,7 +224,8 @@ def ablation(table: pd.DataFrame) -> Figure:
     describe(
         figure, table, f"recall and cost over {SETTINGS.get(setting, 'one setting')}",
         f"{table['variant'].iloc[0].split('-')[0]} with only this changed. Circles, solid line, left axis: recall,"
-        " higher is better. Squares, dashed line, right axis: cost, lower is better.", SEEDS,
+        " higher is better. Squares, dashed line, right axis: cost, lower is better.",
+        SEEDS if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip
     return figure
 
