@@ -336,9 +336,27 @@ class TestSummary:
         assert self.line("Clustering itself") == ["", "4.0%, kmedoids-f", "holds"]
         assert self.line("Clustering itself", clustering_share=0.051)[1:] == ["5.1%, kmedoids-s12", "fails"]
 
+    @pytest.mark.parametrize(
+        ("of", "changes", "expected"),
+        [
+            ("memory", {}, ["-35%", "-36%", "holds"]),
+            ("memory", {"train_gb": None}, ["-35%", "-40%", "holds"]),  # of the bytes saved for backward
+            ("memory", {"train_gb": 16.3}, ["-35%", "-35%", "fails"]),
+            ("time", {}, ["-14%", "-25%", "holds"]),
+            ("time", {"ms": 69.0}, ["-14%", "-14%", "fails"]),
+        ],
+    )
+    def test_savings_as_published(self, of, changes, expected):
+        """25.0 -> 16.2 GB and 82.0 -> 70.4 ms are 0.648 and 0.859 of the baseline's."""
+        tables = self.tables(**changes)
+        found = next(table for name, table in tables.items() if name.startswith("A published model saves"))
+        found = found.set_index(["benchmark", "model", "of"])
+        assert found.loc[("activitynet", "kmedoids-s12", of)].tolist() == expected
+        assert found.loc[("activitynet", "kmedoids-s15", of), "verdict"] == "not run"
+
     @pytest.mark.parametrize(("r1", "verdict"), [(42.5, "holds"), (44.5, "holds"), (42.4, "fails"), (44.6, "fails")])
     def test_published_numbers(self, r1, verdict):
-        published, found, said = self.line("A published model", t2v_r1=r1)
+        published, found, said = self.line("A published model's", t2v_r1=r1)
         assert (published, found, said) == ("43.5", f"{r1:.1f} ({r1 - 43.5:+.1f})", verdict)
 
     def test_what_has_no_table_or_no_variant_is_not_run(self):
