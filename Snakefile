@@ -25,6 +25,7 @@ include: "workflow/rules/weights.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/pictures.smk"
 
 
 localrules:
@@ -36,3 +37,4 @@ rule all:
     input:
         expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
         expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),
+        [f"results/plots/{name}_{picture}.png" for name in BENCHMARKS for picture in pictures(name)],
