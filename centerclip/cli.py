@@ -38,9 +38,7 @@ def main() -> None:
     for command in (search, tokens):
         model = command.add_mutually_exclusive_group()
         model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
-        model.add_argument(
-            "--weights", default="openai", help="or weights: openai (default), a .safetensors or .pt file"
-        )
+        model.add_argument("--weights", default="openai", help="or weights: openai (default), .safetensors or .pt")
         command.add_argument("--backbone", choices=backbones.names(), help="with --weights: whose (default: ViT-B-32)")
         command.add_argument("--frames", type=int, help="of a video, evenly spread (default: the cell's, or 12)")
     commands.add_parser("efficiency", help="measure what variants cost (options: centerclip efficiency --help)")
@@ -50,7 +48,10 @@ def main() -> None:
 def search_folder(arguments: argparse.Namespace) -> None:
     from centerclip import search
 
-    search.search(arguments.folder, arguments.sentence, models(arguments, [[]])[0], arguments.top)
+    settings, *others = models(arguments, [[]])
+    if others:
+        raise UserError("search takes one --cell")
+    search.search(arguments.folder, arguments.sentence, settings, arguments.top)
 
 
 def draw_tokens(arguments: argparse.Namespace) -> None:

@@ -178,8 +178,8 @@ def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> 
 
 
 def decode(path: Path, select: Callable, convert: Callable) -> Decoded:
-    """What `convert` makes of each frame [H, W, 3] uint8 of a video whose ascending index is in select(starts), `starts`
-    as in `choose`. Raises NoFrames."""
+    """What `convert` makes of a video's frames [H, W, 3] uint8 at the ascending indices select(starts), `starts` as in
+    `choose`. Raises NoFrames."""
     if not path.is_file():
         raise NoFrames("no such file")
     if path.stat().st_size == 0:

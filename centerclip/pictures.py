@@ -74,7 +74,7 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
 
 
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
-    """The frames by segments, then a strip a row: each patch tinted by its cluster, the kept ones clear and outlined."""
+    """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
     widths = [positions(row)[-1] + 1 for row in rows]
     figure = Figure(figsize=(0.9 + 1.15 * max(widths), 0.7 + 1.25 * (1 + len(rows))), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
@@ -105,10 +105,11 @@ def strip(axes: Axes, row: Clusters, width: float, tinted: bool) -> None:
             cells = row.assignment[segment].view(per_segment, side, side)[frame].numpy()
             kept = torch.zeros_like(row.assignment[segment], dtype=torch.bool)
             kept[row.medoids[segment]] = True
-            tint(axes, cells, kept.view(per_segment, side, side)[frame].numpy(), row.medoids.shape[1], left)
+            tint(axes, cells, kept.view(per_segment, side, side)[frame].numpy(), left)
         elif frame == 0:
             axes.text(left, -0.04, f"segment {segment + 1} of {len(row.medoids)}", fontsize=9, va="bottom")
-    finish(axes, width)
+    axes.set(xlim=(-0.02, width + 0.02), ylim=(1.02, -0.02), aspect="equal")
+    axes.axis("off")
 
 
 def show(axes: Axes, frame: Tensor, left: float) -> None:
@@ -116,21 +117,16 @@ def show(axes: Axes, frame: Tensor, left: float) -> None:
     axes.imshow(frame.permute(1, 2, 0).numpy(), extent=(left, left + 1, 1, 0), interpolation="bilinear")
 
 
-def finish(axes: Axes, width: float) -> None:
-    axes.set(xlim=(-0.02, width + 0.02), ylim=(1.02, -0.02), aspect="equal")
-    axes.axis("off")
-
-
-def tint(axes: Axes, cells: np.ndarray, kept: np.ndarray, count: int, left: float) -> None:
-    """Over a frame at `left`: clusters `cells` [G, G] of `count` as tints with lines between them, patches that are
-    `kept` [G, G] clear in an outline."""
+def tint(axes: Axes, cells: np.ndarray, kept: np.ndarray, left: float) -> None:
+    """Over a frame at `left`: the clusters `cells` [G, G] as tints with lines between them, patches that are `kept`
+    [G, G] clear in an outline."""
     colours = matplotlib.colormaps["viridis"](cells * 0.618034 % 1)  # neighbours in order are far apart in lightness
     colours[..., 3] = np.where(kept, 0, 0.6)
     axes.imshow(colours, extent=(left, left + 1, 1, 0), interpolation="nearest")
     side = len(cells)
-    across = [((left + x / side, y / side), (left + x / side, (y + 1) / side)) for y, x in edges(cells)]
-    down = [((left + x / side, y / side), (left + (x + 1) / side, y / side)) for x, y in edges(cells.T)]
-    axes.add_collection(LineCollection(across + down, colors="white", linewidths=0.5))
+    upright = [((left + x / side, y / side), (left + x / side, (y + 1) / side)) for y, x in edges(cells)]
+    level = [((left + x / side, y / side), (left + (x + 1) / side, y / side)) for x, y in edges(cells.T)]
+    axes.add_collection(LineCollection(upright + level, colors="white", linewidths=0.5))
     boxes = [Rectangle((left + x / side, y / side), 1 / side, 1 / side) for y, x in np.argwhere(kept)]
     for colour, line in (("black", 21 / side), (RIGHT, 11 / side)):  # points
         axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=line))
@@ -138,7 +134,7 @@ def tint(axes: Axes, cells: np.ndarray, kept: np.ndarray, count: int, left: floa
 
 def edges(cells: np.ndarray) -> np.ndarray:
     """(row, column) of the cells [G, G] whose left neighbour is another cluster's."""
-    return np.argwhere(np.diff(cells, axis=1) != 0) + (0, 1)
+    return np.argwhere(np.diff(cells, axis=1) != 0) + np.array([0, 1])
 
 
 class Query(NamedTuple):
@@ -153,8 +149,12 @@ class Query(NamedTuple):
 
 
 def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], list[int]]:
-    """The `count` best and the `count` worst of queries with similarity [Q, V] and right videos truth [Q] by the rank of
-    the right video, and of equal ones by how far its similarity is above that of the best wrong one. One a video."""
+    """The `count` best and the `count` worst queries, one a video: by the rank of the right video, and of equal ones by
+    how far its similarity is above that of the best wrong one.
+
+    Args:
+        similarity: [Q, V]. truth: [Q] int64, the right videos.
+    """
     right = similarity.gather(1, truth[:, None])[:, 0]
     margin = right - similarity.scatter(1, truth[:, None], -torch.inf).amax(1)
     order = np.lexsort((-margin.numpy(), ranks(similarity, truth).numpy())).tolist()
@@ -222,7 +222,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def tokens_of_file(video: Path, cells: list[dict]) -> Figure:
-    """The picture of a video file, a row for the settings of each model. Raises UserError for a video without frames."""
+    """The picture of a video file, a row for the settings of each model. Raises UserError for one without frames."""
     rows = []
     for settings in cells:
         retriever = Retriever(settings)
@@ -265,9 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.pictures", description=__doc__)
     parser.add_argument("picture", choices=PICTURES)
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json; `queries` takes one")
-    parser.add_argument(
-        "--frames", required=True, nargs="+", type=Path, help="of each, the report of the stored frames"
-    )
+    parser.add_argument("--frames", required=True, nargs="+", type=Path, help="the report of the frames of each")
     parser.add_argument("--manifest", required=True, type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path)

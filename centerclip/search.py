@@ -21,7 +21,10 @@ from centerclip.retriever import Retriever, read_frames
 from centerclip.stage import UserError, atomic
 
 INDEX = ".centerclip.npz"
-SUFFIXES = {f".{name}" for name in "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv".split()}
+SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
 
 
 class Entry(NamedTuple):
@@ -47,7 +50,7 @@ def video_files(folder: Path) -> dict[str, tuple[int, int]]:
         if path.suffix.lower() in SUFFIXES and path.is_file() and not any(part[0] == "." for part in name.parts):
             found[str(name)] = (path.stat().st_size, path.stat().st_mtime_ns)
     if not found:
-        raise UserError(f"{folder}: no videos in it ({' '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{folder}: no videos in it ({' '.join(SUFFIXES)})")
     return found
 
 
