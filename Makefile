@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --no-cache-dir # 6 GB, not 9
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 
 demo: $(BIN)/.installed
 	snakemake --configfile config/demo.yaml --unlock # a lock left by a killed run
@@ -22,6 +22,9 @@ lint: $(BIN)/.installed-test
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+docs: $(BIN)/.installed # config/README.md, after a change of the schema or of config.yaml
+	python -m centerclip.config_docs > config/README.md
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || python3 -m venv .venv

@@ -26,6 +26,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/pictures.smk"
 
 
 localrules:
@@ -38,3 +39,4 @@ rule all:
         expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
         "results/tables/summary.md",
         expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),
+        [f"results/plots/{name}_{picture}.png" for name in BENCHMARKS for picture in pictures(name)],

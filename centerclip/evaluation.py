@@ -46,9 +46,15 @@ def usable(manifest: pd.DataFrame, store: FrameStore, split: str) -> pd.DataFram
     return rows
 
 
-@torch.no_grad()
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings: dict) -> dict:
     """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device."""
+    return retrieval_metrics(*features(model, rows, store, settings))
+
+
+@torch.no_grad()
+def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
+    """The arguments of `retrieval_metrics`: vectors of the captions of `rows` that are not empty and of its videos, in
+    their order, and each caption's video. Raises UserError if there is no caption."""
     model.eval()
     device = model.logit_scale.device
     size = settings["evaluation"]["batch_size"]
@@ -76,7 +82,7 @@ def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings:
     truth = torch.tensor([place[video_id] for video_id in captioned["video_id"]], device=device)
     if len(truth) == 0:
         raise UserError("no caption to evaluate: no captioned video has frames")
-    return retrieval_metrics(texts, videos, truth)
+    return texts, videos, truth
 
 
 def cost(model: CenterCLIP, store: FrameStore, settings: dict) -> dict:

@@ -8,7 +8,7 @@ own loaders; rotation in the file is honoured.
 import argparse
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from centerclip.stage import UserError, atomic, run
 QUALITY = 95  # of the JPEGs, with full colour resolution
 AT_ONCE = 16  # full-size frames in memory
 ROUNDING = 1e-3  # s; containers round frames' times, Matroska to a millisecond
+decord.logging.set_level(decord.logging.FATAL)  # PyAV keeps libav quiet of itself
 
 
 class NoFrames(Exception):
@@ -132,6 +133,16 @@ def choose(starts: np.ndarray, fps: float, start_s: float, end_s: float) -> np.n
     return np.maximum(np.searchsorted(starts, times + ROUNDING, side="right") - 1, 0)
 
 
+def spread(starts: np.ndarray, count: int) -> np.ndarray:
+    """Which frames to keep for `count` of the whole video, each in the middle of an equal span; all, if it has fewer.
+
+    `starts` and what is returned are as in `choose`."""
+    if len(starts) <= count:
+        return np.arange(len(starts))
+    shown = np.diff(starts).mean()
+    return choose(starts, count / (starts[-1] + shown), 0, np.nan)
+
+
 def squared(frame: np.ndarray, size: int) -> Image.Image:
     """A frame [H, W, 3] uint8 as CLIP sees it: shorter side at `size` px (bicubic, antialiased), centre square."""
     height, width = frame.shape[:2]
@@ -148,27 +159,37 @@ def jpeg(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-class Extracted(NamedTuple):
-    frames: list[bytes]  # JPEGs, in order of time
+class Decoded(NamedTuple):
+    frames: list  # in order of time
     decoder: str
     remark: str  # of a partly damaged file
 
 
-def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> Extracted:
-    """A video's frames, `size` px square. Raises NoFrames."""
+def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> Decoded:
+    """A video's frames as JPEGs, `size` px square. Raises NoFrames."""
+
+    def select(starts: np.ndarray) -> np.ndarray:
+        indices = choose(starts, fps, start_s, end_s)
+        if len(indices) == 0:
+            raise NoFrames(f"nothing is shown between start_s {start_s:g} and end_s {end_s:g}")
+        return indices
+
+    return decode(path, select, lambda frame: jpeg(squared(frame, size)))
+
+
+def decode(path: Path, select: Callable, convert: Callable) -> Decoded:
+    """What `convert` makes of a video's frames [H, W, 3] uint8 at the ascending indices select(starts), `starts` as in
+    `choose`. Raises NoFrames."""
     if not path.is_file():
         raise NoFrames("no such file")
     if path.stat().st_size == 0:
         raise NoFrames("empty file (0 bytes)")
 
-    def through(video: DecordReader | PyAVReader) -> Extracted:
-        indices = choose(video.starts(), fps, start_s, end_s)
-        if len(indices) == 0:
-            raise NoFrames(f"nothing is shown between start_s {start_s:g} and end_s {end_s:g}")
-        unique, repeats = np.unique(indices, return_counts=True)
-        pictures = (jpeg(squared(frame, size)) for frame in video.frames(unique.tolist()))
+    def through(video: DecordReader | PyAVReader) -> Decoded:
+        unique, repeats = np.unique(select(video.starts()), return_counts=True)
+        pictures = (convert(frame) for frame in video.frames(unique.tolist()))
         kept = [picture for picture, n in zip(pictures, repeats, strict=True) for _ in range(n)]
-        return Extracted(kept, video.name, video.remark)
+        return Decoded(kept, video.name, video.remark)
 
     with suppress(Exception):  # decord has many ways to say no; after any of them PyAV is the judge
         return through(DecordReader(path))
@@ -289,7 +310,6 @@ def main() -> None:
         step.add_argument("--log", type=Path, default=argparse.SUPPRESS)
 
     def job(arguments: argparse.Namespace) -> None:
-        decord.logging.set_level(decord.logging.FATAL)  # PyAV keeps libav quiet of itself
         if arguments.step == "shard":
             clips = videos(read_manifest(arguments.manifest))[arguments.shard :: arguments.shards]
             write_shard(clips, arguments.fps, arguments.size, arguments.out)

@@ -148,7 +148,6 @@ def main() -> None:
     def job(arguments: argparse.Namespace) -> None:
         if not arguments.videos.is_dir():
             raise UserError(f"{arguments.videos}: no such directory")
-        decord.logging.set_level(decord.logging.FATAL)
         videos = sorted(path for path in arguments.videos.iterdir() if path.suffix not in (".csv", ".txt", ".json"))
         with tempfile.TemporaryDirectory() as directory:
             table = measure(videos, Path(directory), arguments.repeats)

@@ -2,6 +2,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
@@ -106,3 +107,32 @@ def trained(wildcards):
     """A cell's trained weights and their history; nothing for a variant that is not trained."""
     cell_files = ["weights.safetensors", "history.json"] if settings(wildcards)["train"] else []
     return [f"results/{wildcards.benchmark}/{wildcards.variant}/{name}" for name in cell_files]
+
+
+def clustering_variants(benchmark):
+    """A benchmark's first variant of each clustering algorithm; the others of the first one's size if there is one."""
+    stages = {name: cell(config, benchmark, name)["stages"][:1] for name in variants(config, benchmark)}
+    clustering = {name: stage for name, found in stages.items() for stage in found}
+    sizes = {name: (stage["segments"], stage["clusters"]) for name, stage in clustering.items()}
+    found = {}
+    for name in sorted(clustering, key=lambda name: sizes[name] != next(iter(sizes.values()))):
+        found.setdefault(clustering[name]["algorithm"], name)
+    return list(found.values())
+
+
+def pictures(benchmark):
+    """What is drawn of a benchmark: picture -> the variants it shows. Without clustering there are no tokens to draw."""
+    clustering = clustering_variants(benchmark)
+    shown = {"queries": (clustering or variants(config, benchmark))[:1], "tokens": clustering}
+    return {picture: names for picture, names in shown.items() if names}
+
+
+def of_each(file):
+    """An input function: `file` of each cell that a picture shows; nothing where it gives nothing."""
+
+    def found(wildcards):
+        names = pictures(wildcards.benchmark).get(wildcards.picture, [])
+        shown = [SimpleNamespace(benchmark=wildcards.benchmark, variant=name) for name in names]
+        return [name for name in map(file, shown) if name]
+
+    return found

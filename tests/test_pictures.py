@@ -1,0 +1,159 @@
+"""The paper's pictures: that what they show is what the model does, and which queries are the best and the worst."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
+from PIL import Image
+from safetensors.torch import save_file
+from test_frames import make_video
+
+from centerclip.clustering.kmedoids import kmedoids
+from centerclip.model import build
+from centerclip.pictures import (
+    Clusters,
+    Query,
+    answers,
+    clusters,
+    draw_clusters,
+    draw_queries,
+    edges,
+    extremes,
+    positions,
+    save,
+    tokens_of_file,
+)  # fmt: skip
+from centerclip.retriever import Retriever, plain
+from centerclip.stage import UserError
+
+STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 20}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp("video") / "v.mp4")
+
+
+class TestTokens:
+    def test_they_are_those_that_the_model_keeps(self, video):
+        """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
+        retriever = Retriever(plain("tiny", None, 4, [STAGE]))
+        frames, mask = retriever.read(video)
+        found = clusters(retriever, frames, mask)
+        whole, seen = Retriever(plain("tiny", None, 4)), []
+        whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
+        whole.encode_frames(frames, mask)
+        medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
+        assert torch.equal(found.medoids, medoids) and torch.equal(found.assignment, assignment)
+        assert torch.equal(found.frames, frames) and found.label == "kmedoids\n20 of 98\ntokens go on"
+
+    def test_each_kept_one_is_outlined_where_it_lies(self):
+        """Two segments of two frames of 2 x 2 patches; kept are tokens 0 and 7 of the first, 3 and 4 of the second."""
+        medoids = torch.tensor([[0, 7], [3, 4]])
+        frames = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        row = Clusters("mine", frames, medoids, torch.tensor([[0] * 4 + [1] * 4] * 2))
+        plain_strip, tinted = draw_clusters([row], "title").axes
+        outlines = [part for part in tinted.collections if isinstance(part, PatchCollection)]
+        corners = {tuple(path.vertices[0]) for part in outlines for path in part.get_paths()}
+        places = positions(row)
+        assert corners == {
+            (places[0], 0), (places[1] + 0.5, 0.5), (places[2] + 0.5, 0.5), (places[3], 0),
+        }  # fmt: skip
+        assert not plain_strip.collections and len(plain_strip.images) == 4
+        overlays = [image.get_array() for image in tinted.images[1::2]]
+        assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
+
+    def test_clusters_have_one_tint_each(self):
+        assignment = torch.arange(49).repeat(2)[None]
+        row = Clusters("mine", torch.zeros(2, 3, 7, 7, dtype=torch.uint8), torch.tensor([[0]]), assignment)
+        first, second = (image.get_array() for image in draw_clusters([row], "title").axes[1].images[1::2])
+        assert np.array_equal(first[..., :3], second[..., :3])
+        assert len(np.unique(first.reshape(-1, 4)[:, :3], axis=0)) == 49
+
+    def test_lines_are_between_clusters_only(self):
+        cells = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
+        assert edges(cells).tolist() == [[0, 2], [1, 1], [1, 2]]
+
+    @pytest.mark.parametrize(
+        ("frames", "segments", "shown"), [(12, 4, 12), (60, 15, 12), (60, 12, 10), (12, 12, 12), (24, 1, 24), (6, 2, 6)]
+    )
+    def test_a_long_video_shows_its_first_segments_whole(self, frames, segments, shown):
+        row = Clusters("", torch.zeros(frames, 1), torch.zeros(segments, 1), torch.zeros(segments, 1))
+        places = positions(row)
+        assert len(places) == shown and (np.diff(places) > 1).all()
+
+    def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
+        with pytest.raises(UserError, match="without a clustering stage keeps every token"):
+            tokens_of_file(video, [plain("tiny", None, 4)])
+        with pytest.raises(UserError, match=r"none\.mp4: no such file"):
+            tokens_of_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
+
+    def test_the_command(self, video, tmp_path):
+        save_file(build("tiny").state_dict(), tmp_path / "w.safetensors")
+        arguments = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20")
+        done = command(
+            "tokens", video, "--weights", tmp_path / "w.safetensors", *arguments, "--out", tmp_path / "p.png"
+        )
+        assert done.returncode == 0, done.stderr
+        assert Image.open(tmp_path / "p.png").width > 500
+
+
+def command(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-m", "centerclip.cli", *map(str, arguments)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+
+
+class TestQueries:
+    def test_best_and_worst_against_brute_force(self):
+        generator = torch.Generator().manual_seed(0)
+        similarity = torch.randn(60, 9, generator=generator)
+        truth = torch.arange(60) % 9
+
+        def standing(query):
+            right = similarity[query, truth[query]].item()
+            others = [similarity[query, video].item() for video in range(9) if video != truth[query]]
+            return sum(other >= right for other in others), max(others) - right
+
+        def one_a_video(queries):
+            return [q for i, q in enumerate(queries) if truth[q] not in [truth[before] for before in queries[:i]]]
+
+        order = sorted(range(60), key=standing)
+        best, worst = extremes(similarity, truth, 3)
+        assert best == one_a_video(order)[:3] and worst == one_a_video(order[::-1])[:3]
+        assert len({int(truth[query]) for query in best}) == 3
+
+    def test_an_answer_in_full(self):
+        texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+        (best,), (worst,) = answers(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
+        assert (best.caption, best.rank, best.candidates, best.right, best.found) == ("up", 1, 3, 2, [2, 0, 1])
+        assert best.similarity == pytest.approx([1, 0.8, 0.6])
+        assert (worst.caption, worst.rank, worst.right, worst.found) == ("right", 2, 0, [1, 0, 2])
+
+    def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(self, tmp_path):
+        found = Query("costs $5 and $6 " + "very " * 99, 2, 30, 4, [3, 4, 5, 6, 7], [0.5, 0.4, 0.3, 0.2, 0.1])
+        lost = found._replace(caption="short", rank=17, right=9)
+        asked = []
+
+        def frames(video):
+            asked.append(video)
+            return torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+
+        figure = draw_queries([found], [lost], frames, "title")
+        assert asked == [3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 9]
+        for axes, said, left in zip(figure.axes, ("2: 0.40", "17:"), (3.45, 5 * 3.45 + 0.5), strict=True):
+            (frame,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
+            assert frame.get_x() == pytest.approx(left)
+            assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{said} the right one"]
+        assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
+        save(figure, tmp_path / "p.png")
+        assert Image.open(tmp_path / "p.png").width > 500
+        with pytest.raises(UserError, match=r"p\.mp4: no format of pictures ends in '.mp4'"):
+            save(figure, Path(tmp_path / "p.mp4"))

@@ -1,0 +1,93 @@
+"""What the documentation says to type works, and what is generated of it is up to date."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY
+from safetensors.torch import save_file
+from test_frames import make_video
+from test_workflow import SMALL, copy_repository, jobs, snakemake
+
+from centerclip.model import build
+from centerclip.retriever import plain
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def snippet(section: str, language: str) -> str:
+    """The one block of a language in a section of the README."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return block
+
+
+def test_the_python_example(tmp_path, monkeypatch):
+    """On a cell of the tiny model and two generated videos; similarities by hand from the model itself."""
+    example = snippet("Search your own videos", "python")
+    assert len(example.splitlines()) < 15
+    stage = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
+    (tmp_path / "results/shapes/kmedoids").mkdir(parents=True)
+    settings = plain("tiny", None, 6, [stage]) | {"train": True}
+    (tmp_path / "results/shapes_kmedoids.json").write_text(json.dumps({"settings": settings}))
+    model = build("tiny", [stage], seed=3).eval()
+    save_file(model.state_dict(), tmp_path / "results/shapes/kmedoids/weights.safetensors")
+    make_video(tmp_path / "first.mp4", count=12)
+    make_video(tmp_path / "second.mp4", count=25)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    assert names["similarity"].shape == (2, 2)
+    ids = names["retriever"].tokenizer(["a small cyan cross vanishes"])
+    with torch.no_grad():
+        assert torch.allclose(names["sentences"][1], model.encode_text(ids)[0].cpu(), atol=1e-5)
+    assert torch.allclose(names["videos"].norm(dim=1), torch.ones(2))
+    by_hand = sum(x * y for x, y in zip(*(names[k][0].tolist() for k in ("sentences", "videos")), strict=True))
+    assert names["similarity"][0, 0].item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_adding_an_algorithm(tmp_path):
+    """The README's file and config, in a copy of the repository, through the real workflow."""
+    code, overlay = snippet("Adding an algorithm", "python"), snippet("Adding an algorithm", "yaml")
+    assert len((code + overlay).splitlines()) < 20
+    name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
+    repository = copy_repository(tmp_path, SMALL | yaml.safe_load(overlay))
+    (repository / f"centerclip/clustering/{name}.py").write_text(code)
+    done = snakemake(repository, f"results/shapes_{name}.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((repository / f"results/shapes_{name}.json").read_text())
+    (stage,) = result["settings"]["stages"]
+    assert (stage["algorithm"], stage["options"], stage["clusters"]) == (name, {"p": 1}, 49)
+    assert result["training"] and 0 <= result["text_to_video"]["R@1"] <= 100
+    assert jobs(repository, "all")["picture"] == 2
+    overlay = overlay.replace("{p: 1}", "{q: 1}")
+    (repository / "small.yaml").write_text(yaml.safe_dump(SMALL | yaml.safe_load(overlay)))
+    assert f"{name} has no option 'q'; it has p" in snakemake(repository, "--dry-run", "all").stdout
+
+
+def test_every_key_of_the_config_is_documented_and_up_to_date():
+    command = [sys.executable, "-m", "centerclip.config_docs"]
+    made = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert (REPOSITORY / "config/README.md").read_text() == made, "run `make docs`"
+    documented = set(re.findall(r"^\| `(?:[\w.-]+\.)?([\w-]+)` \|", made, re.MULTILINE))
+    for file in ("config.yaml", "demo.yaml"):
+        config = yaml.safe_load((REPOSITORY / "config" / file).read_text())
+        names = {name for block in ("variants", "grids", "benchmarks") for name in config.get(block, {})}
+        assert keys(config) - names - documented == set()
+    assert all(cells[-2].strip() for cells in (line.split("|") for line in made.splitlines()) if len(cells) == 6)
+
+
+def keys(node: object) -> set[str]:
+    """Every key of every mapping in a config."""
+    if isinstance(node, dict):
+        return set(node).union(*map(keys, node.values()))
+    return set().union(*map(keys, node)) if isinstance(node, list) else set()
+
+
+def test_the_readme_names_files_that_exist():
+    for name in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (REPOSITORY / name).exists(), name

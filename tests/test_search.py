@@ -1,0 +1,257 @@
+"""Searching one's own videos: what is found, what is computed again and what not, and what goes wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY
+from safetensors.torch import save_file
+from test_frames import make_video
+
+from centerclip import cli, search
+from centerclip.dataset import Videos
+from centerclip.frames import FrameStore, spread, write_shard
+from centerclip.model import build
+from centerclip.retriever import Retriever, plain, read_cell, read_frames
+from centerclip.search import INDEX, Entry, rank, read_index, update, write_index
+
+STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
+
+
+@pytest.fixture(scope="module")
+def retriever():
+    """The tiny model with random weights, 4 frames a video."""
+    return Retriever(plain("tiny", None, 4))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three videos, one of them in a folder, one file that is broken and things that are no videos."""
+    (tmp_path / "videos/more").mkdir(parents=True)
+    for number, name in enumerate(("a.mp4", "b.MKV", "more/c.avi")):
+        codec = "mpeg4" if name.endswith("avi") else "libx264"
+        make_video(tmp_path / "videos" / name, count=8 + 6 * number, codec=codec)
+    (tmp_path / "videos/broken.mp4").write_text("not a video")
+    (tmp_path / "videos/notes.txt").write_text("not a video")
+    (tmp_path / "videos/._a.mp4").write_text("what some systems leave behind")
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files decoded, as they are."""
+    names = []
+
+    def counting(path, count, size):
+        names.append(path.name)
+        return read_frames(path, count, size)
+
+    monkeypatch.setattr(search, "read_frames", counting)
+    return names
+
+
+class TestFrames:
+    def test_they_are_the_middles_of_equal_spans(self, tmp_path):
+        # 2 s in 4 spans: shown at 0.25, 0.75, 1.25, 1.75 s, which are frames 2, 7, 12, 17 of ten a second
+        frames, mask = read_frames(make_video(tmp_path / "v.mp4", count=20, rate=10), 4, 32)
+        assert frames.shape == (4, 3, 32, 32) and frames.dtype == torch.uint8 and mask.all()
+        assert frames[:, :, -3:].float().mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=3)
+
+    def test_a_short_video_is_padded(self, tmp_path):
+        frames, mask = read_frames(make_video(tmp_path / "v.mp4", count=3), 5, 32)
+        assert mask.tolist() == [True, True, True, False, False]
+        assert torch.equal(frames[2], frames[4]) and not torch.equal(frames[1], frames[2])
+
+    @pytest.mark.parametrize("count", [1, 2, 7, 12])
+    def test_as_many_as_asked_for_whatever_the_rate(self, count):
+        for n, rate in ((12, 25), (100, 29.97), (12345, 60)):
+            chosen = spread(np.arange(n) / rate, count)
+            assert chosen.tolist() == [int((i + 0.5) * n / count + 0.02) for i in range(count)]
+
+    def test_vectors_are_those_of_the_workflows_stored_frames(self, retriever, tmp_path):
+        video = make_video(tmp_path / "v.mp4", count=20, rate=10)
+        clips = pd.DataFrame([{"video_id": "v", "path": str(video), "start_s": 0.0, "end_s": float("nan")}])
+        write_shard(clips, 2, 56, tmp_path / "0.lmdb")
+        pd.read_csv(tmp_path / "0.csv").assign(shard="0.lmdb").to_csv(tmp_path / "report.csv", index=False)
+        stored = retriever.encode_frames(*Videos(["v"], FrameStore(tmp_path / "report.csv"), 4)[0])
+        assert (retriever.encode_videos([video])[0] @ stored).item() > 0.9999
+
+
+class TestIndex:
+    def test_it_ranks_as_brute_force_does(self, retriever, folder):
+        index = update({}, folder, retriever)
+        sentence = retriever.encode_sentences(["something grey"])[0]
+        names = ["a.mp4", "b.MKV", "more/c.avi"]
+        vectors = retriever.encode_videos([folder / name for name in names])
+        by_hand = sorted(
+            ((sum(x * y for x, y in zip(vector, sentence.tolist(), strict=True)), name) for vector, name in
+             zip(vectors.tolist(), names, strict=True)), reverse=True,
+        )  # fmt: skip
+        found = rank(index, sentence)
+        assert [name for _, name in found] == [name for _, name in by_hand]
+        assert [similarity for similarity, _ in found] == pytest.approx([similarity for similarity, _ in by_hand])
+
+    def test_equal_videos_go_by_path(self):
+        vector = np.array([1, 0], np.float32)
+        index = {name: Entry(0, 0, vector, "") for name in "cab"} | {"bad": Entry(0, 0, None, "why")}
+        assert rank(index, torch.tensor([0.5, 0])) == [(0.5, "a"), (0.5, "b"), (0.5, "c")]
+
+    def test_only_what_changed_is_decoded_again(self, retriever, folder, decoded):
+        index = update({}, folder, retriever)
+        assert sorted(decoded) == ["a.mp4", "b.MKV", "broken.mp4", "c.avi"]
+        decoded.clear()
+        assert update(index, folder, retriever) is index
+        assert decoded == []
+        before = index["b.MKV"].vector
+        make_video(folder / "b.MKV", count=2)
+        os.utime(folder / "a.mp4", (1, 1))
+        make_video(folder / "new.mp4")
+        (folder / "more/c.avi").unlink()
+        update(index, folder, retriever)
+        assert sorted(decoded) == ["a.mp4", "b.MKV", "new.mp4"]
+        assert sorted(index) == ["a.mp4", "b.MKV", "broken.mp4", "new.mp4"]
+        assert not np.array_equal(index["b.MKV"].vector, before)
+
+    def test_what_is_read_was_written(self, retriever, folder):
+        index = update({}, folder, retriever)
+        write_index(folder / INDEX, "model", index)
+        again = read_index(folder / INDEX, "model")
+        assert list(again) == list(index)
+        assert again["broken.mp4"] == index["broken.mp4"] and "not a video" in again["broken.mp4"].reason
+        for name in ("a.mp4", "b.MKV", "more/c.avi"):
+            assert again[name][:2] == index[name][:2]
+            assert np.array_equal(again[name].vector, index[name].vector)
+
+    def test_another_models_or_a_damaged_one_is_none(self, tmp_path):
+        file = tmp_path / INDEX
+        assert read_index(file, "model") == {}
+        write_index(file, "model", {"a": Entry(1, 2, None, "why")})
+        assert read_index(file, "other") == {}
+        assert read_index(file, "model") == {"a": Entry(1, 2, None, "why")}
+        for damaged in (file.read_bytes()[:-30], b"no index", b""):
+            file.write_bytes(damaged)
+            assert read_index(file, "model") == {}
+
+    def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever):
+        settings = retriever.settings
+        assert Retriever(settings | {"words": 20}).fingerprint() == retriever.fingerprint()
+        for change in ({"seed": 1}, {"frames": 6}, {"stages": [STAGE]}, {"shift": "token_shift"}):
+            assert Retriever(settings | change).fingerprint() != retriever.fingerprint()
+
+    def test_interrupted_it_keeps_what_it_has(self, folder, monkeypatch):
+        encode, calls = Retriever.encode_frames, []
+
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return encode(*arguments)
+
+        monkeypatch.setattr(Retriever, "encode_frames", interrupted)
+        settings = plain("tiny", None, 4)
+        with pytest.raises(KeyboardInterrupt):
+            search.search(folder, "grey", settings, 1)
+        assert list(read_index(folder / INDEX, Retriever(settings).fingerprint())) == ["a.mp4"]
+
+
+@pytest.fixture
+def cell(tmp_path):
+    """The results json of a trained cell, its weights beside it."""
+    settings = plain("tiny", None, 4, [STAGE]) | {"train": True, "words": 12}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/shapes_kmedoids.json").write_text(json.dumps({"settings": settings}))
+    weights = tmp_path / "results/shapes/kmedoids/weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    save_file(build("tiny", seed=7).state_dict(), weights)
+    return tmp_path / "results/shapes_kmedoids.json"
+
+
+def test_a_cell_is_read_with_the_weights_it_was_trained_to(cell):
+    settings = read_cell(cell)
+    assert settings["weights"] == str(cell.parent / "shapes/kmedoids/weights.safetensors")
+    assert torch.equal(Retriever(settings).model.visual.proj, build("tiny", seed=7).visual.proj)
+    untrained = json.loads(cell.read_text())["settings"] | {"train": False}
+    cell.write_text(json.dumps({"settings": untrained}))
+    assert read_cell(cell) == untrained
+
+
+def command(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-m", "centerclip.cli", *map(str, arguments)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command(folder, cell):
+    """Twice: the second time nothing is decoded, so that there is no progress to show, and the answer is the same."""
+    first = command("search", folder, "something grey", "--cell", cell, "--top", 2)
+    assert first.returncode == 0, first.stderr
+    lines = [line.split() for line in first.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["1", "2"]
+    assert 1 >= float(lines[0][1]) >= float(lines[1][1]) >= -1
+    assert {line[2] for line in lines} < {str(folder / name) for name in ("a.mp4", "b.MKV", "more/c.avi")}
+    assert "4/4" in first.stderr and f"left out: {folder / 'broken.mp4'}: not a video" in first.stderr
+    second = command("search", folder, "something grey and much more than this model reads of a sentence, in words",
+                     "--cell", cell, "--top", 2)  # fmt: skip
+    assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
+
+
+@pytest.fixture
+def mistake(monkeypatch, capfd):
+    """The last line on the terminal of a command that fails."""
+
+    def line(*arguments):
+        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
+        with pytest.raises(SystemExit, match="1"):
+            cli.main()
+        said = capfd.readouterr().err
+        assert "Traceback" not in said
+        return said.splitlines()[-1]
+
+    return line
+
+
+def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
+    (tmp_path / "empty").mkdir()
+    other = tmp_path / "other.safetensors"
+    save_file({"x": torch.zeros(1)}, other)
+    tiny = ("--backbone", "tiny", "--weights")
+    for arguments, expected in (
+        ((tmp_path / "none", "grey"), "none: no such folder"),
+        ((tmp_path / "empty", "grey"), "empty: no videos in it"),
+        ((folder, " "), "the sentence is empty"),
+        ((folder, "grey", "--top", 0), "top 0: must be at least 1"),
+        ((folder, "grey", *tiny, other), "other.safetensors: not those of tiny: the file lacks"),
+        ((folder, "grey", *tiny, tmp_path / "no.pt"), "no.pt: no such file"),
+        ((folder, "grey", "--cell", other), "other.safetensors: not the results of a cell"),
+        ((folder, "grey", "--cell", tmp_path / "no.json"), "no.json: No such file or directory"),
+        ((folder, "grey", "--cell", cell, "--frames", 3), "segments 2 does not divide the 3 frames"),
+        ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "a cell has its own backbone"),
+    ):
+        line = mistake("search", *arguments)
+        assert line.startswith("error: ") and expected in line
+    for name in ("a.mp4", "b.MKV", "more/c.avi"):
+        (folder / name).unlink()
+    assert mistake("search", folder, "grey", "--cell", cell) == (
+        f"error: {folder}: none of the 1 videos in it can be read"
+    )
+
+
+def test_real_clips_good_and_broken(shared_clips, retriever):
+    index = update({}, shared_clips, retriever)
+    bad = {name: entry.reason for name, entry in index.items() if entry.vector is None}
+    assert bad == {
+        "moviepy__result.webm": "empty file (0 bytes)",
+        "exoplayer__invalid-bitstream.webm": "no frame decodes",
+        "exoplayer__sample_opus.mp4": "no video stream",
+    }
+    assert len(index) == len(pd.read_csv(shared_clips / "manifest.csv")["file"].unique())
+
+
+def test_efficiencys_own_options_are_reached():
+    done = command("efficiency", "--help")
+    assert done.returncode == 0 and "--benchmark" in done.stdout
