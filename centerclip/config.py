@@ -171,8 +171,7 @@ def check_cell(settings: dict) -> None:
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
         raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
-    recipe = settings["training"]
-    if recipe["batch_size"] % recipe["gpus"]:
+    if (recipe := settings.get("training")) and recipe["batch_size"] % recipe["gpus"]:
         raise UserError(f"training.gpus {recipe['gpus']} does not divide training.batch_size {recipe['batch_size']}")
     if settings["shift"] not in (None, *clustering.shifts()):
         raise UserError(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}")
