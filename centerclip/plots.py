@@ -169,7 +169,7 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
         drawn = points.assign(cost=costs[ours], recall=table["t2v R@1"]).dropna()
         if len(drawn):
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
-        axes.axvline(100, color="0.3", linestyle="--", zorder=0)
+        axes.axvline(100, color="0.3", linestyle="--", zorder=1)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=R1)
         axes.margins(0.12)
     ring = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
@@ -177,10 +177,10 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
     join_legends(figure, points["variant"], *([ring] if compared else []), title="variant (tokens / video)")
     describe(
         figure, table, "recall against cost",
-        "Up and to the left is better: more recall for less. Area: tokens of a video, all blocks together. Each model"
-        " is compared with its own baseline (dashed), which keeps every token.",
-        "Memory and time are those kept for the backward pass and to encode; the published, GPU memory of training"
-        " and inference time." if compared else "",
+        "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
+        " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the memory kept"
+        " for the backward pass and in the time to encode.",
+        "Published: GPU memory of training, inference time." if compared else "",
         left_out(table["variant"].drop(points.index), "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip
     return figure
