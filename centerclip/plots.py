@@ -11,7 +11,6 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -61,11 +60,12 @@ def read_epochs(cells: Iterable[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["benchmark", "variant", *numbers]).astype(dict.fromkeys(numbers, float))
 
 
-def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> None:
-    """The title above a figure of `data`, and how to read it below."""
+def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:
+    """Write a title above a figure of `data` and how to read it below; returns the figure."""
     figure.suptitle(f"{data['benchmark'].iloc[0]}: {title}")
     words = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * figure.get_figwidth()))
     figure.supxlabel("\n".join(words), fontsize=9, color="0.3")
+    return figure
 
 
 def left_out(variants: Iterable[str], why: str) -> str:
@@ -82,7 +82,7 @@ def looks(variants: Iterable[str]) -> dict:
     return look | {"style": "variant", "style_order": order, "markers": list(markers)}
 
 
-def join_legends(figure: Figure, labels: Iterable[str], *more: Artist, title: str = "") -> None:
+def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: str = "") -> None:
     """One legend to the right of the figure in place of its panels' own: of `labels`, in their order, then `more`."""
     named = {}
     for axes in figure.axes:
@@ -110,11 +110,10 @@ def recall(table: pd.DataFrame) -> Figure:
             axes.text(101, place, "".join(f"{word:>6}" for word in line), va="center", fontsize=8, family="monospace")
         axes.set(title=direction, xlabel="recall@k (% of queries)", ylabel="", xlim=(0, 100))
     join_legends(figure, [*RECALLS, *(f"{k}, published" for k in RECALLS)])
-    describe(
+    return describe(
         figure, table, "recall by variant",
         "R@k: the queries whose right answer is among the first k. All bars start at 0; longer is better.", SEEDS,
     )  # fmt: skip
-    return figure
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -134,11 +133,10 @@ def cost(table: pd.DataFrame) -> Figure:
             if pd.notna(value):
                 axes.text(end, place, f"  {value:,.{0 if value >= 100 else 1}f}", va="center", fontsize=8)
         axes.set(xlabel=COSTS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
-    describe(
+    return describe(
         figure, table, "what a variant costs",
         "Shorter is better. Whiskers: the fastest and the slowest of the repeated measurements.",
     )  # fmt: skip
-    return figure
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +173,7 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
     ring = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
     compared = table["paper t2v R@1"].notna().any()
     join_legends(figure, points["variant"], *([ring] if compared else []), title="variant (tokens / video)")
-    describe(
+    return describe(
         figure, table, "recall against cost",
         "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
@@ -183,7 +181,6 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
         "Published: GPU memory of training, inference time." if compared else "",
         left_out(table["variant"].drop(points.index), "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip
-    return figure
 
 
 def training(epochs: pd.DataFrame) -> Figure:
@@ -197,12 +194,11 @@ def training(epochs: pd.DataFrame) -> Figure:
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     join_legends(figure, shown["variant"])
-    describe(
+    return describe(
         figure, epochs, "training",
         "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.", SEEDS,
         left_out(set(epochs["variant"]) - set(shown["variant"]), "untrained"),
     )  # fmt: skip
-    return figure
 
 
 def ablation(table: pd.DataFrame) -> Figure:
@@ -220,12 +216,11 @@ def ablation(table: pd.DataFrame) -> Figure:
         right.set_ylabel(COSTS[column], color=COLOURS[3])
         axes.set(xlabel=words, ylabel=R1, xticks=table["value"])
         axes.margins(0.08)
-    describe(
+    return describe(
         figure, table, f"recall and cost over {words}",
         f"{table['variant'].iloc[0].split('-')[0]} with only this changed. Circles, solid line, left axis: recall,"
         " higher is better. Squares, dashed line, right axis: cost, lower is better.", SEEDS,
     )  # fmt: skip
-    return figure
 
 
 PLOTS = {plot.__name__: plot for plot in (recall, recall_vs_cost, cost, training, ablation)}
