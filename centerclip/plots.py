@@ -141,10 +141,8 @@ def cost(table: pd.DataFrame) -> Figure:
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
     """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
-    same, columns = (
-        ["backbone", "frames"],
-        [column for ours, (_, paper) in PUBLISHED.items() for column in (ours, paper)],
-    )
+    same = ["backbone", "frames"]
+    columns = [column for ours, (_, paper) in PUBLISHED.items() for column in (ours, paper)]
     baselines = table[table["variant"].str.startswith("baseline")].drop_duplicates(same)
     compared = table[same].merge(baselines, on=same, how="left").set_axis(table.index)
     return 100 * table[columns] / compared[columns]
