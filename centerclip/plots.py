@@ -11,7 +11,6 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -19,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from centerclip.stage import atomic, run
 
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
-RECALLS = {"R@1": ("0.25", "o"), "R@5": ("0.55", "s"), "R@10": ("0.82", "D")}  # shade of the bar, published marker
+RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
 R1 = "text-to-video R@1 (% of queries)"
 COSTS = {
     "saved_mb": "memory kept for the\nbackward pass (MB / video)",
@@ -36,7 +35,7 @@ SETTINGS = {  # what an ablation may vary
 }
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
-WHISKERS = {"fmt": "none", "ecolor": COLOURS[1], "elinewidth": 2, "capsize": 2}
+WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 OPTIONAL = [  # columns that a table has only where there is something in them
     *(f"paper {short} {k}" for short in DIRECTIONS for k in RECALLS),
@@ -61,11 +60,12 @@ def read_epochs(cells: Iterable[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["benchmark", "variant", *numbers]).astype(dict.fromkeys(numbers, float))
 
 
-def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> None:
-    """The title above a figure of `data`, and how to read it below."""
+def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:
+    """Write a title above a figure of `data` and how to read it below; returns the figure."""
     figure.suptitle(f"{data['benchmark'].iloc[0]}: {title}")
     words = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * figure.get_figwidth()))
     figure.supxlabel("\n".join(words), fontsize=9, color="0.3")
+    return figure
 
 
 def left_out(variants: Iterable[str], why: str) -> str:
@@ -82,7 +82,7 @@ def looks(variants: Iterable[str]) -> dict:
     return look | {"style": "variant", "style_order": order, "markers": list(markers)}
 
 
-def join_legends(figure: Figure, labels: Iterable[str], *more: Artist, title: str = "") -> None:
+def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: str = "") -> None:
     """One legend to the right of the figure in place of its panels' own: of `labels`, in their order, then `more`."""
     named = {}
     for axes in figure.axes:
@@ -110,12 +110,11 @@ def recall(table: pd.DataFrame) -> Figure:
             axes.text(101, place, "".join(f"{word:>6}" for word in line), va="center", fontsize=8, family="monospace")
         axes.set(title=direction, xlabel="recall@k (% of queries)", ylabel="", xlim=(0, 100))
     join_legends(figure, [*RECALLS, *(f"{k}, published" for k in RECALLS)])
-    describe(
+    return describe(
         figure, table, "recall by variant",
         "R@k: the queries whose right answer is among the first k. All bars start at 0; longer is better.",
         SEEDS if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip
-    return figure
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -135,19 +134,16 @@ def cost(table: pd.DataFrame) -> Figure:
             if pd.notna(value):
                 axes.text(end, place, f"  {value:,.{0 if value >= 100 else 1}f}", va="center", fontsize=8)
         axes.set(xlabel=COSTS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
-    describe(
+    return describe(
         figure, table, "what a variant costs",
         "Shorter is better. Whiskers: the fastest and the slowest of the repeated measurements.",
     )  # fmt: skip
-    return figure
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
     """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
-    same, columns = (
-        ["backbone", "frames"],
-        [column for ours, (_, paper) in PUBLISHED.items() for column in (ours, paper)],
-    )
+    same = ["backbone", "frames"]
+    columns = [column for ours, (_, paper) in PUBLISHED.items() for column in (ours, paper)]
     baselines = table[table["variant"].str.startswith("baseline")].drop_duplicates(same)
     compared = table[same].merge(baselines, on=same, how="left").set_axis(table.index)
     return 100 * table[columns] / compared[columns]
@@ -170,21 +166,20 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
         drawn = points.assign(cost=costs[ours], recall=table["t2v R@1"]).dropna()
         if len(drawn):
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
-        axes.axvline(100, color="0.3", linestyle="--", zorder=0)
+        axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=R1)
         axes.margins(0.12)
     ring = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
     compared = table["paper t2v R@1"].notna().any()
     join_legends(figure, points["variant"], *([ring] if compared else []), title="variant (tokens / video)")
-    describe(
+    return describe(
         figure, table, "recall against cost",
-        "Up and to the left is better: more recall for less. Area: tokens of a video, all blocks together. Each model"
-        " is compared with its own baseline (dashed), which keeps every token.",
-        "Memory and time are those kept for the backward pass and to encode; the published, GPU memory of training"
-        " and inference time." if compared else "",
+        "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
+        " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
+        " memory kept for the backward pass and in the time to encode.",
+        "Published: GPU memory of training, inference time." if compared else "",
         left_out(table["variant"].drop(points.index), "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip
-    return figure
 
 
 def training(epochs: pd.DataFrame) -> Figure:
@@ -198,19 +193,19 @@ def training(epochs: pd.DataFrame) -> Figure:
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     join_legends(figure, shown["variant"])
-    describe(
+    return describe(
         figure, epochs, "training",
         "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.",
         SEEDS if shown.duplicated(["variant", "epoch"]).any() else "",
         left_out(set(epochs["variant"]) - set(shown["variant"]), "untrained"),
     )  # fmt: skip
-    return figure
 
 
 def ablation(table: pd.DataFrame) -> Figure:
     """R@1, left axes, and memory or time, right axes, over the setting in which the variants differ."""
     setting = next((name for name in SETTINGS if table[name].nunique() > 1), None)
-    table = table.assign(value=table[setting] if setting else table["variant"].str.split("-").str[-1])
+    names = table["variant"].str.rpartition("-")  # GRID-VALUE
+    table, words = table.assign(value=table[setting] if setting else names[2]), SETTINGS.get(setting, names[0].iloc[0])
     figure, both = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     for axes, column in zip(both, PUBLISHED, strict=True):
         sns.lineplot(table, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
@@ -219,15 +214,14 @@ def ablation(table: pd.DataFrame) -> Figure:
         sns.lineplot(table, x="value", y=column, marker="s", markersize=8, linestyle="--", color=COLOURS[3], ax=right)
         right.grid(False)
         right.set_ylabel(COSTS[column], color=COLOURS[3])
-        axes.set(xlabel=SETTINGS.get(setting, "setting"), ylabel=R1, xticks=table["value"])
+        axes.set(xlabel=words, ylabel=R1, xticks=table["value"])
         axes.margins(0.08)
-    describe(
-        figure, table, f"recall and cost over {SETTINGS.get(setting, 'one setting')}",
+    return describe(
+        figure, table, f"recall and cost over {words}",
         f"{table['variant'].iloc[0].split('-')[0]} with only this changed. Circles, solid line, left axis: recall,"
         " higher is better. Squares, dashed line, right axis: cost, lower is better.",
         SEEDS if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip
-    return figure
 
 
 PLOTS = {plot.__name__: plot for plot in (recall, recall_vs_cost, cost, training, ablation)}

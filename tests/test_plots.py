@@ -163,6 +163,7 @@ def test_a_setting_without_a_column_is_told_by_the_variants_names(table):
     )
     axes = plots.ablation(table).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["false", "true"]
+    assert axes.get_xlabel() == "kmedoids-normalise"
 
 
 @pytest.mark.parametrize("plot", [plots.recall, plots.cost, plots.recall_vs_cost, plots.ablation])
