@@ -1,7 +1,7 @@
 """What encoding a video costs: operations, bytes kept for the backward pass, time, tokens."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
@@ -72,19 +72,16 @@ def milliseconds(
 @contextmanager
 def clustering_time(frames: Tensor) -> Iterator[list[float]]:
     """Yield a list that fills with the seconds each call of a clustering takes."""
-    cluster, spent = clustering.cluster, []
+    spent = []
 
-    def timed(*arguments, **context):
+    def timed(cluster: Callable, *arguments, **context):
         start = now(frames)
         result = cluster(*arguments, **context)
         spent.append(now(frames) - start)
         return result
 
-    clustering.cluster = timed
-    try:
+    with clustering.observed(timed):
         yield spent
-    finally:
-        clustering.cluster = cluster
 
 
 def now(tensor: Tensor) -> float:

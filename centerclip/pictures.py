@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import patch
 
 import matplotlib
 import numpy as np
@@ -50,13 +49,13 @@ class Clusters(NamedTuple):
 @contextmanager
 def recorded() -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Yield a list that fills with what each call of a clustering returns."""
-    cluster, found = clustering.cluster, []
+    found = []
 
-    def recording(*arguments, **context):
+    def recording(cluster: Callable, *arguments, **context):
         found.append(cluster(*arguments, **context))
         return found[-1]
 
-    with patch.object(clustering, "cluster", recording):
+    with clustering.observed(recording):
         yield found
 
 

@@ -31,6 +31,7 @@ SMALL = {
     "training": {"epochs": 2, "batch_size": 8},
     "benchmarks": {"shapes": {"shards": 2, "source": {"videos": {"train": 8, "val": 1, "test": 12}, "resolution": 64}}},
 }
+PICTURES = ("tokens", "queries")
 PLOTS = ("recall", "recall_vs_cost", "cost", "training")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
@@ -69,8 +70,8 @@ def finished(tmp_path_factory) -> Path:
     return directory
 
 
-# What is made anew of a benchmark's cells and their costs
-SHOWN = {"efficiency": 1, "table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
+# What is measured anew where a model changes, and shown
+COSTS = {"efficiency": 1, "table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
 
 
 def cell(directory: Path, variant: str) -> dict:
@@ -131,6 +132,8 @@ def test_tables_and_plots(finished):
     for suffix, end in (("html", "</table>"), ("tex", r"\end{tabular}")):
         assert end in (finished / f"results/tables/shapes.{suffix}").read_text()
     assert "| shapes      | tiny " in (finished / "results/tables/summary.md").read_text()
+    for picture in PICTURES:
+        assert (finished / f"results/plots/shapes_{picture}.png").read_bytes().startswith(b"\x89PNG")
     for plot in PLOTS:
         assert (finished / f"results/plots/shapes_{plot}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (finished / f"results/plots/shapes_{plot}.svg").read_text()
@@ -143,7 +146,8 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     assert found["errors"] == found["loaded"] == []
     results = {(result["category"], result["subcategory"], result["name"]): result for result in found["results"]}
     pictures = {key: result["picture"] for key, result in results.items() if "picture" in result}
-    assert pictures.keys() == {("shapes", "plots", plot.replace("_", " ")) for plot in PLOTS}
+    plots = {("shapes", "plots", plot.replace("_", " ")) for plot in PLOTS}
+    assert pictures.keys() == plots | {("shapes", "pictures", f"results/plots/shapes_{name}.png") for name in PICTURES}
     assert all(width > 500 and height > 300 for width, height in pictures.values())
     (table,) = [result.get("page") or result["file"] for key, result in results.items() if key[1] == "tables"]
     for variant in SMALL["run"]["variants"]:
@@ -156,13 +160,13 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
 
 def test_ablations_are_plotted_for_the_grids_asked_for(finished):
     rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
-    assert rules == {"train": 7, "evaluate": 7} | SHOWN | {"plot": len(PLOTS) + 1}
+    assert rules == {"train": 7, "evaluate": 7} | COSTS | {"plot": len(PLOTS) + 1}
 
 
 def test_another_seed_trains_no_other_again(finished):
     (finished / "seeds.yaml").write_text("seeds: [42, 7]")
     rules = jobs(finished, "all", "--configfile", "config/demo.yaml", "small.yaml", "seeds.yaml")
-    assert rules == {"train": 3, "evaluate": 3} | {rule: SHOWN[rule] for rule in SHOWN if rule != "efficiency"}
+    assert rules == {"train": 3, "evaluate": 3} | {rule: COSTS[rule] for rule in COSTS if rule != "efficiency"}
 
 
 def test_nothing_is_done_twice(finished):
@@ -172,10 +176,10 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.parametrize(
     ("edited", "rules"),
     [
-        ("small.yaml", {"train": 1, "evaluate": 1} | SHOWN),
-        ("centerclip/training.py", {"train": 3, "evaluate": 3} | SHOWN),
-        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1} | SHOWN),
-        ("centerclip/efficiency.py", SHOWN),
+        ("small.yaml", {"train": 1, "evaluate": 1, "picture": 2} | COSTS),
+        ("centerclip/training.py", {"train": 3, "evaluate": 3, "picture": 2} | COSTS),
+        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "picture": 1} | COSTS),
+        ("centerclip/efficiency.py", COSTS),
         ("centerclip/summary.py", {"summary": 1, "all": 1}),
         ("centerclip/plots.py", {"plot": len(PLOTS), "all": 1}),
     ],

@@ -14,8 +14,9 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,17 @@ def modules(name: str) -> list[str]:
 def algorithm(name: str) -> Callable:
     """The function of `name`."""
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+@contextmanager
+def observed(around: Callable) -> Iterator[None]:
+    """Within, a call of `cluster` is a call of `around(cluster, ...)`."""
+    global cluster
+    plain, cluster = cluster, partial(around, cluster)
+    try:
+        yield
+    finally:
+        cluster = plain
 
 
 def cluster(name: str, tokens: Tensor, clusters: int, options: dict, **context) -> tuple[Tensor, Tensor]:

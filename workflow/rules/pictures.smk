@@ -22,6 +22,8 @@ rule picture:
     conda:
         ENVIRONMENT
     threads: config["evaluation"]["threads"]
+    resources:
+        gpu=1,
     shell:
-        "python -m centerclip.pictures {wildcards.picture} --cells {input.cells} --frames {input.frames}"
-        " --manifest {input.manifest} --threads {threads} --out {output} --log {log}"
+        "python -m centerclip.gpus {resources.gpu} python -m centerclip.pictures {wildcards.picture}"
+        " --cells {input.cells} --frames {input.frames} --manifest {input.manifest} --threads {threads} --out {output} --log {log}"
