@@ -167,7 +167,8 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
 
 
 def check_cell(settings: dict) -> None:
-    """Raise UserError where a cell's settings do not fit each other: words, algorithms, segments, clusters."""
+    """Raise UserError where a cell's settings do not fit each other: words, gpus, algorithms, segments, clusters.
+    A model that is not to be trained needs no `training`."""
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
         raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")

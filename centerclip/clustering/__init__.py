@@ -71,6 +71,13 @@ def algorithm(name: str) -> Callable:
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 
+def cluster(name: str, tokens: Tensor, clusters: int, options: dict, **context) -> tuple[Tensor, Tensor]:
+    """Medoids and assignment by clustering `name`, which gets those of `context` that it asks for."""
+    function = algorithm(name)
+    asked = inspect.signature(function).parameters
+    return function(tokens, clusters, **options, **{key: value for key, value in context.items() if key in asked})
+
+
 @contextmanager
 def observed(around: Callable) -> Iterator[None]:
     """Within, a call of `cluster` is a call of `around(cluster, ...)`."""
@@ -80,10 +87,3 @@ def observed(around: Callable) -> Iterator[None]:
         yield
     finally:
         cluster = plain
-
-
-def cluster(name: str, tokens: Tensor, clusters: int, options: dict, **context) -> tuple[Tensor, Tensor]:
-    """Medoids and assignment by clustering `name`, which gets those of `context` that it asks for."""
-    function = algorithm(name)
-    asked = inspect.signature(function).parameters
-    return function(tokens, clusters, **options, **{key: value for key, value in context.items() if key in asked})
