@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
+from PIL import Image
 from server import serving
 from test_frames import make_video
 
@@ -113,6 +114,8 @@ def test_tables_and_plots(finished):
     for plot in ("recall", "recall_vs_cost"):
         assert (finished / f"results/plots/shapes_{plot}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (finished / f"results/plots/shapes_{plot}.svg").read_text()
+    for picture in ("tokens", "queries"):
+        assert Image.open(finished / f"results/plots/shapes_{picture}.png").width > 500
 
 
 def test_report(finished):
@@ -120,6 +123,7 @@ def test_report(finished):
     assert done.returncode == 0, done.stderr
     page = (finished / "report.html").read_text()
     assert "shapes_recall.png" in page and "Up and to the left is better" in page
+    assert "shapes_tokens.png" in page and "only the outlined one" in page
 
 
 def test_nothing_is_done_twice(finished):
@@ -129,10 +133,14 @@ def test_nothing_is_done_twice(finished):
 @pytest.mark.parametrize(
     ("edited", "rules"),
     [
-        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 2, "all": 1}),
-        ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "all": 1}),
+        ("small.yaml", {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "picture": 2, "all": 1}),
+        ("centerclip/training.py", {"train": 3, "evaluate": 3, "table": 1, "plot": 2, "picture": 2, "all": 1}),
+        (
+            "centerclip/clustering/spectral.py",
+            {"train": 1, "evaluate": 1, "table": 1, "plot": 2, "picture": 1, "all": 1},
+        ),
         ("centerclip/plots.py", {"plot": 2, "all": 1}),
+        ("centerclip/pictures.py", {"picture": 2, "all": 1}),
     ],
 )
 def test_an_edit_reruns_what_depends_on_it_and_nothing_else(finished, edited, rules):
