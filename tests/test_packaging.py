@@ -1,5 +1,6 @@
 """The repository's files agree with each other."""
 
+import pkgutil
 import tomllib
 
 import pandas as pd
@@ -13,6 +14,12 @@ def test_environment_yml_has_pyprojects_pins():
     (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert sorted(pip) == sorted(project["dependencies"])
     assert all("==" in requirement for requirement in pip)
+
+
+def test_the_console_commands_are_there():
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert list(scripts) == ["centerclip"]
+    assert all(callable(pkgutil.resolve_name(target)) for target in scripts.values())
 
 
 def test_the_readmes_table_is_the_demos():

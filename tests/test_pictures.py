@@ -15,21 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_frames import make_video
 
+from centerclip import pictures
 from centerclip.clustering.kmedoids import kmedoids
 from centerclip.model import build
-from centerclip.pictures import (
-    Clusters,
-    Query,
-    answers,
-    clusters,
-    draw_clusters,
-    draw_queries,
-    edges,
-    extremes,
-    positions,
-    save,
-    tokens_of_file,
-)  # fmt: skip
+from centerclip.pictures import Clusters, Query, clusters, draw_clusters, draw_queries, positions
 from centerclip.retriever import Retriever, plain
 from centerclip.stage import UserError
 
@@ -79,7 +68,7 @@ class TestTokens:
 
     def test_lines_are_between_clusters_only(self):
         cells = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
-        assert edges(cells).tolist() == [[0, 2], [1, 1], [1, 2]]
+        assert pictures.edges(cells).tolist() == [[0, 2], [1, 1], [1, 2]]
 
     @pytest.mark.parametrize(
         ("frames", "segments", "shown"), [(12, 4, 12), (60, 15, 12), (60, 12, 10), (12, 12, 12), (24, 1, 24), (6, 2, 6)]
@@ -91,16 +80,15 @@ class TestTokens:
 
     def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
         with pytest.raises(UserError, match="without a clustering stage keeps every token"):
-            tokens_of_file(video, [plain("tiny", None, 4)])
+            pictures.tokens_of_file(video, [plain("tiny", None, 4)])
         with pytest.raises(UserError, match=r"none\.mp4: no such file"):
-            tokens_of_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
+            pictures.tokens_of_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
 
     def test_the_command(self, video, tmp_path):
         save_file(build("tiny").state_dict(), tmp_path / "w.safetensors")
         arguments = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20")
-        done = command(
-            "tokens", video, "--weights", tmp_path / "w.safetensors", *arguments, "--out", tmp_path / "p.png"
-        )
+        files = ("--weights", tmp_path / "w.safetensors", "--out", tmp_path / "p.png")
+        done = command("tokens", video, *files, *arguments)
         assert done.returncode == 0, done.stderr
         assert Image.open(tmp_path / "p.png").width > 500
 
@@ -126,13 +114,13 @@ class TestQueries:
             return [q for i, q in enumerate(queries) if truth[q] not in [truth[before] for before in queries[:i]]]
 
         order = sorted(range(60), key=standing)
-        best, worst = extremes(similarity, truth, 3)
+        best, worst = pictures.extremes(similarity, truth, 3)
         assert best == one_a_video(order)[:3] and worst == one_a_video(order[::-1])[:3]
         assert len({int(truth[query]) for query in best}) == 3
 
     def test_an_answer_in_full(self):
         texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
-        (best,), (worst,) = answers(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
+        (best,), (worst,) = pictures.answers(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
         assert (best.caption, best.rank, best.candidates, best.right, best.found) == ("up", 1, 3, 2, [2, 0, 1])
         assert best.similarity == pytest.approx([1, 0.8, 0.6])
         assert (worst.caption, worst.rank, worst.right, worst.found) == ("right", 2, 0, [1, 0, 2])
@@ -153,7 +141,7 @@ class TestQueries:
             assert frame.get_x() == pytest.approx(left)
             assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{said} the right one"]
         assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
-        save(figure, tmp_path / "p.png")
+        pictures.save(figure, tmp_path / "p.png")
         assert Image.open(tmp_path / "p.png").width > 500
         with pytest.raises(UserError, match=r"p\.mp4: no format of pictures ends in '.mp4'"):
-            save(figure, Path(tmp_path / "p.mp4"))
+            pictures.save(figure, Path(tmp_path / "p.mp4"))
