@@ -174,6 +174,8 @@ def chosen(arguments: argparse.Namespace) -> list[dict]:
     """The cells that the command line asks for. Raises UserError for what the config does not have."""
     if arguments.settings:
         return arguments.settings
+    if not arguments.config.is_file():
+        raise UserError(f"{arguments.config}: no such file; name the config of a copy of the repository with --config")
     config = yaml.safe_load(arguments.config.read_text())
     asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
     if bool(arguments.benchmark) != bool(arguments.variants):

@@ -122,6 +122,8 @@ def test_the_command_measures_variants_of_a_config(tmp_path):
     assert "pooling" in done.stdout
     wrong = command(*common, "--benchmark", "shapes", "--variants", "baseline", "poolin")
     assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].startswith("error: unknown variant 'poolin'")
+    wrong = command("centerclip.efficiency", "--config", tmp_path / "none.yaml")
+    assert wrong.returncode == 1 and "none.yaml: no such file; name the config" in wrong.stderr
 
 
 def test_the_naive_peers_do_the_same_work():
