@@ -15,7 +15,7 @@ demo: $(BIN)/.installed
 	@ls results/tables/shapes.* results/plots/shapes_* results/report.html
 
 test: $(BIN)/.installed-test lint
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile # a file's tests share what its workflow made
 
 lint: $(BIN)/.installed-test
 	ruff check .
