@@ -1,9 +1,5 @@
 """Spectral clustering on a graph of the tokens (paper, section 3.3)."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import Barrier
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -90,26 +86,6 @@ def embedding(weights: Tensor, clusters: int) -> Tensor:
     return F.normalize(largest(weights.mul_(inverse_root[:, :, None]).mul_(inverse_root[:, None, :]), clusters), dim=-1)
 
 
-def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """torch.linalg.eigh. LAPACK's threads gain little on matrices this small: on a CPU each core has its own ones."""
-    if matrices.is_cuda:
-        return torch.linalg.eigh(matrices)
-    cores = torch.get_num_threads()
-    values, vectors = zip(*workers(cores).map(torch.linalg.eigh, matrices.chunk(cores)), strict=True)
-    return torch.cat(values), torch.cat(vectors)
-
-
-@cache
-def workers(count: int) -> ThreadPoolExecutor:
-    """Threads on each of which torch uses one core."""
-    pool, started = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)), Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(started.wait)
-    started.wait()
-    torch.set_num_threads(count)  # theirs is for new threads the default
-    return pool
-
-
 def largest(matrices: Tensor, count: int) -> Tensor:
     """An orthonormal basis [B, N, count] of the span of the eigenvectors of the largest eigenvalues of symmetric
     matrices [B, N, N] float64.
@@ -117,7 +93,7 @@ def largest(matrices: Tensor, count: int) -> Tensor:
     They are solved in float32, in half the time, and the span then takes one first-order step in float64, which
     squares its error. Eigenvalues closer than float32 tells apart are left as they are: their span is anyone's.
     """
-    values, vectors = eigh(matrices.float())
+    values, vectors = torch.linalg.eigh(matrices.float())
     vectors = vectors.double()
     rest, kept = vectors.split([vectors.shape[-1] - count, count], -1)
     image = matrices @ kept
