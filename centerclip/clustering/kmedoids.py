@@ -122,16 +122,16 @@ def alternate(distances: Tensor, first: Tensor, clusters: int, iterations: int) 
 
 def farthest_first(distances: Tensor, first: Tensor, clusters: int) -> Tensor:
     """KKZ: [B, K] medoids, ascending, each the token farthest from those before it."""
-    batch = torch.arange(len(distances), device=distances.device)
-    medoids = first.new_empty(len(distances), clusters)
-    nearest = torch.full_like(distances[:, 0], torch.inf)
-    latest = first
-    for k in range(clusters):
-        medoids[:, k] = latest
-        nearest = torch.minimum(nearest, distances[batch, latest])
-        nearest[batch, latest] = -1  # a medoid is never chosen twice, even among duplicates
-        latest = nearest.argmax(-1)
-    return medoids.sort(-1).values
+    batch, count, _ = distances.shape
+    rows = distances.clone()
+    rows.diagonal(dim1=1, dim2=2).fill_(-1)  # a medoid is never chosen twice, even among duplicates
+    rows, start = rows.view(batch * count, count), count * torch.arange(batch, device=first.device)
+    nearest = rows.index_select(0, start + first)
+    medoids = [first]
+    for _ in range(clusters - 1):
+        medoids.append(nearest.argmax(-1))
+        torch.minimum(nearest, rows.index_select(0, start + medoids[-1]), out=nearest)
+    return torch.stack(medoids, 1).sort(-1).values
 
 
 def assign(distances: Tensor, medoids: Tensor) -> Tensor:
