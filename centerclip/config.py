@@ -14,6 +14,10 @@ from centerclip import backbones, clustering
 from centerclip.stage import UserError
 
 STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
+CONDUCT = {  # the settings of how jobs go about their work, which change no result
+    "training": ("workers", "threads", "checkpoint_minutes"),
+    "evaluation": ("batch_size", "workers", "threads"),
+}
 OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for
 
 
@@ -164,6 +168,20 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
         "training": config["training"] | data.get("training", {}) | model.get("training", {}),
         "evaluation": config["evaluation"],
     }
+
+
+def parted(settings: dict) -> tuple[dict, dict]:
+    """A cell's settings in two: those that its result depends on, and CONDUCT's."""
+    essence, conduct = dict(settings), {}
+    for part, keys in CONDUCT.items():
+        essence[part] = {key: value for key, value in settings[part].items() if key not in keys}
+        conduct[part] = {key: settings[part][key] for key in keys}
+    return essence, conduct
+
+
+def joined(essence: dict, conduct: dict) -> dict:
+    """What `parted` took apart."""
+    return essence | {part: essence[part] | settings for part, settings in conduct.items()}
 
 
 def check_cell(settings: dict) -> None:

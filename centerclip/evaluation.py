@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from centerclip import costs
+from centerclip.config import joined
 from centerclip.dataset import Videos, normalise
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
@@ -39,10 +40,10 @@ def precision(device: torch.device) -> str:
 
 
 def usable(manifest: pd.DataFrame, store: FrameStore, split: str) -> pd.DataFrame:
-    """The manifest's rows of `split` whose videos have frames. Raises UserError if there is none."""
+    """The manifest's rows of `split` whose videos have frames. Raises UserError if none has a caption."""
     rows = manifest[(manifest["split"] == split) & manifest["video_id"].isin(store.counts)]
-    if rows.empty:
-        raise UserError(f"no video of split {split!r} has frames")
+    if (rows["caption"] == "").all():
+        raise UserError(f"no captioned video of split {split!r} has frames")
     return rows
 
 
@@ -54,7 +55,7 @@ def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings:
 @torch.no_grad()
 def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings: dict) -> tuple[Tensor, Tensor, Tensor]:
     """The arguments of `retrieval_metrics`: vectors of the captions of `rows` that are not empty and of its videos, in
-    their order, and each caption's video. Raises UserError if there is no caption."""
+    their order, and each caption's video."""
     model.eval()
     device = model.logit_scale.device
     size = settings["evaluation"]["batch_size"]
@@ -80,8 +81,6 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings:
     )
     place = {video_id: index for index, video_id in enumerate(video_ids)}
     truth = torch.tensor([place[video_id] for video_id in captioned["video_id"]], device=device)
-    if len(truth) == 0:
-        raise UserError("no caption to evaluate: no captioned video has frames")
     return texts, videos, truth
 
 
@@ -117,6 +116,7 @@ def provenance(device: torch.device) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.evaluation", description=__doc__)
     parser.add_argument("--settings", required=True, type=json.loads, help="the cell's resolved settings, json")
+    parser.add_argument("--conduct", default={}, type=json.loads, help="those of them that change no result, json")
     parser.add_argument("--manifest", required=True, type=Path)
     parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
     parser.add_argument("--weights", type=Path, help="trained weights; without, the backbone's own")
@@ -126,7 +126,7 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
-        settings, store = arguments.settings, FrameStore(arguments.frames)
+        settings, store = joined(arguments.settings, arguments.conduct), FrameStore(arguments.frames)
         manifest = read_manifest(arguments.manifest)
         rows = usable(manifest, store, "test")
         device = pick_device()

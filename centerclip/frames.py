@@ -84,6 +84,8 @@ class PyAVReader:
             stream = container.streams.best("video")
             if stream is None:
                 raise NoFrames("no video stream")
+            if stream.codec_context is None:
+                raise NoFrames("a codec that FFmpeg does not know")
             # One thread: jobs share the cores, and damage then costs the same frames on every machine.
             stream.codec_context.thread_count = 1
             packets = container.demux(stream)
@@ -259,21 +261,23 @@ def combine(reports: list[Path], max_bad: float, directory: Path) -> pd.DataFram
 
 
 class FrameStore:
-    """Random access to stored frames. Shards are opened when first read, in each process for itself.
+    """Random access to stored frames, in each process through a shard it opened itself.
 
-    `counts` has the number of frames of every video that gave any.
+    `counts` has the number of frames of every video that gave any. Raises UserError for a shard that is gone.
     """
 
     def __init__(self, report: str | Path):
-        self.directory = Path(report).parent
         rows = pd.read_csv(report, dtype={"video_id": str}, keep_default_na=False)
         rows = rows[rows["frames"] > 0]
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
-        self.shards: dict[str, str] = dict(zip(rows["video_id"], rows["shard"], strict=True))
+        shards = {shard: (Path(report).parent / shard).resolve() for shard in rows["shard"].unique()}
+        self.shards: dict[str, Path] = dict(zip(rows["video_id"], rows["shard"].map(shards), strict=True))
+        for path in shards.values():  # here, where an error is one line: a loader's process wraps it in others
+            open_shard(path)
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
         """Frames uint8 [k, 3, size, size] of a video. Raises KeyError for a frame that is not stored."""
-        with open_shard(self.directory / self.shards[video_id]).begin(buffers=True) as transaction:
+        with open_shard(self.shards[video_id]).begin(buffers=True) as transaction:
             stored = [transaction.get(key(video_id, index)) for index in indices]
             if None in stored:
                 raise KeyError(f"{video_id} has {self.counts[video_id]} frames, not all of {list(indices)}")

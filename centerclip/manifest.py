@@ -20,6 +20,10 @@ COLUMNS = {
     "caption_id": str,
     "caption": str,  # empty = the video is only a candidate in the gallery
 }
+VIDEO_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
 SPLITS = ("train", "val", "test")
 
 
@@ -64,13 +68,11 @@ def check_counts(manifest: pd.DataFrame, counts: dict[str, dict[str, int]], name
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:
-    """The files below `directory`, links followed, by their names without the extension; the first of equals."""
-    found = {}
-    for parent, directories, files in os.walk(directory, followlinks=True):
-        directories.sort()
-        for file in sorted(files):
-            found.setdefault(os.path.splitext(file)[0], os.path.join(parent, file))
-    return found
+    """The files below `directory`, links followed, by their names without the extension; of equals a video before
+    others, then the first."""
+    paths = [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
+    paths.sort(key=lambda path: (os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES, path))
+    return {os.path.splitext(os.path.basename(path))[0]: path for path in reversed(paths)}
 
 
 def from_captions(
@@ -111,6 +113,12 @@ def reader(name: str):
     return importlib.import_module(f"centerclip.benchmarks.{name}")
 
 
+def make(settings: dict, source: Path | None) -> pd.DataFrame:
+    """The manifest of a benchmark, by its reader. White space in captions, line breaks too, is single spaces."""
+    rows = reader(settings["reader"]).manifest(settings, source)[list(COLUMNS)]
+    return rows.assign(caption=[" ".join(caption.split()) for caption in rows["caption"]])
+
+
 def fetch(settings: dict, out: Path) -> None:
     """Make the directory of raw files of a benchmark: by its reader's own `fetch`, or from the table of sources."""
     module = reader(settings["reader"])
@@ -124,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.manifest", description=__doc__)
     parser.add_argument("step", choices=["fetch", "manifest"], help="fetch the raw files, or read them into a manifest")
     parser.add_argument("--benchmark", required=True, help="the benchmark's name, for messages")
-    parser.add_argument("--settings", required=True, type=json.loads, help="the benchmark's block of the config, json")
+    parser.add_argument("--settings", required=True, type=json.loads, help="its `source` block of the config, json")
     parser.add_argument("--source", type=Path, help="directory of the raw files that fetch makes")
     parser.add_argument("--counts", type=json.loads, default={}, help="expected counts a split, json")
     parser.add_argument("--out", required=True, type=Path)
@@ -133,7 +141,7 @@ def main() -> None:
         if arguments.step == "fetch":
             fetch(arguments.settings, arguments.out)
             return
-        manifest = reader(arguments.settings["reader"]).manifest(arguments.settings, arguments.source)[list(COLUMNS)]
+        manifest = make(arguments.settings, arguments.source)
         check_manifest(manifest, arguments.benchmark)
         check_counts(manifest, arguments.counts, arguments.benchmark)
         with atomic(arguments.out) as temporary:

@@ -17,14 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from centerclip.frames import NoFrames
+from centerclip.manifest import VIDEO_SUFFIXES
 from centerclip.retriever import Retriever, read_frames
 from centerclip.stage import UserError, atomic
 
 INDEX = ".centerclip.npz"
-SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
 
 
 class Entry(NamedTuple):
@@ -47,10 +44,10 @@ def video_files(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not any(part[0] == "." for part in name.parts):
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not any(part[0] == "." for part in name.parts):
             found[str(name)] = (path.stat().st_size, path.stat().st_mtime_ns)
     if not found:
-        raise UserError(f"{folder}: no videos in it ({' '.join(SUFFIXES)})")
+        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)})")
     return found
 
 

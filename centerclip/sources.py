@@ -11,6 +11,8 @@ A row is a file that a reader wants (`MSRVTT_data.json`), the directory `videos`
 """
 
 import csv
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -165,7 +167,7 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         return verified(Path(local[name]))
     if source.inside:
         paths = [obtain(files, archive, local, directory) for archive in source.inside]
-        unpacked = directory / f"{source.inside[0]}.unpacked"
+        unpacked = directory / f"{source.inside[0]}.{stamp(paths)}.unpacked"
         unpack(paths, unpacked)
         if name == "videos":
             return unpacked
@@ -175,6 +177,12 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         return verified(found)
     download(directory / name, source.urls, source.size, source.hashes, source.auth())
     return directory / name
+
+
+def stamp(paths: Iterable[Path]) -> str:
+    """Of which files an archive was unpacked: another for another local copy, or one that was put right."""
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha1(json.dumps(files).encode()).hexdigest()[:8]
 
 
 def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:

@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from centerclip import processes
+from centerclip.config import joined
 from centerclip.dataset import Pairs, normalise
 from centerclip.evaluation import autocast, evaluate, precision, usable
 from centerclip.frames import FrameStore
@@ -150,9 +151,9 @@ def backward(model: CenterCLIP, batch: list[Tensor], chunk: int, scaler: torch.a
 
 
 def fingerprint(settings: dict, *files: Path) -> str:
-    """What a checkpoint must have been made from to be resumed: settings, input files and this package's code."""
+    """What a checkpoint must have been made from to be resumed: settings, and files of data and code."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in [*files, *sorted(Path(__file__).parent.rglob("*.py"))]:
+    for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -321,14 +322,19 @@ def open_board(directory: Path, step: int) -> SummaryWriter:
     return SummaryWriter(directory, purge_step=step)
 
 
-def train(settings: dict, manifest_path: Path, report: Path, directory: Path) -> tuple[dict[str, Tensor], dict]:
-    """Train a cell, keeping its checkpoint in `directory`; returns the selected epoch's weights and the history.
+def train(
+    settings: dict, origin: str, manifest_path: Path, report: Path, directory: Path
+) -> tuple[dict[str, Tensor], dict]:
+    """Train a cell, keeping its checkpoint in `directory`, to resume where `origin` is the same; returns the selected
+    epoch's weights and the history.
 
     Raises:
-        UserError: fewer captions than a batch, weights that do not fit, or a loss that is not finite.
+        UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a loss that is
+            not finite.
     """
     manifest, store = read_manifest(manifest_path), FrameStore(report)
     test, rows = usable(manifest, store, "test"), usable(manifest, store, "train")
+    val = usable(manifest, store, "val") if settings["select"] == "val" else None
     rows = rows[rows["caption"] != ""]
     if len(rows) < settings["training"]["batch_size"]:
         size = settings["training"]["batch_size"]
@@ -336,7 +342,7 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
     steps = len(rows) // settings["training"]["batch_size"]  # an epoch
     device, checkpoint = processes.join(pick_device()), directory / CHECKPOINT
     print(f"training on {device} in {precision(device)}, process {processes.rank() + 1} of {processes.world()}")
-    run = Run(settings, fingerprint(settings, manifest_path, report), device)
+    run = Run(settings, origin, device)
     run.resume(checkpoint)
     processes.anywhere(False, device)  # all have read the checkpoint before one writes the next
     signal.signal(signal.SIGTERM, run.stop)
@@ -348,8 +354,8 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
         run.save(checkpoint)
         run.evaluating = True
         metrics = evaluate(run.model, test, store, settings)
-        if settings["select"] == "val":
-            metrics["val"] = evaluate(run.model, usable(manifest, store, "val"), store, settings)["text_to_video"]
+        if val is not None:
+            metrics["val"] = evaluate(run.model, val, store, settings)["text_to_video"]
         run.evaluating = False
         run.end_epoch(metrics)
         run.note((epoch + 1) * steps, {f"R@1/{way}": metrics[way]["R@1"] for way in ("text_to_video", "video_to_text")})
@@ -367,6 +373,8 @@ def train(settings: dict, manifest_path: Path, report: Path, directory: Path) ->
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.training", description=__doc__)
     parser.add_argument("--settings", required=True, type=json.loads, help="the cell's resolved settings, json")
+    parser.add_argument("--conduct", default={}, type=json.loads, help="those of them that change no result, json")
+    parser.add_argument("--code", nargs="*", default=[], type=Path, help="files whose change makes checkpoints void")
     parser.add_argument("--manifest", required=True, type=Path)
     parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
     parser.add_argument("--threads", type=int, default=1)
@@ -375,12 +383,15 @@ def main() -> None:
     parser.add_argument("--history", required=True, type=Path, help="the history to write, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        gpus = arguments.settings["training"]["gpus"]
+        settings = joined(arguments.settings, arguments.conduct)
+        gpus = settings["training"]["gpus"]
         if gpus > 1 and not processes.launched():
             return processes.launch(gpus, arguments.log)
         torch.set_num_threads(max(1, arguments.threads // processes.world()))
+        data = [arguments.manifest, arguments.frames, *filter(None, [settings["weights"]])]
+        origin = fingerprint(arguments.settings, *data, *arguments.code)
         with nullcontext() if processes.rank() else sole_owner(arguments.checkpoints):
-            weights, history = train(arguments.settings, arguments.manifest, arguments.frames, arguments.checkpoints)
+            weights, history = train(settings, origin, arguments.manifest, arguments.frames, arguments.checkpoints)
             if processes.rank():
                 return
             with atomic(arguments.weights) as temporary:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from centerclip.benchmarks import folder, shapes
-from centerclip.manifest import check_manifest
+from centerclip.manifest import check_manifest, files_by_stem, make, read_manifest
 from centerclip.stage import UserError
 
 SHAPES = {"reader": "shapes", "seed": 3, "videos": {"train": 6, "val": 2, "test": 4}, "resolution": 96}
@@ -91,6 +91,21 @@ class TestShapes:
         monkeypatch.undo()
         shapes.fetch(SHAPES, tmp_path / "source")
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_caption_is_one_line_in_the_manifest_and_comes_back_from_its_csv(tmp_path):
+    (tmp_path / "v.mp4").touch()
+    pd.DataFrame({"video": ["v.mp4"], "caption": [' a\rman,\n \t"running" ']}).to_csv(tmp_path / "c.csv", index=False)
+    made = make({"reader": "folder", "videos": str(tmp_path), "captions": str(tmp_path / "c.csv")}, None)
+    made.to_csv(tmp_path / "manifest.csv", index=False)
+    assert read_manifest(tmp_path / "manifest.csv")["caption"].tolist() == ['a man, "running"']
+
+
+def test_a_videos_thumbnail_is_not_the_video(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("a.jpg", "a.mp4", "b/a.webm", "b/c.unusual"):
+        (tmp_path / name).touch()
+    assert files_by_stem(tmp_path) == {"a": str(tmp_path / "a.mp4"), "c": str(tmp_path / "b/c.unusual")}
 
 
 class TestFolder:

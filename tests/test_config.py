@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from centerclip.config import cell, cell_names, check_cell, check_config, points, variants
+from centerclip.config import cell, cell_names, check_cell, check_config, joined, parted, points, variants
 from centerclip.stage import UserError
 
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
@@ -216,3 +216,11 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
         recipe = settings["training"]
         assert (recipe["lr"], recipe["lr_new"], recipe["epochs"]) == ((1e-5, 1e-2, 8) if long else (5e-6, 5e-3, 5))
         assert (recipe["batch_size"], recipe["weight_decay"], recipe["clip_norm"]) == (128, 0.2, 1.0)
+
+
+def test_settings_that_change_no_result_can_be_taken_apart_and_put_back():
+    whole = cell(config(), "msrvtt", "kmedoids")
+    essence, conduct = parted(whole)
+    assert joined(essence, conduct) == whole
+    assert conduct["training"].keys() == {"workers", "threads", "checkpoint_minutes"}
+    assert essence["evaluation"] == {} and essence["training"]["batch_size"] == 128

@@ -123,6 +123,12 @@ class TestExtract:
         assert levels(pictures)[: len(expected)] == pytest.approx(expected, abs=12)
         assert len(set(levels(pictures))) == len(pictures)
 
+    def test_an_unknown_codec_is_a_reason(self, tmp_path):
+        path = make_video(tmp_path / "v.mp4")
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+        with pytest.raises(NoFrames, match="a codec that FFmpeg does not know"):
+            extract(path, 2, 32, 0, NAN)
+
     def test_a_damaged_file_gives_the_frames_that_decode_and_a_remark(self, tmp_path):
         path = make_video(tmp_path / "v.mp4", g="1")
         with av.open(str(path)) as container:
@@ -232,6 +238,10 @@ class TestShards:
         report.to_csv(tmp_path / "out/report.csv", index=False)
         return FrameStore(tmp_path / "out/report.csv")
 
+    @pytest.fixture
+    def directory(self, store, tmp_path):
+        return tmp_path / "out"
+
     def test_random_access(self, store):
         assert store.counts == {"a": 4, "b.mp4": 2}
         read = store.read("a", [3, 0, 3])
@@ -240,8 +250,8 @@ class TestShards:
         with pytest.raises(KeyError, match="has 4 frames"):
             store.read("a", [4])
 
-    def test_nothing_but_shards_and_reports_is_left(self, store):
-        names = sorted(path.name for path in store.directory.iterdir())
+    def test_nothing_but_shards_and_reports_is_left(self, directory):
+        names = sorted(path.name for path in directory.iterdir())
         assert names == ["0000.csv", "0000.lmdb", "0001.csv", "0001.lmdb", "report.csv"]
 
     def test_reading_k_frames_decodes_k_frames(self, store, monkeypatch):
@@ -250,25 +260,25 @@ class TestShards:
         store.read("a", [1, 2])
         assert len(opened) == 2
 
-    def test_a_lost_shard_is_one_line(self, store):
+    def test_a_lost_shard_is_one_line(self, directory):
         frames.open_shard.cache_clear()
-        (store.directory / "0000.lmdb").unlink()
-        with pytest.raises(UserError, match="cannot be read"):
-            store.read("a", [0])
+        (directory / "0000.lmdb").unlink()
+        with pytest.raises(UserError, match=r"0000.lmdb: stored frames cannot be read"):
+            FrameStore(directory / "report.csv")
 
-    def test_the_report_names_the_bad_and_stops_above_the_limit(self, store):
-        reports = [store.directory / "0000.csv", store.directory / "0001.csv"]
+    def test_the_report_names_the_bad_and_stops_above_the_limit(self, directory):
+        reports = [directory / "0000.csv", directory / "0001.csv"]
         with pytest.raises(UserError) as error:
-            combine(reports, 0.33, store.directory)
+            combine(reports, 0.33, directory)
         assert str(error.value).splitlines() == [
             "1 of 3 videos (33.3%) gave no frame, more than the 33.0% that max_bad allows:",
             "  c: no such file",
         ]
 
-    def test_the_report_finds_its_shards_and_takes_empty_ones(self, store, tmp_path):
+    def test_the_report_finds_its_shards_and_takes_empty_ones(self, directory, tmp_path):
         clips = pd.DataFrame(columns=["video_id", "path", "start_s", "end_s"])
         write_shard(clips, 2, 32, tmp_path / "more/0002.lmdb")
-        report = combine([tmp_path / "more/0002.csv", store.directory / "0000.csv"], 0.5, tmp_path / "more")
+        report = combine([tmp_path / "more/0002.csv", directory / "0000.csv"], 0.5, tmp_path / "more")
         assert report["shard"].tolist() == ["../out/0000.lmdb"] * 2
         report.to_csv(tmp_path / "more/report.csv", index=False)
         assert FrameStore(tmp_path / "more/report.csv").read("a", [0]).shape == (1, 3, 32, 32)

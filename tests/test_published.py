@@ -9,7 +9,7 @@ import yaml
 from conftest import REPOSITORY
 
 from centerclip.benchmarks import activitynet, didemo, lsmdc, msrvtt, msvd
-from centerclip.manifest import check_counts, check_manifest
+from centerclip.manifest import check_counts, check_manifest, make
 from centerclip.sources import read_table, wanted
 from centerclip.stage import UserError
 
@@ -92,7 +92,7 @@ def make_source(directory: Path, dataset: str) -> Path:
 
 def read(module, source, **settings):
     """(split, video_id, caption, the video's file or None) of every row."""
-    manifest = module.manifest(settings, source)
+    manifest = make({"reader": module.__name__.rpartition(".")[2]} | settings, source)
     check_manifest(manifest, "it")
     files = [Path(path).name if Path(path).is_file() else None for path in manifest["path"]]
     return list(zip(manifest["split"], manifest["video_id"], manifest["caption"], files, strict=True))
@@ -234,7 +234,7 @@ class TestReal:
     def test_activitynet(self, shared_annotations, tmp_path):
         known = json.loads((shared_annotations / "activitynet/video_path.json").read_text())
         source = self.source(shared_annotations, "activitynet", tmp_path / "s", [f"v_{name}" for name in known])
-        manifest = self.counted(activitynet.manifest({}, source), "activitynet")
+        manifest = self.counted(make({"reader": "activitynet"}, source), "activitynet")
         assert not manifest["caption"].str.contains(r"  |\n|^ | $").any()
         gone = ~manifest["path"].map(lambda path: Path(path).is_file())
         assert gone.groupby(manifest["split"]).sum().to_dict() == {"train": 76, "test": 47}
@@ -244,7 +244,7 @@ class TestReal:
     def test_didemo(self, shared_annotations, tmp_path):
         source = self.source(shared_annotations, "didemo", tmp_path / "s", ["10015567@N08_3655084291_d8b58466fa"])
         (source / "train_data.json").write_text("[]")  # not among the real files at hand
-        manifest = didemo.manifest({}, source)
+        manifest = make({"reader": "didemo"}, source)
         for split, videos in (("val", 1065), ("test", 1004)):
             listed = {line.rsplit(".", 1)[0] for line in (source / f"{split}_list.txt").read_text().splitlines()}
             rows = manifest[manifest["split"] == split]

@@ -104,6 +104,16 @@ class TestFetch:
         fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
         assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
 
+    def test_a_corrected_local_archive_is_unpacked_again(self, place, tmp_path):
+        local = {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}
+        with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
+            file.writestr("other.txt", "of another data set")
+        with pytest.raises(UserError, match=r"data.zip has no list.txt"):
+            fetch({"reader": "packed", "local": local}, place.out, None)
+        (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
+        fetch({"reader": "packed", "local": local}, place.out, None)
+        assert (place.out / "list.txt").read_text() == "one\ntwo\n"
+
     def test_single_videos_come_from_the_mirror_that_has_them(self, place, monkeypatch):
         monkeypatch.setenv("KEY_USER", "me")
         monkeypatch.setenv("KEY_PASSWORD", "secret")

@@ -261,7 +261,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
     file = tmp_path / "data.csv"
     file.write_text("a")
     before = fingerprint(SETTINGS, file)
-    file.write_text("b")
+    file.write_text("b")  # of data or code
     assert len({before, fingerprint(SETTINGS, file), fingerprint(SETTINGS | {"seed": 1}, file)}) == 3
 
 

@@ -27,6 +27,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_frames import make_video
 from test_gpus import machine
 
+from centerclip.manifest import read_manifest
+
 SMALL = {
     "run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]},
     "training": {"epochs": 2, "batch_size": 8},
@@ -174,10 +176,17 @@ def test_nothing_is_done_twice(finished):
     assert jobs(finished, "all") == {}
 
 
+def test_how_jobs_go_about_their_work_makes_none_of_it_again(finished):
+    conduct = {"training": {"workers": 3, "checkpoint_minutes": 7}, "evaluation": {"batch_size": 3, "workers": 3}}
+    (finished / "conduct.yaml").write_text(yaml.safe_dump(conduct))
+    assert jobs(finished, "all", "--configfile", "config/demo.yaml", "small.yaml", "conduct.yaml") == {}
+
+
 @pytest.mark.parametrize(
     ("edited", "rules"),
     [
         ("small.yaml", {"train": 1, "evaluate": 1, "picture": 2} | COSTS),
+        ("centerclip/clustering/__init__.py", {"train": 3, "evaluate": 4, "picture": 2} | COSTS),
         ("centerclip/training.py", {"train": 3, "evaluate": 3, "picture": 2} | COSTS),
         ("centerclip/clustering/spectral.py", {"train": 1, "evaluate": 1, "picture": 1} | COSTS),
         ("centerclip/efficiency.py", COSTS),
@@ -236,6 +245,22 @@ def test_training_killed_again_and_again_ends_at_the_same_weights(finished, tmp_
     assert "resuming after" in (tmp_path / "train.log").read_text()
     assert (tmp_path / "w").read_bytes() == (finished / "results/shapes/baseline/weights.safetensors").read_bytes()
     assert not checkpoint.exists()
+
+
+def test_captions_to_evaluate_are_missed_before_training(finished, tmp_path):
+    """The one video of split val has no frames."""
+    settings = cell(finished, "baseline")["settings"] | {"select": "val"}
+    report = pd.read_csv(finished / "results/shapes/frames/56px/report.csv")
+    manifest = read_manifest(finished / "results/shapes/manifest.csv").set_index("video_id")
+    report[report["video_id"].map(lambda video: manifest.loc[[video], "split"].iloc[0]) != "val"].to_csv(
+        finished / "results/shapes/frames/56px/without.csv", index=False
+    )
+    command = training_command(finished, tmp_path, settings)
+    command[command.index("--frames") + 1] = "results/shapes/frames/56px/without.csv"
+    done = subprocess.run(command, cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: no captioned video of split 'val' has frames"
+    assert "epoch 1" not in (tmp_path / "train.log").read_text()
 
 
 def test_two_processes_train_what_one_does(finished, tmp_path):

@@ -23,11 +23,11 @@ def video_names(source: Path) -> list[str]:
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """A paragraph a video: its descriptions in the file's order, single spaces."""
+    """A paragraph a video: its descriptions in the file's order."""
     captions = {}
     for split in SPLITS:
         paragraphs = {}
         for row in descriptions(source, split):
             paragraphs.setdefault(os.path.splitext(row["video"])[0], []).append(row["description"])
-        captions[split] = [(name, " ".join(" ".join(parts).split())) for name, parts in paragraphs.items()]
+        captions[split] = [(name, " ".join(parts)) for name, parts in paragraphs.items()]
     return from_captions(captions, source / "videos")

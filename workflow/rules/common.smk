@@ -2,6 +2,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import yaml
@@ -9,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
-from centerclip.config import cell, cell_names, check_cell, check_config, listed, points, variants
+from centerclip.config import cell, cell_names, check_cell, check_config, listed, parted, points, variants
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
@@ -45,6 +46,16 @@ def settings(wildcards):
     return cell(config, wildcards.benchmark, wildcards.variant)
 
 
+def essence(wildcards):
+    """Those of a cell's settings that its result depends on, json."""
+    return json.dumps(parted(settings(wildcards))[0])
+
+
+def conduct(wildcards, threads):
+    """The others, json. Snakemake does no job again for a parameter whose function asks for `threads`."""
+    return json.dumps(parted(settings(wildcards))[1])
+
+
 def source(wildcards):
     """The `source` block of a benchmark, json."""
     return json.dumps(config["benchmarks"][wildcards.benchmark]["source"])
@@ -56,6 +67,12 @@ def fetch_code(wildcards):
     return [] if reader in sources.read_table() else code(f"benchmarks/{reader}")
 
 
+def local_files(wildcards):
+    """The user's own copies of a benchmark's files; of those that are not there `fetch` tells more than Snakemake."""
+    local = config["benchmarks"][wildcards.benchmark]["source"].get("local") or {}
+    return [path for path in local.values() if Path(path).is_file()]
+
+
 def pretrained(wildcards):
     """The file that a cell's weights start from; nothing for random ones."""
     return settings(wildcards)["weights"] or []
@@ -65,7 +82,7 @@ def model_code(*cells):
     """The modules that the features of cells (their settings) come from."""
     used = [name for one in cells for name in [*(stage["algorithm"] for stage in one["stages"]), one["shift"]]]
     algorithms = {module for name in used if name for module in clustering.modules(name)}
-    shared = ["frames", "dataset", "model", "backbones", "evaluation", "metrics"]
+    shared = ["manifest", "frames", "dataset", "model", "backbones", "clustering/__init__", "evaluation", "metrics"]
     return code(*shared, *(f"clustering/{name}" for name in sorted(algorithms)))
 
 

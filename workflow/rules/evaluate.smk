@@ -18,10 +18,12 @@ rule evaluate:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: json.dumps(settings(wildcards)),
+        settings=essence,
+        conduct=conduct,
         trained=lambda wildcards, input: (
             f"--weights {input.trained[0]} --history {input.trained[1]}" if input.trained else ""
         ),
     shell:
         "python -m centerclip.gpus {resources.gpu} python -m centerclip.evaluation --settings {params.settings:q}"
+        " --conduct {params.conduct:q}"
         " --manifest {input.manifest} --frames {input.frames} {params.trained} --threads {threads} --out {output} --log {log}"

@@ -4,6 +4,7 @@
 rule fetch:
     input:
         code=fetch_code,
+        local=local_files,
     output:
         directory("results/{benchmark}/source"),
     log:

@@ -18,9 +18,11 @@ rule train:
     resources:
         gpu=lambda wildcards: settings(wildcards)["training"]["gpus"],
     params:
-        settings=lambda wildcards: json.dumps(settings(wildcards)),
+        settings=essence,
+        conduct=conduct,
         checkpoints="results/{benchmark}/{variant}/checkpoints",
     shell:
         "python -m centerclip.gpus {resources.gpu} python -m centerclip.training --settings {params.settings:q}"
+        " --conduct {params.conduct:q} --code {input.code}"
         " --manifest {input.manifest} --frames {input.frames} --threads {threads} --checkpoints {params.checkpoints}"
         " --weights {output.weights} --history {output.history} --log {log}"
