@@ -5,24 +5,19 @@ import sys
 from pathlib import Path
 
 from centerclip import backbones
-from centerclip.stage import UserError, run
+from centerclip.stage import UserError, positive, run
 
 # What is heavy to import is imported where it is used: `--help` should not wait for it.
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["efficiency"]:  # has a parser of its own
-        from centerclip import efficiency
-
-        del sys.argv[1]
-        efficiency.main()
-        return
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     parser = argparse.ArgumentParser(prog="centerclip", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     search = commands.add_parser("search", help="search a folder of videos by a sentence")
     search.add_argument("folder", type=Path, help="of videos; folders in it count too")
     search.add_argument("sentence")
-    search.add_argument("--top", type=int, default=5, help="how many videos to print (default: 5)")
+    search.add_argument("--top", type=positive, default=5, help="how many videos to print (default: 5)")
     search.set_defaults(job=search_folder)
     tokens = commands.add_parser("tokens", help="draw which patches of a video go on after clustering")
     tokens.add_argument("video", type=Path)
@@ -40,9 +35,18 @@ def main() -> None:
         model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
         model.add_argument("--weights", default="openai", help="or weights: openai (default), .safetensors or .pt")
         command.add_argument("--backbone", choices=backbones.names(), help="with --weights: whose (default: ViT-B-32)")
-        command.add_argument("--frames", type=int, help="of a video, evenly spread (default: the cell's, or 12)")
-    commands.add_parser("efficiency", help="measure what variants cost (options: centerclip efficiency --help)")
+        command.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+    efficiency = commands.add_parser("efficiency", help="measure what variants cost")
+    if "efficiency" in sys.argv:
+        add_efficiency(efficiency)
     run(parser, lambda arguments: arguments.job(arguments))
+
+
+def add_efficiency(parser: argparse.ArgumentParser) -> None:
+    from centerclip import efficiency
+
+    efficiency.add_options(parser)
+    parser.set_defaults(job=efficiency.job)
 
 
 def search_folder(arguments: argparse.Namespace) -> None:

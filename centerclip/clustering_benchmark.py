@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from centerclip.clustering.kmedoids import kmedoids
 from centerclip.clustering.spectral import spectral
-from centerclip.stage import run, write_json
+from centerclip.stage import positive, run, write_json
 
 WIDTH = 768
 # Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT
@@ -127,8 +127,8 @@ def measure(shape: tuple[int, int, int], repeats: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.clustering_benchmark", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=positive, default=7)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:

@@ -21,46 +21,74 @@ CONDUCT = {  # the settings of how jobs go about their work, which change no res
 OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for
 
 
-def check_config(config: dict, schema: dict, files: Iterable[str | Path]) -> None:
+def check_config(config: dict, schema: dict, given: dict[str, dict]) -> None:
     """Raise UserError, one line with file, key, value and what is allowed, at the first thing wrong with `config`.
 
-    `files` are what `config` was merged from, later ones overriding; the last that holds a key gets the blame.
+    `given` is what `config` was merged from, file -> content, later ones overriding; the last that holds a key gets the
+    blame.
     """
-    files = [Path(file) for file in files]
 
     def check_schema(config: dict) -> None:
         if error := best_match(Draft202012Validator(schema).iter_errors(config), key=depth):
-            raise complaint(files, *describe(error))
+            raise complaint(given, *describe(error))
 
     check_schema(config)
     for name, grid in config["grids"].items():
-        check_names(files, ["grids", name, "of"], [grid["of"]], config["variants"])
+        check_names(given, ["grids", name, "of"], [grid["of"]], config["variants"])
         if grid["sets"] != "frames" and not config["variants"][grid["of"]].get("stages"):
             raise complaint(
-                files, ["grids", name, "of"], f"{grid['of']} has no stage whose {grid['sets']} could be set"
+                given, ["grids", name, "of"], f"{grid['of']} has no stage whose {grid['sets']} could be set"
             )
     every = every_variant(config)
     check_schema(config | {"variants": every})
-    check_names(files, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
-    check_names(files, ["run", "variants"], config["run"]["variants"] or [], every)
-    check_names(files, ["run", "grids"], config["run"]["grids"], config["grids"])
+    check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
+    check_names(given, ["run", "variants"], config["run"]["variants"] or [], every)
+    check_names(given, ["run", "grids"], config["run"]["grids"], config["grids"])
     for benchmark, block in config["benchmarks"].items():
-        check_names(files, ["benchmarks", benchmark, "variants"], block.get("variants", []), every)
+        check_names(given, ["benchmarks", benchmark, "variants"], block.get("variants", []), every)
         if config["run"]["variants"] is None and "variants" not in block:
-            raise complaint(files, ["benchmarks", benchmark, "variants"], "missing, and run.variants names none either")
+            raise complaint(given, ["benchmarks", benchmark, "variants"], "missing, and run.variants names none either")
     for benchmark in config["run"]["benchmarks"]:
         for variant in variants(config, benchmark):
             try:
                 check_cell(cell(config, benchmark, variant))
             except UserError as error:
-                raise complaint(files, ["variants", variant], f"on {benchmark}: {error}") from None
+                raise complaint(given, ["variants", variant], f"on {benchmark}: {error}") from None
 
 
-def check_names(files: list[Path], key: list, names: Iterable[str], known: Iterable[str]) -> None:
+def read_config(files: list[Path], schema: Path) -> dict:
+    """The config that `files` make together, later ones overriding. Raises UserError for what is wrong with it."""
+    given = read_yaml(files)
+    config = reduce(merged, given.values())
+    check_config(config, yaml.safe_load(schema.read_text()), given)
+    return config
+
+
+def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
+    """The contents of config files, by their names. Raises UserError for one that holds no mapping."""
+    given = {}
+    for file in files:
+        try:
+            given[str(file)] = yaml.safe_load(Path(file).read_text()) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(given[str(file)], dict):
+            raise UserError(f"{file}: not a mapping of keys to values")
+    return given
+
+
+def merged(base: dict, overlay: dict) -> dict:
+    """`base` with what `overlay` changes, as Snakemake joins config files: mappings are merged, all else replaced."""
+    both = {key: merged(base[key], overlay[key]) for key in base.keys() & overlay.keys()
+            if isinstance(base[key], dict) and isinstance(overlay[key], dict)}  # fmt: skip
+    return base | overlay | both
+
+
+def check_names(given: dict[str, dict], key: list, names: Iterable[str], known: Iterable[str]) -> None:
     """Raise UserError about `key` for a name that is not `known`."""
     for name in names:
         if name not in known:
-            raise complaint(files, key, f"{name!r} is not one of {', '.join(known)}")
+            raise complaint(given, key, f"{name!r} is not one of {', '.join(known)}")
 
 
 def depth(error: ValidationError) -> int:
@@ -83,18 +111,18 @@ def describe(error: ValidationError) -> tuple[list, str]:
     return key, error.message
 
 
-def complaint(files: list[Path], key: list, problem: str) -> UserError:
+def complaint(given: dict[str, dict], key: list, problem: str) -> UserError:
     """The one line: the file that holds most of `key`, last file first, the key, and what is wrong."""
 
-    def held(file: Path) -> int:
-        node, found = yaml.safe_load(file.read_text()) or {}, 0
+    def held(file: str) -> int:
+        node, found = given[file], 0
         for part in key:
             if not (isinstance(node, dict) and part in node) and not (isinstance(node, list) and part < len(node)):
                 break
             node, found = node[part], found + 1
         return found
 
-    file = max(reversed(files), key=held, default="command line")
+    file = max(reversed(given), key=held)
     return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
 
 
@@ -186,7 +214,7 @@ def joined(essence: dict, conduct: dict) -> dict:
 
 def check_cell(settings: dict) -> None:
     """Raise UserError where a cell's settings do not fit each other: words, gpus, algorithms, segments, clusters.
-    A model that is not to be trained needs no `training`."""
+    A model that is no cell has no `training`."""
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
         raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
@@ -194,6 +222,8 @@ def check_cell(settings: dict) -> None:
         raise UserError(f"training.gpus {recipe['gpus']} does not divide training.batch_size {recipe['batch_size']}")
     if settings["shift"] not in (None, *clustering.shifts()):
         raise UserError(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}")
+    if settings["frames"] < 1:
+        raise UserError(f"frames {settings['frames']}: a video has at least 1")
     groups, tokens, last = settings["frames"], geometry.patches, -1
     for stage in sorted(settings["stages"], key=lambda stage: stage["block"]):
         name = stage["algorithm"]
@@ -204,6 +234,8 @@ def check_cell(settings: dict) -> None:
             raise UserError(f"{name} has no option {unknown[0]!r}; it has {', '.join(clustering.options(name))}")
         if not last < stage["block"] < geometry.blocks:
             raise UserError(f"block {stage['block']}: stages need different blocks from 0 to {geometry.blocks - 1}")
+        if min(stage["segments"], stage["clusters"]) < 1:
+            raise UserError(f"segments {stage['segments']}, clusters {stage['clusters']}: neither may be less than 1")
         if groups % stage["segments"]:
             raise UserError(f"segments {stage['segments']} does not divide the {groups} frames (or earlier segments)")
         if name == "pooling" and stage["clusters"] != tokens:

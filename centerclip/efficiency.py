@@ -8,16 +8,16 @@ from statistics import median
 
 import pandas as pd
 import torch
-import yaml
 from tqdm import tqdm
 
-from centerclip.config import cell, check_cell
+from centerclip.config import cell, check_cell, read_config
 from centerclip.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.evaluation import autocast
 from centerclip.model import CenterCLIP, build, device_name, pick_device
-from centerclip.stage import UserError, run, write_json
+from centerclip.stage import UserError, positive, run, write_json
 from centerclip.training import Run, train_step
 
+BASE, SCHEMA = Path("config/config.yaml"), Path("workflow/schemas/config.schema.yaml")  # of the repository one is in
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
 SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
@@ -141,49 +141,55 @@ HEADLINE = {  # the paper's claims on cost
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m centerclip.efficiency", description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help=f"changes to {BASE}, as for snakemake")
     parser.add_argument("--benchmark", help="of the config; without, the paper's headline settings are measured")
     parser.add_argument(
         "--variants", nargs="+", help="of the config, measured beside those of their backbone and frames"
     )
     parser.add_argument("--settings", type=json.loads, help="instead of these: cells' resolved settings, a json list")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--largest-batch", type=int, default=1, help="try batches of up to so many videos; default 1")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=positive, default=5)
+    parser.add_argument(
+        "--largest-batch", type=positive, default=1, help="try batches of up to so many videos; default 1"
+    )
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
-    def job(arguments: argparse.Namespace) -> None:
-        torch.set_num_threads(arguments.threads)
-        device = pick_device()
-        rows = []
-        for group in tqdm(groups(chosen(arguments)), "efficiency", unit="group"):
-            rows += measure(group, device, arguments.repeats, arguments.largest_batch)
-        table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
-        table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
-        print(table.round(3).to_markdown(index=False))
-        if arguments.out:
-            said = {"device": device_name(device), "threads": arguments.threads, "repeats": arguments.repeats}
-            write_json(arguments.out, said | {"rows": rows})
 
-    run(parser, job)
+def job(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    device = pick_device()
+    rows = []
+    for group in tqdm(groups(chosen(arguments)), "efficiency", unit="group"):
+        rows += measure(group, device, arguments.repeats, arguments.largest_batch)
+    table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
+    table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
+    print(table.round(3).to_markdown(index=False))
+    if arguments.out:
+        said = {"device": device_name(device), "threads": arguments.threads, "repeats": arguments.repeats}
+        write_json(arguments.out, said | {"rows": rows})
 
 
 def chosen(arguments: argparse.Namespace) -> list[dict]:
     """The cells that the command line asks for. Raises UserError for what the config does not have."""
     if arguments.settings:
         return arguments.settings
-    if not arguments.config.is_file():
-        raise UserError(f"{arguments.config}: no such file; name the config of a copy of the repository with --config")
-    config = yaml.safe_load(arguments.config.read_text())
-    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
     if bool(arguments.benchmark) != bool(arguments.variants):
         raise UserError("--benchmark and --variants go together")
+    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
+    if not BASE.is_file():
+        raise UserError(f"{BASE}: no such file; run this in a copy of the repository")
+    config = read_config([BASE, *arguments.config], SCHEMA)
     cells = [cell(config, benchmark, name) for benchmark, names in asked.items() for name in names]
     for one in cells:
         check_cell(one)
     return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.efficiency", description=__doc__)
+    add_options(parser)
+    run(parser, job)
 
 
 if __name__ == "__main__":

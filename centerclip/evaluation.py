@@ -22,7 +22,7 @@ from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.metrics import retrieval_metrics
 from centerclip.model import CenterCLIP, build, device_name, pick_device
-from centerclip.stage import UserError, run, write_json
+from centerclip.stage import UserError, positive, run, write_json
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
     parser.add_argument("--weights", type=Path, help="trained weights; without, the backbone's own")
     parser.add_argument("--history", type=Path, help="what training wrote beside its weights")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--out", required=True, type=Path)
 
     def job(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from centerclip.manifest import read_manifest, videos
-from centerclip.stage import UserError, atomic, run
+from centerclip.stage import UserError, atomic, positive, run
 
 QUALITY = 95  # of the JPEGs, with full colour resolution
 AT_ONCE = 16  # full-size frames in memory
@@ -213,7 +213,6 @@ def write_shard(clips: pd.DataFrame, fps: float, size: int, path: Path) -> None:
     """
     rows, stored = [], 0
     with atomic(path) as temporary:
-        temporary.unlink(missing_ok=True)  # a killed job's of the same pid: LMDB would add to it
         # The file grows as it is written; the map is only the address space it may take.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
@@ -302,10 +301,10 @@ def main() -> None:
     steps = parser.add_subparsers(dest="step", required=True)
     shard = steps.add_parser("shard", help="store the frames of every shards-th video")
     shard.add_argument("--manifest", required=True, type=Path)
-    shard.add_argument("--size", required=True, type=int, help="side of the stored frames, pixels")
+    shard.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
     shard.add_argument("--fps", required=True, type=float, help="frames a second of video")
     shard.add_argument("--shard", required=True, type=int, help="which shard, from 0")
-    shard.add_argument("--shards", required=True, type=int, help="of how many")
+    shard.add_argument("--shards", required=True, type=positive, help="of how many")
     report = steps.add_parser("report", help="join the shards' reports")
     report.add_argument("--shards", required=True, nargs="+", type=Path, help="the shards' reports, csv")
     report.add_argument("--max-bad", required=True, type=float, help="largest share of videos without a frame")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from centerclip.dataset import sample
 from centerclip.frames import FrameStore, NoFrames, combine, extract, squared, write_shard
-from centerclip.stage import UserError, run, write_json
+from centerclip.stage import UserError, positive, run, write_json
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end
@@ -142,7 +142,7 @@ def projection(table: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.frames_benchmark", description=__doc__)
     parser.add_argument("--videos", required=True, type=Path, help="directory of videos")
-    parser.add_argument("--repeats", type=int, default=9, help="training samples drawn a video")
+    parser.add_argument("--repeats", type=positive, default=9, help="training samples drawn a video")
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:

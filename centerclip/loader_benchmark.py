@@ -1,7 +1,6 @@
 """Training samples a second that the loader of a cell gives, with no model behind it."""
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from centerclip.dataset import Pairs
 from centerclip.evaluation import usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
-from centerclip.stage import run, write_json
+from centerclip.retriever import read_cell
+from centerclip.stage import positive, run, write_json
 
 
 def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> float:
@@ -30,12 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.loader_benchmark", description=__doc__)
     parser.add_argument("--cell", required=True, type=Path, help="results/BENCHMARK_VARIANT.json, for its settings")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4])
-    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--batches", type=positive, default=20)
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(1)
-        settings = json.loads(arguments.cell.read_text())["settings"]
+        settings = read_cell(arguments.cell)
         directory = arguments.cell.parent / settings["benchmark"]
         store = FrameStore(directory / f"frames/{settings['image_size']}px/report.csv")
         rows = usable(read_manifest(directory / "manifest.csv"), store, "train")

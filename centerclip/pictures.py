@@ -24,7 +24,7 @@ from centerclip.frames import FrameStore, NoFrames
 from centerclip.manifest import read_manifest
 from centerclip.metrics import ranks
 from centerclip.retriever import Retriever, read_cell
-from centerclip.stage import UserError, atomic, run
+from centerclip.stage import UserError, atomic, positive, run
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 SHOWN = 3  # frames of a found video
@@ -62,7 +62,9 @@ def recorded() -> Iterator[list[tuple[Tensor, Tensor]]]:
 def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
     """What becomes of a video's tokens. Raises UserError for a model without a clustering stage."""
     if not retriever.settings["stages"]:
-        raise UserError(f"{retriever.settings['weights']}: a model without a clustering stage keeps every token")
+        raise UserError(
+            f"{retriever.settings.get('variant', 'the model')}: without a clustering stage every token goes on"
+        )
     with recorded() as found:
         retriever.encode_frames(frames, mask)
     medoids, assignment = (part.cpu() for part in found[0])
@@ -266,7 +268,7 @@ def main() -> None:
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json; `queries` takes one")
     parser.add_argument("--frames", required=True, nargs="+", type=Path, help="the report of the frames of each")
     parser.add_argument("--manifest", required=True, type=Path)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--out", required=True, type=Path)
 
     def job(arguments: argparse.Namespace) -> None:

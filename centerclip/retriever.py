@@ -28,7 +28,6 @@ def read_cell(path: str | Path) -> dict:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not the results of a cell, such as results/shapes_kmedoids.json") from None
-    settings.pop("training", None)  # which is over
     if settings["train"]:
         benchmark, _, variant = path.stem.partition("_")
         settings["weights"] = str(path.parent / benchmark / variant / "weights.safetensors")

@@ -133,12 +133,10 @@ def search(folder: Path, sentence: str, settings: dict, top: int) -> None:
     the videos that cannot be read too, goes to stderr.
 
     Raises:
-        UserError: an empty sentence, `top` below 1, no videos, or a model that cannot be had.
+        UserError: an empty sentence, no videos, or a model that cannot be had.
     """
     if not sentence.strip():
         raise UserError("the sentence is empty")
-    if top < 1:
-        raise UserError(f"top {top}: must be at least 1")
     video_files(folder)
     retriever = Retriever(settings)
     if retriever.too_long(sentence):

@@ -1,6 +1,7 @@
 """What every stage of the workflow shares: its command line, its log, its way to fail and to write files."""
 
 import argparse
+import glob
 import json
 import os
 import sys
@@ -16,9 +17,14 @@ class UserError(Exception):
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds."""
+    """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds. What a
+    killed process left goes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.suffixes[-2][1:]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -36,6 +42,13 @@ def write_json(path: Path, content: dict) -> None:
 def first_line(error: Exception) -> str:
     """What a library's error says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def positive(text: str) -> int:
+    """A command line's number, for argparse: 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
 
 
 def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:
@@ -62,6 +75,10 @@ def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], Non
         job(arguments)
     except UserError as error:
         line = f"error: {error}"
+    except OSError as error:  # a file that is not there or cannot be written, a full disk
+        if arguments.log:
+            traceback.print_exc()
+        line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
     except Exception as error:
         traceback.print_exc()
         where = f"; traceback in {arguments.log}" if arguments.log else ""

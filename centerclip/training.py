@@ -32,7 +32,7 @@ from centerclip.evaluation import autocast, evaluate, precision, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.model import CenterCLIP, build, pick_device
-from centerclip.stage import UserError, atomic, first_line, run, write_json
+from centerclip.stage import UserError, atomic, first_line, positive, run, write_json
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", ".previous.pt"
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
@@ -377,7 +377,7 @@ def main() -> None:
     parser.add_argument("--code", nargs="*", default=[], type=Path, help="files whose change makes checkpoints void")
     parser.add_argument("--manifest", required=True, type=Path)
     parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--checkpoints", required=True, type=Path, help="directory of the checkpoint to resume from")
     parser.add_argument("--weights", required=True, type=Path, help="the weights to write, safetensors")
     parser.add_argument("--history", required=True, type=Path, help="the history to write, json")

@@ -2,31 +2,35 @@
 
 import copy
 import json
+from functools import reduce
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
+from snakemake.utils import update_config
 
-from centerclip.config import cell, cell_names, check_cell, check_config, joined, parted, points, variants
+from centerclip.config import (
+    cell,
+    cell_names,
+    check_cell,
+    check_config,
+    joined,
+    merged,
+    parted,
+    points,
+    read_config,
+    read_yaml,
+    variants,
+)
 from centerclip.stage import UserError
 
 SCHEMA = yaml.safe_load((REPOSITORY / "workflow/schemas/config.schema.yaml").read_text())
 BASE = REPOSITORY / "config/config.yaml"
 
 
-def merged(base, overlay):
-    """What Snakemake makes of two config files: mappings merge, all else replaces."""
-    for key, value in overlay.items():
-        base[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
-    return base
-
-
 def config(*overlays):
-    base = yaml.safe_load(BASE.read_text())
-    for overlay in overlays:
-        merged(base, copy.deepcopy(overlay))
-    return base
+    return reduce(merged, overlays, yaml.safe_load(BASE.read_text()))
 
 
 def complaint(tmp_path, overlay):
@@ -34,7 +38,9 @@ def complaint(tmp_path, overlay):
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(overlay))
     with pytest.raises(UserError) as error:
-        check_config(config({"run": {"benchmarks": ["shapes"], "variants": None}}, overlay), SCHEMA, [BASE, file])
+        check_config(
+            config({"run": {"benchmarks": ["shapes"], "variants": None}}, overlay), SCHEMA, read_yaml([BASE, file])
+        )
     line = str(error.value)
     assert "\n" not in line
     return line.replace(str(file), "mine.yaml")
@@ -45,9 +51,9 @@ def variant(**stage):
 
 
 def test_the_configs_of_the_repository_are_right():
-    check_config(config(), SCHEMA, [BASE])
-    demo = REPOSITORY / "config/demo.yaml"
-    check_config(config(yaml.safe_load(demo.read_text())), SCHEMA, [BASE, demo])
+    schema = REPOSITORY / "workflow/schemas/config.schema.yaml"
+    assert read_config([BASE], schema)["backbone"] == "ViT-B-32"
+    assert read_config([BASE, REPOSITORY / "config/demo.yaml"], schema)["backbone"] == "tiny"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ def test_the_configs_of_the_repository_are_right():
             {"benchmarks": {"tables": config()["benchmarks"]["shapes"]}},
             "mine.yaml: benchmarks: 'tables' does not match",
         ),
+        ({"benchmarks": {1: config()["benchmarks"]["shapes"]}}, "mine.yaml: benchmarks: 1 is not of type 'string'"),
         ({"variants": {"frames": {}}}, "mine.yaml: variants: 'frames' does not match"),
         ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants: 'a-seed-1' does not match"),
         ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
@@ -121,12 +128,29 @@ def test_mistakes(tmp_path, overlay, line):
     assert line in complaint(tmp_path, overlay)
 
 
+def test_files_are_joined_as_snakemake_joins_them():
+    base, overlay = {"a": {"b": 1, "c": [1, 2]}, "d": 3, "e": {}}, {"a": {"c": [4]}, "d": {"f": 5}, "e": None}
+    joint = copy.deepcopy(base)
+    update_config(joint, overlay)  # Snakemake's own, in place
+    assert merged(base, overlay) == joint == {"a": {"b": 1, "c": [4]}, "d": {"f": 5}, "e": None}
+    assert base["a"] == {"b": 1, "c": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a: [", "mine.yaml: not YAML: "), ("- a", "mine.yaml: not a mapping of k")]
+)
+def test_a_file_that_is_no_config(tmp_path, text, line):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=line):
+        read_yaml([tmp_path / "mine.yaml"])
+
+
 def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
     wrong, right = tmp_path / "first.yaml", tmp_path / "second.yaml"
     wrong.write_text(yaml.safe_dump(config({"seeds": [-1]})))
     right.write_text(yaml.safe_dump({"select": "last"}))
     with pytest.raises(UserError, match=r"first\.yaml: seeds.0: -1 is less than the minimum of 0"):
-        check_config(config({"seeds": [-1], "select": "last"}), SCHEMA, [wrong, right])
+        check_config(config({"seeds": [-1], "select": "last"}), SCHEMA, read_yaml([wrong, right]))
 
 
 def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs():

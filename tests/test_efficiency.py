@@ -112,7 +112,9 @@ def test_a_training_step_is_the_real_one_on_the_whole_batch():
 
 
 def test_the_command_measures_variants_of_a_config(tmp_path):
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "c.yaml").write_text(
+        "run: {benchmarks: [shapes], variants: [baseline]}\nbackbone: tiny\nbenchmarks: {shapes: {stage: {block: 2}}}"
+    )
     common = ["centerclip.efficiency", "--config", tmp_path / "c.yaml", "--repeats", 1, "--threads", 1]
     done = command(*common, "--benchmark", "shapes", "--variants", "baseline", "pooling", "--out", tmp_path / "o.json")
     assert done.returncode == 0, done.stderr
@@ -123,7 +125,10 @@ def test_the_command_measures_variants_of_a_config(tmp_path):
     wrong = command(*common, "--benchmark", "shapes", "--variants", "baseline", "poolin")
     assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].startswith("error: unknown variant 'poolin'")
     wrong = command("centerclip.efficiency", "--config", tmp_path / "none.yaml")
-    assert wrong.returncode == 1 and "none.yaml: no such file; name the config" in wrong.stderr
+    assert wrong.returncode == 1 and wrong.stderr.splitlines()[-1].endswith("none.yaml: No such file or directory")
+    assert "Traceback" not in wrong.stderr
+    wrong = command(*common, "--threads", 0)
+    assert wrong.returncode == 2 and "argument --threads: '0' is not a whole number from 1 up" in wrong.stderr
 
 
 def test_the_naive_peers_do_the_same_work():

@@ -79,8 +79,10 @@ class TestTokens:
         assert len(places) == shown and (np.diff(places) > 1).all()
 
     def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
-        with pytest.raises(UserError, match="without a clustering stage keeps every token"):
+        with pytest.raises(UserError, match="the model: without a clustering stage every token goes on"):
             pictures.tokens_of_file(video, [plain("tiny", None, 4)])
+        with pytest.raises(UserError, match=r"segments 2, clusters 0: neither may be less than 1"):
+            pictures.tokens_of_file(video, [plain("tiny", None, 4, [STAGE | {"clusters": 0}])])
         with pytest.raises(UserError, match=r"none\.mp4: no such file"):
             pictures.tokens_of_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
 

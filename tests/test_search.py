@@ -224,7 +224,6 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((tmp_path / "none", "grey"), "none: no such folder"),
         ((tmp_path / "empty", "grey"), "empty: no videos in it"),
         ((folder, " "), "the sentence is empty"),
-        ((folder, "grey", "--top", 0), "top 0: must be at least 1"),
         ((folder, "grey", *tiny, other), "other.safetensors: not those of tiny: the file lacks"),
         ((folder, "grey", *tiny, tmp_path / "no.pt"), "no.pt: no such file"),
         ((folder, "grey", "--cell", other), "other.safetensors: not the results of a cell"),
@@ -252,6 +251,20 @@ def test_real_clips_good_and_broken(shared_clips, retriever):
     assert len(index) == len(pd.read_csv(shared_clips / "manifest.csv")["file"].unique())
 
 
-def test_efficiencys_own_options_are_reached():
-    done = command("efficiency", "--help")
-    assert done.returncode == 0 and "--benchmark" in done.stdout
+@pytest.mark.parametrize("arguments", [("search", ".", "grey", "--top", 0), ("tokens", "v.mp4", "--frames", -1)])
+def test_numbers_that_make_no_sense_are_refused_at_once(arguments):
+    done = command(*arguments)
+    assert done.returncode == 2 and f"{str(arguments[-1])!r} is not a whole number from 1 up" in done.stderr
+
+
+def test_efficiency_is_one_of_the_commands(tmp_path):
+    assert "--largest-batch" in command("efficiency", "--help").stdout
+    done = command("--log", tmp_path / "log", "efficiency", "--benchmark", "msrvtt")
+    assert done.returncode == 1 and done.stderr == "error: --benchmark and --variants go together\n"
+
+
+def test_a_file_name_that_is_no_utf_8_is_found(folder, cell):
+    (folder / "a.mp4").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4"))
+    done = command("search", folder, "grey", "--cell", cell)
+    assert done.returncode == 0, done.stderr
+    assert r"\udcff.mp4" in done.stdout

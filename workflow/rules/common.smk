@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
-from centerclip.config import cell, cell_names, check_cell, check_config, listed, parted, points, variants
+from centerclip.config import cell, cell_names, check_cell, check_config, listed, parted, points, read_yaml, variants
 from centerclip.stage import UserError
 
 ENVIRONMENT = "../../environment.yml"
@@ -19,7 +19,8 @@ ENVIRONMENT = "../../environment.yml"
 configfiles = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
 try:
     with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
-        check_config(config, yaml.safe_load(schema), configfiles)
+        given = read_yaml(configfiles) | {"--config": workflow.config_settings.config}
+        check_config(config, yaml.safe_load(schema), given)
     for target in sys.argv:  # Snakemake itself learns of its targets later and says less
         if asked := re.fullmatch(r"results/([^/_]+)_([^/]+)\.json", target):
             check_cell(cell(config, *asked.groups()))
