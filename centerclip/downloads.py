@@ -2,6 +2,7 @@
 when it is whole and right."""
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -65,6 +66,8 @@ def download(
                 raise DiskFull(f"{path}: disk full after {part.stat().st_size:,} bytes, which are kept") from None
             else:
                 os.replace(part, path)
+                for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of other mirrors
+                    left.unlink()
                 return
     raise UserError(f"{path.name}: no source has it. {'; '.join(reasons)}")
 

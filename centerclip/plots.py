@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from centerclip.stage import atomic, run
+from centerclip.tables import COMPARED, baselines
 
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
@@ -37,17 +38,13 @@ MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
-OPTIONAL = [  # columns that a table has only where there is something in them
-    *(f"paper {short} {k}" for short in DIRECTIONS for k in RECALLS),
-    *(f"{short} {k} std" for short in DIRECTIONS for k in RECALLS),
-    *(*COSTS, "ms_low", "ms_high", "tokens", "epoch", "paper memory_gb", "paper ms", *SETTINGS),
-]
+SPREADS = [f"{short} {k} std" for short in DIRECTIONS for k in RECALLS]  # columns that a table of one seed lacks
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A benchmark's table with all OPTIONAL columns, empty where it has none."""
+    """A benchmark's table with all SPREADS, empty where it has none."""
     table = pd.read_csv(path)
-    return table.reindex(columns=[*table, *(column for column in OPTIONAL if column not in table)])
+    return table.reindex(columns=table.columns.union(SPREADS, sort=False))
 
 
 def read_epochs(cells: Iterable[Path]) -> pd.DataFrame:
@@ -142,10 +139,9 @@ def cost(table: pd.DataFrame) -> Figure:
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
     """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
-    same = ["backbone", "frames"]
     columns = [column for ours, (_, paper) in PUBLISHED.items() for column in (ours, paper)]
-    baselines = table[table["variant"].str.startswith("baseline")].drop_duplicates(same)
-    compared = table[same].merge(baselines, on=same, how="left").set_axis(table.index)
+    own = baselines(table.assign(trained=table["epoch"].notna()))
+    compared = table[COMPARED].merge(own, on=COMPARED, how="left").set_axis(table.index)
     return 100 * table[columns] / compared[columns]
 
 
@@ -218,7 +214,7 @@ def ablation(table: pd.DataFrame) -> Figure:
         axes.margins(0.08)
     return describe(
         figure, table, f"recall and cost over {words}",
-        f"{table['variant'].iloc[0].split('-')[0]} with only this changed. Circles, solid line, left axis: recall,"
+        f"{table['variant'].iloc[0].rsplit('-', 2)[0]} with only this changed. Circles, solid line, left axis: recall,"
         " higher is better. Squares, dashed line, right axis: cost, lower is better.",
         SEEDS if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip

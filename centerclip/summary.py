@@ -9,7 +9,7 @@ import pandas as pd
 from centerclip import documents
 from centerclip.documents import Table
 from centerclip.stage import UserError, run
-from centerclip.tables import MODEL, PAPER, read_paper, typed
+from centerclip.tables import COMPARED, MODEL, PAPER, baselines, read_paper, typed
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
@@ -18,10 +18,10 @@ Figure = tuple[str, bool]  # what was found of a claim, and whether the claim ho
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:
-    """Of rows of one benchmark and backbone: `column` of the baseline (the first trained row without stages, as in the
-    config), that of the best clustering variant of as many frames, and its name; None where either is missing."""
+    """Of rows of one benchmark and backbone: `column` of the first baseline, as in the config, that of the best
+    clustering variant of as many frames, and its name; None where either is missing."""
     rows = rows.dropna(subset=column)
-    plain = rows[rows["trained"] & rows["algorithm"].isna()].head(1)
+    plain = baselines(rows).head(1)
     clustered = rows[clusters(rows) & rows["frames"].isin(plain["frames"])]
     if clustered.empty:
         return None
@@ -93,11 +93,8 @@ def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataF
 
 
 def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
-    """`column` of each row over that of its baseline, the first trained row without stages of its benchmark, backbone
-    and frames."""
-    same = ["benchmark", "backbone", "frames"]
-    plain = rows[rows["trained"] & rows["algorithm"].isna()].drop_duplicates(same)
-    baseline = rows[same].merge(plain[[*same, column]], on=same, how="left")[column]
+    """`column` of each row over that of its baseline."""
+    baseline = rows[COMPARED].merge(baselines(rows)[[*COMPARED, column]], on=COMPARED, how="left")[column]
     return rows[column].astype(float) / baseline.astype(float).set_axis(rows.index)
 
 
@@ -136,7 +133,9 @@ def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
     """The claims, each over a table: `ours` are rows of the benchmarks' csv, `paper` those of `read_paper`."""
     ours = typed(ours.assign(trained=ours["epoch"].notna()))
     published = paper[paper["variant"].notna()]
-    published = published[["variant", *MODEL, *PAPER.values()]].rename(columns={new: old for old, new in PAPER.items()})
+    published = published[["variant", "shift", *MODEL, *PAPER.values()]].rename(
+        columns={new: old for old, new in PAPER.items()}
+    )
     published = published.assign(frames=0, saved_mb=None, clustering_share=None)  # frames: as many in all its rows
     tables = {text: judged(claim, ours, published) for text, claim in CLAIMS.items()}
     tables[f"A published model's t2v R@1 is met within {CLOSE:g} point."] = met(ours, published)

@@ -16,6 +16,7 @@ METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 STAGE = ["block", "segments", "clusters", "algorithm"]
 PLAIN = ("medoid", False, {})  # what a stage's other settings are in the paper's main tables
+COMPARED = ["benchmark", "backbone", "frames"]  # what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 COSTS = ["gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch_ms", "train_gb"]
 COUNTS = ["n_texts", "n_videos", "n_videos_left_out"]
@@ -45,7 +46,7 @@ def read_paper(path: Path) -> pd.DataFrame:
     paper = pd.read_csv(path)
     names = {f"{score.replace('@', '').replace(' ', '_').lower()}": f"paper {score}" for score in SCORES}
     paper = paper.rename(columns=names | {"memory_gb": PAPER["train_gb"], "speed_ms": PAPER["ms"]})
-    paper["trained"] = paper["variant"] != "zeroshot"
+    paper["trained"], paper["shift"] = paper["variant"] != "zeroshot", None
     return typed(paper.replace({"algorithm": {"none": None}}))
 
 
@@ -62,6 +63,7 @@ def row(result: dict) -> dict:
     return {
         **{key: settings[key] for key in ("benchmark", "variant", "backbone", "frames")},
         **{key: stage.get(key) for key in STAGE},
+        "shift": settings["shift"],
         "trained": settings["train"],
         "as published": is_plain(settings),
         **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
@@ -121,10 +123,17 @@ def combine(rows: list[dict], efficiency: dict, paper: pd.DataFrame) -> tuple[pd
     return table, others
 
 
+def baselines(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of `table` those that others of the same COMPARED are measured against: the first trained one without
+    stage and shift."""
+    plain = table["trained"] & table["algorithm"].isna() & table["shift"].isna()
+    return table[plain].drop_duplicates(COMPARED)
+
+
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv."""
     scores = [name for score in SCORES for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "frames", *STAGE, *scores, "seeds", "last t2v R@1"]
+    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds", "last t2v R@1"]
     return table[[*first, *COSTS, "train_s", "epoch", *COUNTS, "device", *PAPER.values()]]
 
 

@@ -217,6 +217,8 @@ class Run:
             "selected": self.selected,
         }
         try:
+            if self.board:
+                self.board.flush()
             with atomic(path) as temporary:
                 torch.save(state, temporary)
                 if path.exists():

@@ -117,6 +117,13 @@ class TestMirrors:
         download(tmp_path / "f.bin", mirrors, hashes=[SHA256])
         assert (tmp_path / "f.bin").read_bytes() == DATA
 
+    def test_what_other_mirrors_left_goes_when_the_file_is_there(self, server, tmp_path):
+        with pytest.raises(UserError):
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin?cut=5&status=503"], hashes=[SHA256])
+        (tmp_path / f".f.bin.{hashlib.sha1(b'other').hexdigest()[:8]}.part").write_bytes(DATA[:9])
+        download(tmp_path / "f.bin", [f"{server.url}/f.bin"], hashes=[SHA256])
+        assert not list(tmp_path.glob(".*.part"))
+
     def test_a_wrong_beginning_is_loaded_once_more(self, server, tmp_path):
         with pytest.raises(UserError):
             download(tmp_path / "f.bin", [f"{server.url}/f.bin?status=503"])

@@ -16,12 +16,12 @@ from centerclip import plots
 matplotlib.use("Agg")
 
 TABLE = """\
-benchmark,variant,backbone,frames,block,segments,clusters,algorithm,epoch,tokens,saved_mb,ms,ms_low,ms_high,clustering_share
-toy,zeroshot,tiny,6,,,,,,1200,8.0,4.0,3.9,4.5,
-toy,baseline,tiny,6,,,,,5,1200,8.0,4.0,3.8,4.4,
-toy,kmedoids,tiny,6,2,2,49,kmedoids,5,800,6.0,3.0,2.5,3.2,0.02
-toy,spectral,tiny,6,2,2,49,spectral,4,800,6.0,5.0,4.9,6.0,0.4
-toy,other,tiny,3,2,1,49,kmedoids,4,400,3.0,2.0,1.9,2.1,0.05
+benchmark,variant,backbone,frames,block,segments,clusters,algorithm,shift,epoch,tokens,saved_mb,train_gb,ms,ms_low,ms_high,clustering_share
+toy,zeroshot,tiny,6,,,,,,,1200,8.0,,4.0,3.9,4.5,
+toy,baseline,tiny,6,,,,,,5,1200,8.0,,4.0,3.8,4.4,
+toy,kmedoids,tiny,6,2,2,49,kmedoids,,5,800,6.0,,3.0,2.5,3.2,0.02
+toy,spectral,tiny,6,2,2,49,spectral,,4,800,6.0,,5.0,4.9,6.0,0.4
+toy,other,tiny,3,2,1,49,kmedoids,,4,400,3.0,,2.0,1.9,2.1,0.05
 """
 UNITS = ("% of queries", "MB / video", "ms / video", "(%)", "% of the baseline's", "(nats)", "epoch", "(GB)")
 
@@ -159,11 +159,13 @@ def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values
 
 def test_a_setting_without_a_column_is_told_by_the_variants_names(table):
     table = table[:2].assign(
-        block=2, clusters=49, segments=2, variant=["kmedoids-normalise-false", "kmedoids-normalise-true"]
+        block=2, clusters=49, segments=2, variant=["kmedoids-s4-normalise-false", "kmedoids-s4-normalise-true"]
     )
-    axes = plots.ablation(table).axes[0]
+    figure = plots.ablation(table)
+    assert figure.get_supxlabel().startswith("kmedoids-s4 with only this changed.")
+    axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["false", "true"]
-    assert axes.get_xlabel() == "kmedoids-normalise"
+    assert axes.get_xlabel() == "kmedoids-s4-normalise"
 
 
 @pytest.mark.parametrize("plot", [plots.recall, plots.cost, plots.recall_vs_cost, plots.ablation])

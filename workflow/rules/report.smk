@@ -47,7 +47,7 @@ rule summary:
 
 rule plot:
     input:
-        code=code("plots"),
+        code=code("plots", "tables"),
         table="results/tables/{benchmark}.csv",
         cells=cells,
     output:
