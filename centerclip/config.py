@@ -13,6 +13,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from centerclip import backbones, clustering
 from centerclip.stage import UserError
 
+FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
 CONDUCT = {  # the settings of how jobs go about their work, which change no result
     "training": ("workers", "threads", "checkpoint_minutes"),
@@ -155,7 +156,7 @@ def points(config: dict, name: str) -> dict[str, dict]:
     found = {}
     for value in grid["values"]:
         change = {key: value}
-        if key != "frames":
+        if key not in FRAME_KEYS:
             change = {"stages": [changed(stage, change) for stage in base.get("stages", [])]}
         found[f"{grid['of']}-{name}-{str(value).lower().replace('.', 'p')}"] = base | change
     return found
@@ -180,6 +181,10 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
     data, model = config["benchmarks"][benchmark], known[variant]
     backbone = model.get("backbone", config["backbone"])
     weights = config["weights"][backbone]
+    stages = [data["stage"] | stage for stage in model.get("stages", [])]
+    frames = model.get("frames", data["frames"])
+    if "segment_frames" in model:
+        frames = model["segment_frames"] * stages[0]["segments"]
     return {
         "benchmark": benchmark,
         "variant": variant,
@@ -187,9 +192,9 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
         "backbone": backbone,
         "weights": OPENAI_WEIGHTS.format(backbone=backbone) if weights == "openai" else weights,
         "image_size": backbones.geometry(backbone).image_size,
-        "frames": model.get("frames", data["frames"]),
+        "frames": frames,
         "words": data["words"],
-        "stages": [data["stage"] | stage for stage in model.get("stages", [])],
+        "stages": stages,
         "shift": model.get("shift"),
         "train": model.get("train", True),
         "select": config["select"],

@@ -114,6 +114,7 @@ def test_the_configs_of_the_repository_are_right():
             "mine.yaml: benchmarks: 'tables' does not match",
         ),
         ({"benchmarks": {1: config()["benchmarks"]["shapes"]}}, "mine.yaml: benchmarks: 1 is not of type 'string'"),
+        ({"variants": {"baseline": {"segment_frames": 2}}}, "mine.yaml: variants.baseline.stages: missing"),
         ({"variants": {"frames": {}}}, "mine.yaml: variants: 'frames' does not match"),
         ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants: 'a-seed-1' does not match"),
         ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
@@ -200,7 +201,8 @@ def test_a_grid_changes_one_thing_of_its_variant():
     block, frames, option = points(base, "block"), points(base, "frames"), points(base, "normalise")
     assert list(block) == [f"kmedoids-block-{value}" for value in (1, 2, 4, 6, 8, 10)]
     assert block["kmedoids-block-2"] == {"stages": [{"algorithm": "kmedoids", "block": 2}]}
-    assert frames["kmedoids-frames-24"] == {"stages": [{"algorithm": "kmedoids"}], "frames": 24}
+    assert frames["kmedoids-frames-2"] == {"stages": [{"algorithm": "kmedoids"}], "segment_frames": 2}
+    assert [cell(base, name, "kmedoids-frames-2")["frames"] for name in ("msrvtt", "lsmdc")] == [8, 12]  # S 4 and 6
     assert option["kmedoids-normalise-true"]["stages"] == [{"algorithm": "kmedoids", "options": {"normalise": True}}]
     assert cell(base, "msrvtt", "kmedoids-block-2")["stages"][0]["block"] == 2
 
@@ -209,6 +211,12 @@ def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_ow
     assert variants(config(), "shapes") == ["zeroshot", "baseline", "kmedoids", "spectral"]
     chosen = config({"run": {"variants": ["baseline"], "grids": ["normalise"]}})
     assert variants(chosen, "shapes") == ["baseline", "kmedoids-normalise-false", "kmedoids-normalise-true"]
+
+
+@pytest.mark.parametrize("grid", config()["grids"])
+def test_every_grid_fits_every_benchmark(grid):
+    chosen = config({"run": {"grids": [grid], "benchmarks": list(config()["benchmarks"])}})
+    check_config(chosen, SCHEMA, {"config.yaml": chosen})
 
 
 def test_each_further_seed_is_a_cell_of_its_own_and_changes_no_other():

@@ -86,7 +86,7 @@ def table(*results: dict, efficiency: dict | None = None) -> pd.DataFrame:
         ("msrvtt", "baseline-b16", "baseline-b16"),
         ("msrvtt", "zeroshot", "zeroshot"),
         ("msrvtt", "kmedoids-block-2", None),
-        ("msrvtt", "kmedoids-frames-8", None),
+        ("msrvtt", "kmedoids-frames-2", None),
         ("msrvtt", "kmedoids-mean", None),
         ("msrvtt", "kmedoids-cosine", None),
         ("msrvtt", "kmedoids-embedding", None),
