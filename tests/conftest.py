@@ -1,4 +1,6 @@
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,18 @@ def shared_clips() -> Path:
 def shared_annotations() -> Path:
     """Published annotation files of four benchmarks, a directory each."""
     return shared("annotations")
+
+
+@pytest.fixture
+def mistake(monkeypatch, capfd) -> Callable[..., str]:
+    """Runs a command's `main` that is to fail: the last line on the terminal."""
+
+    def line(main: Callable, *arguments, status: int = 1) -> str:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capfd.readouterr().err
+        assert stopped.value.code == status and "Traceback" not in said
+        return said.splitlines()[-1]
+
+    return line

@@ -200,21 +200,6 @@ def test_the_command(folder, cell):
     assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
 
 
-@pytest.fixture
-def mistake(monkeypatch, capfd):
-    """The last line on the terminal of a command that fails."""
-
-    def line(*arguments):
-        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
-        with pytest.raises(SystemExit, match="1"):
-            cli.main()
-        said = capfd.readouterr().err
-        assert "Traceback" not in said
-        return said.splitlines()[-1]
-
-    return line
-
-
 def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other.safetensors"
@@ -231,11 +216,11 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((folder, "grey", "--cell", cell, "--frames", 3), "segments 2 does not divide the 3 frames"),
         ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "a cell has its own backbone"),
     ):
-        line = mistake("search", *arguments)
+        line = mistake(cli.main, "search", *arguments)
         assert line.startswith("error: ") and expected in line
     for name in ("a.mp4", "b.MKV", "more/c.avi"):
         (folder / name).unlink()
-    assert mistake("search", folder, "grey", "--cell", cell) == (
+    assert mistake(cli.main, "search", folder, "grey", "--cell", cell) == (
         f"error: {folder}: none of the 1 videos in it can be read"
     )
 
@@ -252,13 +237,12 @@ def test_real_clips_good_and_broken(shared_clips, retriever):
 
 
 @pytest.mark.parametrize("arguments", [("search", ".", "grey", "--top", 0), ("tokens", "v.mp4", "--frames", -1)])
-def test_numbers_that_make_no_sense_are_refused_at_once(arguments):
-    done = command(*arguments)
-    assert done.returncode == 2 and f"{str(arguments[-1])!r} is not a whole number from 1 up" in done.stderr
+def test_numbers_that_make_no_sense_are_refused_at_once(arguments, mistake):
+    line = mistake(cli.main, *arguments, status=2)
+    assert f"{str(arguments[-1])!r} is not a whole number from 1 up" in line
 
 
 def test_efficiency_is_one_of_the_commands(tmp_path):
-    assert "--largest-batch" in command("efficiency", "--help").stdout
     done = command("--log", tmp_path / "log", "efficiency", "--benchmark", "msrvtt")
     assert done.returncode == 1 and done.stderr == "error: --benchmark and --variants go together\n"
 

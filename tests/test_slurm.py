@@ -117,7 +117,7 @@ def test_jobs_ended_before_their_time_go_on_and_end_as_a_local_run(cluster, loca
                 waiting -= stopped.keys()
                 stopped = {}
             time.sleep(0.02)
-        assert run.wait(timeout=240) == 0, log.read_text()
+        assert run.wait(timeout=480) == 0, log.read_text()
     finally:
         if run.poll() is None:
             run.send_signal(signal.SIGINT)  # Snakemake cancels its jobs

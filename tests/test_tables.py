@@ -196,7 +196,7 @@ class TestShown:
 
 def command(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "error::FutureWarning", "-m", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
