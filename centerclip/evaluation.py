@@ -26,9 +26,9 @@ from centerclip.stage import UserError, positive, run, write_json
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision on a GPU, bfloat16 where it has that and float16 elsewhere; float32 on a CPU."""
+    """Mixed precision on a GPU, bfloat16 where it has that in hardware and float16 elsewhere; float32 on a CPU."""
     gpu = device.type == "cuda"
-    dtype = torch.bfloat16 if not gpu or torch.cuda.is_bf16_supported() else torch.float16
+    dtype = torch.float16 if gpu and not torch.cuda.is_bf16_supported(including_emulation=False) else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=gpu)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 256  # queries ranked at a time
+RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
 
 
 def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
@@ -16,9 +17,9 @@ def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
 
 
 def summary(ranks: Tensor) -> dict[str, float]:
-    """R@1, R@5, R@10 in per cent, median rank (MdR; the mean of the middle two) and mean rank (MnR) of ranks [Q]."""
+    """R@k in per cent for each k, median rank (MdR; the mean of the middle two) and mean rank (MnR) of ranks [Q]."""
     ranks = ranks.double()
-    recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in (1, 5, 10)}
+    recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in RECALLED}
     return recalls | {"MdR": ranks.quantile(0.5).item(), "MnR": ranks.mean().item()}
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import textwrap
 from collections.abc import Iterable
 from itertools import cycle, islice
@@ -20,6 +21,7 @@ from centerclip.tables import COMPARED, baselines
 
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
+HOLLOW = {"linestyle": "", "marker": "o", "color": "black", "markerfacecolor": "none", "label": "hollow: published"}
 R1 = "text-to-video R@1 (% of queries)"
 COSTS = {
     "saved_mb": "memory kept for the\nbackward pass (MB / video)",
@@ -114,6 +116,39 @@ def recall(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
 
 
+def recall_at_k(table: pd.DataFrame) -> Figure:
+    """Curves of R@k over k, a panel a direction; hollow marks: published."""
+    look = looks(table["variant"])
+    lines = look | {"dashes": False, "markersize": 7, "mec": "black", "mew": 0.4}
+    figure, both = plt.subplots(1, 2, figsize=(9.6, 4.6), sharey=True, layout="constrained")
+    for axes, (short, direction) in zip(both, DIRECTIONS.items(), strict=True):
+        ours, published = (at_each_k(table, f"{whose}{short} R@") for whose in ("", "paper "))
+        if len(published):
+            sns.scatterplot(published, x="k", y="recall", ax=axes, legend=False, s=70, zorder=3, **look)
+            (rings,) = axes.collections
+            rings.set(edgecolor=rings.get_facecolor(), facecolor="none", linewidth=1.6)
+        sns.lineplot(ours, x="k", y="recall", ax=axes, **lines)
+        axes.set(
+            title=direction, xscale="log", xlabel="k (number of answers, log scale)", ylabel="recall@k (% of queries)"
+        )
+        axes.set_xticks(ks := sorted(ours["k"].unique()), ks)
+        axes.minorticks_off()
+    compared = table[[f"paper {short} R@1" for short in DIRECTIONS]].notna().any(axis=None)
+    join_legends(figure, table["variant"], *([Line2D([], [], **HOLLOW)] if compared else []))
+    return describe(
+        figure, table, "recall@k",
+        "The queries whose right answer is among the first k: higher is better; the axis does not start at 0.",
+        "Of several seeds: the mean." if table["t2v R@1 std"].notna().any() else "",
+    )  # fmt: skip
+
+
+def at_each_k(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """The columns `prefix` + k of a table as rows variant, k, recall; none for missing values."""
+    found = {int(column.removeprefix(prefix)): column for column in table if re.fullmatch(rf"{prefix}\d+", column)}
+    parts = [table[["variant"]].assign(k=k, recall=table[column]) for k, column in found.items()]
+    return pd.concat(parts).dropna()
+
+
 def cost(table: pd.DataFrame) -> Figure:
     """Bars of memory, of time with its spread, and of clustering's share of the time, by variant."""
     table = table.assign(clustering_share=100 * table["clustering_share"])
@@ -165,9 +200,10 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
         axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=R1)
         axes.margins(0.12)
-    ring = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
     compared = table["paper t2v R@1"].notna().any()
-    join_legends(figure, points["variant"], *([ring] if compared else []), title="variant (tokens / video)")
+    join_legends(
+        figure, points["variant"], *([Line2D([], [], **HOLLOW)] if compared else []), title="variant (tokens / video)"
+    )
     return describe(
         figure, table, "recall against cost",
         "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
@@ -220,7 +256,7 @@ def ablation(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
 
 
-PLOTS = {plot.__name__: plot for plot in (recall, recall_vs_cost, cost, training, ablation)}
+PLOTS = {plot.__name__: plot for plot in (recall, recall_at_k, recall_vs_cost, cost, training, ablation)}
 
 
 def main() -> None:

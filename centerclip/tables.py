@@ -66,7 +66,7 @@ def row(result: dict) -> dict:
         "shift": settings["shift"],
         "trained": settings["train"],
         "as published": is_plain(settings),
-        **{f"{short} {m}": result[direction][m] for direction, short in DIRECTIONS.items() for m in METRICS},
+        **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
         "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
         "train_s": training.get("seconds"),
         "epoch": training.get("selected_epoch"),
@@ -97,7 +97,7 @@ def read_cell(path: Path) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    flags, numbers = ["trained", "as published"], [*SCORES, "last t2v R@1", "train_s", "epoch"]
+    flags, numbers = ["trained", "as published"], [*measured(rows), "last t2v R@1", "train_s", "epoch"]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -106,8 +106,13 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     table["seeds"] = seeds["t2v R@1"].count()
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
     if table["seeds"].max() > 1:
-        table = table.join(seeds[SCORES].std().add_suffix(" std"))
+        table = table.join(seeds[measured(rows)].std().add_suffix(" std"))
     return typed(table.reset_index())
+
+
+def measured(table: pd.DataFrame) -> list[str]:
+    """The columns of SCORES and of R@k at further k."""
+    return [column for column in table if re.fullmatch(f"({'|'.join(DIRECTIONS.values())}) [^ ]+", column)]
 
 
 def combine(rows: list[dict], efficiency: dict, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -132,7 +137,7 @@ def baselines(table: pd.DataFrame) -> pd.DataFrame:
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv."""
-    scores = [name for score in SCORES for name in (score, f"{score} std") if name in table]
+    scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds", "last t2v R@1"]
     return table[[*first, *COSTS, "train_s", "epoch", *COUNTS, "device", *PAPER.values()]]
 

@@ -189,7 +189,7 @@ class Run:
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=tuple(self.recipe["betas"]), eps=self.recipe["eps"])
         # float16 needs its gradients scaled; bfloat16 and float32 do not
-        self.scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
+        self.scaler = torch.amp.GradScaler(enabled=autocast(device).fast_dtype is torch.float16)
         self.chunk = self.recipe["chunk"] or self.recipe["batch_size"]  # pairs encoded at a time
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
         self.selected = {"epoch": None, "weights": {}}

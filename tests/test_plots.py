@@ -23,7 +23,17 @@ toy,kmedoids,tiny,6,2,2,49,kmedoids,,5,800,6.0,,3.0,2.5,3.2,0.02
 toy,spectral,tiny,6,2,2,49,spectral,,4,800,6.0,,5.0,4.9,6.0,0.4
 toy,other,tiny,3,2,1,49,kmedoids,,4,400,3.0,,2.0,1.9,2.1,0.05
 """
-UNITS = ("% of queries", "MB / video", "ms / video", "(%)", "% of the baseline's", "(nats)", "epoch", "(GB)")
+UNITS = (
+    "number of answers",
+    "% of queries",
+    "MB / video",
+    "ms / video",
+    "(%)",
+    "% of the baseline's",
+    "(nats)",
+    "epoch",
+    "(GB)",
+)
 
 
 @pytest.fixture
@@ -66,6 +76,20 @@ def test_recall_is_bars_of_each_k_and_published_marks(table):
         assert " ".join(axes.texts[2].get_text().split()) == " ".join(
             f"{table.loc[1, f'{short} {k}']:.1f}" for k in ("R@1", "R@5", "R@10")
         )
+
+
+def test_recall_at_k_is_a_curve_a_variant_and_published_marks(table):
+    figure = plots.recall_at_k(table.assign(**{"t2v R@20": [50, 95, 96, 97, 98]}))
+    for axes, short, ks in zip(figure.axes, ("t2v", "v2t"), ([1, 5, 10, 20], [1, 5, 10]), strict=True):
+        curves = [line for line in axes.lines if len(line.get_xdata())]
+        assert [line.get_xdata().tolist() for line in curves] == [ks] * 5
+        first = [line.get_ydata().tolist()[:3] for line in curves]
+        assert first == table[[f"{short} R@{k}" for k in (1, 5, 10)]].to_numpy().tolist()
+        assert len({line.get_marker() for line in curves}) == 5
+        rings = axes.collections[0]
+        assert marks(rings) == [(1, 43), (1, 44), (5, 73), (5, 74), (10, 88), (10, 89)]
+        assert not colors.to_rgba_array(rings.get_facecolor()).size
+        assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, ks))
 
 
 def test_several_seeds_have_whiskers(table):
@@ -168,7 +192,7 @@ def test_a_setting_without_a_column_is_told_by_the_variants_names(table):
     assert axes.get_xlabel() == "kmedoids-s4-normalise"
 
 
-@pytest.mark.parametrize("plot", [plots.recall, plots.cost, plots.recall_vs_cost, plots.ablation])
+@pytest.mark.parametrize("plot", [plots.recall, plots.recall_at_k, plots.cost, plots.recall_vs_cost, plots.ablation])
 @pytest.mark.parametrize("few", [False, True])
 def test_every_axis_has_a_unit_and_every_plot_a_title(table, plot, few):
     """`few`: what a benchmark of one's own may have, a model without training and nothing published."""

@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from centerclip import training
 from centerclip.dataset import normalise
 from centerclip.efficiency import saved_bytes
+from centerclip.evaluation import autocast
 from centerclip.model import build
 from centerclip.stage import UserError
 from centerclip.training import Run, contrastive_loss, fingerprint, learning_rate_factor, parameter_groups, sole_owner
@@ -142,6 +143,15 @@ def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):
     gradients(run, 2)
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize(("hardware", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_float16_where_bfloat16_is_only_emulated(monkeypatch, hardware, expected):
+    """Volta and Turing cards compute bfloat16, but not in hardware."""
+    supported = lambda including_emulation=True: including_emulation or hardware  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert autocast(torch.device("cuda")).fast_dtype is expected
 
 
 def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):

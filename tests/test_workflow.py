@@ -28,6 +28,7 @@ from test_frames import make_video
 from test_gpus import machine
 
 from centerclip.manifest import read_manifest
+from centerclip.metrics import RECALLED
 
 SMALL = {
     "run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]},
@@ -35,7 +36,7 @@ SMALL = {
     "benchmarks": {"shapes": {"shards": 2, "source": {"videos": {"train": 8, "val": 1, "test": 12}, "resolution": 64}}},
 }
 PICTURES = ("tokens", "queries")
-PLOTS = ("recall", "recall_vs_cost", "cost", "training")
+PLOTS = ("recall", "recall_at_k", "recall_vs_cost", "cost", "training")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
@@ -89,8 +90,8 @@ def test_every_cell_is_complete(finished):
         result = cell(finished, variant)
         assert (result["n_texts"], result["n_videos"], result["n_videos_left_out"]) == (48, 12, 0)
         for direction in ("text_to_video", "video_to_text"):
-            assert list(result[direction]) == ["R@1", "R@5", "R@10", "MdR", "MnR"]
-            assert 0 <= result[direction]["R@1"] <= result[direction]["R@10"] <= 100
+            assert list(result[direction]) == [*(f"R@{k}" for k in RECALLED), "MdR", "MnR"]
+            assert 0 <= result[direction]["R@1"] <= result[direction]["R@10"] <= result[direction]["R@20"] == 100
         assert result["provenance"]["versions"]["torch"] and result["settings"]["variant"] == variant
         if variant == "zeroshot":
             assert result["training"] is None

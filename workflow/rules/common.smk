@@ -28,7 +28,14 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 BENCHMARKS = config["run"]["benchmarks"]
-PLOTS = ["recall", "recall_vs_cost", "cost", "training", *(f"ablation-{grid}" for grid in config["run"]["grids"])]
+PLOTS = [
+    "recall",
+    "recall_at_k",
+    "recall_vs_cost",
+    "cost",
+    "training",
+    *(f"ablation-{grid}" for grid in config["run"]["grids"]),
+]
 if workflow.is_main_process:
     for line in sources.wishes({name: config["benchmarks"][name]["source"] for name in BENCHMARKS}):
         print(line, file=sys.stderr)
