@@ -52,11 +52,11 @@ def spectral(
         raise ValueError(f"graph {graph!r} is not knn or heat")
     if neighbours < 1 or (sigma is not None and sigma <= 0):
         raise ValueError(f"neighbours {neighbours} and sigma {sigma} must be positive")
-    distances = pairwise_distances(tokens, distance, normalise)
+    distances = pairwise_distances(tokens, distance, normalise, torch.float32)
     edges = nearest(distances, neighbours) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
     rows = embedding(affinity(distances, edges, sigma), clusters)
     first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    return alternate(pairwise_distances(rows), first, clusters, iterations)
+    return alternate(pairwise_distances(rows, precision=torch.float32), first, clusters, iterations)
 
 
 def nearest(distances: Tensor, neighbours: int) -> Tensor:
