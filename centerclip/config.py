@@ -16,7 +16,7 @@ from centerclip.stage import UserError
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
 CONDUCT = {  # the settings of how jobs go about their work, which change no result
-    "training": ("workers", "threads", "checkpoint_minutes"),
+    "training": ("workers", "threads", "checkpoint_minutes", "gpu_batch"),
     "evaluation": ("batch_size", "workers", "threads"),
 }
 OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for

@@ -1,5 +1,7 @@
 """Stored frames and captions -> batches of tensors."""
 
+import signal
+
 import numpy as np
 import open_clip
 import pandas as pd
@@ -29,6 +31,12 @@ def sample(available: int, count: int, rng: np.random.Generator | None = None) -
         return np.minimum(indices, available - 1), indices < available
     place = rng.random(count) if rng else 0.5
     return ((np.arange(count) + place) * available / count).astype(int), np.ones(count, bool)
+
+
+def leave_sigterm(_: int) -> None:
+    """What a loader's worker begins with: it ends with the process that it loads for. SLURM sends SIGTERM to all of
+    a job's processes, and that one has a checkpoint to write first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Videos(Dataset):

@@ -102,12 +102,17 @@ def best_batches(
     return best
 
 
+def memory_batch(settings: dict) -> int:
+    """Pairs of the training step whose memory is measured."""
+    return min(settings["training"]["batch_size"], settings["training"]["gpu_batch"])
+
+
 def training_steps(settings: dict, device: torch.device) -> Iterator[Run]:
-    """The training run of `settings` after each of any number of real steps, on a batch of noise. The first makes
-    AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
+    """The training run of `settings` after each of any number of real steps, on `memory_batch` pairs of noise. The
+    first makes AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
     training = Run(settings | {"weights": None}, "", device)
     training.model.train()
-    count, frames, size = settings["training"]["batch_size"], settings["frames"], settings["image_size"]
+    count, frames, size = memory_batch(settings), settings["frames"], settings["image_size"]
     pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8)
     mask = torch.ones(count, frames, dtype=torch.bool)
     ids = torch.randint(1, 49408, (count, settings["words"]))
@@ -117,20 +122,19 @@ def training_steps(settings: dict, device: torch.device) -> Iterator[Run]:
 
 
 def training_memory(settings: dict, device: torch.device) -> dict:
-    """Peak GPU memory of a training step at training.batch_size in GB (10^9 bytes), of tensors and with what PyTorch
-    holds in reserve, and the pairs it encoded at a time. None for a cell that is not trained, and on a CPU, whose
-    memory is another thing."""
+    """Peak GPU memory of a training step of `memory_batch` pairs in GB (10^9 bytes), of tensors and with what
+    PyTorch holds in reserve. None for a cell that is not trained, on a CPU, whose memory is another thing, and where
+    the GPU holds only a part of the batch at a time, which compares with nothing."""
     if device.type != "cuda" or not settings["train"]:
-        return {"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None}
+        return {"train_memory_gb": None, "train_reserved_gb": None}
     steps = training_steps(settings, device)
     next(steps)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    chunk = next(steps).chunk
+    whole = next(steps).chunk >= memory_batch(settings)
     return {
-        "train_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9,
-        "train_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9,
-        "train_chunk": chunk,
+        "train_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if whole else None,
+        "train_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9 if whole else None,
     }
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from centerclip import costs
 from centerclip.config import joined
-from centerclip.dataset import Videos, normalise
+from centerclip.dataset import Videos, leave_sigterm, normalise
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.metrics import retrieval_metrics
@@ -69,7 +69,10 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings:
 
     videos = vectors(
         DataLoader(
-            Videos(video_ids, store, settings["frames"]), batch_size=size, num_workers=settings["evaluation"]["workers"]
+            Videos(video_ids, store, settings["frames"]),
+            batch_size=size,
+            num_workers=settings["evaluation"]["workers"],
+            worker_init_fn=leave_sigterm,
         ),
         lambda batch: model.encode_video(normalise(batch[0].to(device)), batch[1].to(device)),
         "videos",

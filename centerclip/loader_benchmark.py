@@ -14,23 +14,30 @@ from centerclip.evaluation import usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.retriever import read_cell
-from centerclip.stage import positive, run, write_json
+from centerclip.stage import UserError, positive, run, write_json
 
 
 def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> float:
-    """Rate over `batches` but the first, which waits for the workers to start."""
+    """Rate over `batches` but the first ones, which were loaded while the workers started.
+
+    Raises:
+        UserError: there are no others.
+    """
+    ahead = max(1, 2 * workers)  # batches loaded before they are asked for
+    if len(batches) <= ahead:
+        raise UserError(f"{len(batches)} batches are too few to measure {workers} workers; {ahead + 1} is the least")
     loader = DataLoader(pairs, batch_sampler=batches, num_workers=workers)
-    seen, start = 0, 0.0
-    for frames, _, _ in tqdm(loader, f"{workers} workers", unit="batch"):
-        seen, start = (seen + len(frames), start) if start else (0, time.perf_counter())
-    return seen / (time.perf_counter() - start)
+    for number, _ in enumerate(tqdm(loader, f"{workers} workers", unit="batch"), 1):
+        if number == ahead:
+            start = time.perf_counter()
+    return sum(map(len, batches[ahead:])) / (time.perf_counter() - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.loader_benchmark", description=__doc__)
     parser.add_argument("--cell", required=True, type=Path, help="results/BENCHMARK_VARIANT.json, for its settings")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4])
-    parser.add_argument("--batches", type=positive, default=20)
+    parser.add_argument("--batches", type=positive, default=40)
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
@@ -39,6 +46,7 @@ def main() -> None:
         directory = arguments.cell.parent / settings["benchmark"]
         store = FrameStore(directory / f"frames/{settings['image_size']}px/report.csv")
         rows = usable(read_manifest(directory / "manifest.csv"), store, "train")
+        rows = rows[rows["caption"] != ""]
         pairs = Pairs(rows, store, settings["frames"], settings["words"], settings["seed"], 0)
         batches = pairs.batches(settings["training"]["batch_size"])[: arguments.batches]
         rates = [samples_per_second(pairs, batches, workers) for workers in arguments.workers]

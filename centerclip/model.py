@@ -1,5 +1,6 @@
 """CLIP towers from open_clip with clustering stages between the blocks of the video side."""
 
+import os
 import platform
 import zipfile
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from centerclip import backbones, clustering
-from centerclip.stage import UserError, first_line
+from centerclip.stage import UserError, first_line, tell
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,12 @@ def build(
 def pick_device() -> torch.device:
     """The GPU if there is one. TF32 is off: what is not 16 bits wide under autocast is float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
+        cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
+        tell(f"warning: {cuda} cannot use the GPU of this job, whose driver may be too old: going on without")
+    return torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:

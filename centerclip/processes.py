@@ -1,6 +1,8 @@
 """Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from centerclip.stage import UserError
+
+TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def launched() -> bool:
@@ -50,9 +55,11 @@ def world() -> int:
 
 
 def join(device: torch.device) -> torch.device:
-    """Meet the other processes, if this is one of several; returns the device of this one."""
+    """Meet the other processes, if this is one of several; returns the device of this one. It ends with its launcher,
+    which has its GPU from the others."""
     if not launched():
         return device
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -60,24 +67,29 @@ def join(device: torch.device) -> torch.device:
     return device
 
 
+def largest(number: int, device: torch.device) -> int:
+    """The largest `number` of all processes."""
+    if not launched():
+        return number
+    numbers = torch.tensor(number, device=device)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    return int(numbers)
+
+
 def anywhere(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true in any of the processes."""
-    if not launched():
-        return flag
-    flags = torch.tensor(float(flag), device=device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags)
+    return bool(largest(int(flag), device))
 
 
 def everywhere(work: Callable[[], Tensor | None], device: torch.device) -> Tensor | None:
-    """What `work` returns here. Raises torch.OutOfMemoryError in all processes if it did in one."""
-    result, full = None, False
+    """What `work` returns here. Raises an error of TOGETHER in all processes if one did."""
+    result, failed, said = None, 0, "in another process"
     try:
         result = work()
-    except torch.OutOfMemoryError:
-        full = True  # to be raised outside this handler, whose traceback holds memory
-    if anywhere(full, device):
-        raise torch.OutOfMemoryError
+    except TOGETHER as error:  # to be raised outside this handler, whose traceback holds memory
+        failed, said = 1 + [isinstance(error, kind) for kind in TOGETHER].index(True), str(error)
+    if failed := largest(failed, device):
+        raise TOGETHER[failed - 1](said)
     return result
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+terminal = sys.stderr  # where the user looks, even when `run` sends all that is printed to a log
+
 
 class UserError(Exception):
     """A mistake of the user's, or bad data: the message is all they need, no traceback."""
@@ -44,6 +46,13 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def tell(line: str) -> None:
+    """Say something on the user's terminal and, if there is one, in the log."""
+    print(line, file=sys.stderr, flush=True)
+    if terminal is not sys.stderr:
+        print(line, file=terminal, flush=True)
+
+
 def positive(text: str) -> int:
     """A command line's number, for argparse: 1 or more."""
     if not text.isdecimal() or int(text) < 1:
@@ -60,12 +69,13 @@ def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], Non
     """
     parser.add_argument("--log", type=Path, help="write all output to this file")
     arguments = parser.parse_args()
-    terminal = os.fdopen(os.dup(2), "w")
+    global terminal
     rank = os.environ.get("RANK")  # set by torchrun and the like
     others = rank not in (None, "0")
     if arguments.log:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         path = Path(f"{arguments.log}.{rank}") if others else arguments.log
+        terminal = sys.stderr if others else os.fdopen(os.dup(2), "w")
         with open(path, "a") as log:
             if rank != "0":  # whose launcher has begun the log
                 log.truncate(0)
@@ -85,8 +95,6 @@ def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], Non
         line = f"error: {type(error).__name__}: {error}{where}"
     else:
         return
-    if arguments.log:
-        print(line, file=sys.stderr)
-    if not others:
-        print(line, file=terminal, flush=True)
+    if arguments.log or not others:
+        tell(line)
     sys.exit(1)

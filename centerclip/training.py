@@ -5,6 +5,7 @@ and learning rate are functions of the seed and the step alone.
 """
 
 import argparse
+import errno
 import fcntl
 import hashlib
 import json
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 from centerclip import processes
 from centerclip.config import joined
-from centerclip.dataset import Pairs, normalise
+from centerclip.dataset import Pairs, leave_sigterm, normalise
 from centerclip.evaluation import autocast, evaluate, precision, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
@@ -76,11 +77,12 @@ def train_step(run: "Run", batch: list[Tensor], factor: float) -> float:
     """One step at `factor` of the peak learning rate; returns the loss. `batch` (frames, mask, ids) is this process's
     share of the step's.
 
-    A loss that is not finite changes nothing. A GPU that runs out of memory gets the batch in chunks half as large, of
-    which the loss and the gradients are the same.
+    A GPU that runs out of memory gets the batch in chunks half as large, of which the loss and the gradients are the
+    same.
 
     Raises:
         UserError: a single pair is too much for the GPU.
+        FloatingPointError: tokens, the loss or the gradient are not finite; nothing is changed.
     """
     batch = [tensor.to(run.device, non_blocking=True) for tensor in batch]
     while True:
@@ -95,9 +97,11 @@ def train_step(run: "Run", batch: list[Tensor], factor: float) -> float:
         torch.cuda.empty_cache()
         tqdm.write(f"out of memory: encoding the batch {run.chunk} pairs at a time from now on")
     if not math.isfinite(loss):
-        return loss
+        raise FloatingPointError(f"the loss is {loss}")
     run.scaler.unscale_(run.optimizer)
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe["clip_norm"])
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe["clip_norm"]).item()
+    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # the scaler leaves such a step out by itself
+        raise FloatingPointError(f"the gradient's norm is {norm}")
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
     run.scaler.step(run.optimizer)
@@ -177,6 +181,14 @@ def peak_memory(device: torch.device) -> dict:
     return {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "kind": "CPU, resident"}
 
 
+def of_the_bytes(error: Exception) -> bool:
+    """Whether an error of torch.load means that the file is damaged. Bytes that are no checkpoint may raise anything,
+    EINVAL among it; a disk that does not answer or a full memory says nothing of the file."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL
+    return not isinstance(error, MemoryError)
+
+
 class Run:
     """One training run: model, optimiser and progress, which is what a checkpoint holds."""
 
@@ -236,15 +248,18 @@ class Run:
             if not candidate.exists():
                 continue
             try:
-                saved = torch.load(candidate, map_location=self.device, weights_only=True)
-            except Exception as error:  # bytes that are no checkpoint may raise anything
+                saved = torch.load(candidate, map_location="cpu", weights_only=True)
+            except Exception as error:
+                if not of_the_bytes(error):
+                    raise
                 print(f"warning: {candidate} is damaged ({type(error).__name__}); looking for the one before it")
                 continue
             if saved["origin"] != self.origin:
                 print("the checkpoint is of other settings, data or code: starting anew")
                 return
             for part in ("model", "optimizer", "scaler"):
-                getattr(self, part).load_state_dict(saved[part])
+                if saved[part]:  # the scaler's is empty where the precision needed none
+                    getattr(self, part).load_state_dict(saved[part])
             self.progress, self.selected = saved["progress"], saved["selected"]
             print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
             return
@@ -259,7 +274,7 @@ class Run:
         """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
 
         Raises:
-            UserError: the loss is not finite, or somebody asked the process to end (SIGTERM).
+            UserError: a number is not finite, or somebody asked the process to end (SIGTERM).
         """
         batches = pairs.batches(self.recipe["batch_size"])
         share = self.recipe["batch_size"] // processes.world()
@@ -268,6 +283,7 @@ class Run:
             pairs,
             batch_sampler=[batch[own] for batch in batches[self.progress["step"] :]],
             num_workers=self.recipe["workers"],
+            worker_init_fn=leave_sigterm,
             pin_memory=self.device.type == "cuda",
         )
         name = f"train: epoch {pairs.epoch + 1}/{self.recipe['epochs']}"
@@ -280,12 +296,13 @@ class Run:
                 # of what the model draws, however it got here
                 torch.manual_seed(self.settings["seed"] << 32 | processes.rank() << 24 | step)
                 factor = learning_rate_factor(step, self.recipe["epochs"] * len(batches), self.recipe["warmup"])
-                loss = train_step(self, batch, factor)
-                if not math.isfinite(loss):
+                try:
+                    loss = train_step(self, batch, factor)
+                except FloatingPointError as error:
                     names = ", ".join(pairs.video_ids[index] for index in batches[self.progress["step"]])
                     where = f"at epoch {pairs.epoch + 1}, step {self.progress['step'] + 1}"
                     kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
-                    raise UserError(f"the loss is {loss} {where}, on the videos {names}; {kept}")
+                    raise UserError(f"{error} {where}, on the videos {names}; {kept}") from None
                 self.progress["step"] += 1
                 self.progress["losses"].append(loss)
                 data, asked = arrived - asked, time.perf_counter()
@@ -331,8 +348,8 @@ def train(
     epoch's weights and the history.
 
     Raises:
-        UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a loss that is
-            not finite.
+        UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
+            is not finite.
     """
     manifest, store = read_manifest(manifest_path), FrameStore(report)
     test, rows = usable(manifest, store, "test"), usable(manifest, store, "train")
@@ -360,7 +377,8 @@ def train(
             metrics["val"] = evaluate(run.model, val, store, settings)["text_to_video"]
         run.evaluating = False
         run.end_epoch(metrics)
-        run.note((epoch + 1) * steps, {f"R@1/{way}": metrics[way]["R@1"] for way in ("text_to_video", "video_to_text")})
+        recalls = {f"R@1/{way}": metrics[way]["R@1"] for way in ("text_to_video", "video_to_text")}
+        run.note((epoch + 1) * steps - 1, recalls)  # at the epoch's last step: a resumed run writes from the next on
         run.save(checkpoint)
     history = {
         "select": settings["select"],

@@ -128,6 +128,7 @@ def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
     for rank in (0, 1):
         got = torch.load(tmp_path / f"{rank}.pt")
         assert got.pop("loss") == pytest.approx(loss, rel=1e-6)
+        assert got.pop("said") == ("in another process", "here")[rank]  # the error of one is all the processes'
         assert got.keys() == expected.keys()
         for name, gradient in expected.items():
             scale = gradient.abs().max()
@@ -190,16 +191,27 @@ class FourVideos:
         return [part[0] for part in batch(index)]
 
 
-def test_a_loss_that_is_not_finite_stops_before_it_changes_anything_and_names_the_videos(tmp_path):
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("visual.conv1.weight", "tokens to cluster are not finite"),
+        ("visual.proj", "the loss is nan"),
+        ("gradient", "the gradient's norm is nan"),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_the_videos(tmp_path, where, said):
     run = Run(SETTINGS, "", torch.device("cpu"))
     run.save(tmp_path / "checkpoint.pt")
-    with torch.no_grad():
-        run.model.visual.proj[0, 0] = torch.nan
+    if where == "gradient":
+        run.model.ln_final.weight.register_hook(lambda gradient: gradient * torch.nan)
+    else:
+        with torch.no_grad():
+            run.model.get_parameter(where).view(-1)[0] = torch.nan
     before = run.model.text_projection.clone()
     with pytest.raises(UserError) as error:
         run.train_epoch(FourVideos(), tmp_path / "checkpoint.pt")
     assert str(error.value) == (
-        "the loss is nan at epoch 1, step 1, on the videos video0, video1, video2, video3;"
+        f"{said} at epoch 1, step 1, on the videos video0, video1, video2, video3;"
         f" the last good checkpoint is {tmp_path / 'checkpoint.pt'}"
     )
     assert torch.equal(run.model.text_projection, before)
@@ -228,6 +240,39 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys):
     again.resume(path)
     assert again.progress["step"] == 1
     assert "warning" in (said := capsys.readouterr().out) and "is damaged" in said
+
+
+@pytest.mark.parametrize("kept", [0, 10, 40, 1000, -5000])
+def test_every_way_to_be_cut_off_is_damage(tmp_path, kept):
+    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
+    run.save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    run.resume(path)  # to no other
+    assert run.progress["step"] == 0
+
+
+def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
+    """Training would start anew, over good checkpoints."""
+    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
+    run.save(path)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        run.resume(path)
+
+
+def test_a_checkpoint_without_a_scaler_is_resumed_with_one(tmp_path):
+    """From a GPU of bfloat16 to one of float16."""
+    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
+    run.progress["step"] = 3
+    run.save(path)
+    other = Run(SETTINGS, "same", torch.device("cpu"))
+    other.scaler = torch.amp.GradScaler("cpu")
+    other.resume(path)
+    assert other.progress["step"] == 3 and other.scaler.get_scale() == 2.0**16
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_was_needed(tmp_path, monkeypatch):

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from browser import read_report
 from conftest import REPOSITORY
+from kill_training import training_command
 from PIL import Image
 from safetensors.torch import load_file
 from server import serving
@@ -221,19 +223,13 @@ def test_one_cell_again_from_scratch_has_the_same_metrics(finished, tmp_path):
     assert (again / weights).read_bytes() == (finished / weights).read_bytes()
 
 
-def training_command(finished: Path, out: Path, settings: dict) -> list[str]:
-    return [
-        *(sys.executable, "-m", "centerclip.training", "--settings", json.dumps(settings)),
-        *("--manifest", "results/shapes/manifest.csv", "--frames", "results/shapes/frames/56px/report.csv"),
-        *("--checkpoints", str(out / "checkpoints"), "--weights", str(out / "w"), "--history", str(out / "h.json")),
-        *("--log", str(out / "train.log")),
-    ]
-
-
 def test_training_killed_again_and_again_ends_at_the_same_weights(finished, tmp_path):
     settings = cell(finished, "baseline")["settings"]
     settings["training"]["checkpoint_minutes"] = 1e-9  # after each step
-    command, checkpoint = training_command(finished, tmp_path, settings), tmp_path / "checkpoints/checkpoint.pt"
+    command, checkpoint = (
+        training_command(finished / "results", settings, tmp_path),
+        tmp_path / "checkpoints/checkpoint.pt",
+    )
     for _ in range(3):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = subprocess.Popen(command, cwd=finished, env=ENVIRONMENT)
@@ -256,24 +252,46 @@ def test_captions_to_evaluate_are_missed_before_training(finished, tmp_path):
     report[report["video_id"].map(lambda video: manifest.loc[[video], "split"].iloc[0]) != "val"].to_csv(
         finished / "results/shapes/frames/56px/without.csv", index=False
     )
-    command = training_command(finished, tmp_path, settings)
-    command[command.index("--frames") + 1] = "results/shapes/frames/56px/without.csv"
+    command = training_command(finished / "results", settings, tmp_path)
+    command[command.index("--frames") + 1] = str(finished / "results/shapes/frames/56px/without.csv")
     done = subprocess.run(command, cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: no captioned video of split 'val' has frames"
     assert "epoch 1" not in (tmp_path / "train.log").read_text()
 
 
-def test_two_processes_train_what_one_does(finished, tmp_path):
+def family(process: int) -> list[int]:
+    """A process and all that it has started, directly or not."""
+    children = [
+        int(child) for file in Path(f"/proc/{process}/task").glob("*/children") for child in file.read_text().split()
+    ]
+    return [process, *(one for child in children for one in family(child))]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_that_its_cluster_ends_goes_on_from_the_step_it_was_at(finished, tmp_path, processes):
+    """SLURM's time limit: SIGTERM to the launcher, the trainers and their loaders. Two trainers do what one does."""
     settings = cell(finished, "kmedoids")["settings"]
-    settings["training"] |= {"gpus": 2, "checkpoint_minutes": 1e-9}
-    command = training_command(finished, tmp_path, settings)
+    settings["training"] |= {"gpus": processes, "workers": 1, "checkpoint_minutes": 99}
+    command, log = training_command(finished / "results", settings, tmp_path), tmp_path / "train.log"
+    training = subprocess.Popen(command, cwd=finished, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not (log.exists() and re.search(r"\| [1-4]/4 \[", log.read_text())):
+        assert training.poll() is None, log.read_text()
+        time.sleep(0.01)
+    for one in family(training.pid):
+        os.kill(one, signal.SIGTERM)
+    assert "stopped by" in training.communicate(timeout=60)[1] and training.returncode == 1
+    progress = torch.load(tmp_path / "checkpoints/checkpoint.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"]) > (0, 0)
     subprocess.run(command, cwd=finished, env=ENVIRONMENT, check=True)
+    assert f"resuming after {progress['epoch']} epochs and {progress['step']} steps" in log.read_text()
+
     alone = load_file(finished / "results/shapes/kmedoids/weights.safetensors")
     for name, tensor in load_file(tmp_path / "w").items():
-        assert (tensor - alone[name]).abs().max() < 1e-3 * alone[name].abs().max() + 1e-5, name
+        most = 1e-3 * alone[name].abs().max() + 1e-5 if processes > 1 else 0
+        assert (tensor - alone[name]).abs().max() <= most, name
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert len(events.Scalars("loss")) == 2 * 32 // 8
+    assert [event.step for event in events.Scalars("loss")] == list(range(2 * 32 // 8))
     history = json.loads((tmp_path / "h.json").read_text())
     assert [event.value for event in events.Scalars("R@1/text_to_video")] == pytest.approx(
         [epoch["text_to_video"]["R@1"] for epoch in history["epochs"]]
@@ -282,10 +300,12 @@ def test_two_processes_train_what_one_does(finished, tmp_path):
 
 def test_the_loader_benchmark(finished, tmp_path):
     command = [sys.executable, "-m", "centerclip.loader_benchmark", "--cell", "results/shapes_kmedoids.json"]
-    arguments = ["--workers", "0", "--batches", "3", "--out", str(tmp_path / "rates.json")]
+    arguments = ["--workers", "0", "1", "--out", str(tmp_path / "rates.json")]
     subprocess.run([*command, *arguments], cwd=finished, env=ENVIRONMENT, check=True)
-    (row,) = json.loads((tmp_path / "rates.json").read_text())["rows"]
-    assert row["workers"] == 0 and row["samples a second"] > 0
+    rows = json.loads((tmp_path / "rates.json").read_text())["rows"]
+    assert [row["workers"] for row in rows] == [0, 1] and all(row["samples a second"] > 0 for row in rows)
+    done = subprocess.run([*command, "--workers", "2"], cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "error: 4 batches are too few to measure 2 workers; 5 is the least"
 
 
 def trainings(directory: Path) -> dict[str, tuple[int, dict[str, str]]]:

@@ -15,5 +15,16 @@ run = Run(SETTINGS, "", processes.join(torch.device("cpu")))
 own = slice(2 * processes.rank(), 2 * processes.rank() + 2)
 loss = backward(run.model, [part[own] for part in batch(0)], chunk, run.scaler)
 assert processes.anywhere(processes.rank() == 1, run.device)
+
+
+def fail() -> None:
+    if processes.rank() == 1:
+        raise FloatingPointError("here")
+
+
+try:
+    processes.everywhere(fail, run.device)
+except FloatingPointError as error:
+    said = str(error)
 gradients = {name: parameter.grad for name, parameter in run.model.named_parameters()}
-torch.save(gradients | {"loss": loss}, directory / f"{processes.rank()}.pt")
+torch.save(gradients | {"loss": loss, "said": said}, directory / f"{processes.rank()}.pt")

@@ -39,7 +39,8 @@ def kmedoids(
         medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
 
     Raises:
-        ValueError: K outside 1..N, an unknown distance, or a token that is not finite.
+        ValueError: K outside 1..N or an unknown distance.
+        FloatingPointError: a token that is not finite.
     """
     check_clusters(tokens, clusters)
     return alternate(pairwise_distances(tokens, distance, normalise), longest(tokens), clusters, iterations)
@@ -72,7 +73,8 @@ def pairwise_distances(
     those above 2e-3 of the tokens' norms are right to about 2 digits and the others are zero.
 
     Raises:
-        ValueError: an unknown distance, or a token that is not finite.
+        ValueError: an unknown distance.
+        FloatingPointError: a token that is not finite.
     """
     if distance == "euclidean":
         between = euclidean
@@ -90,7 +92,7 @@ def pairwise_distances(
         pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
     distances = torch.cat(pieces)
     if not torch.isfinite(distances).all():
-        raise ValueError("tokens are not finite")
+        raise FloatingPointError("tokens to cluster are not finite")
     return distances
 
 
@@ -117,7 +119,7 @@ def cosine(points: Tensor) -> Tensor:
 
 
 def gram(points: Tensor) -> Tensor:
-    """Scalar products [B, N, N] of points [B, N, D]. A quarter of them is copied from the other side of the diagonal."""
+    """Scalar products [B, N, N] of points [B, N, D]; a quarter is copied from the other side of the diagonal."""
     half = points.shape[1] // 2
     first, second = points[:, :half], points[:, half:]
     above = first @ points.mT

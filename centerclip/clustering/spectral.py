@@ -42,8 +42,8 @@ def spectral(
         medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
 
     Raises:
-        ValueError: K outside 1..N, a token that is not finite, an unknown graph or distance, neighbours < 1 or
-            sigma <= 0.
+        ValueError: K outside 1..N, an unknown graph or distance, neighbours < 1 or sigma <= 0.
+        FloatingPointError: a token that is not finite.
     """
     check_clusters(tokens, clusters)
     if neighbours is None:

@@ -64,6 +64,12 @@ def conduct(wildcards, threads):
     return json.dumps(parted(settings(wildcards))[1])
 
 
+def costly(settings):
+    """Those of a cell's settings that its costs depend on."""
+    essence = parted(settings)[0]
+    return essence | {"training": essence["training"] | {"gpu_batch": settings["training"]["gpu_batch"]}}
+
+
 def source(wildcards):
     """The `source` block of a benchmark, json."""
     return json.dumps(config["benchmarks"][wildcards.benchmark]["source"])

@@ -16,7 +16,7 @@ rule efficiency:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: json.dumps([parted(one)[0] for one in compared(wildcards)]),
+        settings=lambda wildcards: json.dumps([costly(one) for one in compared(wildcards)]),
     shell:
         "python -m centerclip.gpus {resources.gpu} python -m centerclip.efficiency --settings {params.settings:q}"
         " --largest-batch 64 --threads {threads} --out {output} --log {log}"

@@ -14,7 +14,7 @@ rule train:
         "results/logs/{benchmark}/{variant}/train.log",
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: settings(wildcards)["training"]["threads"]
+    threads: lambda wildcards: settings(wildcards)["training"]["threads"] * settings(wildcards)["training"]["gpus"]
     resources:
         gpu=lambda wildcards: settings(wildcards)["training"]["gpus"],
     params:
