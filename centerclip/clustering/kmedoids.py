@@ -117,7 +117,7 @@ def cosine(points: Tensor) -> Tensor:
 
 
 def gram(points: Tensor) -> Tensor:
-    """Scalar products [B, N, N] of points [B, N, D]. A quarter of them is copied from the other side of the diagonal."""
+    """Scalar products [B, N, N] of points [B, N, D]; a quarter is copied from the other side of the diagonal."""
     half = points.shape[1] // 2
     first, second = points[:, :half], points[:, half:]
     above = first @ points.mT
