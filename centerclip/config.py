@@ -10,9 +10,10 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from centerclip import backbones, clustering
+from centerclip import ROOT, backbones, clustering
 from centerclip.stage import UserError
 
+BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
 CONDUCT = {  # the settings of how jobs go about their work, which change no result
@@ -57,11 +58,11 @@ def check_config(config: dict, schema: dict, given: dict[str, dict]) -> None:
                 raise complaint(given, ["variants", variant], f"on {benchmark}: {error}") from None
 
 
-def read_config(files: list[Path], schema: Path) -> dict:
-    """The config that `files` make together, later ones overriding. Raises UserError for what is wrong with it."""
-    given = read_yaml(files)
+def read_config(overlays: Iterable[Path]) -> dict:
+    """BASE with `overlays`, later ones overriding. Raises UserError for what is wrong with it."""
+    given = read_yaml([BASE, *overlays])
     config = reduce(merged, given.values())
-    check_config(config, yaml.safe_load(schema.read_text()), given)
+    check_config(config, yaml.safe_load(SCHEMA.read_text()), given)
     return config
 
 
