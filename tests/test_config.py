@@ -61,7 +61,7 @@ def test_the_configs_of_the_repository_are_right():
     [
         ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seeds, backbone"),
         ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' is not of type 'integer'"),
-        ({"training": {"gpus": 3}}, "variants.zeroshot: on shapes: training.gpus 3 does not divide"),
+        ({"training": {"gpus": 3}}, "zeroshot on shapes: training.gpus 3 does not divide training.batch_size 128"),
         ({"backbone": "ViT-L-14"}, "mine.yaml: backbone: 'ViT-L-14' is not one of ViT-B-32, ViT-B-16, tiny"),
         ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 is less than or equal to the minimum of 0"),
         ({"training": {"rate": 1}}, "mine.yaml: training.rate: unknown key; allowed are epochs, batch_size"),
@@ -83,15 +83,15 @@ def test_the_configs_of_the_repository_are_right():
         ),
         (
             variant(algorithm="kmedoid"),
-            "mine.yaml: variants.kmedoids: on shapes: algorithm 'kmedoid' is not one of kmed",
+            "stages.0.algorithm: kmedoids on shapes: algorithm 'kmedoid' is not one of kmed",
         ),
-        (variant(segments=5), "mine.yaml: variants.kmedoids: on shapes: segments 5 does not divide the 12 frames"),
-        (variant(clusters=148), "mine.yaml: variants.kmedoids: on shapes: clusters 148 is more than the 147 tokens"),
+        (variant(segments=5), "stages.0.segments: kmedoids on shapes: segments 5 does not divide the 12 frames"),
+        (variant(clusters=148), "stages.0.clusters: kmedoids on shapes: clusters 148 is more than the 147 tokens"),
+        (variant(block=12), "stages.0.block: kmedoids on shapes: block 12: stages need different blocks from 0 to"),
         (
-            variant(block=12),
-            "mine.yaml: variants.kmedoids: on shapes: block 12: stages need different blocks from 0 to",
+            variant(options={"sigma": 2}),
+            "stages.0.options.sigma: kmedoids on shapes: kmedoids has no option 'sigma'; it",
         ),
-        (variant(options={"sigma": 2}), "mine.yaml: variants.kmedoids: on shapes: kmedoids has no option 'sigma'; it"),
         (variant(segment=4), "mine.yaml: variants.kmedoids.stages.0.segment: unknown key; allowed are algorithm"),
         (variant(keep="centre"), "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' is not one of medoid, mean"),
         (variant(options={"distance": "manhattan"}), "mine.yaml: variants.kmedoids.stages.0.options.distance: "),
@@ -120,13 +120,37 @@ def test_the_configs_of_the_repository_are_right():
         ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
         (
             {"run": {"grids": ["block"]}, "grids": {"block": {"sets": "blok"}}},
-            "variants.kmedoids-block-1: on shapes: kmedoids has no option 'blok'; it has distance, normalise",
+            "mine.yaml: grids.block: kmedoids-block-1 on shapes: kmedoids has no option 'blok'; it has distance",
         ),
-        ({"benchmarks": {"shapes": {"words": 78}}}, "zeroshot: on shapes: words 78 is more than ViT-B-32 reads (77)"),
+        ({"benchmarks": {"shapes": {"words": 78}}}, "zeroshot on shapes: words 78 is more than ViT-B-32 reads (77)"),
     ],
 )
 def test_mistakes(tmp_path, overlay, line):
     assert line in complaint(tmp_path, overlay)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "place"),
+    [
+        ({"training": {"gpus": 3}}, "training.gpus: zeroshot"),
+        ({"variants": {"baseline": {"training": {"gpus": 3}}}}, "variants.baseline.training.gpus: baseline"),
+        ({"benchmarks": {"shapes": {"training": {"gpus": 3}}}}, "benchmarks.shapes.training.gpus: zeroshot"),
+        ({"benchmarks": {"shapes": {"words": 78}}}, "benchmarks.shapes.words: zeroshot"),
+        ({"benchmarks": {"shapes": {"frames": 7}}}, "benchmarks.shapes.frames: kmedoids"),
+        ({"benchmarks": {"shapes": {"stage": {"segments": 5}}}}, "benchmarks.shapes.stage.segments: kmedoids"),
+        (variant(segments=5), "variants.kmedoids.stages.0.segments: kmedoids"),
+        ({"variants": {"kmedoids": {"frames": 7}}}, "variants.kmedoids.frames: kmedoids"),
+        ({"backbone": "tiny"}, "backbone: kmedoids"),
+        ({"run": {"grids": ["block"]}, "grids": {"block": {"values": [12]}}}, "grids.block: kmedoids-block-12"),
+        (
+            {"run": {"grids": ["frames"]}, "benchmarks": {"shapes": {"stage": {"clusters": 50}}}},
+            "benchmarks.shapes.stage.clusters: kmedoids-frames-1",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_blamed_on_the_key_that_was_set_last(tmp_path, overlay, place):
+    """What mine.yaml sets, of a variant, a benchmark, a grid or all, not what config.yaml has."""
+    assert complaint(tmp_path, overlay).startswith(f"mine.yaml: {place} on shapes: ")
 
 
 def test_files_are_joined_as_snakemake_joins_them():
