@@ -82,7 +82,7 @@ def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
     for file in files:
         try:
             given[str(file)] = yaml.safe_load(Path(file).read_text()) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date that is none
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(given[str(file)], dict):
             raise UserError(f"{file}: not a mapping of keys to values")

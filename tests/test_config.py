@@ -162,10 +162,16 @@ def test_files_are_joined_as_snakemake_joins_them():
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("a: [", "mine.yaml: not YAML: "), ("- a", "mine.yaml: not a mapping of k")]
+    ("content", "line"),
+    [
+        (b"a: [", "mine.yaml: not YAML: "),
+        (b"\xff\x00", "mine.yaml: not YAML: 'utf-8' codec"),
+        (b"a: 2026-13-01", "mine.yaml: not YAML: month must be"),
+        (b"- a", "mine.yaml: not a mapping of k"),
+    ],
 )
-def test_a_file_that_is_no_config(tmp_path, text, line):
-    (tmp_path / "mine.yaml").write_text(text)
+def test_a_file_that_is_no_config(tmp_path, content, line):
+    (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(UserError, match=line):
         read_yaml([tmp_path / "mine.yaml"])
 

@@ -20,6 +20,7 @@ from centerclip.frames import FrameStore, spread, write_shard
 from centerclip.model import build
 from centerclip.retriever import Retriever, plain, read_cell, read_frames
 from centerclip.search import Entry, index_file, rank, read_index, update, write_index
+from centerclip.stage import UserError
 
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
 
@@ -185,9 +186,28 @@ def test_a_cell_is_read_with_the_weights_it_was_trained_to(cell):
     settings = read_cell(cell)
     assert settings["weights"] == str(cell.parent / "shapes/kmedoids/weights.safetensors")
     assert torch.equal(Retriever(settings).model.visual.proj, build("tiny", seed=7).visual.proj)
-    untrained = json.loads(cell.read_text())["settings"] | {"train": False}
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [("results/weights/tiny.safetensors", "{}/results/weights/tiny.safetensors"), ("/w.pt", "/w.pt"), (None, None)],
+)
+def test_an_untrained_cells_weights_are_found_from_any_directory(cell, tmp_path, monkeypatch, weights, found):
+    untrained = json.loads(cell.read_text())["settings"] | {"train": False, "weights": weights}
     cell.write_text(json.dumps({"settings": untrained}))
-    assert read_cell(cell) == untrained
+    expected = untrained | {"weights": found and found.format(tmp_path)}
+    assert read_cell(cell) == expected
+    monkeypatch.chdir(cell.parent)
+    assert read_cell(cell.name) == expected
+
+
+@pytest.mark.parametrize("lost", ["train", "backbone", "stages"])
+def test_results_that_lack_something_are_none(cell, lost):
+    settings = json.loads(cell.read_text())["settings"]
+    del settings[lost]
+    cell.write_text(json.dumps({"settings": settings}))
+    with pytest.raises(UserError, match=r"kmedoids\.json: not the results of a cell"):
+        read_cell(cell)
 
 
 def command(*arguments):
