@@ -1,6 +1,7 @@
 """A mistake in the config is one line with the file, the key, the value and what is allowed."""
 
 import copy
+import inspect
 import json
 from functools import reduce
 
@@ -10,6 +11,7 @@ import yaml
 from conftest import REPOSITORY
 from snakemake.utils import update_config
 
+from centerclip import clustering
 from centerclip.config import (
     BASE,
     SCHEMA,
@@ -273,11 +275,22 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
         ]
         published = (row.algorithm, row.block, row.segments, row.clusters)
         assert stages == ([] if row.algorithm == "none" else [published])
-        long = row.benchmark == "activitynet"
-        assert (settings["frames"], settings["words"]) == ((60, 77) if long else (12, 32))
-        recipe = settings["training"]
-        assert (recipe["lr"], recipe["lr_new"], recipe["epochs"]) == ((1e-5, 1e-2, 8) if long else (5e-6, 5e-3, 5))
-        assert (recipe["batch_size"], recipe["weight_decay"], recipe["clip_norm"]) == (128, 0.2, 1.0)
+
+
+@pytest.mark.parametrize("benchmark", ["msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet"])
+def test_the_papers_recipe(benchmark):
+    recipe = {"batch_size": 128, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1}
+    if benchmark == "activitynet":
+        own, lengths = {"lr": 1e-5, "lr_new": 1e-2, "epochs": 8}, {"frames": 60, "words": 77}
+    else:
+        own, lengths = {"lr": 5e-6, "lr_new": 5e-3, "epochs": 5}, {"frames": 12, "words": 32}
+    for name in variants(config(), benchmark):
+        settings = cell(config(), benchmark, name)
+        assert settings == settings | {"seed": 42} | lengths
+        assert settings["training"] == settings["training"] | recipe | own
+        assert not any("normalise" in stage.get("options", {}) for stage in settings["stages"])
+    for name in ("kmedoids", "spectral"):
+        assert inspect.signature(clustering.algorithm(name)).parameters["normalise"].default is False
 
 
 def test_settings_that_change_no_result_can_be_taken_apart_and_put_back():

@@ -92,8 +92,10 @@ def test_gradients_reach_the_kept_tokens_and_no_others():
     x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     out, _ = model.keep_centres(x, torch.ones(1, 12, dtype=torch.bool), model.stages[0])
     out.sum().backward()
-    patches = x.grad[:, 1:].abs().sum(-1) > 0
-    assert patches.sum() == 4 * 49
+    tokens, gradient = (y.unflatten(0, (4, 3))[:, :, 1:].flatten(1, 2) for y in (x, x.grad))
+    kept = (tokens[:, :, None] == out[:, None, 1:]).all(-1).any(-1)
+    assert kept.sum() == 4 * 49
+    assert torch.equal(gradient, kept[..., None].expand_as(gradient).float())
 
 
 def test_a_stage_may_keep_the_means_of_clusters_with_gradients_to_every_token():
