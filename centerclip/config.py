@@ -1,7 +1,7 @@
 """The config: checked in one place, resolved into the plain settings of one cell. Imports nothing heavy."""
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import partial, reduce
 from itertools import chain
 from operator import or_
 from pathlib import Path
@@ -10,9 +10,10 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from centerclip import backbones, clustering
+from centerclip import ROOT, backbones, clustering
 from centerclip.stage import UserError
 
+BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
 CONDUCT = {  # the settings of how jobs go about their work, which change no result
@@ -20,6 +21,14 @@ CONDUCT = {  # the settings of how jobs go about their work, which change no res
     "evaluation": ("batch_size", "workers", "threads"),
 }
 OPENAI_WEIGHTS = "results/weights/{backbone}.safetensors"  # where the workflow puts what `openai` stands for
+
+
+class Misfit(UserError):
+    """Settings of a cell that do not fit each other: `keys` are theirs, the one most likely wrong first."""
+
+    def __init__(self, problem: str, *keys: list):
+        super().__init__(problem)
+        self.keys = keys
 
 
 def check_config(config: dict, schema: dict, given: dict[str, dict]) -> None:
@@ -53,15 +62,17 @@ def check_config(config: dict, schema: dict, given: dict[str, dict]) -> None:
         for variant in variants(config, benchmark):
             try:
                 check_cell(cell(config, benchmark, variant))
-            except UserError as error:
-                raise complaint(given, ["variants", variant], f"on {benchmark}: {error}") from None
+            except Misfit as error:
+                places = [origin(config, benchmark, variant, key) for key in error.keys]
+                last = max(places, key=partial(holder, given))  # they fitted each other until it was set
+                raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
 
 
-def read_config(files: list[Path], schema: Path) -> dict:
-    """The config that `files` make together, later ones overriding. Raises UserError for what is wrong with it."""
-    given = read_yaml(files)
+def read_config(overlays: Iterable[Path]) -> dict:
+    """BASE with `overlays`, later ones overriding. Raises UserError for what is wrong with it."""
+    given = read_yaml([BASE, *overlays])
     config = reduce(merged, given.values())
-    check_config(config, yaml.safe_load(schema.read_text()), given)
+    check_config(config, yaml.safe_load(SCHEMA.read_text()), given)
     return config
 
 
@@ -71,7 +82,7 @@ def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
     for file in files:
         try:
             given[str(file)] = yaml.safe_load(Path(file).read_text()) or {}
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date that is none
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(given[str(file)], dict):
             raise UserError(f"{file}: not a mapping of keys to values")
@@ -113,18 +124,36 @@ def describe(error: ValidationError) -> tuple[list, str]:
 
 
 def complaint(given: dict[str, dict], key: list, problem: str) -> UserError:
-    """The one line: the file that holds most of `key`, last file first, the key, and what is wrong."""
-
-    def held(file: str) -> int:
-        node, found = given[file], 0
-        for part in key:
-            if not (isinstance(node, dict) and part in node) and not (isinstance(node, list) and part < len(node)):
-                break
-            node, found = node[part], found + 1
-        return found
-
-    file = max(reversed(given), key=held)
+    """The one line: the file to blame, the key, and what is wrong."""
+    file = list(given)[holder(given, key)]
     return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
+
+
+def holder(given: dict[str, dict], key: list) -> int:
+    """The place in `given` of the file to blame for `key`: the last of those that hold most of it."""
+    found = [held(content, key) for content in given.values()]
+    return max(range(len(found)), key=lambda place: (found[place], place))
+
+
+def held(node: object, key: list) -> int:
+    """How many parts of `key`, from the first on, are in `node`."""
+    for count, part in enumerate(key):
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return count
+    return len(key)
+
+
+def origin(config: dict, benchmark: str, variant: str, key: list) -> list:
+    """Where `config` sets what a cell has at `key`: of its grid, its variant, its benchmark or the top level, the first
+    that does, as in `cell`."""
+    for name, grid in config["grids"].items():
+        if variant in points(config, name):
+            return ["grids", name] if grid["sets"] == key[-1] else origin(config, benchmark, grid["of"], key)
+    of_benchmark = ["stage", *key[2:]] if key[0] == "stages" else key
+    places = ["variants", variant, *key], ["benchmarks", benchmark, *of_benchmark]
+    return next((place for place in places if held(config, place) == len(place)), key)
 
 
 def listed(config: dict, benchmark: str) -> list[str]:
@@ -218,34 +247,42 @@ def joined(essence: dict, conduct: dict) -> dict:
 
 
 def check_cell(settings: dict) -> None:
-    """Raise UserError where a cell's settings do not fit each other: words, gpus, algorithms, segments, clusters.
+    """Raise Misfit where a cell's settings do not fit each other: words, gpus, algorithms, segments, clusters.
     A model that is no cell has no `training`."""
     geometry = backbones.geometry(settings["backbone"])
     if settings["words"] > geometry.context:
-        raise UserError(f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})")
+        problem = f"words {settings['words']} is more than {settings['backbone']} reads ({geometry.context})"
+        raise Misfit(problem, ["words"], ["backbone"])
     if (recipe := settings.get("training")) and recipe["batch_size"] % recipe["gpus"]:
-        raise UserError(f"training.gpus {recipe['gpus']} does not divide training.batch_size {recipe['batch_size']}")
+        problem = f"training.gpus {recipe['gpus']} does not divide training.batch_size {recipe['batch_size']}"
+        raise Misfit(problem, ["training", "gpus"], ["training", "batch_size"])
     if settings["shift"] not in (None, *clustering.shifts()):
-        raise UserError(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}")
+        raise Misfit(f"shift {settings['shift']!r} is not one of {', '.join(clustering.shifts())}", ["shift"])
     if settings["frames"] < 1:
-        raise UserError(f"frames {settings['frames']}: a video has at least 1")
+        raise Misfit(f"frames {settings['frames']}: a video has at least 1", ["frames"])
     groups, tokens, last = settings["frames"], geometry.patches, -1
-    for stage in sorted(settings["stages"], key=lambda stage: stage["block"]):
-        name = stage["algorithm"]
+    for number, stage in sorted(enumerate(settings["stages"]), key=lambda item: item[1]["block"]):
+        name, at = stage["algorithm"], ["stages", number]
         if name not in clustering.names():
-            raise UserError(f"algorithm {name!r} is not one of {', '.join(clustering.names())}")
+            raise Misfit(f"algorithm {name!r} is not one of {', '.join(clustering.names())}", [*at, "algorithm"])
         unknown = [option for option in stage.get("options", {}) if option not in clustering.options(name)]
         if unknown:
-            raise UserError(f"{name} has no option {unknown[0]!r}; it has {', '.join(clustering.options(name))}")
+            problem = f"{name} has no option {unknown[0]!r}; it has {', '.join(clustering.options(name))}"
+            raise Misfit(problem, [*at, "options", unknown[0]])
         if not last < stage["block"] < geometry.blocks:
-            raise UserError(f"block {stage['block']}: stages need different blocks from 0 to {geometry.blocks - 1}")
+            problem = f"block {stage['block']}: stages need different blocks from 0 to {geometry.blocks - 1}"
+            raise Misfit(problem, [*at, "block"], ["backbone"])
         if min(stage["segments"], stage["clusters"]) < 1:
-            raise UserError(f"segments {stage['segments']}, clusters {stage['clusters']}: neither may be less than 1")
+            problem = f"segments {stage['segments']}, clusters {stage['clusters']}: neither may be less than 1"
+            raise Misfit(problem, [*at, "segments"], [*at, "clusters"])
         if groups % stage["segments"]:
-            raise UserError(f"segments {stage['segments']} does not divide the {groups} frames (or earlier segments)")
+            problem = f"segments {stage['segments']} does not divide the {groups} frames (or earlier segments)"
+            raise Misfit(problem, [*at, "segments"], ["frames"])
         if name == "pooling" and stage["clusters"] != tokens:
-            raise UserError(f"pooling keeps every patch: clusters must be {tokens}, not {stage['clusters']}")
+            problem = f"pooling keeps every patch: clusters must be {tokens}, not {stage['clusters']}"
+            raise Misfit(problem, [*at, "clusters"], [*at, "algorithm"], ["backbone"])
         tokens *= groups // stage["segments"]
         if stage["clusters"] > tokens:
-            raise UserError(f"clusters {stage['clusters']} is more than the {tokens} tokens of a segment")
+            problem = f"clusters {stage['clusters']} is more than the {tokens} tokens of a segment"
+            raise Misfit(problem, [*at, "clusters"], [*at, "segments"], ["frames"], ["backbone"])
         groups, tokens, last = stage["segments"], stage["clusters"], stage["block"]

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from centerclip.config import BASE, SCHEMA
+
 HEADER = """\
 # Every key of the config
 
@@ -96,8 +96,7 @@ def markdown(schema: dict, config: dict) -> str:
 
 
 def main() -> None:
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    print(markdown(schema, yaml.safe_load((ROOT / "config/config.yaml").read_text())), end="")
+    print(markdown(yaml.safe_load(SCHEMA.read_text()), yaml.safe_load(BASE.read_text())), end="")
 
 
 if __name__ == "__main__":

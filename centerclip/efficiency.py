@@ -17,7 +17,6 @@ from centerclip.model import CenterCLIP, build, device_name, pick_device
 from centerclip.stage import UserError, positive, run, write_json
 from centerclip.training import Run, train_step
 
-BASE, SCHEMA = Path("config/config.yaml"), Path("workflow/schemas/config.schema.yaml")  # of the repository one is in
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
 SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
@@ -146,7 +145,9 @@ HEADLINE = {  # the paper's claims on cost
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help=f"changes to {BASE}, as for snakemake")
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], help="changes to config/config.yaml, as for snakemake"
+    )
     parser.add_argument("--benchmark", help="of the config; without, the paper's headline settings are measured")
     parser.add_argument(
         "--variants", nargs="+", help="of the config, measured beside those of their backbone and frames"
@@ -181,9 +182,7 @@ def chosen(arguments: argparse.Namespace) -> list[dict]:
     if bool(arguments.benchmark) != bool(arguments.variants):
         raise UserError("--benchmark and --variants go together")
     asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
-    if not BASE.is_file():
-        raise UserError(f"{BASE}: no such file; run this in a copy of the repository")
-    config = read_config([BASE, *arguments.config], SCHEMA)
+    config = read_config(arguments.config)
     cells = [cell(config, benchmark, name) for benchmark, names in asked.items() for name in names]
     for one in cells:
         check_cell(one)

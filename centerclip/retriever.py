@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ from centerclip.frames import decode, spread, squared
 from centerclip.model import build, pick_device
 from centerclip.stage import UserError
 
+NEEDED = ("backbone", "weights", "image_size", "frames", "words", "stages", "shift", "seed", "train")  # of a cell
+
 
 def read_cell(path: str | Path) -> dict:
     """The settings of a cell from its results json, `weights` being those it was trained to, which lie beside it in
-    {benchmark}/{variant}/. Raises UserError for a file that is none."""
+    {benchmark}/{variant}/; a path to those of an untrained cell starts at the directory that its results/ is in.
+    Raises UserError for a file that is none."""
     path = Path(path)
     try:
         settings = json.loads(path.read_text())["settings"]
+        itemgetter(*NEEDED)(settings)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -31,6 +36,8 @@ def read_cell(path: str | Path) -> dict:
     if settings["train"]:
         benchmark, _, variant = path.stem.partition("_")
         settings["weights"] = str(path.parent / benchmark / variant / "weights.safetensors")
+    elif settings["weights"]:
+        settings["weights"] = str(path.absolute().parent.parent / settings["weights"])
     return settings
 
 

@@ -1,7 +1,7 @@
 """Search a folder of one's own videos by a sentence.
 
-The videos' vectors are kept in the folder, in the file `.centerclip.npz`: they are computed once for a model, and again
-only for files that are new or changed (size or time of change). It may be deleted at any time.
+The videos' vectors are kept in the folder, in a file for each model, `.centerclip-FINGERPRINT.npz`: they are computed
+once, and again only for files that are new or changed (size or time of change). It may be deleted at any time.
 """
 
 import os
@@ -20,8 +20,6 @@ from centerclip.frames import NoFrames
 from centerclip.manifest import VIDEO_SUFFIXES
 from centerclip.retriever import Retriever, read_frames
 from centerclip.stage import UserError, atomic
-
-INDEX = ".centerclip.npz"
 
 
 class Entry(NamedTuple):
@@ -51,12 +49,15 @@ def video_files(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def read_index(file: Path, fingerprint: str) -> dict[str, Entry]:
-    """The index in `file`; empty if there is none, if it is of another model, or damaged."""
+def index_file(folder: Path, retriever: Retriever) -> Path:
+    """Where the index of `folder` by one model is kept."""
+    return folder / f".centerclip-{retriever.fingerprint()[:12]}.npz"
+
+
+def read_index(file: Path) -> dict[str, Entry]:
+    """The index in `file`; empty if there is none, or a damaged one."""
     try:
         with np.load(file) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return {}
             rows = zip(*(stored[name] for name in ("path", "size", "changed", "vector", "reason")), strict=True)
             return {
                 str(path): Entry(int(size), int(changed), None if reason else vector, str(reason))
@@ -66,13 +67,12 @@ def read_index(file: Path, fingerprint: str) -> dict[str, Entry]:
         return {}
 
 
-def write_index(file: Path, fingerprint: str, index: dict[str, Entry]) -> None:
+def write_index(file: Path, index: dict[str, Entry]) -> None:
     width = max((len(entry.vector) for entry in index.values() if entry.vector is not None), default=0)
     nothing = np.zeros(width, np.float32)
     with atomic(file) as temporary, open(temporary, "wb") as out:
         np.savez(
             out,
-            fingerprint=fingerprint,
             path=list(index),
             size=[entry.size for entry in index.values()],
             changed=[entry.changed for entry in index.values()],
@@ -141,14 +141,14 @@ def search(folder: Path, sentence: str, settings: dict, top: int) -> None:
     retriever = Retriever(settings)
     if retriever.too_long(sentence):
         print(f"note: only the sentence's first {settings['words'] - 2} tokens are read", file=sys.stderr)
-    file, fingerprint = folder / INDEX, retriever.fingerprint()
-    index = read_index(file, fingerprint)
+    file = index_file(folder, retriever)
+    index = read_index(file)
     before = dict(index)
     try:
         update(index, folder, retriever, workers=min(4, os.cpu_count() or 1))
     finally:  # interrupted, it keeps what it has
         if index != before:
-            keep(file, fingerprint, index)
+            keep(file, index)
     for name, entry in index.items():
         if entry.reason:
             print(f"left out: {folder / name}: {entry.reason}", file=sys.stderr)
@@ -159,9 +159,9 @@ def search(folder: Path, sentence: str, settings: dict, top: int) -> None:
         print(f"{place:3}  {similarity:6.3f}  {folder / name}")
 
 
-def keep(file: Path, fingerprint: str, index: dict[str, Entry]) -> None:
+def keep(file: Path, index: dict[str, Entry]) -> None:
     """`write_index`, or a note that it cannot be."""
     try:
-        write_index(file, fingerprint, index)
+        write_index(file, index)
     except OSError as error:
         print(f"note: the index cannot be kept for the next time: {file}: {error.strerror}", file=sys.stderr)

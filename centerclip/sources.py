@@ -23,11 +23,12 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from centerclip import ROOT
 from centerclip.archives import unpack
 from centerclip.downloads import DiskFull, Refused, check, download
 from centerclip.stage import UserError
 
-TABLE = Path(__file__).parent.parent / "config/sources.csv"
+TABLE = ROOT / "config/sources.csv"
 AT_ONCE = 8  # videos that are files of their own
 MAX_LOST = 0.01  # largest share of them to go on without
 

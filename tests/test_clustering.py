@@ -75,7 +75,20 @@ def test_kmedoids_is_the_loops_answer(name, clusters):
 
 def test_kmedoids_of_half_precision_tokens():
     points = torch.randn(30, 6, generator=torch.Generator().manual_seed(0)).half()
-    assert kmedoids(points[None], 5)[0][0].tolist() == kmedoids_by_loops(points.tolist(), 5)[0]
+    medoids, assignment = kmedoids(points[None], 5)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(points.tolist(), 5)
+
+
+def test_distances_in_float32_are_right_to_2_digits_or_zero():
+    """Between random tokens, their duplicates and neighbours at about 0.07, 0.007 and 0.00007 of their norms."""
+    points, away = torch.randn(2, 3, 20, 64, generator=torch.Generator().manual_seed(0))
+    tokens = torch.cat([points, points, *(points + share * away for share in (0.1, 0.01, 1e-4))], 1)
+    exact, fast = pairwise_distances(tokens), pairwise_distances(tokens, precision=torch.float32)
+    norms = tokens.norm(dim=-1)
+    near = exact < 2e-3 * torch.hypot(norms[:, :, None], norms[:, None])
+    assert (fast[near] == 0).all() and (exact[near] > 0).any()
+    assert (fast.diagonal(20, 1, 2)[:, :20] == 0).all()  # of duplicates
+    assert torch.allclose(fast[~near], exact[~near], rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +144,10 @@ tokens = st.integers(0, 10**6).map(lambda seed: torch.randn(20, 4, generator=tor
 @settings(max_examples=30, deadline=None)
 @given(tokens, st.integers(1, 20), st.randoms(use_true_random=False))
 def test_permuting_tokens_permutes_the_answer(points, clusters, random):
-    order = random.sample(range(20), 20)
-    medoids = {order.index(i) for i in kmedoids(points[None], clusters)[0][0].tolist()}
-    assert medoids == set(kmedoids(points[order][None], clusters)[0][0].tolist())
+    order = torch.tensor(random.sample(range(20), 20))
+    (medoids,), (assignment,) = kmedoids(points[None], clusters)
+    (places,), (permuted,) = kmedoids(points[order][None], clusters)
+    assert torch.equal(order[places][permuted], medoids[assignment][order])  # each token's medoid
 
 
 @settings(max_examples=30, deadline=None)
@@ -303,9 +317,17 @@ def test_shifts_move_an_eighth_of_the_channels_each_way():
     assert torch.equal(only_class[:, :, 1:], tokens[:, :, 1:])
 
 
-def test_spectral_survives_a_graph_in_pieces_and_lone_tokens():
-    far = torch.arange(12.0)[:, None] ** 4 * 1000  # weights underflow between all of them
-    medoids, _ = spectral(far[None], 4, neighbours=2, sigma=1e-3)
-    assert medoids.shape == (1, 4)
-    medoids, _ = spectral(torch.zeros(1, 12, 3), 4)
-    assert medoids.shape == (1, 4)
+def test_spectral_finds_the_pieces_of_a_graph_and_its_lone_tokens():
+    """Pieces of 7, 5 and 4 tokens and 3 single ones: so far from each other that weights between them are 0."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.tensor([0] * 7 + [1] * 5 + [2] * 4 + [3, 4, 5])[torch.randperm(19, generator=generator)]
+    points = 1000 * torch.eye(6, 8)[label] + torch.randn(19, 8, generator=generator)
+    _, (assignment,) = spectral(points[None], 6, neighbours=5, sigma=10)
+    assert torch.equal(assignment[:, None] == assignment, label[:, None] == label)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1000.0])
+def test_spectral_of_constant_tokens_or_only_lone_ones_has_a_medoid_in_every_cluster(spread):
+    points = spread * torch.arange(12.0)[:, None] ** 4
+    (medoids,), (assignment,) = spectral(points[None], 4, neighbours=2, sigma=1e-3)
+    assert len(set(medoids.tolist())) == 4 and assignment[medoids].tolist() == [0, 1, 2, 3]

@@ -1,6 +1,7 @@
 """What is measured of a model, and the commands that print it, on the tiny backbone."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -23,9 +24,9 @@ STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
-    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-m", *map(str, arguments)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_tokens_per_block():
@@ -111,12 +112,13 @@ def test_a_training_step_is_the_real_one_on_the_whole_batch():
     assert done.chunk == 3 and not torch.equal(done.model.state_dict()["visual.proj"], before["visual.proj"])
 
 
-def test_the_command_measures_variants_of_a_config(tmp_path, mistake):
+def test_the_command_measures_variants_of_a_config_from_any_directory(tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text(
         "run: {benchmarks: [shapes], variants: [baseline]}\nbackbone: tiny\nbenchmarks: {shapes: {stage: {block: 2}}}"
     )
-    common = ["--config", tmp_path / "c.yaml", "--repeats", 1, "--threads", 1, "--benchmark", "shapes", "--variants"]
-    done = command("centerclip.efficiency", *common, "baseline", "pooling", "--out", tmp_path / "o.json")
+    common = ["--config", "c.yaml", "--repeats", 1, "--threads", 1, "--benchmark", "shapes", "--variants"]
+    done = command("centerclip.efficiency", *common, "baseline", "pooling", "--out", "o.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "o.json").read_text())
     assert (found["threads"], found["repeats"]) == (1, 1) and found["device"].endswith("CPU")

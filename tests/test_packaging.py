@@ -1,7 +1,13 @@
 """The repository's files agree with each other."""
 
+import os
 import pkgutil
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -20,6 +26,25 @@ def test_the_console_commands_are_there():
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
     assert list(scripts) == ["centerclip"]
     assert all(callable(pkgutil.resolve_name(target)) for target in scripts.values())
+
+
+def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
+    copy, installed = tmp_path / "copy", tmp_path / "installed"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "results", "build", "*.egg-info"))
+
+    def printed(code, cwd):
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    wheel = printed("from setuptools import build_meta; print(build_meta.build_wheel('.'))", copy)
+    zipfile.ZipFile(copy / wheel).extractall(installed)
+    files = "config.BASE, config.SCHEMA, sources.TABLE"
+    code = f"from centerclip import config, sources; config.read_config([]); print({files}, sep=';')"
+    for file in map(Path, printed(code, tmp_path).split(";")):
+        ours = REPOSITORY / file.relative_to(installed / "centerclip/repository")
+        assert file.read_bytes() == ours.read_bytes()
 
 
 def test_the_readmes_table_is_the_demos():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from centerclip.dataset import Videos
 from centerclip.frames import FrameStore, spread, write_shard
 from centerclip.model import build
 from centerclip.retriever import Retriever, plain, read_cell, read_frames
-from centerclip.search import INDEX, Entry, rank, read_index, update, write_index
+from centerclip.search import Entry, index_file, rank, read_index, update, write_index
+from centerclip.stage import UserError
 
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
 
@@ -117,31 +119,40 @@ class TestIndex:
         assert sorted(index) == ["a.mp4", "b.MKV", "broken.mp4", "new.mp4"]
         assert not np.array_equal(index["b.MKV"].vector, before)
 
-    def test_what_is_read_was_written(self, retriever, folder):
+    def test_what_is_read_was_written(self, retriever, folder, tmp_path):
         index = update({}, folder, retriever)
-        write_index(folder / INDEX, "model", index)
-        again = read_index(folder / INDEX, "model")
+        write_index(tmp_path / "index.npz", index)
+        again = read_index(tmp_path / "index.npz")
         assert list(again) == list(index)
         assert again["broken.mp4"] == index["broken.mp4"] and "not a video" in again["broken.mp4"].reason
         for name in ("a.mp4", "b.MKV", "more/c.avi"):
             assert again[name][:2] == index[name][:2]
             assert np.array_equal(again[name].vector, index[name].vector)
 
-    def test_another_models_or_a_damaged_one_is_none(self, tmp_path):
-        file = tmp_path / INDEX
-        assert read_index(file, "model") == {}
-        write_index(file, "model", {"a": Entry(1, 2, None, "why")})
-        assert read_index(file, "other") == {}
-        assert read_index(file, "model") == {"a": Entry(1, 2, None, "why")}
+    def test_a_damaged_one_is_none(self, tmp_path):
+        file = tmp_path / "index.npz"
+        assert read_index(file) == {}
+        write_index(file, {"a": Entry(1, 2, None, "why")})
+        assert read_index(file) == {"a": Entry(1, 2, None, "why")}
         for damaged in (file.read_bytes()[:-30], b"no index", b""):
             file.write_bytes(damaged)
-            assert read_index(file, "model") == {}
+            assert read_index(file) == {}
 
     def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever):
         settings = retriever.settings
         assert Retriever(settings | {"words": 20}).fingerprint() == retriever.fingerprint()
         for change in ({"seed": 1}, {"frames": 6}, {"stages": [STAGE]}, {"shift": "token_shift"}):
             assert Retriever(settings | change).fingerprint() != retriever.fingerprint()
+
+    def test_each_model_has_its_own(self, folder):
+        encode = mock.patch.object(Retriever, "encode_frames", autospec=True, side_effect=Retriever.encode_frames)
+        encoded = []
+        for frames in (4, 6, 4, 6):
+            with encode as calls:
+                search.search(folder, "grey", plain("tiny", None, frames), 1)
+            encoded.append(calls.call_count)
+        assert encoded == [3, 3, 0, 0]
+        assert len(list(folder.glob(".centerclip-*"))) == 2
 
     def test_interrupted_it_keeps_what_it_has(self, folder, monkeypatch):
         encode, calls = Retriever.encode_frames, []
@@ -156,7 +167,7 @@ class TestIndex:
         settings = plain("tiny", None, 4)
         with pytest.raises(KeyboardInterrupt):
             search.search(folder, "grey", settings, 1)
-        assert list(read_index(folder / INDEX, Retriever(settings).fingerprint())) == ["a.mp4"]
+        assert list(read_index(index_file(folder, Retriever(settings)))) == ["a.mp4"]
 
 
 @pytest.fixture
@@ -175,9 +186,28 @@ def test_a_cell_is_read_with_the_weights_it_was_trained_to(cell):
     settings = read_cell(cell)
     assert settings["weights"] == str(cell.parent / "shapes/kmedoids/weights.safetensors")
     assert torch.equal(Retriever(settings).model.visual.proj, build("tiny", seed=7).visual.proj)
-    untrained = json.loads(cell.read_text())["settings"] | {"train": False}
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [("results/weights/tiny.safetensors", "{}/results/weights/tiny.safetensors"), ("/w.pt", "/w.pt"), (None, None)],
+)
+def test_an_untrained_cells_weights_are_found_from_any_directory(cell, tmp_path, monkeypatch, weights, found):
+    untrained = json.loads(cell.read_text())["settings"] | {"train": False, "weights": weights}
     cell.write_text(json.dumps({"settings": untrained}))
-    assert read_cell(cell) == untrained
+    expected = untrained | {"weights": found and found.format(tmp_path)}
+    assert read_cell(cell) == expected
+    monkeypatch.chdir(cell.parent)
+    assert read_cell(cell.name) == expected
+
+
+@pytest.mark.parametrize("lost", ["train", "backbone", "stages"])
+def test_results_that_lack_something_are_none(cell, lost):
+    settings = json.loads(cell.read_text())["settings"]
+    del settings[lost]
+    cell.write_text(json.dumps({"settings": settings}))
+    with pytest.raises(UserError, match=r"kmedoids\.json: not the results of a cell"):
+        read_cell(cell)
 
 
 def command(*arguments):
