@@ -293,9 +293,22 @@ def test_the_papers_recipe(benchmark):
         assert inspect.signature(clustering.algorithm(name)).parameters["normalise"].default is False
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "variant", "videos"),
+    [
+        ("msrvtt", "kmedoids-s4", 64),
+        ("msvd", "baseline-b16", 16),
+        ("activitynet", "baseline", 16),
+        ("activitynet", "kmedoids-b16-s15", 4),
+    ],
+)
+def test_memory_is_measured_at_the_authors_batch_a_gpu(benchmark, variant, videos):
+    assert cell(config(), benchmark, variant)["training"]["gpu_batch"] == videos
+
+
 def test_settings_that_change_no_result_can_be_taken_apart_and_put_back():
     whole = cell(config(), "msrvtt", "kmedoids")
     essence, conduct = parted(whole)
     assert joined(essence, conduct) == whole
-    assert conduct["training"].keys() == {"workers", "threads", "checkpoint_minutes"}
+    assert conduct["training"].keys() == {"workers", "threads", "checkpoint_minutes", "gpu_batch"}
     assert essence["evaluation"] == {} and essence["training"]["batch_size"] == 128
