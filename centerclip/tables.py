@@ -18,10 +18,13 @@ STAGE = ["block", "segments", "clusters", "algorithm"]
 PLAIN = ("medoid", False, {})  # what a stage's other settings are in the paper's main tables
 COMPARED = ["benchmark", "backbone", "frames"]  # what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
-COSTS = ["gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch_ms", "train_gb"]
+COSTS = [
+    *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
+    *("train_gb", "train_reserved_gb", "train_chunk"),
+]
 COUNTS = ["n_texts", "n_videos", "n_videos_left_out"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
-UNRANKED = ["last t2v R@1", "epoch", "train_s"]  # columns in which nothing is the best
+HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {"train_gb": "paper memory_gb", "ms": "paper ms", **{score: f"paper {score}" for score in SCORES}}
 LAYOUT = {  # column -> heading
     "train_gb": "training, GB",
@@ -30,6 +33,7 @@ LAYOUT = {  # column -> heading
     "batch_ms": "ms, in batches",
     "gflops": "GFLOPs",
     **{score: score for score in SCORES},
+    "best t2v R@1": "t2v R@1, best epoch",
     "last t2v R@1": "t2v R@1, last epoch",
     "epoch": "epoch",
     "train_s": "training, s",
@@ -59,6 +63,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def row(result: dict) -> dict:
     """A results json as a row: what it is of, metrics in per cent and ranks, training."""
     settings, training = result["settings"], result["training"] or {}
+    by_epoch = [epoch["text_to_video"]["R@1"] for epoch in training.get("epochs", [])]
     stage = settings["stages"][0] if settings["stages"] else {}
     return {
         **{key: settings[key] for key in ("benchmark", "variant", "backbone", "frames")},
@@ -67,7 +72,8 @@ def row(result: dict) -> dict:
         "trained": settings["train"],
         "as published": is_plain(settings),
         **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
-        "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
+        "best t2v R@1": max(by_epoch, default=None),
+        "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
         "epoch": training.get("selected_epoch"),
         "select": training.get("select"),
@@ -97,7 +103,7 @@ def read_cell(path: Path) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    flags, numbers = ["trained", "as published"], [*measured(rows), "last t2v R@1", "train_s", "epoch"]
+    flags, numbers = ["trained", "as published"], [*measured(rows), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -138,8 +144,8 @@ def baselines(table: pd.DataFrame) -> pd.DataFrame:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds", "last t2v R@1"]
-    return table[[*first, *COSTS, "train_s", "epoch", *COUNTS, "device", *PAPER.values()]]
+    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds"]
+    return table[[*first, *HISTORY, *COSTS, *COUNTS, "device", *PAPER.values()]]
 
 
 def text(value: float, column: str, sign: str = "") -> str:
@@ -157,13 +163,15 @@ def digits(column: str) -> int:
 def best(table: pd.DataFrame, column: str) -> pd.Series:
     """Which rows have the best of `column`, as it is shown; none where all are equal."""
     shown = table[column].astype(float).round(digits(column))
-    ranked = column not in UNRANKED and shown.nunique() > 1
+    ranked = column not in HISTORY and shown.nunique() > 1
     return ranked & (shown == (shown.max() if "R@" in column else shown.min()))
 
 
 def for_people(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's."""
     beside = table["published"].notna()
+    other = table["best t2v R@1"].mask(table["select"] == "best")  # than the R@1 of the weights
+    table = table.assign(**{"best t2v R@1": other})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
     stars = pd.DataFrame({column: best(table, column) for column in columns})
     lines, bold = [], []

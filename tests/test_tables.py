@@ -62,7 +62,8 @@ def costs(*variants: str, **changes) -> dict:
             "variant": variant,
             "tokens_per_block": [600, 600 - 100 * n],
             **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "batch": 4, "batch_ms": 10.0 - n},
-            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n, "train_memory_gb": None},
+            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
+            **{"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None},
             **changes,
         }
         for n, variant in enumerate(variants)
@@ -119,16 +120,22 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
 def test_the_csv_has_these_columns_for_every_benchmark():
     identity = ["benchmark", "variant", "backbone", "frames", "block", "segments", "clusters", "algorithm", "shift"]
     paper = [f"paper {name}" for name in ("memory_gb", "ms", *SCORES)]
-    last = ["train_s", "epoch", "n_texts", "n_videos", "n_videos_left_out", "device", *paper]
+    history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
+    last = ["n_texts", "n_videos", "n_videos_left_out", "device", *paper]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
-    assert list(made) == [*identity, *SCORES, "seeds", "last t2v R@1", *COSTS, *last]
+    assert list(made) == [*identity, *SCORES, "seeds", *history, *COSTS, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
     kmedoids = made.loc["kmedoids"]
     assert kmedoids[identity[3:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
-    assert kmedoids[["seeds", "last t2v R@1", "epoch", "train_s", "tokens", "clustering_share"]].tolist() == [
-        *(1, 39, 1, 60, 1100, 0.02)
-    ]
-    assert made.loc["baseline", ["block", "segments", "clusters", "algorithm", "train_gb"]].isna().all()
+    assert kmedoids[["seeds", *history]].tolist() == [1, 40, 39, 60, 1]
+    assert kmedoids[["tokens", "clustering_share", "batch"]].tolist() == [1100, 0.02, 4]
+    assert made.loc["baseline", ["block", "segments", "clusters", "algorithm", "train_gb", "train_chunk"]].isna().all()
+
+
+def test_the_csv_has_what_training_took_on_a_gpu():
+    on_gpu = costs("baseline", train_memory_gb=20.0, train_reserved_gb=22.5, train_chunk=64)
+    made = for_programs(table(result("msrvtt", "baseline", 40), efficiency=on_gpu))
+    assert made.loc["baseline", ["train_gb", "train_reserved_gb", "train_chunk"]].tolist() == [20, 22.5, 64]
 
 
 def test_a_seed_that_is_not_made_leaves_the_others_their_row(tmp_path):
@@ -176,6 +183,14 @@ class TestShown:
         assert shown.bold["t2v R@1"].tolist() == [False, True, True]
         assert shown.bold["saved, MB"].tolist() == shown.bold["ms"].tolist() == [False, False, True]
         assert not shown.bold[["variant", "t2v MdR", "epoch", "training, s", "t2v R@1, last epoch"]].any(axis=None)
+
+    def test_the_best_epoch_is_shown_where_it_is_not_the_one_selected(self):
+        one = result("shapes", "baseline", 43)
+        for select, expected in (("best", []), ("last", ["42.0"]), ("val", ["42.0"])):
+            one["training"] |= {"select": select, "selected_epoch": 2}
+            shown = for_people(table(one)).text
+            assert shown["t2v R@1, last epoch"].tolist() == ["41.0"]
+            assert list(shown.get("t2v R@1, best epoch", [])) == expected
 
     def test_numbers(self):
         assert text(-0.04, "ms", "+") == "+0.0" and text(0.1406, "gflops") == "0.141" and text(4.5, "epoch") == "4.5"
