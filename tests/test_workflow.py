@@ -167,6 +167,14 @@ def test_ablations_are_plotted_for_the_grids_asked_for(finished):
     assert rules == {"train": 7, "evaluate": 7} | COSTS | {"plot": len(PLOTS) + 1}
 
 
+def test_what_would_come_out_empty_is_not_drawn(tmp_path):
+    """Of untrained variants no training and no recall beside the baseline's; of sampling no clusters."""
+    repository = copy_repository(tmp_path, SMALL)
+    for variants, plots in (("zeroshot", len(PLOTS) - 2), ("baseline, pooling, sparse_sampling", len(PLOTS))):
+        rules = jobs(repository, "all", "--config", f"run={{variants: [{variants}]}}")
+        assert (rules["plot"], rules["picture"]) == (plots, 1)
+
+
 def test_another_seed_trains_no_other_again(finished):
     (finished / "seeds.yaml").write_text("seeds: [42, 7]")
     rules = jobs(finished, "all", "--configfile", "config/demo.yaml", "small.yaml", "seeds.yaml")

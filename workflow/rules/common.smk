@@ -110,6 +110,14 @@ def cells(wildcards):
     return [f"results/{wildcards.benchmark}_{name}.json" for name in names]
 
 
+def plots(benchmark):
+    """What is plotted of a benchmark: those of PLOTS that its variants have points for."""
+    trained = [one for one in (cell(config, benchmark, name) for name in listed(config, benchmark)) if one["train"]]
+    baselines = [one for one in trained if not one["stages"] and not one["shift"]]
+    empty = {"training": not trained, "recall_vs_cost": not baselines}
+    return [plot for plot in PLOTS if not empty.get(plot)]
+
+
 def drawing(wildcards):
     """What a plot is and shows, for the command line: a grid's points, or the variants listed."""
     kind, _, grid = wildcards.plot.partition("-")
