@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip import documents
+from centerclip.clustering import SAMPLING
 from centerclip.documents import Table
 from centerclip.stage import UserError, run
 from centerclip.tables import COMPARED, MODEL, PAPER, baselines, read_paper, typed
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
-SAMPLING = ("pooling", "sparse_sampling")  # stages without clustering: baselines of the paper
-Figure = tuple[str, bool]  # what was found of a claim, and whether the claim holds there
+Figure = tuple[str, bool]  # what was found of a claim, and whether the claim holds for the numbers as shown
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:

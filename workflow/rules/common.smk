@@ -144,12 +144,13 @@ def trained(wildcards):
 
 def clustering_variants(benchmark):
     """A benchmark's first variant of each clustering algorithm; the others of the first one's size if there is one."""
-    stages = {name: cell(config, benchmark, name)["stages"][:1] for name in variants(config, benchmark)}
-    clustering = {name: stage for name, found in stages.items() for stage in found}
-    sizes = {name: (stage["segments"], stage["clusters"]) for name, stage in clustering.items()}
+    models = [cell(config, benchmark, name) for name in variants(config, benchmark)]
+    stages = [(model["variant"], stage) for model in models for stage in model["stages"][:1]]
+    first = {name: stage for name, stage in stages if stage["algorithm"] not in clustering.SAMPLING}
+    sizes = {name: (stage["segments"], stage["clusters"]) for name, stage in first.items()}
     found = {}
-    for name in sorted(clustering, key=lambda name: sizes[name] != next(iter(sizes.values()))):
-        found.setdefault(clustering[name]["algorithm"], name)
+    for name in sorted(first, key=lambda name: sizes[name] != next(iter(sizes.values()))):
+        found.setdefault(first[name]["algorithm"], name)
     return list(found.values())
 
 

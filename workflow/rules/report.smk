@@ -30,7 +30,7 @@ ruleorder: summary > table
 
 rule summary:
     input:
-        code=code("summary", "tables", "documents"),
+        code=code("summary", "tables", "documents", "clustering/__init__"),
         paper="config/paper.csv",
         tables=expand("results/tables/{benchmark}.csv", benchmark=BENCHMARKS),
     output:
