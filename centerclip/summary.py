@@ -146,7 +146,7 @@ def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
     count = pd.concat(tables.values())["verdict"].value_counts()
     said = ", ".join(f"{name} {count.get(name, 0)}" for name in ("holds", "fails", "not run"))
     parts = [
-        f"The paper's claims, computed from this run's tables and the published numbers: {said}. Arrows go from the"
+        f"The paper's claims, computed from the tables there are and the published numbers: {said}. Arrows go from the"
         " baseline to the best clustering variant of the same backbone and number of frames."
     ]
     for number, (text, table) in enumerate(tables.items(), 1):

@@ -143,6 +143,11 @@ def test_tables_and_plots(finished):
         assert Image.open(finished / f"results/plots/shapes_{picture}.png").width > 500
 
 
+def test_the_summary_is_of_the_tables_of_earlier_runs_too(finished):
+    done = snakemake(finished, "results/tables/summary.md", "--forcerun", "summary", "--dry-run", "--printshellcmds")
+    assert re.search(r"centerclip.summary .*--tables .*shapes.csv .*msvd.csv .*didemo.csv ", done.stdout + done.stderr)
+
+
 def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     done = snakemake(finished, "--report", "report.html")
     assert done.returncode == 0, done.stderr

@@ -40,8 +40,10 @@ rule summary:
         "results/logs/summary.log",
     conda:
         ENVIRONMENT
+    params:
+        tables=expand("results/tables/{benchmark}.csv", benchmark=config["benchmarks"]),  # other runs' too
     shell:
-        "python -m centerclip.summary --paper {input.paper} --tables {input.tables}"
+        "python -m centerclip.summary --paper {input.paper} --tables {params.tables}"
         " --shown {output.html} {output.shown} --log {log}"
 
 
