@@ -90,14 +90,22 @@ def is_plain(settings: dict) -> bool:
     return plain and settings["frames"] == frames
 
 
-def read_cell(path: Path) -> dict:
-    """The row of a results json; of one that is not made, only its names."""
-    if path.exists():
-        return row(json.loads(path.read_text()))
+def unmade(path: Path) -> dict:
+    """The row of a results json that is not made: only its names."""
     names = re.fullmatch(r"([^_]+)_(.+?)(-seed-\d+)?\.json", path.name)
     if not names:
         raise UserError(f"{path}: no such file, and its name is not BENCHMARK_VARIANT.json")
     return {"benchmark": names[1], "variant": names[2], "trained": False, "as published": False}
+
+
+def reason(path: Path) -> str:
+    """Why a results json is not made, in a sentence: the last error in the log of the last job that it needed."""
+    benchmark, _, name = path.stem.partition("_")
+    logs = [path.parent / "logs" / benchmark / name / f"{job}.log" for job in ("train", "evaluate")]
+    written = sorted((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime)
+    lines = [line for log in written[-1:] for line in log.read_text(errors="replace").splitlines()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"{name} is not made: {errors[-1] if errors else 'it has not run to its end'}."
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
@@ -237,18 +245,20 @@ def main() -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--efficiency", required=True, type=Path, help="the costs of the variants, json")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json of each variant and seed")
+    parser.add_argument("--outdated", default=[], nargs="*", type=Path, help="those of them not to be read")
     parser.add_argument("--csv", required=True, type=Path)
     parser.add_argument("--shown", required=True, nargs="+", type=Path, help="the same for people: .md, .html, .tex")
 
     def job(arguments: argparse.Namespace) -> None:
         efficiency = json.loads(arguments.efficiency.read_text())
-        if not any(path.exists() for path in arguments.cells):
+        missing = [path for path in arguments.cells if path in arguments.outdated or not path.exists()]
+        if missing == arguments.cells:
             raise UserError(f"none of the cells is made, not {arguments.cells[0]}, for one")
-        rows = [read_cell(path) for path in arguments.cells]
+        rows = [unmade(path) if path in missing else row(json.loads(path.read_text())) for path in arguments.cells]
         table, others = combine(rows, efficiency, read_paper(arguments.paper))
         with atomic(arguments.csv) as temporary:
             for_programs(table).to_csv(temporary, index=False)
-        parts = [for_people(table), *notes(table, efficiency)]
+        parts = [for_people(table), *notes(table, efficiency), *map(reason, missing)]
         if len(others):
             parts += ["Published, without a counterpart in this run:", elsewhere(others)]
         for path in arguments.shown:

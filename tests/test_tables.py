@@ -2,6 +2,7 @@
 shown."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from centerclip.tables import (
     for_people,
     for_programs,
     notes,
-    read_cell,
     read_paper,
+    reason,
     row,
     text,
+    unmade,
 )
 
 CONFIG = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
@@ -140,7 +142,7 @@ def test_the_csv_has_what_training_took_on_a_gpu():
 
 def test_a_seed_that_is_not_made_leaves_the_others_their_row(tmp_path):
     made = row(result("msrvtt", "baseline", 43, seed=1))
-    missing = read_cell(tmp_path / "msrvtt_baseline.json")
+    missing = unmade(tmp_path / "msrvtt_baseline.json")
     for rows in ([made, missing], [missing, made]):
         (one,) = combine(rows, costs("baseline"), PUBLISHED)[0].to_dict("records")
         assert (one["seeds"], one["t2v R@1"], one["paper t2v R@1"], one["variant"]) == (1, 43, 43.0, "baseline")
@@ -156,6 +158,22 @@ def test_several_seeds_are_a_mean_and_its_spread():
     shown = for_people(table(*three)).text
     assert shown["t2v R@1"].tolist() == ["42.0 ± 2.6", "43.0", "-1.0"]
     assert "Mean ± standard deviation" in notes(table(*three), costs())[0]
+
+
+def test_the_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_path):
+    cell, logs = tmp_path / "msrvtt_kmedoids-seed-7.json", tmp_path / "logs/msrvtt/kmedoids-seed-7"
+
+    def log(job: str, text: str, time: int) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / job).write_text(text)
+        os.utime(logs / job, (time, time))
+
+    assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
+    log("evaluate.log", "error: of an attempt before\n", 1)
+    log("train.log", "epoch 1\rerror: first\nerror: the loss is nan at step 3\nmore\n", 2)
+    assert reason(cell) == "kmedoids-seed-7 is not made: the loss is nan at step 3."
+    log("train.log", "killed in epoch 2\n", 2)
+    assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
 
 
 class TestShown:
@@ -216,15 +234,19 @@ def command(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def written(tmp_path):
-    """The files that the command makes of two cells, one of which is not made, and the summary of them."""
+    """The files that the command makes of three cells, of which one is made, and the summary of them."""
     (tmp_path / "msrvtt_baseline.json").write_text(json.dumps(result("msrvtt", "baseline", 43)))
-    (tmp_path / "efficiency.json").write_text(json.dumps(costs("baseline", "token_shift")))
+    (tmp_path / "msrvtt_pooling.json").write_text("of before an edit")
+    (tmp_path / "efficiency.json").write_text(json.dumps(costs("baseline", "token_shift", "pooling")))
+    for name in ("baseline", "token_shift"):
+        (tmp_path / f"logs/msrvtt/{name}").mkdir(parents=True)
+        (tmp_path / f"logs/msrvtt/{name}/train.log").write_text(f"error: the disk of {name} is full\n")
     common = ["--paper", "config/paper.csv", "--shown"]
     shown = [tmp_path / f"t.{suffix}" for suffix in ("md", "html", "tex")]
-    cells = [tmp_path / f"msrvtt_{name}.json" for name in ("baseline", "token_shift")]
+    cells = [tmp_path / f"msrvtt_{name}.json" for name in ("baseline", "token_shift", "pooling")]
     done = command(
         "centerclip.tables", *common, *shown, "--csv", tmp_path / "t.csv", "--efficiency", tmp_path / "efficiency.json",
-        "--cells", *cells,
+        "--cells", *cells, "--outdated", cells[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     tables = [tmp_path / "not_made.csv", tmp_path / "t.csv"]
@@ -235,10 +257,13 @@ def written(tmp_path):
 
 def test_the_commands_write_every_format(written):
     made = pd.read_csv(written / "t.csv").set_index("variant")
-    assert made.index.tolist() == ["baseline", "token_shift"]
-    assert made["seeds"].tolist() == [1, 0] and made.loc["baseline", "paper t2v R@1"] == 43.0
+    assert made.index.tolist() == ["baseline", "token_shift", "pooling"]
+    assert made["seeds"].tolist() == [1, 0, 0] and made.loc["baseline", "paper t2v R@1"] == 43.0
     markdown = (written / "t.md").read_text()
-    assert "token_shift (not made)" in markdown and "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in markdown
+    assert "| token_shift (not made)" in markdown and "| pooling (not made)" in markdown
+    assert "token_shift is not made: the disk of token_shift is full." in markdown
+    assert "pooling is not made: it has not run to its end." in markdown and "of baseline is full" not in markdown
+    assert "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in markdown
     assert "| msrvtt      | baseline         | 43.0    | 43.0 (+0.0) | holds     |" in (written / "s.md").read_text()
 
 

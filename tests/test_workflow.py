@@ -316,6 +316,26 @@ def trainings(directory: Path) -> dict[str, tuple[int, dict[str, str]]]:
     return found
 
 
+def test_a_failed_variant_is_missing_from_the_table_with_the_reason(finished, tmp_path):
+    """Its training fails where a result of before is left; the next run makes the table as usual."""
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository)
+    checkpoints = repository / "results/shapes/kmedoids/checkpoints"
+    table, summary = (repository / f"results/tables/{name}.md" for name in ("shapes", "summary"))
+    shutil.rmtree(checkpoints)
+    checkpoints.touch()
+    done = snakemake(repository, "all", "--keep-going", "--forcerun", "results/shapes/kmedoids/weights.safetensors")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    text = table.read_text()
+    assert "| kmedoids (not made) |" in text
+    assert "kmedoids is not made: results/shapes/kmedoids/checkpoints: File exists." in text
+    recall = f"{cell(finished, 'spectral')['text_to_video']['R@5']:.1f}"
+    assert re.search(rf"^\| spectral .*\b{recall}\b", text, re.MULTILINE)
+    assert re.search(r"^\| shapes .*-> [\d.]+, spectral", summary.read_text(), re.MULTILINE)
+    checkpoints.unlink()
+    assert jobs(repository, "all") == {rule: COSTS[rule] for rule in COSTS if rule != "efficiency"}
+
+
 def test_three_trainings_on_two_gpus(finished, tmp_path):
     """Two at a time run side by side, each on a GPU of its own, and nobody has to say so."""
     repository, environment = tmp_path / "repository", machine(tmp_path / "machine", 2)
@@ -463,6 +483,7 @@ def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_p
         report = pd.read_csv(repository / "results/msvd/frames/56px/report.csv")
         assert report.loc[report["frames"] == 0, "video_id"].tolist() == ["v0_0_1"]
         assert (repository / "results/tables/msvd.md").exists()
+        assert "| msvd        | tiny " in (repository / "results/tables/summary.md").read_text()
         assert not (repository / "results/lsmdc/source").exists()
         asked = len(server.requests)
         assert jobs(repository, "results/tables/msvd.md") == {}

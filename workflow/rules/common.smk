@@ -1,12 +1,15 @@
 # What the rules share: the checked config and how a cell's settings reach a stage.
 import json
+import os
 import re
 import sys
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
@@ -108,6 +111,19 @@ def cells(wildcards):
     """The results of a benchmark's variants, of every seed."""
     names = cell_names(config, wildcards.benchmark)
     return [f"results/{wildcards.benchmark}_{name}.json" for name in names]
+
+
+def make_partly(job, options=""):
+    """Make what a job of a failed run would have made, of what there is, or nothing. The next run makes it as usual."""
+    with_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    try:
+        shell("{job.shellcmd} {options} 2> /dev/null", conda_env=job.conda_env.address if with_conda else None)
+    except CalledProcessError:  # there is too little
+        return
+    for path in job.output:  # nothing may take it for the real one: it gets a date before its inputs', and no record
+        os.utime(path, (1, 1))
+        workflow.persistence.cleanup_metadata(path)
+    print(f"made of what there is: {job.output}", file=sys.stderr)
 
 
 def plots(benchmark):

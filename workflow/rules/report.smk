@@ -72,3 +72,15 @@ rule plot:
     shell:
         "python -m centerclip.plots {params.drawing} --table {input.table} --cells {input.cells}"
         " --out {output.png} {output.svg} --log {log}"
+
+
+onerror:
+    # With a cell missing Snakemake makes no table: here those that can be, then the summary.
+    pending = list(workflow.dag.needrun_jobs())
+    awaited = {path for job in pending for path in job.output}
+    for job in pending:
+        if job.rule.name == "table" and job.input.efficiency not in awaited:
+            make_partly(job, f"--outdated {' '.join(awaited.intersection(job.input.cells))}")
+    for job in pending:
+        if job.rule.name == "summary":
+            make_partly(job)
