@@ -38,5 +38,5 @@ rule all:
     input:
         expand("results/tables/{benchmark}.md", benchmark=BENCHMARKS),
         "results/tables/summary.md",
-        expand("results/plots/{benchmark}_{plot}.{format}", benchmark=BENCHMARKS, plot=PLOTS, format=["png", "svg"]),
+        [f"results/plots/{name}_{plot}.{end}" for name in BENCHMARKS for plot in plots(name) for end in ("png", "svg")],
         [f"results/plots/{name}_{picture}.png" for name in BENCHMARKS for picture in pictures(name)],

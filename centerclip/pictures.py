@@ -32,8 +32,8 @@ FOUND = 5  # videos a query
 QUERIES = 2  # best ones, and as many worst
 RIGHT = "#D55E00"  # of the colour-blind safe palette of Okabe and Ito; a word says the same
 TITLE = (
-    "{}: similar patches of a segment's frames form clusters (tints);\nof each cluster one patch goes on through the"
-    " network (outlined), the others are dropped"
+    "{}: patches of a segment's frames form clusters (tints);\none token of each goes on through the network:"
+    " the outlined patch or, where there is none, the mean"
 )
 
 
@@ -42,7 +42,7 @@ class Clusters(NamedTuple):
 
     label: str
     frames: Tensor  # uint8 [T, 3, H, W]
-    medoids: Tensor  # int64 [S, K], the tokens kept
+    kept: Tensor  # int64 [S, K], the tokens that go on; [S, 0] where clusters' means do
     assignment: Tensor  # int64 [S, N], each token's cluster, frame by frame
 
 
@@ -69,9 +69,9 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
         retriever.encode_frames(frames, mask)
     medoids, assignment = (part.cpu() for part in found[0])
     stage = retriever.model.stages[0]
-    what = "means of" if stage.keep == "mean" else "of"
+    kept, what = (medoids[:, :0], "means of") if stage.keep == "mean" else (medoids, "of")
     label = f"{stage.algorithm}\n{stage.clusters} {what} {assignment.shape[1]}\ntokens go on"
-    return Clusters(label, frames, medoids, assignment)
+    return Clusters(label, frames, kept, assignment)
 
 
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
@@ -90,14 +90,14 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
 def positions(row: Clusters) -> list[float]:
     """Where the frames of a strip lie, in widths of a frame: those of the first segments that have `AT_MOST` frames
     together, at least of one."""
-    frames = len(row.frames) // len(row.medoids)
-    segments = min(len(row.medoids), max(1, AT_MOST // frames))
+    frames = len(row.frames) // len(row.kept)
+    segments = min(len(row.kept), max(1, AT_MOST // frames))
     return [1.04 * (frame + segment * frames) + 0.2 * segment for segment in range(segments) for frame in range(frames)]
 
 
 def strip(axes: Axes, row: Clusters, width: float, tinted: bool) -> None:
     """Draw the frames of a row into axes whose unit is a frame; the segments are named above the plain ones."""
-    per_segment = len(row.frames) // len(row.medoids)
+    per_segment = len(row.frames) // len(row.kept)
     side = round((row.assignment.shape[1] / per_segment) ** 0.5)  # patches
     for number, left in enumerate(positions(row)):
         segment, frame = divmod(number, per_segment)
@@ -105,10 +105,10 @@ def strip(axes: Axes, row: Clusters, width: float, tinted: bool) -> None:
         if tinted:
             cells = row.assignment[segment].view(per_segment, side, side)[frame].numpy()
             kept = torch.zeros_like(row.assignment[segment], dtype=torch.bool)
-            kept[row.medoids[segment]] = True
+            kept[row.kept[segment]] = True
             tint(axes, cells, kept.view(per_segment, side, side)[frame].numpy(), left)
         elif frame == 0:
-            axes.text(left, -0.04, f"segment {segment + 1} of {len(row.medoids)}", fontsize=9, va="bottom")
+            axes.text(left, -0.04, f"segment {segment + 1} of {len(row.kept)}", fontsize=9, va="bottom")
     axes.set(xlim=(-0.02, width + 0.02), ylim=(1.02, -0.02), aspect="equal")
     axes.axis("off")
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip import documents
+from centerclip.clustering import SAMPLING
 from centerclip.documents import Table
 from centerclip.stage import UserError, run
 from centerclip.tables import COMPARED, MODEL, PAPER, baselines, read_paper, typed
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
-SAMPLING = ("pooling", "sparse_sampling")  # stages without clustering: baselines of the paper
-Figure = tuple[str, bool]  # what was found of a claim, and whether the claim holds there
+Figure = tuple[str, bool]  # what was found of a claim, and whether the claim holds for the numbers as shown
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:
@@ -35,7 +35,7 @@ def clusters(rows: pd.DataFrame) -> pd.Series:
 
 def recall(rows: pd.DataFrame) -> list[Figure]:
     found = beside_baseline(rows, "t2v R@1", largest=True)
-    return [("{:.1f} -> {:.1f}, {}".format(*found), found[1] >= found[0])] if found else []
+    return [("{:.1f} -> {:.1f}, {}".format(*found), round(found[1], 1) >= round(found[0], 1))] if found else []
 
 
 def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
@@ -43,7 +43,8 @@ def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
     if not found:
         return []
     before, after, name = found
-    return [(f"{before:.1f} -> {after:.1f} {unit} ({after / before - 1:+.0%}), {name}", after < before)]
+    said = f"{before:.1f} -> {after:.1f} {unit} ({after / before - 1:+.0%}), {name}"
+    return [(said, round(after, 1) < round(before, 1))]
 
 
 def memory(rows: pd.DataFrame) -> list[Figure]:
@@ -58,7 +59,7 @@ def share(rows: pd.DataFrame) -> list[Figure]:
     """The largest share of each algorithm."""
     timed = rows[clusters(rows)].dropna(subset="clustering_share").sort_values("clustering_share")
     largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
-    return [(f"{one['clustering_share']:.1%}, {one['variant']}", one["clustering_share"] <= SMALL)
+    return [(f"{one['clustering_share']:.1%}, {one['variant']}", round(one["clustering_share"], 3) <= SMALL)
             for _, one in largest.iterrows()]  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         for what in ("memory", "time"):
             goal, found = one[what], one[f"{what} here"]
             if pd.notna(goal):
-                figures = [] if pd.isna(found) else [(f"{found - 1:+.0%}", found <= goal)]
+                figures = [] if pd.isna(found) else [(f"{found - 1:+.0%}", round(found, 2) <= round(goal, 2))]
                 lines.append(
                     [one["benchmark"], one["variant"], what, f"{goal - 1:+.0%}", words(figures), verdict(figures)]
                 )
@@ -123,7 +124,7 @@ def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for _, one in paper.merge(ours, on=MODEL, how="left", suffixes=(" published", "")).iterrows():
         published, here = one["t2v R@1 published"], one["t2v R@1"]
-        less = round(here - published, 2)
+        less = round(here - published, 1)
         figures = [] if pd.isna(here) else [(f"{here:.1f} ({less:+.1f})", abs(less) <= CLOSE)]
         lines.append([one["benchmark"], one["variant"], f"{published:.1f}", words(figures), verdict(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
@@ -145,7 +146,7 @@ def summary(ours: pd.DataFrame, paper: pd.DataFrame) -> list[str | Table]:
     count = pd.concat(tables.values())["verdict"].value_counts()
     said = ", ".join(f"{name} {count.get(name, 0)}" for name in ("holds", "fails", "not run"))
     parts = [
-        f"The paper's claims, computed from this run's tables and the published numbers: {said}. Arrows go from the"
+        f"The paper's claims, computed from the tables there are and the published numbers: {said}. Arrows go from the"
         " baseline to the best clustering variant of the same backbone and number of frames."
     ]
     for number, (text, table) in enumerate(tables.items(), 1):

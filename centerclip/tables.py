@@ -18,10 +18,13 @@ STAGE = ["block", "segments", "clusters", "algorithm"]
 PLAIN = ("medoid", False, {})  # what a stage's other settings are in the paper's main tables
 COMPARED = ["benchmark", "backbone", "frames"]  # what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
-COSTS = ["gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch_ms", "train_gb"]
+COSTS = [
+    *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
+    *("train_gb", "train_reserved_gb", "train_chunk"),
+]
 COUNTS = ["n_texts", "n_videos", "n_videos_left_out"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
-UNRANKED = ["last t2v R@1", "epoch", "train_s"]  # columns in which nothing is the best
+HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {"train_gb": "paper memory_gb", "ms": "paper ms", **{score: f"paper {score}" for score in SCORES}}
 LAYOUT = {  # column -> heading
     "train_gb": "training, GB",
@@ -30,6 +33,7 @@ LAYOUT = {  # column -> heading
     "batch_ms": "ms, in batches",
     "gflops": "GFLOPs",
     **{score: score for score in SCORES},
+    "best t2v R@1": "t2v R@1, best epoch",
     "last t2v R@1": "t2v R@1, last epoch",
     "epoch": "epoch",
     "train_s": "training, s",
@@ -59,6 +63,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def row(result: dict) -> dict:
     """A results json as a row: what it is of, metrics in per cent and ranks, training."""
     settings, training = result["settings"], result["training"] or {}
+    by_epoch = [epoch["text_to_video"]["R@1"] for epoch in training.get("epochs", [])]
     stage = settings["stages"][0] if settings["stages"] else {}
     return {
         **{key: settings[key] for key in ("benchmark", "variant", "backbone", "frames")},
@@ -67,7 +72,8 @@ def row(result: dict) -> dict:
         "trained": settings["train"],
         "as published": is_plain(settings),
         **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
-        "last t2v R@1": training["epochs"][-1]["text_to_video"]["R@1"] if training else None,
+        "best t2v R@1": max(by_epoch, default=None),
+        "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
         "epoch": training.get("selected_epoch"),
         "select": training.get("select"),
@@ -84,20 +90,28 @@ def is_plain(settings: dict) -> bool:
     return plain and settings["frames"] == frames
 
 
-def read_cell(path: Path) -> dict:
-    """The row of a results json; of one that is not made, only its names."""
-    if path.exists():
-        return row(json.loads(path.read_text()))
+def unmade(path: Path) -> dict:
+    """The row of a results json that is not made: only its names."""
     names = re.fullmatch(r"([^_]+)_(.+?)(-seed-\d+)?\.json", path.name)
     if not names:
         raise UserError(f"{path}: no such file, and its name is not BENCHMARK_VARIANT.json")
     return {"benchmark": names[1], "variant": names[2], "trained": False, "as published": False}
 
 
+def reason(path: Path) -> str:
+    """Why a results json is not made, in a sentence: the last error in the log of the last job that it needed."""
+    benchmark, _, name = path.stem.partition("_")
+    logs = [path.parent / "logs" / benchmark / name / f"{job}.log" for job in ("train", "evaluate")]
+    written = sorted((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime)
+    lines = [line for log in written[-1:] for line in log.read_text(errors="replace").splitlines()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f"{name} is not made: {errors[-1] if errors else 'it has not run to its end'}."
+
+
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    flags, numbers = ["trained", "as published"], [*measured(rows), "last t2v R@1", "train_s", "epoch"]
+    flags, numbers = ["trained", "as published"], [*measured(rows), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -138,8 +152,8 @@ def baselines(table: pd.DataFrame) -> pd.DataFrame:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds", "last t2v R@1"]
-    return table[[*first, *COSTS, "train_s", "epoch", *COUNTS, "device", *PAPER.values()]]
+    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *scores, "seeds"]
+    return table[[*first, *HISTORY, *COSTS, *COUNTS, "device", *PAPER.values()]]
 
 
 def text(value: float, column: str, sign: str = "") -> str:
@@ -157,13 +171,15 @@ def digits(column: str) -> int:
 def best(table: pd.DataFrame, column: str) -> pd.Series:
     """Which rows have the best of `column`, as it is shown; none where all are equal."""
     shown = table[column].astype(float).round(digits(column))
-    ranked = column not in UNRANKED and shown.nunique() > 1
+    ranked = column not in HISTORY and shown.nunique() > 1
     return ranked & (shown == (shown.max() if "R@" in column else shown.min()))
 
 
 def for_people(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's."""
     beside = table["published"].notna()
+    other = table["best t2v R@1"].mask(table["select"] == "best")  # than the R@1 of the weights
+    table = table.assign(**{"best t2v R@1": other})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
     stars = pd.DataFrame({column: best(table, column) for column in columns})
     lines, bold = [], []
@@ -229,18 +245,20 @@ def main() -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--efficiency", required=True, type=Path, help="the costs of the variants, json")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results json of each variant and seed")
+    parser.add_argument("--outdated", default=[], nargs="*", type=Path, help="those of them not to be read")
     parser.add_argument("--csv", required=True, type=Path)
     parser.add_argument("--shown", required=True, nargs="+", type=Path, help="the same for people: .md, .html, .tex")
 
     def job(arguments: argparse.Namespace) -> None:
         efficiency = json.loads(arguments.efficiency.read_text())
-        if not any(path.exists() for path in arguments.cells):
+        missing = [path for path in arguments.cells if path in arguments.outdated or not path.exists()]
+        if missing == arguments.cells:
             raise UserError(f"none of the cells is made, not {arguments.cells[0]}, for one")
-        rows = [read_cell(path) for path in arguments.cells]
+        rows = [unmade(path) if path in missing else row(json.loads(path.read_text())) for path in arguments.cells]
         table, others = combine(rows, efficiency, read_paper(arguments.paper))
         with atomic(arguments.csv) as temporary:
             for_programs(table).to_csv(temporary, index=False)
-        parts = [for_people(table), *notes(table, efficiency)]
+        parts = [for_people(table), *notes(table, efficiency), *map(reason, missing)]
         if len(others):
             parts += ["Published, without a counterpart in this run:", elsewhere(others)]
         for path in arguments.shown:

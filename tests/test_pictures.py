@@ -40,7 +40,7 @@ class TestTokens:
         whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
         whole.encode_frames(frames, mask)
         medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
-        assert torch.equal(found.medoids, medoids) and torch.equal(found.assignment, assignment)
+        assert torch.equal(found.kept, medoids) and torch.equal(found.assignment, assignment)
         assert torch.equal(found.frames, frames) and found.label == "kmedoids\n20 of 98\ntokens go on"
 
     def test_each_kept_one_is_outlined_where_it_lies(self):
@@ -58,6 +58,14 @@ class TestTokens:
         assert not plain_strip.collections and len(plain_strip.images) == 4
         overlays = [image.get_array() for image in tinted.images[1::2]]
         assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
+
+    def test_none_is_outlined_where_means_go_on(self, video):
+        retriever = Retriever(plain("tiny", None, 4, [STAGE | {"keep": "mean"}]))
+        found = clusters(retriever, *retriever.read(video))
+        assert found.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(found)) == 4
+        _, tinted = draw_clusters([found], "title").axes
+        assert not [path for part in tinted.collections for path in part.get_paths() if len(path.vertices) > 2]
+        assert all((image.get_array()[..., 3] > 0).all() for image in tinted.images[1::2])
 
     def test_clusters_have_one_tint_each(self):
         assignment = torch.arange(49).repeat(2)[None]

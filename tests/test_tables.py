@@ -2,6 +2,7 @@
 shown."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from centerclip.tables import (
     for_people,
     for_programs,
     notes,
-    read_cell,
     read_paper,
+    reason,
     row,
     text,
+    unmade,
 )
 
 CONFIG = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
@@ -62,7 +64,8 @@ def costs(*variants: str, **changes) -> dict:
             "variant": variant,
             "tokens_per_block": [600, 600 - 100 * n],
             **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "batch": 4, "batch_ms": 10.0 - n},
-            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n, "train_memory_gb": None},
+            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
+            **{"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None},
             **changes,
         }
         for n, variant in enumerate(variants)
@@ -119,21 +122,27 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
 def test_the_csv_has_these_columns_for_every_benchmark():
     identity = ["benchmark", "variant", "backbone", "frames", "block", "segments", "clusters", "algorithm", "shift"]
     paper = [f"paper {name}" for name in ("memory_gb", "ms", *SCORES)]
-    last = ["train_s", "epoch", "n_texts", "n_videos", "n_videos_left_out", "device", *paper]
+    history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
+    last = ["n_texts", "n_videos", "n_videos_left_out", "device", *paper]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
-    assert list(made) == [*identity, *SCORES, "seeds", "last t2v R@1", *COSTS, *last]
+    assert list(made) == [*identity, *SCORES, "seeds", *history, *COSTS, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
     kmedoids = made.loc["kmedoids"]
     assert kmedoids[identity[3:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
-    assert kmedoids[["seeds", "last t2v R@1", "epoch", "train_s", "tokens", "clustering_share"]].tolist() == [
-        *(1, 39, 1, 60, 1100, 0.02)
-    ]
-    assert made.loc["baseline", ["block", "segments", "clusters", "algorithm", "train_gb"]].isna().all()
+    assert kmedoids[["seeds", *history]].tolist() == [1, 40, 39, 60, 1]
+    assert kmedoids[["tokens", "clustering_share", "batch"]].tolist() == [1100, 0.02, 4]
+    assert made.loc["baseline", ["block", "segments", "clusters", "algorithm", "train_gb", "train_chunk"]].isna().all()
+
+
+def test_the_csv_has_what_training_took_on_a_gpu():
+    on_gpu = costs("baseline", train_memory_gb=20.0, train_reserved_gb=22.5, train_chunk=64)
+    made = for_programs(table(result("msrvtt", "baseline", 40), efficiency=on_gpu))
+    assert made.loc["baseline", ["train_gb", "train_reserved_gb", "train_chunk"]].tolist() == [20, 22.5, 64]
 
 
 def test_a_seed_that_is_not_made_leaves_the_others_their_row(tmp_path):
     made = row(result("msrvtt", "baseline", 43, seed=1))
-    missing = read_cell(tmp_path / "msrvtt_baseline.json")
+    missing = unmade(tmp_path / "msrvtt_baseline.json")
     for rows in ([made, missing], [missing, made]):
         (one,) = combine(rows, costs("baseline"), PUBLISHED)[0].to_dict("records")
         assert (one["seeds"], one["t2v R@1"], one["paper t2v R@1"], one["variant"]) == (1, 43, 43.0, "baseline")
@@ -149,6 +158,22 @@ def test_several_seeds_are_a_mean_and_its_spread():
     shown = for_people(table(*three)).text
     assert shown["t2v R@1"].tolist() == ["42.0 ± 2.6", "43.0", "-1.0"]
     assert "Mean ± standard deviation" in notes(table(*three), costs())[0]
+
+
+def test_the_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_path):
+    cell, logs = tmp_path / "msrvtt_kmedoids-seed-7.json", tmp_path / "logs/msrvtt/kmedoids-seed-7"
+
+    def log(job: str, text: str, time: int) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / job).write_text(text)
+        os.utime(logs / job, (time, time))
+
+    assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
+    log("evaluate.log", "error: of an attempt before\n", 1)
+    log("train.log", "epoch 1\rerror: first\nerror: the loss is nan at step 3\nmore\n", 2)
+    assert reason(cell) == "kmedoids-seed-7 is not made: the loss is nan at step 3."
+    log("train.log", "killed in epoch 2\n", 2)
+    assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
 
 
 class TestShown:
@@ -177,6 +202,14 @@ class TestShown:
         assert shown.bold["saved, MB"].tolist() == shown.bold["ms"].tolist() == [False, False, True]
         assert not shown.bold[["variant", "t2v MdR", "epoch", "training, s", "t2v R@1, last epoch"]].any(axis=None)
 
+    def test_the_best_epoch_is_shown_where_it_is_not_the_one_selected(self):
+        one = result("shapes", "baseline", 43)
+        for select, expected in (("best", []), ("last", ["42.0"]), ("val", ["42.0"])):
+            one["training"] |= {"select": select, "selected_epoch": 2}
+            shown = for_people(table(one)).text
+            assert shown["t2v R@1, last epoch"].tolist() == ["41.0"]
+            assert list(shown.get("t2v R@1, best epoch", [])) == expected
+
     def test_numbers(self):
         assert text(-0.04, "ms", "+") == "+0.0" and text(0.1406, "gflops") == "0.141" and text(4.5, "epoch") == "4.5"
 
@@ -201,15 +234,19 @@ def command(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def written(tmp_path):
-    """The files that the command makes of two cells, one of which is not made, and the summary of them."""
+    """The files that the command makes of three cells, of which one is made, and the summary of them."""
     (tmp_path / "msrvtt_baseline.json").write_text(json.dumps(result("msrvtt", "baseline", 43)))
-    (tmp_path / "efficiency.json").write_text(json.dumps(costs("baseline", "token_shift")))
+    (tmp_path / "msrvtt_pooling.json").write_text("of before an edit")
+    (tmp_path / "efficiency.json").write_text(json.dumps(costs("baseline", "token_shift", "pooling")))
+    for name in ("baseline", "token_shift"):
+        (tmp_path / f"logs/msrvtt/{name}").mkdir(parents=True)
+        (tmp_path / f"logs/msrvtt/{name}/train.log").write_text(f"error: the disk of {name} is full\n")
     common = ["--paper", "config/paper.csv", "--shown"]
     shown = [tmp_path / f"t.{suffix}" for suffix in ("md", "html", "tex")]
-    cells = [tmp_path / f"msrvtt_{name}.json" for name in ("baseline", "token_shift")]
+    cells = [tmp_path / f"msrvtt_{name}.json" for name in ("baseline", "token_shift", "pooling")]
     done = command(
         "centerclip.tables", *common, *shown, "--csv", tmp_path / "t.csv", "--efficiency", tmp_path / "efficiency.json",
-        "--cells", *cells,
+        "--cells", *cells, "--outdated", cells[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     tables = [tmp_path / "not_made.csv", tmp_path / "t.csv"]
@@ -220,10 +257,13 @@ def written(tmp_path):
 
 def test_the_commands_write_every_format(written):
     made = pd.read_csv(written / "t.csv").set_index("variant")
-    assert made.index.tolist() == ["baseline", "token_shift"]
-    assert made["seeds"].tolist() == [1, 0] and made.loc["baseline", "paper t2v R@1"] == 43.0
+    assert made.index.tolist() == ["baseline", "token_shift", "pooling"]
+    assert made["seeds"].tolist() == [1, 0, 0] and made.loc["baseline", "paper t2v R@1"] == 43.0
     markdown = (written / "t.md").read_text()
-    assert "token_shift (not made)" in markdown and "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in markdown
+    assert "| token_shift (not made)" in markdown and "| pooling (not made)" in markdown
+    assert "token_shift is not made: the disk of token_shift is full." in markdown
+    assert "pooling is not made: it has not run to its end." in markdown and "of baseline is full" not in markdown
+    assert "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in markdown
     assert "| msrvtt      | baseline         | 43.0    | 43.0 (+0.0) | holds     |" in (written / "s.md").read_text()
 
 
@@ -335,6 +375,7 @@ class TestSummary:
         paper = "41.8 -> 43.9, kmedoids-s15"
         assert self.line("Clustering loses no recall") == [paper, "41.0 -> 42.0, kmedoids-s12", "holds"]
         assert self.line("Clustering loses no recall", t2v_r1=40.9)[1:] == ["41.0 -> 40.9, kmedoids-s12", "fails"]
+        assert self.line("Clustering loses no recall", t2v_r1=40.96)[1:] == ["41.0 -> 41.0, kmedoids-s12", "holds"]
 
     def test_memory(self):
         paper, found, verdict = self.line("Clustering saves memory")
@@ -342,6 +383,7 @@ class TestSummary:
         saved = "1000.0 -> 600.0 MB saved for backward (-40%), kmedoids-s12"
         assert found == f"{saved}; 25.0 -> 16.0 GB on the GPU (-36%), kmedoids-s12"
         assert self.line("Clustering saves memory", train_gb=25.0)[2] == "fails"
+        assert self.line("Clustering saves memory", train_gb=24.96)[2] == "fails"  # 25.0 -> 25.0
         assert self.line("Clustering saves memory", train_gb=None)[1:] == [saved, "holds"]
 
     def test_time(self):
@@ -352,15 +394,18 @@ class TestSummary:
     def test_the_share_of_time_in_clustering(self):
         assert self.line("Clustering itself") == ["", "4.0%, kmedoids-f", "holds"]
         assert self.line("Clustering itself", clustering_share=0.051)[1:] == ["5.1%, kmedoids-s12", "fails"]
+        assert self.line("Clustering itself", clustering_share=0.0504)[1:] == ["5.0%, kmedoids-s12", "holds"]
 
     @pytest.mark.parametrize(
         ("of", "changes", "expected"),
         [
             ("memory", {}, ["-35%", "-36%", "holds"]),
             ("memory", {"train_gb": None}, ["-35%", "-40%", "holds"]),  # of the bytes saved for backward
-            ("memory", {"train_gb": 16.3}, ["-35%", "-35%", "fails"]),
+            ("memory", {"train_gb": 16.3}, ["-35%", "-35%", "holds"]),
+            ("memory", {"train_gb": 16.4}, ["-35%", "-34%", "fails"]),
             ("time", {}, ["-14%", "-25%", "holds"]),
-            ("time", {"ms": 69.0}, ["-14%", "-14%", "fails"]),
+            ("time", {"ms": 69.0}, ["-14%", "-14%", "holds"]),
+            ("time", {"ms": 70.0}, ["-14%", "-12%", "fails"]),
         ],
     )
     def test_savings_as_published(self, of, changes, expected):
@@ -371,7 +416,9 @@ class TestSummary:
         assert found.loc[("activitynet", "kmedoids-s12", of)].tolist() == expected
         assert found.loc[("activitynet", "kmedoids-s15", of), "verdict"] == "not run"
 
-    @pytest.mark.parametrize(("r1", "verdict"), [(42.5, "holds"), (44.5, "holds"), (42.4, "fails"), (44.6, "fails")])
+    @pytest.mark.parametrize(
+        ("r1", "verdict"), [(42.5, "holds"), (44.5, "holds"), (44.54, "holds"), (42.4, "fails"), (44.6, "fails")]
+    )
     def test_published_numbers(self, r1, verdict):
         published, found, said = self.line("A published model's", t2v_r1=r1)
         assert (published, found, said) == ("43.5", f"{r1:.1f} ({r1 - 43.5:+.1f})", verdict)

@@ -145,6 +145,11 @@ def test_tables_and_plots(finished):
         assert Image.open(finished / f"results/plots/shapes_{picture}.png").width > 500
 
 
+def test_the_summary_is_of_the_tables_of_earlier_runs_too(finished):
+    done = snakemake(finished, "results/tables/summary.md", "--forcerun", "summary", "--dry-run", "--printshellcmds")
+    assert re.search(r"centerclip.summary .*--tables .*shapes.csv .*msvd.csv .*didemo.csv ", done.stdout + done.stderr)
+
+
 def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     done = snakemake(finished, "--report", "report.html")
     assert done.returncode == 0, done.stderr
@@ -167,6 +172,14 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
 def test_ablations_are_plotted_for_the_grids_asked_for(finished):
     rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
     assert rules == {"train": 7, "evaluate": 7} | COSTS | {"plot": len(PLOTS) + 1}
+
+
+def test_what_would_come_out_empty_is_not_drawn(tmp_path):
+    """Of untrained variants no training and no recall beside the baseline's; of sampling no clusters."""
+    repository = copy_repository(tmp_path, SMALL)
+    for variants, plots in (("zeroshot", len(PLOTS) - 2), ("baseline, pooling, sparse_sampling", len(PLOTS))):
+        rules = jobs(repository, "all", "--config", f"run={{variants: [{variants}]}}")
+        assert (rules["plot"], rules["picture"]) == (plots, 1)
 
 
 def test_another_seed_trains_no_other_again(finished):
@@ -323,6 +336,26 @@ def trainings(directory: Path) -> dict[str, tuple[int, dict[str, str]]]:
     return found
 
 
+def test_a_failed_variant_is_missing_from_the_table_with_the_reason(finished, tmp_path):
+    """Its training fails where a result of before is left; the next run makes the table as usual."""
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository)
+    checkpoints = repository / "results/shapes/kmedoids/checkpoints"
+    table, summary = (repository / f"results/tables/{name}.md" for name in ("shapes", "summary"))
+    shutil.rmtree(checkpoints)
+    checkpoints.touch()
+    done = snakemake(repository, "all", "--keep-going", "--forcerun", "results/shapes/kmedoids/weights.safetensors")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    text = table.read_text()
+    assert "| kmedoids (not made) |" in text
+    assert "kmedoids is not made: results/shapes/kmedoids/checkpoints: File exists." in text
+    recall = f"{cell(finished, 'spectral')['text_to_video']['R@5']:.1f}"
+    assert re.search(rf"^\| spectral .*\b{recall}\b", text, re.MULTILINE)
+    assert re.search(r"^\| shapes .*-> [\d.]+, spectral", summary.read_text(), re.MULTILINE)
+    checkpoints.unlink()
+    assert jobs(repository, "all") == {rule: COSTS[rule] for rule in COSTS if rule != "efficiency"}
+
+
 def test_three_trainings_on_two_gpus(finished, tmp_path):
     """Two at a time run side by side, each on a GPU of its own, and nobody has to say so."""
     repository, environment = tmp_path / "repository", machine(tmp_path / "machine", 2)
@@ -470,6 +503,7 @@ def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_p
         report = pd.read_csv(repository / "results/msvd/frames/56px/report.csv")
         assert report.loc[report["frames"] == 0, "video_id"].tolist() == ["v0_0_1"]
         assert (repository / "results/tables/msvd.md").exists()
+        assert "| msvd        | tiny " in (repository / "results/tables/summary.md").read_text()
         assert not (repository / "results/lsmdc/source").exists()
         asked = len(server.requests)
         assert jobs(repository, "results/tables/msvd.md") == {}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = Path(__file__).parent
 CONTEXT = ("frames", "training")
+SAMPLING = ("pooling", "sparse_sampling")  # baselines of the paper, which bring no like tokens together
 
 
 def names() -> list[str]:

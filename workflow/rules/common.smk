@@ -1,12 +1,15 @@
 # What the rules share: the checked config and how a cell's settings reach a stage.
 import json
+import os
 import re
 import sys
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
@@ -116,6 +119,27 @@ def cells(wildcards):
     return [f"results/{wildcards.benchmark}_{name}.json" for name in names]
 
 
+def make_partly(job, options=""):
+    """Make what a job of a failed run would have made, of what there is, or nothing. The next run makes it as usual."""
+    with_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    try:
+        shell("{job.shellcmd} {options} 2> /dev/null", conda_env=job.conda_env.address if with_conda else None)
+    except CalledProcessError:  # there is too little
+        return
+    for path in job.output:  # nothing may take it for the real one: it gets a date before its inputs', and no record
+        os.utime(path, (1, 1))
+        workflow.persistence.cleanup_metadata(path)
+    print(f"made of what there is: {job.output}", file=sys.stderr)
+
+
+def plots(benchmark):
+    """What is plotted of a benchmark: those of PLOTS that its variants have points for."""
+    trained = [one for one in (cell(config, benchmark, name) for name in listed(config, benchmark)) if one["train"]]
+    baselines = [one for one in trained if not one["stages"] and not one["shift"]]
+    empty = {"training": not trained, "recall_vs_cost": not baselines}
+    return [plot for plot in PLOTS if not empty.get(plot)]
+
+
 def drawing(wildcards):
     """What a plot is and shows, for the command line: a grid's points, or the variants listed."""
     kind, _, grid = wildcards.plot.partition("-")
@@ -142,12 +166,13 @@ def trained(wildcards):
 
 def clustering_variants(benchmark):
     """A benchmark's first variant of each clustering algorithm; the others of the first one's size if there is one."""
-    stages = {name: cell(config, benchmark, name)["stages"][:1] for name in variants(config, benchmark)}
-    clustering = {name: stage for name, found in stages.items() for stage in found}
-    sizes = {name: (stage["segments"], stage["clusters"]) for name, stage in clustering.items()}
+    models = [cell(config, benchmark, name) for name in variants(config, benchmark)]
+    stages = [(model["variant"], stage) for model in models for stage in model["stages"][:1]]
+    first = {name: stage for name, stage in stages if stage["algorithm"] not in clustering.SAMPLING}
+    sizes = {name: (stage["segments"], stage["clusters"]) for name, stage in first.items()}
     found = {}
-    for name in sorted(clustering, key=lambda name: sizes[name] != next(iter(sizes.values()))):
-        found.setdefault(clustering[name]["algorithm"], name)
+    for name in sorted(first, key=lambda name: sizes[name] != next(iter(sizes.values()))):
+        found.setdefault(first[name]["algorithm"], name)
     return list(found.values())
 
 
