@@ -121,9 +121,9 @@ def training_steps(settings: dict, device: torch.device) -> Iterator[Run]:
 
 
 def training_memory(settings: dict, device: torch.device) -> dict:
-    """Peak GPU memory of a training step of `memory_batch` pairs in GB (10^9 bytes), of tensors and with what
-    PyTorch holds in reserve, and the pairs encoded at a time. None for a cell that is not trained, on a CPU, whose memory is another thing, and where
-    the GPU holds only a part of the batch at a time, which compares with nothing."""
+    """Peak GPU memory of a training step of `memory_batch` pairs in GB (10^9 bytes), of tensors and with what PyTorch
+    holds in reserve, and the pairs encoded at a time. None for a cell that is not trained and on a CPU, whose memory is
+    another thing; the memory also where the GPU holds only a part of the batch, which compares with nothing."""
     if device.type != "cuda" or not settings["train"]:
         return {"train_memory_gb": None, "train_reserved_gb": None, "train_chunk": None}
     steps = training_steps(settings, device)
