@@ -155,15 +155,18 @@ def farthest_first(distances: Tensor, first: Tensor, clusters: int) -> Tensor:
 
 def assign(distances: Tensor, medoids: Tensor) -> Tensor:
     """[B, N]: the nearest of medoids [B, K] for each token; a medoid's is itself."""
-    to_medoids = distances.gather(1, medoids[:, :, None].expand(-1, -1, distances.shape[2]))  # [B, K, N]
+    batch, count, _ = distances.shape
+    start = count * torch.arange(batch, device=medoids.device)[:, None]
+    to_medoids = distances.view(batch * count, count).index_select(0, (start + medoids).flatten())
     own = torch.arange(medoids.shape[1], device=medoids.device).expand_as(medoids)
-    return to_medoids.argmin(1).scatter(1, medoids, own)
+    # argmin would say the same, at several times the cost
+    return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, own)
 
 
 def update(distances: Tensor, medoids: Tensor, assignment: Tensor) -> Tensor:
     """[B, K]: each cluster's member with the least summed distance to its members; the medoid itself if it ties."""
     same = assignment[:, :, None] == assignment[:, None, :]
-    cost = (distances * same).sum(-1)
+    cost = torch.where(same, distances, 0).sum(-1)
     least = torch.full_like(cost[:, : medoids.shape[1]], torch.inf).scatter_reduce(1, assignment, cost, "amin")
     index = torch.arange(cost.shape[1], device=cost.device).expand_as(assignment)
     candidate = torch.where(cost == least.gather(1, assignment), index, cost.shape[1])
