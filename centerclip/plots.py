@@ -137,7 +137,7 @@ def recall_at_k(table: pd.DataFrame) -> Figure:
     join_legends(figure, table["variant"], *([Line2D([], [], **HOLLOW)] if compared else []))
     return describe(
         figure, table, "recall@k",
-        "The queries whose right answer is among the first k: higher is better; the axis does not start at 0.",
+        "The queries whose right answer is among the first k: higher is better. The axis need not start at 0.",
         "Of several seeds: the mean." if table["t2v R@1 std"].notna().any() else "",
     )  # fmt: skip
 
