@@ -231,7 +231,8 @@ def notes(table: pd.DataFrame, efficiency: dict) -> list[str]:
         f"Costs: {efficiency['device']}, {efficiency['threads']} threads, no other job of this run beside; random"
         " weights and generated videos, the variants of a backbone in turns, medians of at least"
         f" {efficiency['repeats']}. Of one video: MB saved for the backward pass, ms one at a time and in batches of"
-        " the best size, GFLOPs. training, GB: peak of a step on a GPU. Bold: the best here. -: none, or not measured.",
+        " the best size, GFLOPs. training, GB: peak of a step of the authors' batch for one GPU. Bold: the best here."
+        " -: none, or not measured.",
     ]
     if seeds > 1:
         said.insert(2, f"Mean ± standard deviation of up to {seeds} seeds.")
