@@ -43,7 +43,7 @@ def spectral(
 
     Raises:
         ValueError: K outside 1..N, an unknown graph or distance, neighbours < 1 or sigma <= 0.
-        FloatingPointError: a token that is not finite.
+        FloatingPointError: a token that is not finite, or too large for its square in float32.
     """
     check_clusters(tokens, clusters)
     if neighbours is None:
