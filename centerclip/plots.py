@@ -12,6 +12,7 @@ import matplotlib
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -21,7 +22,6 @@ from centerclip.tables import COMPARED, baselines
 
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
-HOLLOW = {"linestyle": "", "marker": "o", "color": "black", "markerfacecolor": "none", "label": "hollow: published"}
 R1 = "text-to-video R@1 (% of queries)"
 COSTS = {
     "saved_mb": "memory kept for the\nbackward pass (MB / video)",
@@ -38,6 +38,7 @@ SETTINGS = {  # what an ablation may vary
 }
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
+RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 SPREADS = [f"{short} {k} std" for short in DIRECTIONS for k in RECALLS]  # columns that a table of one seed lacks
@@ -92,6 +93,14 @@ def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: st
     figure.legend(handles=[*handles, *more], title=title, loc="outside right upper", frameon=False, alignment="left")
 
 
+def rings(published: pd.DataFrame, x: str, axes: Axes, **look) -> None:
+    """Hollow marks of published recalls over `x`, the first marks in `axes`; RING explains them."""
+    if len(published):
+        sns.scatterplot(published, x=x, y="recall", ax=axes, legend=False, **look)
+        (marks,) = axes.collections
+        marks.set(edgecolor=marks.get_facecolor(), facecolor="none", linewidth=1.6)
+
+
 def recall(table: pd.DataFrame) -> Figure:
     """Nested bars of R@1, R@5 and R@10 by variant, a panel a direction; hollow marks: published."""
     figure, both = plt.subplots(1, 2, figsize=(10, 1.8 + 0.3 * len(table)), sharey=True, layout="constrained")
@@ -123,10 +132,7 @@ def recall_at_k(table: pd.DataFrame) -> Figure:
     figure, both = plt.subplots(1, 2, figsize=(9.6, 4.6), sharey=True, layout="constrained")
     for axes, (short, direction) in zip(both, DIRECTIONS.items(), strict=True):
         ours, published = (at_each_k(table, f"{whose}{short} R@") for whose in ("", "paper "))
-        if len(published):
-            sns.scatterplot(published, x="k", y="recall", ax=axes, legend=False, s=70, zorder=3, **look)
-            (rings,) = axes.collections
-            rings.set(edgecolor=rings.get_facecolor(), facecolor="none", linewidth=1.6)
+        rings(published, "k", axes, s=70, zorder=3, **look)
         sns.lineplot(ours, x="k", y="recall", ax=axes, **lines)
         axes.set(
             title=direction, xscale="log", xlabel="k (number of answers, log scale)", ylabel="recall@k (% of queries)"
@@ -134,7 +140,7 @@ def recall_at_k(table: pd.DataFrame) -> Figure:
         axes.set_xticks(ks := sorted(ours["k"].unique()), ks)
         axes.minorticks_off()
     compared = table[[f"paper {short} R@1" for short in DIRECTIONS]].notna().any(axis=None)
-    join_legends(figure, table["variant"], *([Line2D([], [], **HOLLOW)] if compared else []))
+    join_legends(figure, table["variant"], *([RING] if compared else []))
     return describe(
         figure, table, "recall@k",
         "The queries whose right answer is among the first k: higher is better. The axis need not start at 0.",
@@ -190,10 +196,7 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
     figure, both = plt.subplots(1, 2, figsize=(8.8, 4.6), sharey=True, layout="constrained")
     for axes, (ours, (name, paper)) in zip(both, PUBLISHED.items(), strict=True):
         published = points.assign(cost=costs[paper], recall=table["paper t2v R@1"]).dropna()
-        if len(published):
-            sns.scatterplot(published, x="cost", y="recall", ax=axes, legend=False, **look)
-            (rings,) = axes.collections
-            rings.set(edgecolor=rings.get_facecolor(), facecolor="none", linewidth=1.6)
+        rings(published, "cost", axes, **look)
         drawn = points.assign(cost=costs[ours], recall=table["t2v R@1"]).dropna()
         if len(drawn):
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
@@ -201,9 +204,7 @@ def recall_vs_cost(table: pd.DataFrame) -> Figure:
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=R1)
         axes.margins(0.12)
     compared = table["paper t2v R@1"].notna().any()
-    join_legends(
-        figure, points["variant"], *([Line2D([], [], **HOLLOW)] if compared else []), title="variant (tokens / video)"
-    )
+    join_legends(figure, points["variant"], *([RING] if compared else []), title="variant (tokens / video)")
     return describe(
         figure, table, "recall against cost",
         "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"

@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from centerclip.stage import UserError
+from centerclip.stage import UserError, last_error
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -38,10 +38,8 @@ def launch(count: int, log: Path | None) -> None:
         elastic_launch(plan, sys.executable)("-m", "centerclip.training", *sys.argv[1:])
     except ChildFailedError as error:
         rank = error.get_first_failure()[0]
-        path = Path(f"{log}.{rank}") if rank else log
-        lines = path.read_text(errors="replace").splitlines() if path and path.exists() else []
-        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        raise UserError(said[-1] if said else f"process {rank} of {count} failed") from None
+        said = last_error(Path(f"{log}.{rank}") if rank else log) if log else None
+        raise UserError(said or f"process {rank} of {count} failed") from None
     except SignalException:
         raise UserError(f"stopped by a signal, and its {count} processes with it") from None
 

@@ -53,6 +53,12 @@ def tell(line: str) -> None:
         print(line, file=terminal, flush=True)
 
 
+def last_error(log: Path) -> str | None:
+    """What the last line of `run`'s about an error in `log` says; None without a log or a line."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+
+
 def positive(text: str) -> int:
     """A command line's number, for argparse: 1 or more."""
     if not text.isdecimal() or int(text) < 1:

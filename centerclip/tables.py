@@ -9,7 +9,7 @@ import pandas as pd
 
 from centerclip import documents
 from centerclip.documents import Table
-from centerclip.stage import UserError, atomic, run
+from centerclip.stage import UserError, atomic, last_error, run
 
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
@@ -102,10 +102,8 @@ def reason(path: Path) -> str:
     """Why a results json is not made, in a sentence: the last error in the log of the last job that it needed."""
     benchmark, _, name = path.stem.partition("_")
     logs = [path.parent / "logs" / benchmark / name / f"{job}.log" for job in ("train", "evaluate")]
-    written = sorted((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime)
-    lines = [line for log in written[-1:] for line in log.read_text(errors="replace").splitlines()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f"{name} is not made: {errors[-1] if errors else 'it has not run to its end'}."
+    newest = max(logs, key=lambda log: log.stat().st_mtime if log.exists() else 0)
+    return f"{name} is not made: {last_error(newest) or 'it has not run to its end'}."
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
