@@ -6,6 +6,7 @@ from pathlib import Path
 
 from centerclip import backbones
 from centerclip.stage import UserError, positive, run
+from centerclip.watch import STALL_SECONDS
 
 # What is heavy to import is imported where it is used: `--help` should not wait for it.
 
@@ -18,6 +19,12 @@ def main() -> None:
     search.add_argument("folder", type=Path, help="of videos; folders in it count too")
     search.add_argument("sentence")
     search.add_argument("--top", type=positive, default=5, help="how many videos to print (default: 5)")
+    search.add_argument(
+        "--stall-seconds",
+        type=float,
+        default=STALL_SECONDS,
+        help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
+    )
     search.set_defaults(job=search_folder)
     tokens = commands.add_parser("tokens", help="draw which patches of a video go on after clustering")
     tokens.add_argument("video", type=Path)
@@ -55,7 +62,7 @@ def search_folder(arguments: argparse.Namespace) -> None:
     settings, *others = models(arguments, [[]])
     if others:
         raise UserError("search takes one --cell")
-    search.search(arguments.folder, arguments.sentence, settings, arguments.top)
+    search.search(arguments.folder, arguments.sentence, settings, arguments.top, arguments.stall_seconds)
 
 
 def draw_tokens(arguments: argparse.Namespace) -> None:

@@ -1,241 +1,116 @@
 """Video files -> stored frames: decoded once, kept as JPEGs in LMDB shards, read one by one.
 
 A shard `0002.lmdb` is one file with the key `{video_id}/{i:06d}` for a video's i-th frame; `0002.csv` beside it has a
-row a video: how many frames came out, by which decoder, and why if none did. Pixels count as square, as in the field's
-own loaders; rotation in the file is honoured.
+row a video: how many frames came out, by which reader, why if none did or what is wrong with them, and the state that
+its file was in. Made again, a shard decodes only videos whose state is another. Pixels count as square, as in the
+field's own loaders; rotation and mirroring in the file are honoured.
 """
 
 import argparse
+import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
-import av
-import decord
 import lmdb
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from centerclip.manifest import read_manifest, videos
+from centerclip.extraction import Clip, extract_file
+from centerclip.manifest import file_state, in_shard, read_manifest, videos
 from centerclip.stage import UserError, atomic, positive, run
-
-QUALITY = 95  # of the JPEGs, with full colour resolution
-AT_ONCE = 16  # full-size frames in memory
-ROUNDING = 1e-3  # s; containers round frames' times, Matroska to a millisecond
-decord.logging.set_level(decord.logging.FATAL)  # PyAV keeps libav quiet of itself
-
-
-class NoFrames(Exception):
-    """Why a video gives no frame, in one line."""
-
-
-class DecordReader:
-    """A video through decord: seeks, honours rotation; raises, often DECORDError, on what it cannot do."""
-
-    name = "decord"
-    remark = ""
-
-    def __init__(self, path: Path):
-        with av.open(str(path), metadata_errors="replace") as container:
-            # Cut without re-encoding, a file holds frames that are not shown: decord repeats its last one for them.
-            if any(packet.is_discard for packet in container.demux(container.streams.best("video"))):
-                raise decord.DECORDError("frames that are not to be shown")
-        self.video = decord.VideoReader(str(path), num_threads=1)
-
-    def starts(self) -> np.ndarray:
-        """[n] float64 seconds at which each frame is first shown, the first at 0, ascending."""
-        starts = self.video.get_frame_timestamp(range(len(self.video)))[:, 0].astype(float)
-        # decord seeks by these times: without them (a huge negative number, as in AVI with B frames) it gives other
-        # frames than asked for.
-        if starts[0] < 0 or (np.diff(starts) <= 0).any():
-            raise decord.DECORDError("frames without a time of their own")
-        return starts - starts[0]
-
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8 of ascending `indices`."""
-        for i in range(0, len(indices), AT_ONCE):
-            yield from self.video.get_batch(indices[i : i + AT_ONCE]).asnumpy()
-
-
-class PyAVReader:
-    """A video through PyAV, from front to end: opens what decord cannot (AV1, no duration) and keeps the frames that
-    do decode of a damaged file. Raises NoFrames, or av.FFmpegError for a file that cannot be opened."""
-
-    name = "pyav"
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.lost = 0  # packets that did not decode, the last time through
-
-    @property
-    def remark(self) -> str:
-        """What the report should say of the frames, or ''."""
-        return f"partly damaged, packets that do not decode: {self.lost}" if self.lost else ""
-
-    def decoded(self) -> Iterator[av.VideoFrame]:
-        self.lost = 0
-        with av.open(str(self.path), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise NoFrames("no video stream")
-            if stream.codec_context is None:
-                raise NoFrames("a codec that FFmpeg does not know")
-            # One thread: jobs share the cores, and damage then costs the same frames on every machine.
-            stream.codec_context.thread_count = 1
-            packets = container.demux(stream)
-            while True:
-                try:
-                    yield from next(packets).decode()
-                except StopIteration:
-                    return
-                except av.FFmpegError:
-                    self.lost += 1  # the frames around it are good
-
-    def starts(self) -> np.ndarray:
-        """As DecordReader's; frames without any times (a raw stream) count as 1/25 s each."""
-        times = [frame.time for frame in self.decoded()]
-        if not times:
-            raise NoFrames("no frame decodes")
-        # Frames come in the order they are shown; AVI, which has no such times, may give theirs in another.
-        starts = np.sort(np.array(times if None not in times else np.arange(len(times)) / 25, float))
-        return starts - starts[0]
-
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """As DecordReader's."""
-        wanted = set(indices)
-        for index, frame in enumerate(self.decoded()):
-            if index in wanted:
-                yield np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-
-
-def choose(starts: np.ndarray, fps: float, start_s: float, end_s: float) -> np.ndarray:
-    """Which frames to keep: those shown at start_s + (i + 0.5) / fps, for each i that falls before the end.
-
-    Args:
-        starts: [n] seconds at which each frame of the video is first shown, the first at 0, ascending.
-        fps: frames to keep a second.
-        start_s, end_s: the part of the video, in seconds; end_s NaN: to its end.
-
-    Returns:
-        [k] int64 ascending indices, maybe repeated. A part too short for one gives its middle; one that holds no time
-        of the video gives none.
-    """
-    shown = np.diff(starts).mean() if len(starts) > 1 else 1 / fps
-    length = np.fmin(starts[-1] + shown, end_s) - start_s
-    if length <= 0:
-        return np.empty(0, np.int64)
-    offsets = (np.arange(np.ceil(length * fps - 0.5)) + 0.5) / fps
-    times = start_s + (offsets if len(offsets) else np.array([length / 2]))
-    return np.maximum(np.searchsorted(starts, times + ROUNDING, side="right") - 1, 0)
-
-
-def spread(starts: np.ndarray, count: int) -> np.ndarray:
-    """Which frames to keep for `count` of the whole video, each in the middle of an equal span; all, if it has fewer.
-
-    `starts` and what is returned are as in `choose`."""
-    if len(starts) <= count:
-        return np.arange(len(starts))
-    shown = np.diff(starts).mean()
-    return choose(starts, count / (starts[-1] + shown), 0, np.nan)
-
-
-def squared(frame: np.ndarray, size: int) -> Image.Image:
-    """A frame [H, W, 3] uint8 as CLIP sees it: shorter side at `size` px (bicubic, antialiased), centre square."""
-    height, width = frame.shape[:2]
-    shorter = min(height, width)
-    width, height = size * width // shorter, size * height // shorter
-    scaled = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return scaled.crop((left, top, left + size, top + size))
-
-
-def jpeg(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
-class Decoded(NamedTuple):
-    frames: list  # in order of time
-    decoder: str
-    remark: str  # of a partly damaged file
-
-
-def extract(path: Path, fps: float, size: int, start_s: float, end_s: float) -> Decoded:
-    """A video's frames as JPEGs, `size` px square. Raises NoFrames."""
-
-    def select(starts: np.ndarray) -> np.ndarray:
-        indices = choose(starts, fps, start_s, end_s)
-        if len(indices) == 0:
-            raise NoFrames(f"nothing is shown between start_s {start_s:g} and end_s {end_s:g}")
-        return indices
-
-    return decode(path, select, lambda frame: jpeg(squared(frame, size)))
-
-
-def decode(path: Path, select: Callable, convert: Callable) -> Decoded:
-    """What `convert` makes of a video's frames [H, W, 3] uint8 at the ascending indices select(starts), `starts` as in
-    `choose`. Raises NoFrames."""
-    if not path.is_file():
-        raise NoFrames("no such file")
-    if path.stat().st_size == 0:
-        raise NoFrames("empty file (0 bytes)")
-
-    def through(video: DecordReader | PyAVReader) -> Decoded:
-        unique, repeats = np.unique(select(video.starts()), return_counts=True)
-        pictures = (convert(frame) for frame in video.frames(unique.tolist()))
-        kept = [picture for picture, n in zip(pictures, repeats, strict=True) for _ in range(n)]
-        return Decoded(kept, video.name, video.remark)
-
-    with suppress(Exception):  # decord has many ways to say no; after any of them PyAV is the judge
-        return through(DecordReader(path))
-    try:
-        return through(PyAVReader(path))
-    except av.FFmpegError as error:
-        raise NoFrames(f"not a video: {error.strerror}") from None
+from centerclip.watch import STALL_SECONDS, Lost, watched
 
 
 def key(video_id: str, index: int) -> bytes:
     return f"{video_id}/{index:06d}".encode()
 
 
-def write_shard(clips: pd.DataFrame, fps: float, size: int, path: Path) -> None:
+def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
+    """Store the frames of a video."""
+    with store.begin(write=True) as transaction:
+        for index, frame in enumerate(frames):
+            transaction.put(key(video_id, index), frame)
+
+
+def write_shard(
+    clips: pd.DataFrame,
+    fps: float,
+    size: int,
+    path: Path,
+    code: Sequence[Path] = (),
+    stall_seconds: float = STALL_SECONDS,
+) -> None:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
+
+    What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
+    process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
+
+    Args:
+        code: files whose change makes all frames anew.
 
     Raises:
         UserError: a video_id too long for a key.
     """
-    rows, stored = [], 0
+    made_by = hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()
+    states = [
+        hashlib.sha256(repr([made_by, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
+    ]
+    clips = clips.assign(state=states)
     with atomic(path) as temporary:
         # The file grows as it is written; the map is only the address space it may take.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
             if len(key(video_id, 0)) > store.max_key_size():
                 raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
-        progress = tqdm(clips.itertuples(), f"frames: {path.name}", len(clips), unit="video")
-        for clip in progress:
-            try:
-                frames, decoder, reason = extract(Path(clip.path), fps, size, clip.start_s, clip.end_s)
-            except NoFrames as error:
-                frames, decoder, reason = [], "", str(error)
-            if reason:
-                tqdm.write(f"{clip.video_id}: {reason}")
-            with store.begin(write=True) as transaction:
-                for index, frame in enumerate(frames):
-                    transaction.put(key(clip.video_id, index), frame)
-            stored += len(frames)
-            progress.set_postfix(frames=stored, refresh=False)
-            rows.append({"video_id": clip.video_id, "frames": len(frames), "decoder": decoder, "reason": reason})
+        rows, stored = take_over(clips, path, store), 0
+        files = dict(list(clips[~clips["video_id"].isin(rows)].groupby("path", sort=False)))
+        work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
+        progress = tqdm(desc=f"frames: {path.name}", total=len(clips), initial=len(rows), unit="video")
+        for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
+            if isinstance(made, Lost):
+                made = [Clip([], "", str(made))] * len(bounds)
+            for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
+                if reason:
+                    tqdm.write(f"{clip.video_id}: {reason}")
+                put(store, clip.video_id, frames)
+                rows[clip.video_id] = (len(frames), decoder, reason)
+                stored += len(frames)
+                progress.set_postfix(frames=stored, refresh=False)
+                progress.update()
+        progress.close()
         store.sync(True)
         store.close()
+    open_shard.cache_clear()  # of the file that was there
+    report = pd.DataFrame([rows[video_id] for video_id in clips["video_id"]], columns=["frames", "decoder", "reason"])
+    report.insert(0, "video_id", clips["video_id"].tolist())
     with atomic(path.with_suffix(".csv")) as temporary:
-        pd.DataFrame(rows, columns=["video_id", "frames", "decoder", "reason"]).to_csv(temporary, index=False)
+        report.assign(state=states).to_csv(temporary, index=False)
+
+
+def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[str, tuple[int, str, str]]:
+    """Copy to `store` what the shard `path` has of the videos of `clips` whose state is what it was.
+
+    Returns (number of frames, decoder, reason) by video_id."""
+    if not (path.exists() and path.with_suffix(".csv").exists()):
+        return {}
+    before = pd.read_csv(path.with_suffix(".csv"), dtype={"video_id": str, "state": str}, keep_default_na=False)
+    if "state" not in before:
+        return {}
+    same = before.merge(clips[["video_id", "state"]])
+    taken = {}
+    with open_shard(path).begin() as old:
+        for row in same[same["frames"] > 0].itertuples():
+            frames = [old.get(key(row.video_id, index)) for index in range(row.frames)]
+            if None not in frames:
+                put(store, row.video_id, frames)
+                taken[row.video_id] = (row.frames, row.decoder, row.reason)
+    return taken
 
 
 def combine(reports: list[Path], max_bad: float, directory: Path) -> pd.DataFrame:
@@ -305,6 +180,10 @@ def main() -> None:
     shard.add_argument("--fps", required=True, type=float, help="frames a second of video")
     shard.add_argument("--shard", required=True, type=int, help="which shard, from 0")
     shard.add_argument("--shards", required=True, type=positive, help="of how many")
+    shard.add_argument("--code", nargs="*", default=[], type=Path, help="files whose change makes all frames anew")
+    shard.add_argument(
+        "--stall-seconds", type=float, default=STALL_SECONDS, help="end a video that gives no frame for so long"
+    )
     report = steps.add_parser("report", help="join the shards' reports")
     report.add_argument("--shards", required=True, nargs="+", type=Path, help="the shards' reports, csv")
     report.add_argument("--max-bad", required=True, type=float, help="largest share of videos without a frame")
@@ -314,8 +193,9 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         if arguments.step == "shard":
-            clips = videos(read_manifest(arguments.manifest))[arguments.shard :: arguments.shards]
-            write_shard(clips, arguments.fps, arguments.size, arguments.out)
+            clips = videos(read_manifest(arguments.manifest))
+            clips = clips[in_shard(clips["path"], arguments.shards) == arguments.shard]
+            write_shard(clips, arguments.fps, arguments.size, arguments.out, arguments.code, arguments.stall_seconds)
         else:
             report = combine(arguments.shards, arguments.max_bad, arguments.out.parent)
             with atomic(arguments.out) as temporary:

@@ -1,9 +1,11 @@
 """The manifest: one table a benchmark, a row a caption. Later stages know nothing of a benchmark's own files."""
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +23,9 @@ COLUMNS = {
     "caption": str,  # empty = the video is only a candidate in the gallery
 }
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m2v", ".m4v", ".mkv"),
+    *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm"),
+    *(".webp", ".wmv"),
 )
 SPLITS = ("train", "val", "test")
 
@@ -37,6 +40,29 @@ def videos(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest.drop_duplicates("video_id")[["video_id", "path", "start_s", "end_s", "split"]].reset_index(
         drop=True
     )
+
+
+def in_shard(paths: pd.Series, shards: int) -> pd.Series:
+    """Which of so many shards the frames of each video file are in: the same one, whatever other files there are."""
+    return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
+
+
+def file_state(path: str) -> str:
+    """A word that changes with a video file: when it is replaced, repaired, deleted or made readable."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "none"
+    return f"{found.st_size}-{found.st_mtime_ns}-{os.access(path, os.R_OK)}"
+
+
+def shard_states(manifest: Path, shards: int) -> list[str]:
+    """A word for each shard that changes with the state of any of its video files."""
+    paths = pd.read_csv(manifest, usecols=["path"], dtype=str)["path"].drop_duplicates()
+    states = [hashlib.sha256() for _ in range(shards)]
+    for path, shard in zip(paths, in_shard(paths, shards), strict=True):
+        states[shard].update(f"{path} {file_state(path)}\n".encode(errors="surrogateescape"))
+    return [state.hexdigest()[:16] for state in states]
 
 
 def check_manifest(manifest: pd.DataFrame, name: str) -> None:
@@ -68,11 +94,17 @@ def check_counts(manifest: pd.DataFrame, counts: dict[str, dict[str, int]], name
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:
-    """The files below `directory`, links followed, by their names without the extension; of equals a video before
-    others, then the first."""
+    """The files below `directory`, links followed, by their names without the extension.
+
+    If stems collide, a video goes before what may be its thumbnail, that before others, then the first path."""
     paths = [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
-    paths.sort(key=lambda path: (os.path.splitext(path)[1].lower() not in VIDEO_SUFFIXES, path))
+    paths.sort(key=lambda path: (preference(os.path.splitext(path)[1].lower()), path))
     return {os.path.splitext(os.path.basename(path))[0]: path for path in reversed(paths)}
+
+
+def preference(suffix: str) -> int:
+    """How likely a file with this suffix is a video, from 0 down."""
+    return 2 if suffix not in VIDEO_SUFFIXES else int(suffix in (".gif", ".webp"))
 
 
 def from_captions(

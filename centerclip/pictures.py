@@ -19,8 +19,9 @@ from torch import Tensor
 
 from centerclip import clustering
 from centerclip.dataset import Videos
+from centerclip.decoding import NoFrames
 from centerclip.evaluation import features, usable
-from centerclip.frames import FrameStore, NoFrames
+from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.metrics import ranks
 from centerclip.retriever import Retriever, read_cell

@@ -11,10 +11,10 @@ import torch
 from open_clip import SimpleTokenizer
 from torch import Tensor
 
-from centerclip import backbones
+from centerclip import backbones, decoding, extraction
 from centerclip.config import check_cell
 from centerclip.dataset import normalise, sample
-from centerclip.frames import decode, spread, squared
+from centerclip.extraction import spread_frames
 from centerclip.model import build, pick_device
 from centerclip.stage import UserError
 
@@ -55,17 +55,6 @@ def plain(backbone: str = "ViT-B-32", weights: str | None = "openai", frames: in
     }
 
 
-def read_frames(path: str | Path, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """`count` frames of a video file, uint8 [T, 3, size, size], and their mask [T], padded as in `sample`.
-
-    Raises:
-        NoFrames: why it gives none.
-    """
-    frames = np.stack(decode(Path(path), lambda starts: spread(starts, count), lambda f: squared(f, size)).frames)
-    indices, mask = sample(len(frames), count)
-    return torch.from_numpy(frames[indices]).permute(0, 3, 1, 2), torch.from_numpy(mask)
-
-
 class Retriever:
     """A model by its settings (`read_cell`, `plain`), on the GPU if there is one; what it gives is on the CPU.
 
@@ -82,8 +71,13 @@ class Retriever:
         self.tokenizer = SimpleTokenizer(context_length=settings["words"])
 
     def read(self, path: str | Path) -> tuple[Tensor, Tensor]:
-        """A video file's frames as this model sees them: `read_frames`."""
-        return read_frames(path, self.settings["frames"], self.settings["image_size"])
+        """A video file's frames as this model sees them, uint8 [T, 3, H, W], and their mask [T]. Raises NoFrames."""
+        return self.padded(spread_frames(path, self.settings["frames"], self.settings["image_size"]))
+
+    def padded(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Frames uint8 [n, H, W, 3] of a video, n at most the model's, as many as those, with their mask: as `read`."""
+        indices, mask = sample(len(frames), self.settings["frames"])
+        return torch.from_numpy(frames[indices]).permute(0, 3, 1, 2), torch.from_numpy(mask)
 
     @torch.no_grad()
     def encode_frames(self, frames: Tensor, mask: Tensor) -> Tensor:
@@ -104,9 +98,13 @@ class Retriever:
         return len(self.tokenizer.encode(sentence)) + 2 > self.settings["words"]  # a start and an end mark
 
     def fingerprint(self) -> str:
-        """Equal for two models that give the same vectors to the same videos: a hash of parameters and settings."""
+        """Equal for two models that give the same vectors to the same videos.
+
+        It is a hash of parameters, settings and the code that decodes."""
         parts = [self.settings[key] for key in ("backbone", "stages", "shift", "frames")]
         digest = hashlib.sha256(json.dumps(parts).encode())
+        for module in (decoding, extraction):
+            digest.update(Path(module.__file__).read_bytes())
         for tensor in self.model.state_dict().values():
             digest.update(tensor.cpu().numpy().data)
         return digest.hexdigest()

@@ -2,9 +2,12 @@
 
 import io
 import multiprocessing
+import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -15,8 +18,9 @@ from PIL import Image
 from torchvision import transforms
 
 from centerclip import frames
-from centerclip.frames import DecordReader, FrameStore, NoFrames, PyAVReader, choose, combine, extract, write_shard
-from centerclip.manifest import COLUMNS
+from centerclip.decoding import Shown
+from centerclip.frames import FrameStore, choose, combine, extract, write_shard
+from centerclip.manifest import COLUMNS, in_shard, shard_states
 from centerclip.stage import UserError
 
 NAN = float("nan")
@@ -54,80 +58,75 @@ def edit(path, first_s, length_s):
 class TestChoose:
     """Ten frames a second for two seconds, at 0.0, 0.1, ..., 1.9."""
 
-    starts = np.arange(20) / 10
+    shown = Shown(np.arange(20) / 10, 2.0)
 
     def test_the_middle_of_each_span(self):
         # 2 a second: shown at 0.25, 0.75, 1.25, 1.75 s
-        assert choose(self.starts, 2, 0, NAN).tolist() == [2, 7, 12, 17]
+        assert choose(self.shown, 2, 0, NAN).tolist() == [2, 7, 12, 17]
 
     def test_part_of_a_video(self):
-        assert choose(self.starts, 2, 0.5, 1.5).tolist() == [7, 12]
-        assert choose(self.starts, 2, 1.0, NAN).tolist() == [12, 17]
-        assert choose(self.starts, 2, 1.0, 99).tolist() == [12, 17]
+        assert choose(self.shown, 2, 0.5, 1.5).tolist() == [7, 12]
+        assert choose(self.shown, 2, 1.0, NAN).tolist() == [12, 17]
+        assert choose(self.shown, 2, 1.0, 99).tolist() == [12, 17]
 
     def test_every_frame_at_its_own_rate(self):
-        assert choose(self.starts, 10, 0, NAN).tolist() == list(range(20))
+        assert choose(self.shown, 10, 0, NAN).tolist() == list(range(20))
 
     def test_more_often_than_there_are_frames_repeats_them(self):
-        assert choose(np.array([0.0, 0.1]), 20, 0, NAN).tolist() == [0, 0, 1, 1]
+        assert choose(Shown(np.array([0.0, 0.1]), 0.2), 20, 0, NAN).tolist() == [0, 0, 1, 1]
 
     def test_a_short_video_gives_its_middle(self):
-        assert choose(self.starts[:5], 1, 0, NAN).tolist() == [2]
-        assert choose(np.array([0.0]), 3, 0, NAN).tolist() == [0]
+        assert choose(Shown(self.shown.starts[:5], 0.5), 1, 0, NAN).tolist() == [2]
+        assert choose(Shown(np.array([0.0]), 1 / 3), 3, 0, NAN).tolist() == [0]
 
     def test_only_what_falls_before_the_end(self):
         # at 0.5 s in a part of 0.8 s; at 0.5 s but not at 1.5 s in one of 1.5 s
-        assert choose(self.starts, 1, 0, 0.8).tolist() == [5]
-        assert choose(self.starts, 1, 0, 1.5).tolist() == [5]
+        assert choose(self.shown, 1, 0, 0.8).tolist() == [5]
+        assert choose(self.shown, 1, 0, 1.5).tolist() == [5]
 
-    @pytest.mark.parametrize("digits", [3, 4, 9])
-    def test_rounded_times_choose_the_same_frames(self, digits):
-        # 30 frames a second, 3 a second: frame 5 starts just when it is asked for, at 1/6 s
-        assert choose(np.round(np.arange(30) / 30, digits), 3, 0, NAN).tolist() == [5, 15, 25]
+    def test_a_frame_that_starts_just_then(self):
+        # 30 frames a second, 3 a second: frame 5 starts when it is asked for, at 1/6 s
+        assert choose(Shown(np.arange(30) / 30, 1.0), 3, 0, NAN).tolist() == [5, 15, 25]
 
     def test_variable_frame_rate_goes_by_time(self):
         # one long frame, then a burst: at 0.5 and 1.5 s the first and the last are shown
-        assert choose(np.array([0.0, 1.2, 1.3, 1.4]), 1, 0, NAN).tolist() == [0, 3]
+        assert choose(Shown(np.array([0.0, 1.2, 1.3, 1.4]), 1.9), 1, 0, NAN).tolist() == [0, 3]
+
+    def test_the_last_frame_is_shown_until_the_end(self):
+        assert choose(Shown(np.array([0.0, 0.5]), 4.0), 1, 0, NAN).tolist() == [1, 1, 1, 1]
 
     def test_nothing_after_the_end(self):
-        assert choose(self.starts, 2, 2.0, NAN).tolist() == []
+        assert choose(self.shown, 2, 2.0, NAN).tolist() == []
+
+
+def one(path):
+    """A whole video's frames, 2 a second."""
+    return extract(path, [(0, NAN)], 2, 32)[0]
 
 
 class TestExtract:
     def test_a_video_frame_by_frame(self, tmp_path):
-        pictures, decoder, remark = extract(make_video(tmp_path / "v.mp4"), 2, 32, 0, NAN)
-        assert (decoder, remark) == ("decord", "")
+        pictures, decoder, remark = one(make_video(tmp_path / "v.mp4"))
+        assert (decoder, remark) == ("pyav", "")
         assert [Image.open(io.BytesIO(data)).size for data in pictures] == [(32, 32)] * 4
         assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=3)
 
-    def test_what_decord_cannot_open_comes_out_through_pyav(self, tmp_path):
-        pictures, decoder, remark = extract(make_video(tmp_path / "v.mp4", codec="libsvtav1"), 2, 32, 0, NAN)
-        assert (decoder, remark) == ("pyav", "")
-        assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=6)
-
-    @pytest.mark.parametrize(("codec", "bf"), [("mpeg4", 2), ("libx264", 2), ("mpeg4", 0)])
-    def test_avi_has_no_times_of_its_own(self, tmp_path, codec, bf):
-        """decord seeks to wrong frames in an AVI with B frames."""
-        pictures, decoder, _ = extract(make_video(tmp_path / "v.avi", codec=codec, bf=str(bf)), 2, 32, 0, NAN)
-        assert decoder == ("pyav" if bf else "decord")
-        assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=6)
+    def test_clips_of_one_file(self, tmp_path):
+        path = make_video(tmp_path / "v.mp4")
+        whole, part, none = extract(path, [(0, NAN), (0.5, 1.5), (50, 60)], 2, 32)
+        assert levels(whole.frames) == pytest.approx([20, 70, 120, 170], abs=3)
+        assert part.frames == whole.frames[1:3]
+        assert none == ([], "pyav", "nothing is shown between start_s 50 and end_s 60")
 
     @pytest.mark.parametrize(
         ("first_s", "length_s", "expected"), [(0.7, 1.3, [90, 140]), (0, 1.0, [20, 70]), (0.7, 0.5, [90])]
     )
     def test_an_edited_mp4_gives_what_a_player_shows(self, tmp_path, first_s, length_s, expected):
-        """decord would give the last frame again and again for those that are cut away."""
         path = make_video(tmp_path / "v.mp4", g="10", bf="2")
         edit(path, first_s, length_s)
-        pictures, _, _ = extract(path, 2, 32, 0, NAN)
+        pictures, _, _ = one(path)
         assert levels(pictures)[: len(expected)] == pytest.approx(expected, abs=12)
         assert len(set(levels(pictures))) == len(pictures)
-
-    def test_an_unknown_codec_is_a_reason(self, tmp_path):
-        path = make_video(tmp_path / "v.mp4")
-        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
-        with pytest.raises(NoFrames, match="a codec that FFmpeg does not know"):
-            extract(path, 2, 32, 0, NAN)
 
     def test_a_damaged_file_gives_the_frames_that_decode_and_a_remark(self, tmp_path):
         path = make_video(tmp_path / "v.mp4", g="1")
@@ -137,83 +136,22 @@ class TestExtract:
         for packet in packets[5:10]:
             data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
         path.write_bytes(data)
-        pictures, decoder, remark = extract(path, 10, 32, 0, NAN)
+        ((pictures, decoder, remark),) = extract(path, [(0, NAN)], 10, 32)
         assert (decoder, remark) == ("pyav", "partly damaged, packets that do not decode: 5")
         # 0.4 s is shown until the next good frame at 1.0 s
         assert levels(pictures) == pytest.approx([*range(0, 50, 10), *[40] * 5, *range(100, 200, 10)], abs=3)
 
-    @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-    def test_rotation_is_honoured_by_both(self, tmp_path, degrees):
-        """The display matrix in the file turns the picture clockwise: red goes from the top to the right."""
-        path = make_video(tmp_path / "v.mp4")
-        data = bytearray(path.read_bytes())
-        a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
-        one = 1 << 16
-        matrix = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
-        struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *matrix)
-        path.write_bytes(data)
-        for reader in (DecordReader, PyAVReader):
-            (picture,) = reader(path).frames([0])
-            red = picture[..., 0] > 128
-            sides = {0: red[:20], 90: red[:, -20:], 180: red[-20:], 270: red[:, :20]}
-            assert {turn: bool(side.all()) for turn, side in sides.items()} == {turn: turn == degrees for turn in sides}
-
-    def test_both_decoders_give_the_same_frame_for_the_same_index(self, shared_clips):
-        known = pd.read_csv(shared_clips / "manifest.csv")
-        whole = known[(known["decodes_cleanly"] == "yes") & (known["codec"] != "av1")]
-        assert len(whole) > 10
-        for name in whole["file"]:
-            first, second = DecordReader(shared_clips / name), PyAVReader(shared_clips / name)
-            starts = first.starts()
-            assert np.allclose(starts, second.starts(), atol=2e-3), name
-            some = np.unique(np.linspace(0, len(starts) - 1, 7).astype(int)).tolist()
-            for one, other in zip(first.frames(some), second.frames(some), strict=True):
-                assert np.abs(one.astype(float) - other).mean() < 2, name
-
-    @pytest.mark.parametrize(
-        ("name", "reason"),
-        [
-            ("absent", "no such file"),
-            ("empty", r"empty file \(0 bytes\)"),
-            ("text", "not a video: "),
-            ("truncated", "not a video: |no video stream"),
-            ("audio", "no video stream"),
-            ("part", "nothing is shown between start_s 50 and end_s 60"),
-        ],
-    )
-    def test_what_gives_no_frame_says_why(self, tmp_path, name, reason):
-        path = tmp_path / f"{name}.mp4"
-        if name == "empty":
-            path.touch()
-        if name == "text":
-            path.write_text("<html>404</html>" * 100)
-        if name in ("truncated", "part"):
-            make_video(path)
-        if name == "truncated":
-            path.write_bytes(path.read_bytes()[:1500])  # the index is at the end of an mp4
-        if name == "audio":
-            with av.open(str(path), "w") as container:
-                stream = container.add_stream("aac", rate=16000)
-                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-                frame.rate = 16000
-                container.mux(stream.encode(frame))
-                container.mux(stream.encode())
-        with pytest.raises(NoFrames, match=reason):
-            extract(path, 2, 32, *((50, 60) if name == "part" else (0, NAN)))
+    def test_what_gives_no_frame_says_why(self, tmp_path):
+        assert extract(tmp_path / "absent.mp4", [(0, 1), (2, 3)], 2, 32) == [([], "", "no such file")] * 2
 
     def test_real_clips_good_and_broken(self, shared_clips):
         known = pd.read_csv(shared_clips / "manifest.csv").set_index("file")
         for name, row in known.iterrows():
-            try:
-                pictures, decoder, _ = extract(shared_clips / name, 3, 56, 0, NAN)
-            except NoFrames:
-                assert row["decodes_cleanly"] == "no", name
+            ((pictures, _, reason),) = extract(shared_clips / name, [(0, NAN)], 3, 56)
+            if row["decodes_cleanly"] == "yes":
+                assert len(pictures) == pytest.approx(3 * row["duration_s"], abs=1.6) and not reason, name
             else:
-                assert len(pictures) >= 1 and (decoder == "pyav") == (
-                    name in ("exoplayer__sample_av1.mp4", "decord__corrupted.mp4")
-                )
-                if row["decodes_cleanly"] == "yes":
-                    assert len(pictures) == pytest.approx(3 * row["duration_s"], abs=1.6), name
+                assert pictures or reason, name
 
     @pytest.mark.parametrize("shape", [(80, 121), (240, 427), (427, 240), (30, 20), (33, 33)])
     def test_squared_is_clips_preprocessing(self, shape):
@@ -310,13 +248,133 @@ class TestShards:
         def killed(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(frames, "extract", killed)
+        monkeypatch.setattr(frames, "watched", killed)
         clips = pd.DataFrame([{"video_id": "a", "path": "a", "start_s": 0.0, "end_s": NAN}])
         with pytest.raises(KeyboardInterrupt):
             write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
+        def trouble(path, *arguments):
+            if path.name == "hangs":
+                time.sleep(600)
+            if path.name == "crashes":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return extract(path, *arguments)
+
+        monkeypatch.setattr(frames, "extract", trouble)
+        names = ["hangs", "a", "crashes", "b"]
+        for name in names:
+            make_video(tmp_path / "v.mp4").rename(tmp_path / name)
+        clips = [{"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN} for name in names]
+        write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1)
+        report = pd.read_csv(tmp_path / "0000.csv", keep_default_na=False)
+        assert report["frames"].tolist() == [0, 4, 0, 4]
+        assert report["reason"].tolist() == [
+            "gave no frame for 1 s and was ended", "", "the decoder crashed (SIGKILL)", "",
+        ]  # fmt: skip
+
     def test_a_name_too_long_for_a_key_is_refused(self, tmp_path):
         clips = pd.DataFrame([{"video_id": "x" * 600, "path": "a", "start_s": 0.0, "end_s": NAN}])
         with pytest.raises(UserError, match="too long: 504 bytes"):
             write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
+
+
+class TestChange:
+    """A shard made again decodes what changed and keeps what it has of the rest."""
+
+    @pytest.fixture
+    def clips(self, tmp_path):
+        names = ["a.mp4", "a.mp4/b", "c.mp4", "gone.mp4"]
+        rows = [{"video_id": name, "path": str(tmp_path / f"{number}.mp4"), "start_s": 0.0, "end_s": NAN}
+                for number, name in enumerate(names)]  # fmt: skip
+        for number in range(3):
+            make_video(tmp_path / f"{number}.mp4", count=10 * (number + 1))
+        return pd.DataFrame(rows)
+
+    @pytest.fixture
+    def decoded(self, monkeypatch, tmp_path):
+        """The names of files that were decoded since the last look."""
+        log = tmp_path / "decoded"
+
+        def noting(path, *arguments):
+            with open(log, "a") as file:
+                print(path.name, file=file)
+            return extract(path, *arguments)
+
+        def look():
+            found = log.read_text().split() if log.exists() else []
+            log.unlink(missing_ok=True)
+            return found
+
+        monkeypatch.setattr(frames, "extract", noting)
+        return look
+
+    def counts(self, tmp_path):
+        frames.open_shard.cache_clear()
+        report = combine([tmp_path / "0000.csv"], 1, tmp_path)
+        report.to_csv(tmp_path / "report.csv", index=False)
+        store = FrameStore(tmp_path / "report.csv")
+        assert all(len(store.read(name, range(count))) == count for name, count in store.counts.items())
+        return report.set_index("video_id")["frames"].to_dict()
+
+    def test_replaced_repaired_deleted_and_new_files(self, clips, decoded, tmp_path):
+        shard = tmp_path / "0000.lmdb"
+        write_shard(clips, 2, 32, shard)
+        assert self.counts(tmp_path) == {"a.mp4": 2, "a.mp4/b": 4, "c.mp4": 6, "gone.mp4": 0}
+        assert decoded() == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+        make_video(tmp_path / "0.mp4", count=20)
+        make_video(tmp_path / "3.mp4", count=10)
+        (tmp_path / "2.mp4").unlink()
+        before = shard.read_bytes()
+        write_shard(clips, 2, 32, shard)
+        assert self.counts(tmp_path) == {"a.mp4": 4, "a.mp4/b": 4, "c.mp4": 0, "gone.mp4": 2}
+        assert decoded() == ["0.mp4", "2.mp4", "3.mp4"] and shard.read_bytes() != before
+        write_shard(clips.iloc[:2], 2, 32, shard)
+        assert decoded() == [] and self.counts(tmp_path) == {"a.mp4": 4, "a.mp4/b": 4}
+
+    def test_other_settings_code_or_times_make_all_anew(self, clips, decoded, tmp_path):
+        shard, code = tmp_path / "0000.lmdb", tmp_path / "code.py"
+        code.write_text("1")
+        clips = clips[:1]
+        write_shard(clips, 2, 32, shard, [code])
+        assert decoded() == ["0.mp4"]
+        for change in ({"fps": 3}, {"size": 40}, {"code": "2"}, {"end_s": 0.7}):
+            code.write_text(change.get("code", "1"))
+            changed = clips.assign(end_s=change.get("end_s", NAN))
+            write_shard(changed, change.get("fps", 2), change.get("size", 32), shard, [code])
+            assert decoded() == ["0.mp4"], change
+            write_shard(changed, change.get("fps", 2), change.get("size", 32), shard, [code])
+            assert decoded() == [], change
+
+    def test_a_shard_of_an_earlier_version_or_without_its_report_is_made_anew(self, clips, decoded, tmp_path):
+        shard = tmp_path / "0000.lmdb"
+        for spoil in (
+            lambda report: pd.read_csv(report).drop(columns="state").to_csv(report, index=False),
+            Path.unlink,
+        ):
+            write_shard(clips, 2, 32, shard)
+            decoded()
+            spoil(tmp_path / "0000.csv")
+            write_shard(clips, 2, 32, shard)
+            assert len(decoded()) == 4 and self.counts(tmp_path)["c.mp4"] == 6
+
+    def test_a_video_stays_in_its_shard_whatever_others_there_are(self):
+        paths = pd.Series([f"videos/{number}.mp4" for number in range(100)])
+        places = in_shard(paths, 7)
+        assert set(places) == set(range(7))
+        assert in_shard(paths[50:], 7).tolist() == places[50:].tolist()
+
+    def test_the_state_of_a_shard_changes_with_its_files_alone(self, clips, tmp_path):
+        manifest = tmp_path / "manifest.csv"
+        clips.assign(caption="x").to_csv(manifest, index=False)
+        before = shard_states(manifest, 3)
+        clips.assign(caption="another").to_csv(manifest, index=False)
+        assert shard_states(manifest, 3) == before
+        changed = in_shard(clips["path"], 3)
+        for number, change in ((0, lambda path: os.utime(path, (1, 1))), (2, Path.unlink), (3, Path.touch)):
+            change(tmp_path / f"{number}.mp4")
+            after = shard_states(manifest, 3)
+            differ = [shard for shard in range(3) if after[shard] != before[shard]]
+            assert differ == [changed[number]]
+            before = after

@@ -16,6 +16,7 @@ from test_frames import make_video
 
 from centerclip import cli, search
 from centerclip.dataset import Videos
+from centerclip.decoding import Shown
 from centerclip.frames import FrameStore, spread, write_shard
 from centerclip.model import build
 from centerclip.retriever import Retriever, plain, read_cell, read_frames
@@ -72,8 +73,8 @@ class TestFrames:
     @pytest.mark.parametrize("count", [1, 2, 7, 12])
     def test_as_many_as_asked_for_whatever_the_rate(self, count):
         for n, rate in ((12, 25), (100, 29.97), (12345, 60)):
-            chosen = spread(np.arange(n) / rate, count)
-            assert chosen.tolist() == [int((i + 0.5) * n / count + 0.02) for i in range(count)]
+            chosen = spread(Shown(np.arange(n) / rate, n / rate), count)
+            assert chosen.tolist() == [int((i + 0.5) * n / count + 1e-6) for i in range(count)]
 
     def test_vectors_are_those_of_the_workflows_stored_frames(self, retriever, tmp_path):
         video = make_video(tmp_path / "v.mp4", count=20, rate=10)

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from subprocess import CalledProcessError
 from types import SimpleNamespace
@@ -76,6 +77,24 @@ def costly(settings):
 def source(wildcards):
     """The `source` block of a benchmark, json."""
     return json.dumps(config["benchmarks"][wildcards.benchmark]["source"])
+
+
+def video_files(wildcards):
+    """A word that changes with the files of a shard's videos, so that one replaced, repaired or gone is noticed; ''
+    before there is a manifest. Snakemake asks again when there is."""
+    manifest = Path(f"results/{wildcards.benchmark}/manifest.csv")
+    if not manifest.exists():
+        return ""
+    shards = config["benchmarks"][wildcards.benchmark]["shards"]
+    return file_states(manifest, manifest.stat().st_mtime_ns, shards)[int(wildcards.shard)]
+
+
+@cache
+def file_states(manifest, changed, shards):
+    """What `video_files` says of each shard, by the manifest as it was changed last."""
+    from centerclip.manifest import shard_states  # pandas is not needed before there is a manifest
+
+    return shard_states(manifest, shards)
 
 
 def fetch_code(wildcards):

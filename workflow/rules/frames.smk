@@ -3,11 +3,12 @@
 
 rule frames:
     input:
-        code=code("frames"),
+        code=code("decoding", "extraction", "frames"),
         manifest="results/{benchmark}/manifest.csv",
     output:
-        shard="results/{benchmark}/frames/{size}px/{shard}.lmdb",
-        report="results/{benchmark}/frames/{size}px/{shard}.csv",
+        # Not removed beforehand: what it has of videos that did not change is taken over.
+        shard=update("results/{benchmark}/frames/{size}px/{shard}.lmdb"),
+        report=update("results/{benchmark}/frames/{size}px/{shard}.csv"),
     log:
         "results/logs/{benchmark}/frames/{size}px_{shard}.log",
     conda:
@@ -15,9 +16,12 @@ rule frames:
     params:
         fps=lambda wildcards: config["benchmarks"][wildcards.benchmark]["fps"],
         shards=lambda wildcards: config["benchmarks"][wildcards.benchmark]["shards"],
+        files=video_files,
+        stall_seconds=lambda wildcards, threads: config["stall_seconds"],
     shell:
         "python -m centerclip.frames shard --manifest {input.manifest} --size {wildcards.size} --fps {params.fps}"
-        " --shard {wildcards.shard} --shards {params.shards} --out {output.shard} --log {log}"
+        " --shard {wildcards.shard} --shards {params.shards} --code {input.code}"
+        " --stall-seconds {params.stall_seconds} --out {output.shard} --log {log}"
 
 
 rule frames_report:

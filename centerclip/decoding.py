@@ -1,0 +1,334 @@
+"""Video files -> the pictures they show at given times, as one decode from front to end by FFmpeg (PyAV) has them.
+
+Nothing here seeks. A seek lands on a keyframe, and where that is no clean entry (open GOPs, intra refresh) or the
+container finds it late (MPEG-TS, ASF), other frames come out than were asked for. One pass suffices all the same: the
+packets say, without being decoded, at which times frames are shown; what is chosen of those is kept as it comes out of
+the decoder; and the times of the frames that did come out say in the end whether the choice was right. Where it was
+not (damaged files, containers without times) the file is decoded a second time.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.filter.graph import Graph
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+JUMP = 10  # s; FFmpeg's dts_delta_threshold: a step of time this long is a break in a transport stream
+BACK = 0.1  # s; a transport stream's time that goes back by more is a break
+MILLISECOND = 1e-3  # s; what a longer tick counts in is frames, which is exact
+EPSILON = 1e-6  # s; more than sums of floats are off, less than any frame lasts
+GAP = 1  # s; a frame shown for longer, and for ten times the usual, is a gap
+PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats of pictures, which may hold several; so may *_pipe
+HDR = (16, 18)  # transfer functions: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
+# Where frames that no other refers to may be skipped: the pictures are marked so (nal_ref_idc 0), the times are right.
+SPARING = {("h264", "mov,mp4,m4a,3gp,3g2,mj2"), ("h264", "matroska,webm")}
+
+
+class NoFrames(Exception):
+    """Why a video gives no frame, in one line."""
+
+
+class Shown(NamedTuple):
+    """When each frame of a video is shown."""
+
+    starts: np.ndarray  # [n] float64 seconds at which each is first shown, the first at 0, ascending
+    end: float  # s; when the last one goes
+
+
+class Decoded(NamedTuple):
+    """What came out of a video."""
+
+    parts: list[list]  # what was made of the frames of each part asked for
+    reader: str
+    remark: str  # what a report should say of the frames, or ''
+    shown: Shown
+
+
+Select = Callable[[Shown], list[np.ndarray]]  # ascending indices of frames, maybe repeated, for each part of a video
+Convert = Callable[[np.ndarray], object]  # of a picture [H, W, 3] uint8
+
+
+def idle() -> None:
+    """What is called for each packet read and each frame decoded, where nobody watches."""
+
+
+def decode(
+    path: Path, select: Select, convert: Convert, sparing: bool = False, beat: Callable[[], None] = idle
+) -> Decoded:
+    """What `convert` makes of the frames that `select` chooses of a video, upright and in SDR.
+
+    Args:
+        sparing: decode no more than those frames need. Of damage in other frames nothing is said then.
+        beat: called as long as something comes out of the file.
+
+    Raises:
+        NoFrames: why the file gives none.
+    """
+    try:
+        if not path.is_file():
+            raise NoFrames("not a file" if path.exists() else "no such file")
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError as error:  # permission denied, a name that is too long, a disk that does not answer
+        raise NoFrames(error.strerror) from None
+    if not head:
+        raise NoFrames("empty file (0 bytes)")
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return decode_webp(path, select, convert)
+    try:
+        return decode_video(Video(path, beat), select, convert, sparing)
+    except av.FFmpegError as error:
+        raise NoFrames(f"not a video: {error.strerror}") from None
+
+
+def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool) -> Decoded:
+    """`decode` by PyAV. Raises NoFrames, or av.FFmpegError for a file that cannot be opened."""
+    stamps, shown = video.planned()
+    parts = select(shown) if stamps else []
+    wanted = {stamps[index]: index for index in chosen(parts)}
+    if sparing and video.sparing and wanted and (kept := sparingly(video, wanted, stamps[0], convert)) is not None:
+        return Decoded([[kept[index] for index in part] for part in parts], "pyav", "", shown)
+    kept, times = {}, []
+    for index, frame in enumerate(video.frames()):
+        times.append((frame.pts, frame.duration))
+        if frame.pts in wanted:
+            kept[index] = convert(video.picture(frame))
+    if not times:
+        raise NoFrames("no frame decodes")
+    if len(times) == 1 and video.still:
+        raise NoFrames("a still picture, no video")
+    shown, breaks = video.timeline(times)
+    parts = select(shown)
+    if missing := chosen(parts) - kept.keys():  # the packets told other times
+        for index, frame in enumerate(video.frames()):
+            if index in missing:
+                kept[index] = convert(video.picture(frame))
+    return Decoded([[kept[index] for index in part] for part in parts], "pyav", remark(video, shown, breaks), shown)
+
+
+def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Convert) -> dict[int, object] | None:
+    """What `convert` makes of the frames with the time stamps `wanted`, by the index that each stamp has there.
+
+    Decodes what they and the `first` frame need. None where anything was not as the packets say: others may be right.
+    """
+    kept, seen, last = {}, [], max(wanted)
+    for frame in video.frames(needed := {first, *wanted}):
+        if frame.pts is None:
+            return None
+        seen.append(frame.pts)
+        if frame.pts in wanted:
+            kept[wanted[frame.pts]] = convert(video.picture(frame))
+        elif frame.pts > last:
+            break
+    as_planned = not video.damage and needed <= set(seen) and seen == sorted(set(seen))
+    return kept if as_planned else None
+
+
+def exact(starts: np.ndarray, rate: float, tick: float) -> np.ndarray:
+    """Times [n], s, of frames that containers round to a multiple of `tick`, Matroska to a millisecond: those of a
+    constant `rate` where they can be, or else the earliest they can be."""
+    regular = np.arange(len(starts)) / rate
+    if np.abs(starts - regular).max() <= tick / 2 + EPSILON:
+        return regular
+    return np.maximum(starts - min(tick / 2, MILLISECOND / 2), 0)
+
+
+def chosen(parts: Iterable[np.ndarray]) -> set[int]:
+    """All the indices of the parts of a video."""
+    return {int(index) for part in parts for index in part}
+
+
+def remark(video: "Video", shown: Shown, breaks: int) -> str:
+    """What is not as it should be with a video, with counts; '' for nothing."""
+    long = gaps(shown)
+    counts = {
+        f"packets that do not decode: {video.lost}": video.lost,
+        f"frames with damage: {video.corrupt}": video.corrupt,
+        f"reading stopped early: {video.stopped}": video.stopped,
+        f"breaks in time: {breaks}": breaks,
+        f"gaps in time: {len(long)}, {long.max(initial=0):.1f} s at most": len(long),
+        "HDR that could not be tone-mapped": video.untoned,
+    }
+    said = ", ".join(line for line, count in counts.items() if count)
+    return f"partly damaged, {said}" if video.damage else said
+
+
+def gaps(shown: Shown) -> np.ndarray:
+    """[g] seconds for which frames are shown that are shown for much longer than is usual in their video."""
+    steps = np.diff(shown.starts)
+    return steps[steps > max(GAP, 10 * np.median(steps))] if len(steps) else steps
+
+
+class Video:
+    """A video file, read from front to end as often as asked. Raises NoFrames, or av.FFmpegError for no video.
+
+    `lost`, `corrupt` and `stopped` tell of the last time through.
+    """
+
+    def __init__(self, path: Path, beat: Callable[[], None]):
+        self.path, self.beat = path, beat
+        self.untoned = False
+        with self.opened() as stream:
+            form, codec = stream.container.format, stream.codec_context.codec.canonical_name
+            self.time_base = stream.time_base
+            self.rate = float(stream.guessed_rate or 25)  # of a raw stream, which has no times
+            self.breaks = bool(form.flags & av.format.Flags.ts_discont.value)
+            self.sparing = (codec, form.name) in SPARING
+            self.still = form.name in PICTURES or form.name.endswith("_pipe")
+
+    @contextmanager
+    def opened(self) -> Iterator[av.VideoStream]:
+        """Within, the file is open."""
+        # The protocol is named, so that a colon in a file's name makes no other, and no other may be used: a playlist
+        # under a video's name opens no connection.
+        name, options = f"file:{os.path.abspath(self.path)}", {"protocol_whitelist": "file"}
+        with av.open(name, metadata_errors="replace", options=options) as container:
+            yield video_stream(container)
+
+    @property
+    def damage(self) -> bool:
+        """Whether anything was wrong, the last time through."""
+        return bool(self.lost or self.corrupt or self.stopped)
+
+    def planned(self) -> tuple[list[int], Shown | None]:
+        """The time stamps of the frames, ascending, and when each is shown, by what the packets say; nothing if they
+        do not say. Nothing is decoded."""
+        times = []
+        with self.opened() as stream, suppress(av.FFmpegError):
+            for packet in stream.container.demux(stream):
+                self.beat()
+                # Cut without re-encoding, a file holds frames that are not shown.
+                if packet.size and not packet.is_discard:
+                    times.append((packet.pts, packet.duration))
+        stamps = {pts for pts, _ in times}
+        if not times or None in stamps or len(stamps) < len(times):
+            return [], None
+        return sorted(stamps), self.timeline(sorted(times))[0]
+
+    def timeline(self, times: list[tuple[int | None, int]]) -> tuple[Shown, int]:
+        """When frames are shown, by their (time stamp, duration) in the order they come out, and how many breaks there
+        are in their time."""
+        step = 1 / self.rate
+        stamps = [pts for pts, _ in times]
+        known = [index for index, pts in enumerate(stamps) if pts is not None]
+        if not known:  # a raw stream
+            starts = np.arange(len(times)) * step
+            return Shown(starts, starts[-1] + step), 0
+        seconds = np.interp(range(len(times)), known, [float(stamps[index] * self.time_base) for index in known])
+        steps = np.diff(seconds)
+        broken = (steps < -BACK) | (steps > JUMP) if self.breaks else steps < -JUMP
+        steps[broken] = np.median(steps[~broken]) if (~broken).any() else step
+        # Frames come in the order they are shown; AVI, which has no such times, may give theirs in another.
+        starts = np.sort(np.concatenate([[0], steps.cumsum()]))
+        starts = exact(starts - starts[0], self.rate, float(self.time_base))
+        last = float((times[-1][1] or 0) * self.time_base) or (starts[-1] / len(steps) if len(steps) else step)
+        return Shown(starts, starts[-1] + last), int(broken.sum())
+
+    def frames(self, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
+        """The frames in the order they are shown; with `needed` (time stamps), those that no other refers to and that
+        are not needed are left out."""
+        self.lost, self.corrupt, self.stopped = 0, 0, ""
+        with self.opened() as stream:
+            decoder = stream.codec_context
+            # One thread: jobs share the cores, and damage then costs the same frames on every machine.
+            decoder.thread_count = 1
+            packets = stream.container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets)
+                except StopIteration:
+                    return
+                except av.FFmpegError as error:
+                    self.stopped = error.strerror
+                    return
+                if needed is not None:
+                    decoder.skip_frame = "DEFAULT" if packet.pts in needed or not packet.size else "NONREF"
+                try:
+                    decoded = packet.decode()
+                except av.FFmpegError:
+                    self.lost += 1  # the frames around it are good
+                    continue
+                for frame in decoded:
+                    self.beat()
+                    self.corrupt += frame.is_corrupt
+                    yield frame
+
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
+        """A frame [H, W, 3] uint8 as a viewer sees it: the right way up, HDR tone-mapped."""
+        toned = self.toned(frame) if frame.color_trc in HDR else frame
+        picture = toned.to_ndarray(format="rgb24")
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+        return upright(picture, struct.unpack("=9i", bytes(matrix))) if matrix else picture
+
+    def toned(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """An HDR frame in BT.709; as it is where FFmpeg's scaler cannot."""
+        try:
+            graph = tone_mapping(frame.width, frame.height, frame.format.name)
+            graph.push(frame)
+            return graph.pull()
+        except av.FFmpegError:
+            self.untoned = True
+            return frame
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The stream a player would show; a cover picture is none. Raises NoFrames if there is none, or of what codec."""
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not streams:
+        raise NoFrames("no video stream")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise NoFrames("a codec that FFmpeg does not know")
+    return stream
+
+
+@lru_cache(4)  # making one takes a second
+def tone_mapping(width: int, height: int, pixels: str) -> Graph:
+    """A graph of FFmpeg's filters from HDR frames of this shape to RGB in BT.709."""
+    graph = Graph()
+    source = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 1000))
+    scale = graph.add("scale", "out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709")
+    graph.link_nodes(source, scale, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    return graph
+
+
+def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    """A picture [H, W, 3] turned and mirrored by a display matrix a b u, c d v, x y w: the point (x, y) is shown at
+    (a x + c y, b x + d y). Turns by other than quarters are taken as the nearest."""
+    a, b, _, c, d = matrix[:5]
+    if abs(a) < abs(b):
+        picture, right, down = picture.transpose(1, 0, 2), c, b
+    else:
+        right, down = a, d
+    return picture[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+
+def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
+    """`decode` of an animated WebP by Pillow, as FFmpeg has no decoder for it."""
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) == 1:
+                raise NoFrames("a still picture, no video")
+            pictures, lengths = [], []
+            for frame in ImageSequence.Iterator(image):
+                pictures.append(np.asarray(frame.convert("RGB")))
+                lengths.append((frame.info["duration"] or 100) / 1e3)  # as browsers show frames of no length
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise NoFrames(f"not a video: {error}") from None
+    ends = np.cumsum(lengths)
+    shown = Shown(np.concatenate([[0], ends[:-1]]), float(ends[-1]))
+    parts = select(shown)
+    made = {index: convert(pictures[index]) for index in sorted(chosen(parts))}
+    return Decoded([[made[index] for index in part] for part in parts], "pillow", "", shown)

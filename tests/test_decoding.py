@@ -1,0 +1,402 @@
+"""Decoding: the frame that is shown at a time is the one that comes out, whatever the file, and once read is enough.
+
+What is right is read from the pictures (numbered.py): no decoder is asked.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+import av
+import numbered
+import numpy as np
+import pytest
+from av.filter.graph import Graph
+from conftest import shared
+from numbered import FAMILIES, Family, expected, number, picture, write
+from PIL import Image
+
+from centerclip import decoding
+from centerclip.decoding import NoFrames, Shown, Video, decode, exact, gaps, upright
+from centerclip.frames import choose, spread
+
+NAN = float("nan")
+
+
+def all_of(shown):
+    return [np.arange(len(shown.starts))]
+
+
+def at_three(shown):
+    return [choose(shown, 3, 0, NAN)]
+
+
+def numbers(path, select=all_of, **options):
+    """The numbers of the frames chosen, and the remark."""
+    decoded = decode(path, select, number, **options)
+    return decoded.parts[0], decoded.remark
+
+
+@pytest.fixture
+def ts(tmp_path):
+    """100 frames of 25 a second in an MPEG transport stream."""
+    return write(tmp_path / "v.ts", FAMILIES["H.264 ts"])
+
+
+class TestFamilies:
+    @pytest.mark.parametrize("name", FAMILIES)
+    def test_the_frame_shown_at_a_time_is_what_comes_out(self, name, tmp_path):
+        family = FAMILIES[name]
+        path = write(tmp_path / f"v.{family.suffix}", family)
+        assert numbers(path, at_three) == (expected(family, 3), "")
+        assert numbers(path, at_three, sparing=True) == (expected(family, 3), "")
+
+    @pytest.mark.parametrize("count", [1, 5, 12])
+    def test_spread_over_the_whole_of_a_video(self, count, tmp_path):
+        path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
+        middles = [int((i + 0.5) * 100 / count + 1e-6) for i in range(count)]
+        assert numbers(path, lambda shown: [spread(shown, count)], sparing=True)[0] == middles
+
+    @pytest.mark.parametrize(
+        ("name", "rate"),
+        [
+            ("default.wmv", 25),
+            ("film24_x265_default.mkv", 24),
+            ("hang_x264_default.ts", 25),
+            ("hdr_pq.mp4", 25),
+            ("mpeg4_bframes24.mkv", 24),
+            ("x264_gop50.ts", 25),
+        ],
+    )
+    def test_files_of_ffmpegs_own_making(self, name, rate):
+        right = [int((8 * i + 4) * rate / 24 + 1e-6) for i in range(87)]
+        found = numbers(shared("frames") / name, at_three)[0]
+        assert len(found) >= 3 and found == right[: len(found)]
+
+    def test_parts_of_a_video_are_decoded_together(self, tmp_path):
+        path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
+        bounds = [(0, 1), (2, NAN), (0.5, 1.5), (9, NAN)]
+        decoded = decode(path, lambda shown: [choose(shown, 3, *clip) for clip in bounds], number)
+        times = [[1 / 6, 0.5, 5 / 6], [2 + 1 / 6, 2.5, 2 + 5 / 6, 3 + 1 / 6, 3.5, 3 + 5 / 6], [4 / 6, 1, 8 / 6], []]
+        assert decoded.parts == [[int(time * 25 + 1e-6) for time in part] for part in times]
+
+
+class TestOnePass:
+    def frames(self, monkeypatch):
+        decoded, plain = [], Video.frames
+
+        def counting(self, needed=None):
+            for frame in plain(self, needed):
+                decoded.append(frame.pts)
+                yield frame
+
+        monkeypatch.setattr(Video, "frames", counting)
+        return decoded
+
+    def test_a_sound_file_is_decoded_once(self, ts, monkeypatch):
+        decoded = self.frames(monkeypatch)
+        numbers(ts, at_three)
+        assert len(decoded) == 100
+
+    def test_one_whose_packets_do_not_tell_times_twice(self, tmp_path, monkeypatch):
+        decoded = self.frames(monkeypatch)
+        numbers(write(tmp_path / "v.h264", FAMILIES["H.264 raw, 30 a second"]), at_three)
+        assert len(decoded) == 200
+
+    def test_sparing_leaves_out_what_no_frame_needs_and_stops_at_the_last(self, tmp_path, monkeypatch):
+        decoded = self.frames(monkeypatch)
+        path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
+        assert numbers(path, lambda shown: [np.array([20, 50])], sparing=True)[0] == [20, 50]
+        assert len(decoded) < 40
+
+    def test_sparing_trusts_no_file_with_damage(self, tmp_path, monkeypatch):
+        path = damaged(write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"]), range(31, 40))
+        assert numbers(path, at_three, sparing=True) == numbers(path, at_three)
+
+    def test_it_beats_while_something_comes_out(self, ts):
+        beats = []
+        decode(ts, at_three, number, beat=lambda: beats.append(1))
+        assert len(beats) >= 200  # packets and frames
+
+
+def damaged(path, packets):
+    """The file with the bytes of some of its packets gone."""
+    with av.open(str(path)) as container:
+        found = [packet for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for index in packets:
+        data[found[index].pos : found[index].pos + found[index].size] = b"\xff" * found[index].size
+    path.write_bytes(data)
+    return path
+
+
+class TestDamage:
+    def test_frames_that_do_not_decode_are_counted_and_the_others_come_out(self, tmp_path):
+        path = damaged(write(tmp_path / "v.mp4", Family("mp4", "libx264", {"g": "1"}, frames=50)), range(20, 25))
+        found, remark = numbers(path)
+        assert found == [*range(20), *range(25, 50)]
+        assert remark == "partly damaged, packets that do not decode: 5"
+        # what is shown until the next good frame is the last good one
+        assert numbers(path, lambda shown: [choose(shown, 25, 0, NAN)])[0] == [*range(20), *[19] * 5, *range(25, 50)]
+
+    def test_a_file_cut_off_gives_what_is_there(self, ts):
+        ts.write_bytes(ts.read_bytes()[: ts.stat().st_size // 2])
+        found, _ = numbers(ts)
+        assert found == sorted(set(found)) and 30 < len(found) < 70
+
+    def test_a_hole_in_time_is_counted(self, tmp_path):
+        path = write(tmp_path / "v.ts", Family("ts", "mpeg2video", {"g": "1"}))
+        data, packet = path.read_bytes(), 188
+        third = len(data) // packet // 3 * packet
+        path.write_bytes(data[:third] + data[2 * third :])
+        found, remark = numbers(path)
+        assert found == sorted(set(found)) and (found[0], found[-1]) == (0, 99) and 60 < len(found) < 70
+        assert "gaps in time: 1, 1.4 s at most" in remark
+
+    def test_time_that_starts_again_goes_on(self, ts):
+        ts.write_bytes(ts.read_bytes() * 2)
+        found, remark = numbers(ts)
+        assert found == [*range(100), *range(100)] and remark == "breaks in time: 1"
+        assert numbers(ts, lambda shown: [choose(shown, 1, 0, NAN)])[0] == [12, 37, 62, 87] * 2
+
+    @pytest.mark.parametrize("spoilt", range(8))
+    def test_any_damage_ends_in_frames_or_a_reason(self, spoilt, tmp_path):
+        rng = np.random.default_rng(spoilt)
+        name = ["H.264 mp4", "H.264 ts", "VP9 webm", "MPEG-4 avi, B frames"][spoilt % 4]
+        path = write(tmp_path / f"v.{FAMILIES[name].suffix}", FAMILIES[name])
+        data = bytearray(path.read_bytes())
+        for place in rng.integers(0, len(data), 20):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            found, _ = numbers(path, at_three)
+        except NoFrames:
+            return
+        assert numbers(path, at_three, sparing=True)[0] == found
+
+
+class TestTime:
+    def timeline(self, ts, stamps, last=3600):
+        return Video(ts, decoding.idle).timeline([(stamp, last) for stamp in stamps])
+
+    def test_a_break_in_a_transport_stream_goes_on_as_before(self, ts):
+        """90,000 ticks a second. Back by 100 s, then ahead by 1,000 s."""
+        second = 90_000
+        shown, breaks = self.timeline(ts, [0, second, 2 * second, -98 * second, -97 * second, 903 * second])
+        assert breaks == 2 and shown.starts == pytest.approx([0, 1, 2, 3, 4, 5], abs=1e-4)
+
+    def test_the_last_frame_lasts_as_long_as_its_file_says(self, ts):
+        shown, _ = self.timeline(ts, [0, 90_000], last=450_000)
+        assert shown.end == pytest.approx(6)
+
+    def test_without_a_length_of_its_own_it_lasts_as_long_as_the_others(self, ts):
+        shown, _ = self.timeline(ts, [0, 90_000, 270_000], last=0)
+        assert shown.end == pytest.approx(4.5, abs=1e-4)
+
+    def test_a_missing_time_lies_between_its_neighbours(self, ts):
+        shown, _ = self.timeline(ts, [0, None, 90_000])
+        assert shown.starts == pytest.approx([0, 0.5, 1], abs=1e-4)
+
+    def test_a_still_at_the_end_is_shown_to_the_end(self):
+        path = shared("frames") / "vfr_slides.mp4"
+        decoded = decode(path, lambda shown: [choose(shown, 1, 0, NAN)], lambda _: 1)
+        assert decoded.shown.end == pytest.approx(60.04) and len(decoded.parts[0]) == 60
+
+    @pytest.mark.parametrize("rate", [24, 24000 / 1001, 30, 60000 / 1001])
+    def test_times_rounded_to_milliseconds_are_those_of_a_constant_rate(self, rate):
+        true = np.arange(500) / rate
+        assert exact(np.round(true, 3), rate, 1e-3) == pytest.approx(true, abs=1e-12)
+
+    def test_rounded_times_of_no_constant_rate_are_never_late(self):
+        true = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.1, 200)) - 0.01
+        taken = exact(np.round(true, 3), 25, 1e-3)
+        assert np.all(taken <= true + 1e-9) and np.all(taken >= true - 1e-3)
+
+    def test_gaps_are_far_longer_than_the_usual(self):
+        assert gaps(Shown(np.array([0, 0.1, 0.2, 3.2, 3.3]), 3.4)) == pytest.approx([3.0])
+        assert len(gaps(Shown(np.arange(9) * 7.5, 70))) == 0  # slides
+        assert len(gaps(Shown(np.array([0.0]), 1))) == 0
+
+
+class TestPicture:
+    @pytest.mark.parametrize("turn", range(8))
+    def test_any_display_matrix_is_honoured(self, turn, tmp_path):
+        """The eight ways to lay a picture on the screen, each against the picture moved point by point."""
+        (a, b), (c, d) = [((1, 0), (0, 1)), ((0, 1), (-1, 0)), ((-1, 0), (0, -1)), ((0, -1), (1, 0))][turn % 4]
+        if turn > 3:
+            a, c = -a, -c  # mirrored left to right
+        path = write(tmp_path / "v.mp4", Family("mp4", "libx264", {"crf": "1"}, frames=1))
+        data = bytearray(path.read_bytes())
+        matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+        struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *matrix)
+        path.write_bytes(data)
+        (shown,) = decode(path, all_of, np.copy).parts[0]
+        plain = picture(0)
+        height, width = plain.shape[:2]
+        y, x = np.mgrid[:height, :width]
+        right, down = a * x + c * y, b * x + d * y  # where each point goes
+        right, down = right - right.min(), down - down.min()
+        moved = np.empty((down.max() + 1, right.max() + 1, 3), np.uint8)
+        moved[down, right] = plain
+        assert shown.shape == moved.shape
+        assert np.abs(shown.astype(int) - moved).mean() < 4
+
+    def test_a_mirrored_file(self):
+        (shown,) = decode(shared("frames") / "mirrored_hflip.mp4", lambda _: [np.array([4])], np.copy).parts[0]
+        assert number(shown[:, ::-1]) == 4 and shown[60, 240, 0] > 180 > 80 > shown[60, 80, 0]  # red is on the right
+
+    def test_a_turn_that_is_no_quarter_is_the_nearest(self):
+        drawn = picture(0)
+        assert np.array_equal(upright(drawn, (60000, 9000, 0, -9000, 60000, 0, 0, 0, 0)), drawn)
+
+    @pytest.mark.parametrize(("transfer", "name"), [(18, "arib-std-b67"), (16, "smpte2084")])
+    def test_hdr_is_shown_as_a_viewer_sees_it(self, transfer, name, tmp_path):
+        family = Family("mp4", "libx265", pixels="yuv420p10le")
+        path = write_hdr(tmp_path / "v.mp4", family, transfer, name)
+        (shown,) = decode(path, lambda _: [np.array([5])], np.copy).parts[0]
+        assert number(shown) == 5 and shown[120].max() > 245
+        for y, x in ((60, 80), (60, 240), (200, 80), (200, 240)):
+            assert shown[y, x].astype(int) == pytest.approx(picture(5)[y, x].astype(int), abs=24)
+
+    def test_an_hdr_file(self):
+        (shown,) = decode(shared("frames") / "hdr_pq.mp4", lambda _: [np.array([5])], np.copy).parts[0]
+        assert (
+            shown[60, 80].astype(int) == pytest.approx(picture(5)[60, 80].astype(int), abs=12)
+            and shown[120].max() > 250
+        )
+
+    def test_hdr_that_cannot_be_tone_mapped_is_remarked_on(self, tmp_path, monkeypatch):
+        def refused(*_):
+            raise av.FFmpegError(22, "no such filter")
+
+        path = write_hdr(tmp_path / "v.mp4", Family("mp4", "libx265", pixels="yuv420p10le"), 16, "smpte2084")
+        monkeypatch.setattr(decoding, "tone_mapping", refused)
+        assert numbers(path) == (list(range(6)), "HDR that could not be tone-mapped")
+
+
+def write_hdr(path, family, transfer, name):
+    """Six frames with the colours of `numbered`, as a camera would store them in HDR."""
+    rate, (width, height) = family.rate, family.size
+    graph = Graph()
+    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    convert = graph.add("scale", f"in_primaries=bt709:in_transfer=bt709:out_primaries=bt2020:out_transfer={name}"
+                        ":out_color_matrix=bt2020nc:out_range=tv")  # fmt: skip
+    graph.link_nodes(source, convert, graph.add("format", family.pixels), graph.add("buffersink")).configure()
+    with av.open(str(path), "w") as container:
+        parameters = f"colorprim=9:transfer={transfer}:colormatrix=9:{numbered.QUIET}"
+        stream = container.add_stream(family.codec, rate=rate, options={"x265-params": parameters})
+        stream.width, stream.height, stream.pix_fmt = width, height, family.pixels
+        for index in range(6):
+            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
+            frame.color_trc = frame.color_primaries = 1
+            graph.push(frame)
+            converted = graph.pull()
+            converted.pts, converted.time_base, converted.pict_type = index, 1 / rate, 0
+            container.mux(stream.encode(converted))
+        container.mux(stream.encode())
+    return path
+
+
+def sound(path, cover=False):
+    """A second of silence, with a cover picture or without."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        art = container.add_stream("mjpeg", rate=1) if cover else None
+        if cover:
+            art.width, art.height, art.pix_fmt = 64, 64, "yuvj420p"
+            art.disposition = av.stream.Disposition.attached_pic
+        for start in range(0, 16384, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        if cover:
+            container.mux(art.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+            container.mux(art.encode())
+        container.mux(stream.encode())
+    return path
+
+
+class TestNoVideo:
+    def reason(self, path):
+        with pytest.raises(NoFrames) as error:
+            decode(Path(path), all_of, number)
+        return str(error.value)
+
+    @pytest.mark.parametrize("cover", [False, True])
+    def test_sound_is_no_video_nor_is_its_cover(self, cover, tmp_path):
+        assert self.reason(sound(tmp_path / "v.mp4", cover)) == "no video stream"
+
+    def test_a_file_of_sound_with_a_cover(self):
+        assert self.reason(shared("frames") / "audio_with_cover.mp4") == "no video stream"
+
+    @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "jpg"])
+    def test_a_picture_is_no_video(self, suffix, tmp_path):
+        Image.fromarray(picture(1)).save(tmp_path / f"v.{suffix}")
+        assert self.reason(tmp_path / f"v.{suffix}") == "a still picture, no video"
+
+    def test_what_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.mp4")
+        (tmp_path / "folder.mp4").mkdir()
+        (tmp_path / "empty.mp4").touch()
+        (tmp_path / "text.mp4").write_text("<html>404</html>" * 100)
+        (tmp_path / "picture.webp").write_bytes(b"RIFF\x10\x00\x00\x00WEBPVP8 nonsense")
+        assert self.reason(tmp_path / "absent.mp4") == "no such file"
+        assert self.reason(tmp_path / "pipe.mp4") == self.reason(tmp_path / "folder.mp4") == "not a file"
+        assert self.reason(tmp_path / "empty.mp4") == "empty file (0 bytes)"
+        assert self.reason(tmp_path / "text.mp4").startswith("not a video: ")
+        assert self.reason(tmp_path / "picture.webp").startswith("not a video: ")
+        assert self.reason(tmp_path / f"{'long' * 99}.mp4") == "File name too long"
+
+    def test_one_that_may_not_be_read_says_so(self, ts, monkeypatch):
+        def denied(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("builtins.open", denied)
+        assert self.reason(ts) == "Permission denied"
+
+    def test_an_unknown_codec(self, tmp_path):
+        path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+        assert self.reason(path) == "a codec that FFmpeg does not know"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2023-05-01T12:30:00.mp4",
+        "http:x.mp4",
+        "file:x",
+        "concat:a|b.mp4",
+        "a%03d.gif",
+        "pipe:0",
+        "{x}.mp4",
+        "*?[a].gif",
+    ],
+)
+def test_any_name_is_a_files(name, tmp_path, monkeypatch):
+    suffix = "gif" if name.endswith("gif") else "mp4"
+    write(tmp_path / f"plain.{suffix}", Family(suffix, "gif", pixels="rgb8", frames=20) if suffix == "gif" else
+          Family("mp4", "libx264", frames=20)).rename(tmp_path / name)  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert numbers(Path(name))[0] == list(range(20))
+
+
+def test_a_playlist_opens_no_connection(tmp_path):
+    """Not even to this machine: the file is read and that is all."""
+    for name, text in (
+        ("v.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"),
+        ("w.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(NoFrames):
+            decode(tmp_path / name, all_of, number)
+
+
+def test_the_frame_rate_of_a_gif_with_uneven_frames(tmp_path):
+    """Three pictures shown for 0.1, 0.5 and 0.3 s; one a 0.1 s later is the next."""
+    for suffix in ("gif", "webp"):
+        path = tmp_path / f"v.{suffix}"
+        first, *rest = [Image.fromarray(picture(index)) for index in (1, 2, 3)]
+        first.save(path, save_all=True, append_images=rest, duration=[100, 500, 300], lossless=True)
+        found, _ = numbers(path, lambda shown: [choose(shown, 10, 0, NAN)])
+        assert found == [1, 2, 2, 2, 2, 2, 3, 3, 3]

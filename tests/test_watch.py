@@ -1,0 +1,97 @@
+"""Work in other processes: all of it is done, and what hangs, crashes or is interrupted stops nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from centerclip.watch import Lost, watched
+
+
+def work(item, beat):
+    """What an item says: hang, hang in C, crash, fail, or be slow but going on."""
+    if item == "hangs":
+        time.sleep(600)
+    if item == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item == "fails":
+        raise KeyError("why")
+    if item == "is slow":
+        for _ in range(20):
+            time.sleep(0.1)
+            beat()
+    return f"{item} done"
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_item_is_done_once(processes):
+    items = [f"item {number}" for number in range(20)]
+    assert sorted(watched(work, items, processes, 60)) == sorted((item, f"{item} done") for item in items)
+
+
+def test_by_one_process_in_their_order():
+    assert [item for item, _ in watched(work, "abc", 1, 60)] == ["a", "b", "c"]
+
+
+def test_no_items_no_process():
+    assert list(watched(work, [], 4, 60)) == []
+
+
+def test_what_hangs_or_crashes_is_named_and_the_others_go_on():
+    begin = time.monotonic()
+    found = dict(watched(work, ["a", "hangs", "b", "crashes", "c"], 2, 1))
+    assert {item: found[item] for item in "abc"} == {item: f"{item} done" for item in "abc"}
+    assert isinstance(found["hangs"], Lost) and str(found["hangs"]) == "gave no frame for 1 s and was ended"
+    assert isinstance(found["crashes"], Lost) and str(found["crashes"]) == "the decoder crashed (SIGSEGV)"
+    assert time.monotonic() - begin < 30
+
+
+def test_what_goes_on_is_not_ended_however_long_it_takes():
+    assert list(watched(work, ["is slow"], 1, 1)) == [("is slow", "is slow done")]
+
+
+def test_what_work_raises_is_raised():
+    with pytest.raises(KeyError, match="why"):
+        list(watched(work, ["a", "fails"], 1, 60))
+
+
+def processes_of(group: int) -> list[str]:
+    """The processes of a group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just gone
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if its_group == str(group) and state != "Z":
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_ctrl_c_and_a_kill_end_it_while_a_decoder_hangs(by):
+    """SIGINT goes to the whole group, as from a terminal; SIGKILL to the parent alone."""
+    code = (
+        "import ctypes, sys\nfrom centerclip.watch import watched\nprint('begun', flush=True)\n"
+        "list(watched(lambda item, beat: ctypes.CDLL(None).pause() or ctypes.CDLL(None).sleep(600), [1, 2], 2, 600))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    time.sleep(1)
+    assert len(processes_of(process.pid)) == 3
+    begin = time.monotonic()
+    os.killpg(process.pid, by) if by == signal.SIGINT else process.kill()
+    error = process.communicate(timeout=20)[1]
+    assert time.monotonic() - begin < 5 and (by == signal.SIGKILL or "KeyboardInterrupt" in error)
+    for _ in range(50):
+        if not processes_of(process.pid):
+            break
+        time.sleep(0.1)
+    assert processes_of(process.pid) == []
