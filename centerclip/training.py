@@ -29,7 +29,7 @@ from tqdm import tqdm
 from centerclip import processes
 from centerclip.config import joined
 from centerclip.dataset import Pairs, leave_sigterm, normalise
-from centerclip.evaluation import autocast, evaluate, precision, usable
+from centerclip.evaluation import autocast, count_cut, evaluate, precision, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.model import CenterCLIP, build, pick_device
@@ -385,6 +385,7 @@ def train(
         "selected_epoch": run.selected["epoch"],
         "seconds": run.progress["seconds"],
         "peak_memory": peak_memory(run.device),
+        "train_texts_cut": count_cut(rows["caption"], settings["words"]),
         "epochs": run.progress["epochs"],
     }
     return run.selected["weights"], history
