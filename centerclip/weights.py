@@ -187,10 +187,11 @@ def activation(path: Path) -> str | None:
                 return found
     elif is_torchscript(path):  # OpenAI's
         return "quick_gelu"
-    if model := read_json(path.with_name("open_clip_config.json")).get("model_cfg"):
+    if isinstance(model := read_json(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
         return "quick_gelu" if model.get("quick_gelu") else "gelu"
     config = read_json(path.with_name("config.json"))  # Hugging Face's
-    return config.get("hidden_act") or config.get("vision_config", {}).get("hidden_act")
+    vision = config.get("vision_config")
+    return (vision if isinstance(vision, dict) else config).get("hidden_act")
 
 
 def read_json(path: Path) -> dict:

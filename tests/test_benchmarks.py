@@ -155,6 +155,7 @@ class TestFolder:
         )
         assert rows["caption"].tolist() == ["a, b", "c", ""]
         assert rows["split"].tolist() == ["train", "test", "test"]
+        assert self.read(directory, "video,caption,end_s\n0012.mp4,a\n")["end_s"].isna().all()
 
     def test_one_video_has_one_name_however_its_path_is_written(self, directory):
         rows = self.read(directory, "video,caption\n0012.mp4,a\n./0012.mp4,b\nsub//b.webm,c\nsub/./b.webm,d\n")

@@ -199,7 +199,7 @@ class TestActivation:
         assert refused(tmp_path / "w.safetensors", "ViT-B-32").endswith("with relu, where ViT-B-32 has quick_gelu")
 
     @pytest.mark.parametrize(("backbone", "other"), [("ViT-B-32", "ViT-B-32-gelu"), ("ViT-B-16-gelu", "ViT-B-16")])
-    @pytest.mark.parametrize("beside", ["", "[]", "{}", "not json"])
+    @pytest.mark.parametrize("beside", ["", "[]", '{"vision_config": null}', "not json"])
     def test_weights_that_do_not_tell_get_a_line(self, backbone, other, beside, state, tmp_path, small, capsys):
         save_file(state, tmp_path / "w.safetensors")
         (tmp_path / "config.json").write_text(beside)

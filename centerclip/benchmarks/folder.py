@@ -105,9 +105,8 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         if len(values) > len(header):
             more = f"{len(values)} fields where the header has {len(header)}"
             raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
-    # a row with fewer fields is empty there
-    table = pd.DataFrame([values for _, values in rows], [row for row, _ in rows]).reindex(columns=range(len(header)))
-    table = table.fillna("").set_axis(header, axis="columns")
+    padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
+    table = pd.DataFrame(padded, [row for row, _ in rows], header)
     return pd.DataFrame(OPTIONAL | {name: table[own] for name, own in names.items() if own in table}, table.index)
 
 
