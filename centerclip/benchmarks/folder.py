@@ -22,7 +22,7 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
 
     Several rows of a video are several captions, an empty caption makes it a candidate without text, and different
     bounds make different clips. Without a column `split`, all is test. `settings`: `videos` the directory, `captions`
-    the csv, `columns` its own names for the columns.
+    the csv, `columns` its own names for the columns. A `caption_id` is a row, as in the errors.
 
     Raises:
         UserError: a directory or csv that is not there, or whatever is wrong in the csv, with its row.
