@@ -1,7 +1,8 @@
 """The CLIP backbones by name, as open_clip model configurations; nothing heavy is imported.
 
-`ViT-B-32` and `ViT-B-16` are OpenAI's architectures, which open_clip calls `-quickgelu`. `tiny` is this project's own,
-for the demo and the tests: 49 patches a frame, as ViT-B-32 has.
+`ViT-B-32` and `ViT-B-16` are OpenAI's, whose activation is `quick_gelu`, x * sigmoid(1.702 x); those with `-gelu` have
+`gelu` in its place, as LAION's and DataComp's weights want. `tiny` is this project's own, for the demo and the tests:
+49 patches a frame, as ViT-B-32 has.
 """
 
 import json
@@ -9,7 +10,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-OPEN_CLIP_NAMES = {"ViT-B-32": "ViT-B-32-quickgelu", "ViT-B-16": "ViT-B-16-quickgelu"}
+OPEN_CLIP_NAMES = {
+    "ViT-B-32": "ViT-B-32-quickgelu",
+    "ViT-B-16": "ViT-B-16-quickgelu",
+    "ViT-B-32-gelu": "ViT-B-32",
+    "ViT-B-16-gelu": "ViT-B-16",
+}
+OPENAI = ("ViT-B-32", "ViT-B-16")  # those that OpenAI published weights of
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
@@ -38,6 +45,17 @@ def model_config(name: str) -> dict:
         return TINY
     (package,) = find_spec("open_clip").submodule_search_locations
     return json.loads(Path(package, "model_configs", f"{OPEN_CLIP_NAMES[name]}.json").read_text())
+
+
+def activation(name: str) -> str:
+    """`quick_gelu` or `gelu`: what backbone `name` computes between the two layers of an MLP."""
+    return "quick_gelu" if model_config(name).get("quick_gelu") else "gelu"
+
+
+def twin(name: str) -> str | None:
+    """The backbone that differs from `name` in its activation alone; None for one without such another."""
+    other = name.removesuffix("-gelu") if name.endswith("-gelu") else f"{name}-gelu"
+    return other if other in OPEN_CLIP_NAMES else None
 
 
 def geometry(name: str) -> Geometry:

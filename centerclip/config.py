@@ -118,6 +118,8 @@ def describe(error: ValidationError) -> tuple[list, str]:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return [*key, missing], "missing"
+    if error.validator == "not":
+        return key, f"{error.instance!r} is not allowed: {error.schema['description']}"
     if error.validator == "enum":
         return key, f"{error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
     return key, error.message
@@ -200,7 +202,7 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
     """The settings of one cell, with nothing left to look up: json in, json out. `name` is VARIANT or VARIANT-seed-N.
 
     A variant's own settings override its benchmark's, which override the config's. Raises UserError for a name that
-    the config does not have.
+    the config does not have, and Misfit for a backbone without weights.
     """
     if benchmark not in config["benchmarks"]:
         raise UserError(f"unknown benchmark {benchmark!r}; the config has {', '.join(config['benchmarks'])}")
@@ -209,6 +211,8 @@ def cell(config: dict, benchmark: str, name: str) -> dict:
         raise UserError(f"unknown variant {name!r}; the config has {', '.join(known)}")
     data, model = config["benchmarks"][benchmark], known[variant]
     backbone = model.get("backbone", config["backbone"])
+    if backbone not in config["weights"]:
+        raise Misfit(f"missing: what {backbone} starts from", ["weights", backbone])
     weights = config["weights"][backbone]
     stages = [data["stage"] | stage for stage in model.get("stages", [])]
     frames = model.get("frames", data["frames"])

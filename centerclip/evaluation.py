@@ -4,6 +4,7 @@ import argparse
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -45,6 +46,12 @@ def usable(manifest: pd.DataFrame, store: FrameStore, split: str) -> pd.DataFram
     if (rows["caption"] == "").all():
         raise UserError(f"no captioned video of split {split!r} has frames")
     return rows
+
+
+def count_cut(captions: Iterable[str], words: int) -> int:
+    """How many captions have more than `words` tokens, start and end marks included, of which the rest is not read."""
+    tokenizer = SimpleTokenizer()
+    return sum(len(tokenizer.encode(caption)) + 2 > words for caption in captions)
 
 
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, settings: dict) -> dict:
@@ -142,6 +149,7 @@ def main() -> None:
             "benchmark": settings["benchmark"],
             "variant": settings["variant"],
             **evaluate(model, rows, store, settings),
+            "n_texts_cut": count_cut(rows["caption"], settings["words"]),
             "n_videos_left_out": lost,
             "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
             "cost": cost(model, store, settings),

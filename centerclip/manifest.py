@@ -75,7 +75,12 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
     twice = manifest["caption_id"][manifest["caption_id"].duplicated()]
     if len(twice):
         raise UserError(f"benchmark {name}: caption_id {twice.iloc[0]!r} is there twice")
-    clips = manifest.groupby("video_id")[["path", "start_s", "end_s", "split"]].nunique(dropna=False).max(axis=1)
+    splits = manifest[["video_id", "split"]].drop_duplicates()
+    if not splits["video_id"].is_unique:
+        video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
+        several = " and ".join(splits["split"][splits["video_id"] == video_id])
+        raise UserError(f"benchmark {name}: video {video_id!r} is in more than one split: {several}")
+    clips = manifest.groupby("video_id")[["path", "start_s", "end_s"]].nunique(dropna=False).max(axis=1)
     if (clips > 1).any():
         raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,12 +11,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from centerclip import backbones, clustering
-from centerclip.stage import UserError, first_line, tell
+from centerclip.stage import tell
+from centerclip.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -162,57 +161,3 @@ def pick_device() -> torch.device:
 def device_name(device: torch.device) -> str:
     """What to call `device` in a result."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-
-
-def load_weights(model: CenterCLIP, backbone: str, weights: str | Path) -> None:
-    """Load `openai` (open_clip's own download) or a local file: .safetensors, or a .pt with a state dict or OpenAI's
-    TorchScript archive. Cluster embeddings missing from the file stay as they are.
-
-    Raises:
-        UserError: no download, or a file that is not there, not whole, or holds other shapes than the backbone's.
-    """
-    if weights == "openai":
-        try:
-            state = open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
-        except Exception as error:  # of any of the network's layers
-            said = f"weights openai: open_clip cannot get them ({first_line(error)}); name a local file"
-            raise UserError(said) from None
-    else:
-        state = read_state(Path(weights))
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in state and not name.startswith("cluster_embeddings.")]
-    unknown = [name for name in state if name not in expected]
-    if missing or unknown:
-        problem = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r} besides"
-        raise UserError(f"weights {weights}: not those of {backbone}: the file {problem}")
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{list(tensor.shape)} where {backbone} has {list(expected[name].shape)}"
-            raise UserError(f"weights {weights}: {name} is {shapes}")
-    model.load_state_dict(state, strict=False)
-
-
-def is_torchscript(path: Path) -> bool:
-    return zipfile.is_zipfile(path) and any(
-        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
-    )
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a weights file. Raises UserError for a file that is not there or not whole."""
-    if not path.is_file():
-        raise UserError(f"weights {path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if is_torchscript(path):
-            state = torch.jit.load(path, map_location="cpu").state_dict()
-            for extra in ("input_resolution", "context_length", "vocab_size"):  # attributes of OpenAI's archives
-                state.pop(extra, None)
-            return state
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no weights may raise anything
-        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path}: not a state dict of tensors")
-    return state

@@ -41,6 +41,11 @@ def write_json(path: Path, content: dict) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def located(path: Path) -> str:
+    """`path` for a line that it is not there: where a relative one was looked for, too."""
+    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
+
+
 def first_line(error: Exception) -> str:
     """What a library's error says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ COSTS = [
     *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
     *("train_gb", "train_reserved_gb", "train_chunk"),
 ]
-COUNTS = ["n_texts", "n_videos", "n_videos_left_out"]
+COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_left_out"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {"train_gb": "paper memory_gb", "ms": "paper ms", **{score: f"paper {score}" for score in SCORES}}
@@ -222,6 +222,7 @@ def notes(table: pd.DataFrame, efficiency: dict) -> list[str]:
     devices, seeds = ", ".join(made["device"].unique()), made["seeds"].max()
     said = [
         f"{first['benchmark']}: {first['n_texts']:.0f} captions and {first['n_videos']:.0f} videos of the test split,"
+        f" {first['n_texts_cut']:.0f} captions cut to the length that is read,"
         f" {first['n_videos_left_out']:.0f} videos left out for want of frames; recall and training: {devices}.",
         "t2v: text to video, v2t: video to text. R@k: recall in the first k, in per cent; MdR, MnR: median and mean"
         f" rank, from 1. A random order has t2v R@1 {100 / first['n_videos']:.1f}.",

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -29,11 +28,12 @@ from tqdm import tqdm
 from centerclip import processes
 from centerclip.config import joined
 from centerclip.dataset import Pairs, leave_sigterm, normalise
-from centerclip.evaluation import autocast, evaluate, precision, usable
+from centerclip.evaluation import autocast, count_cut, evaluate, precision, usable
 from centerclip.frames import FrameStore
 from centerclip.manifest import read_manifest
 from centerclip.model import CenterCLIP, build, pick_device
 from centerclip.stage import UserError, atomic, first_line, positive, run, write_json
+from centerclip.weights import save_weights
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", ".previous.pt"
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
@@ -385,6 +385,7 @@ def train(
         "selected_epoch": run.selected["epoch"],
         "seconds": run.progress["seconds"],
         "peak_memory": peak_memory(run.device),
+        "train_texts_cut": count_cut(rows["caption"], settings["words"]),
         "epochs": run.progress["epochs"],
     }
     return run.selected["weights"], history
@@ -414,8 +415,7 @@ def main() -> None:
             weights, history = train(settings, origin, arguments.manifest, arguments.frames, arguments.checkpoints)
             if processes.rank():
                 return
-            with atomic(arguments.weights) as temporary:
-                save_file(weights, temporary)
+            save_weights(weights, settings["backbone"], arguments.weights)
             write_json(arguments.history, history)
             checkpoint = arguments.checkpoints / CHECKPOINT
             for path in (checkpoint, checkpoint.with_suffix(PREVIOUS)):

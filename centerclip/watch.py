@@ -79,7 +79,7 @@ class Worker:
 def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: float) -> Iterator[tuple[Item, object]]:
     """Yield (item, what `work` returns for it) as each is done, by so many other processes.
 
-    Work that does not say for `stall_seconds` that it goes on is ended, and work whose process dies is given up: such an
+    Work that does not say for `stall_seconds` that it goes on is ended, and work whose process dies is given up: the
     item comes with a `Lost` in place of the result, and the others go on. What work raises is raised here. Work, items
     and results are pickled.
     """

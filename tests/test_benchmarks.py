@@ -1,5 +1,7 @@
 """The readers of benchmarks: rendered shapes do what their captions say; a folder's csv is read or refused clearly."""
 
+import os
+import re
 from pathlib import Path
 
 import av
@@ -11,6 +13,7 @@ from centerclip.benchmarks import folder, shapes
 from centerclip.manifest import check_manifest, files_by_stem, make, read_manifest
 from centerclip.stage import UserError
 
+COMPOSED, DECOMPOSED = "caf\u00e9.mp4", "cafe\u0301.mp4"  # the same letters
 SHAPES = {"reader": "shapes", "seed": 3, "videos": {"train": 6, "val": 2, "test": 4}, "resolution": 96}
 
 
@@ -146,6 +149,31 @@ class TestFolder:
         )
         assert rows[["split", "video_id", "caption"]].values.tolist() == [["test", "0012.mp4", "hello"]]
 
+    def test_spaces_around_names_and_values_are_ignored_and_a_short_row_is_empty_where_it_ends(self, directory):
+        rows = self.read(
+            directory, 'split, video , caption\ntrain , 0012.mp4, "a, b"\ntest, sub/b.webm,c \ntest,sub/b.webm\n'
+        )
+        assert rows["caption"].tolist() == ["a, b", "c", ""]
+        assert rows["split"].tolist() == ["train", "test", "test"]
+        assert self.read(directory, "video,caption,end_s\n0012.mp4,a\n")["end_s"].isna().all()
+
+    def test_one_video_has_one_name_however_its_path_is_written(self, directory):
+        rows = self.read(directory, "video,caption\n0012.mp4,a\n./0012.mp4,b\nsub//b.webm,c\nsub/./b.webm,d\n")
+        assert rows["video_id"].tolist() == ["0012.mp4", "0012.mp4", "sub/b.webm", "sub/b.webm"]
+        assert rows["path"].map(Path).nunique() == 2
+
+    @pytest.mark.parametrize("named", [COMPOSED, DECOMPOSED])
+    @pytest.mark.parametrize("there", [COMPOSED, DECOMPOSED])
+    def test_letters_may_be_composed_or_not(self, directory, named, there):
+        (directory / "videos/sub" / there).touch()
+        rows = self.read(directory, f"video,caption\n./sub/{named},a\n0012.mp4,b\n")
+        assert rows["video_id"].tolist() == [f"sub/{COMPOSED}", "0012.mp4"]
+        assert rows["path"].tolist() == [str(directory / "videos/sub" / there), str(directory / "videos/0012.mp4")]
+
+    def test_braces_are_letters_like_others(self, directory):
+        (directory / "videos/{x}.mp4").touch()
+        assert self.read(directory, "video,caption\n{x}.mp4,a\n")["video_id"].tolist() == ["{x}.mp4"]
+
     def test_clips_milliseconds_apart_in_a_long_video_stay_apart(self, directory):
         rows = self.read(directory, "video,caption,start_s\n0012.mp4,a,3601.123\n0012.mp4,b,3601.124\n")
         assert rows["video_id"].tolist() == ["0012.mp4[3601.123-]", "0012.mp4[3601.124-]"]
@@ -162,7 +190,7 @@ class TestFolder:
             ("video,caption\n", "captions.csv: no rows"),
             ("file,caption\n0012.mp4,a\n", "no column 'video' for video; it has file, caption"),
             ("video,text\n0012.mp4,a\n", "no column 'caption' for caption; it has video, text"),
-            ("video,caption\n0012.mp4,a\ngone.mp4,b\n", "1 videos are not in .*, the first 'gone.mp4'"),
+            ("video,caption\n0012.mp4,a\ngone.mp4,b\n", r"1 videos are not in .*, the first 'gone.mp4' \(row 3\)"),
             ("video,caption\n../x.mp4,a\n", "row 2: video '../x.mp4' is not a path inside"),
             ("video,caption\n/x.mp4,a\n", "row 2: video '/x.mp4' is not a path inside"),
             ("video,caption\n,a\n", "row 2: video '' is not a path inside"),
@@ -170,12 +198,25 @@ class TestFolder:
             ("video,caption,start_s\n0012.mp4,a,soon\n", "row 2: start_s 'soon' is not a number of seconds"),
             ("video,caption,start_s\n0012.mp4,a,-1\n", "row 2: start_s -1 and end_s nan bound no clip"),
             ("video,caption,start_s,end_s\n0012.mp4,a,3,2\n", "row 2: start_s 3 and end_s 2 bound no clip"),
-            ("video,caption\n0012.mp4,a man, running\n", "more fields than the header"),
-            ("video,caption\n0012.mp4,a\n0012.mp4,a man, running\n", "Expected 2 fields in line 3, saw 3"),
+            ("video,caption\n0012.mp4,a man, running\n", "row 2: 3 fields where the header has 2 .*needs quotes"),
+            ("video,caption\n0012.mp4,a\n0012.mp4,a, b, c\n", "row 3: 4 fields where the header has 2 .*needs quotes"),
+            ("video,caption,caption\n0012.mp4,a,b\n", "column 'caption' is there 2 times"),
+            ("video,caption,split,split\n0012.mp4,a,test,test\n", "column 'split' is there 2 times"),
+            ("video,caption\n./,a\n", "row 2: video './' is not a path inside"),
+            ('\nvideo,caption\n\n0012.mp4,"a\nb"\n  \n,\n0012.mp4,a,b\n', "row 7: 3 fields"),
+            ("video,caption,split\n\n0012.mp4,a,test\n\n0012.mp4,a,dev\n", "row 5: split 'dev'"),
+            ("video,caption,start_s\n\n0012.mp4,a,soon\n", "row 3: start_s 'soon'"),
+            (
+                "video,caption,split\n0012.mp4,a,train\n./0012.mp4,b,test\n",
+                "'0012.mp4' is in more than one split: train and",
+            ),
             (f"video,caption\n{'long' * 99},a\n", "1 videos are not in"),
             ("video,caption\n0012.mp4,\n", "every caption is empty"),
             (b"video,caption\n0012.mp4,\xff\n", "not a csv in UTF-8"),
-            ('video,caption\n0012.mp4,"a\n', "not a csv in UTF-8"),
+            (b"video,caption\n0012.mp4,a\0b\n", "not a csv in UTF-8"),
+            ("\n \n,\n", "captions.csv: empty"),
+            ('video,caption\n\n0012.mp4,a\n0012.mp4,"b\n0012.mp4,c\n', "row 4: not a csv's, its quotes do not match"),
+            ('video,caption\n0012.mp4,"a" b\n', "row 2: not a csv's, its quotes do not match"),
         ],
     )
     def test_mistakes(self, directory, text, line):
@@ -188,10 +229,13 @@ class TestFolder:
             self.read(directory, "video,caption\n0012.mp4,a\n", columns={"split": "fold"})
 
     def test_no_such_directory_or_csv(self, directory):
-        with pytest.raises(UserError, match="no such directory"):
+        here = re.escape(os.getcwd())
+        with pytest.raises(UserError, match=rf"nowhere \(in {here}\): no such directory of videos"):
             self.read(directory, "", videos="nowhere")
-        with pytest.raises(UserError, match="no such csv"):
+        with pytest.raises(UserError, match=rf"nowhere.csv \(in {here}\): no such csv"):
             self.read(directory, "", captions="nowhere.csv")
+        with pytest.raises(UserError, match=r"^/nowhere: no such directory"):
+            self.read(directory, "", videos="/nowhere")
 
     def test_real_clips(self, shared_clips):
         settings = {

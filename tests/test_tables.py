@@ -50,7 +50,7 @@ def result(benchmark: str, variant: str, r1: float, seed: int = 42, **changes) -
         "variant": variant,
         "text_to_video": scores(r1),
         "video_to_text": scores(r1 - 1),
-        **{"n_texts": 1000, "n_videos": 990, "n_videos_left_out": 10},
+        **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 990, "n_videos_left_out": 10},
         "training": training if settings["train"] else None,
         "provenance": {"device": "a CPU"},
         "settings": settings,
@@ -123,7 +123,7 @@ def test_the_csv_has_these_columns_for_every_benchmark():
     identity = ["benchmark", "variant", "backbone", "frames", "block", "segments", "clusters", "algorithm", "shift"]
     paper = [f"paper {name}" for name in ("memory_gb", "ms", *SCORES)]
     history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
-    last = ["n_texts", "n_videos", "n_videos_left_out", "device", *paper]
+    last = ["n_texts", "n_texts_cut", "n_videos", "n_videos_left_out", "device", *paper]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
     assert list(made) == [*identity, *SCORES, "seeds", *history, *COSTS, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
@@ -217,6 +217,7 @@ class TestShown:
         (said,) = notes(table(result("msrvtt", "baseline", 43)), costs())
         for part in (
             "1000 captions and 990 videos",
+            "7 captions cut",
             "10 videos left out",
             "best t2v R@1 on the test split",
             "2 threads",

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from centerclip import training
 from centerclip.dataset import normalise
 from centerclip.efficiency import saved_bytes
-from centerclip.evaluation import autocast
+from centerclip.evaluation import autocast, count_cut
 from centerclip.model import build
 from centerclip.stage import UserError
 from centerclip.training import Run, contrastive_loss, fingerprint, learning_rate_factor, parameter_groups, sole_owner
@@ -331,6 +331,11 @@ def test_the_selected_epoch(select, chosen):
     assert run.selected["epoch"] == chosen and run.selected["weights"]["logit_scale"] == chosen
     assert run.progress["epochs"][0] == {"epoch": 1, "loss": 1.5, "text_to_video": {"R@1": 10.0}, "val": {"R@1": 50.0}}
     assert json.dumps(run.progress)
+
+
+def test_captions_longer_than_is_read_are_counted():
+    """A common word is a token, and so are the start and the end."""
+    assert [count_cut(["", "a dog", "a dog runs", "the old man"], words) for words in (3, 4, 5)] == [3, 2, 0]
 
 
 def test_two_runs_never_write_one_checkpoint(tmp_path):

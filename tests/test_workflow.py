@@ -91,6 +91,7 @@ def test_every_cell_is_complete(finished):
     for variant in SMALL["run"]["variants"]:
         result = cell(finished, variant)
         assert (result["n_texts"], result["n_videos"], result["n_videos_left_out"]) == (48, 12, 0)
+        assert result["n_texts_cut"] == 0
         for direction in ("text_to_video", "video_to_text"):
             assert list(result[direction]) == [*(f"R@{k}" for k in RECALLED), "MdR", "MnR"]
             assert 0 <= result[direction]["R@1"] <= result[direction]["R@10"] <= result[direction]["R@20"] == 100
@@ -98,6 +99,7 @@ def test_every_cell_is_complete(finished):
         if variant == "zeroshot":
             assert result["training"] is None
         else:
+            assert result["training"]["train_texts_cut"] == 0
             epochs = result["training"]["epochs"]
             chosen = epochs[result["training"]["selected_epoch"] - 1]
             assert len(epochs) == 2
@@ -427,7 +429,7 @@ def test_a_folder_of_ones_own_videos(tmp_path):
         make_video(videos / f"{number}.mp4", count=10 + 10 * number)
     (videos / "broken.mp4").write_text("not a video")
     captions = tmp_path / "captions.csv"
-    captions.write_text("video,caption\n0.mp4,grey\n1.mp4,greyer\n2.mp4,\nbroken.mp4,lost\n")
+    captions.write_text(f"video,caption\n0.mp4,grey\n1.mp4,{'grey ' * 31}\n2.mp4,\nbroken.mp4,lost\n")
     repository = copy_repository(tmp_path / "repository", folder_overlay(videos, captions, 0.01))
     done = snakemake(repository, "results/mine_zeroshot.json")
     assert done.returncode != 0 and "Traceback" not in done.stderr
@@ -439,6 +441,7 @@ def test_a_folder_of_ones_own_videos(tmp_path):
     result = json.loads((repository / "results/mine_zeroshot.json").read_text())
     assert (result["n_texts"], result["n_videos"]) == (2, 3)  # the third video has no caption: a candidate only
     assert (result["n_texts_left_out"], result["n_videos_left_out"]) == (1, 1)
+    assert result["n_texts_cut"] == 1  # of 33 tokens with the start and end marks, where 32 are read
 
 
 def test_a_folder_of_real_clips_good_and_broken(shared_clips, tmp_path):

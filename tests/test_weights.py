@@ -1,0 +1,315 @@
+"""Weights files: every usual layout gives the same model, and what cannot be right is one line."""
+
+import argparse
+import json
+import math
+from itertools import product
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from centerclip import backbones
+from centerclip.model import build
+from centerclip.stage import UserError
+from centerclip.weights import convert, save_weights
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build("tiny").eval()
+
+
+@pytest.fixture
+def state(tiny):
+    return dict(tiny.state_dict())
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Of the published backbones `tiny`'s size: quick and small to load."""
+    config = backbones.model_config
+
+    def shrunk(name):
+        return backbones.TINY | {"quick_gelu": config(name).get("quick_gelu", False)}
+
+    monkeypatch.setattr(backbones, "model_config", shrunk)
+
+
+def write(state, path):
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+
+
+def refused(weights, backbone="tiny"):
+    """The line that a weights file gets."""
+    with pytest.raises(UserError) as error:
+        build(backbone, weights=weights)
+    assert str(error.value).startswith(f"weights {weights}") and "\n" not in str(error.value)
+    return str(error.value)
+
+
+def hugging_face(state):
+    """A tiny open_clip state dict by the names of Hugging Face's CLIPModel, written out by hand."""
+    theirs = {
+        "logit_scale": state["logit_scale"],
+        "text_model.embeddings.position_ids": torch.arange(77)[None],
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "text_model.final_layer_norm.weight": state["ln_final.weight"],
+        "text_model.final_layer_norm.bias": state["ln_final.bias"],
+        "text_projection.weight": state["text_projection"].T.contiguous(),
+        "vision_model.embeddings.position_ids": torch.arange(50)[None],
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+        "vision_model.pre_layrnorm.weight": state["visual.ln_pre.weight"],
+        "vision_model.pre_layrnorm.bias": state["visual.ln_pre.bias"],
+        "vision_model.post_layernorm.weight": state["visual.ln_post.weight"],
+        "vision_model.post_layernorm.bias": state["visual.ln_post.bias"],
+        "visual_projection.weight": state["visual.proj"].T.contiguous(),
+    }
+    for tower, ours, layers in ("text_model", "", 2), ("vision_model", "visual.", 4):
+        for layer in range(layers):
+            to, of = f"{tower}.encoder.layers.{layer}", f"{ours}transformer.resblocks.{layer}"
+            for end in ("weight", "bias"):
+                joined = state[f"{of}.attn.in_proj_{end}"]
+                theirs[f"{to}.self_attn.q_proj.{end}"] = joined[:64].clone()
+                theirs[f"{to}.self_attn.k_proj.{end}"] = joined[64:128].clone()
+                theirs[f"{to}.self_attn.v_proj.{end}"] = joined[128:].clone()
+                theirs[f"{to}.self_attn.out_proj.{end}"] = state[f"{of}.attn.out_proj.{end}"]
+                theirs[f"{to}.layer_norm1.{end}"] = state[f"{of}.ln_1.{end}"]
+                theirs[f"{to}.layer_norm2.{end}"] = state[f"{of}.ln_2.{end}"]
+                theirs[f"{to}.mlp.fc1.{end}"] = state[f"{of}.mlp.c_fc.{end}"]
+                theirs[f"{to}.mlp.fc2.{end}"] = state[f"{of}.mlp.c_proj.{end}"]
+    return theirs
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+LAYOUTS = {
+    "open_clip": lambda state: state,
+    "module": lambda state: prefixed(state, "module."),
+    "clip": lambda state: prefixed(state, "clip."),
+    "module.clip": lambda state: prefixed(state, "module.clip."),
+    "hugging_face": hugging_face,
+    "hugging_face in clip": lambda state: prefixed(hugging_face(state), "clip."),
+}
+TRAININGS = {
+    "open_clip's checkpoint": lambda state: {"epoch": 3, "name": "run", "state_dict": prefixed(state, "module.")},
+    "lightning's checkpoint": lambda state: {"state_dict": prefixed(state, "clip."), "callbacks": {}, "loops": None},
+}
+
+
+class TestLayouts:
+    @pytest.mark.parametrize(
+        ("layout", "suffix"),
+        [*product(LAYOUTS, [".safetensors", ".pt", ".bin"]), *product(TRAININGS, [".pt", ".ckpt"])],
+    )
+    def test_every_layout_gives_the_same_model(self, layout, suffix, state, tmp_path):
+        write((LAYOUTS | TRAININGS)[layout](state), tmp_path / f"w{suffix}")
+        loaded = build("tiny", weights=tmp_path / f"w{suffix}", seed=1).state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+    def test_hugging_faces_layer_computes_what_ours_does(self, tiny, state):
+        """A text layer's attention by Hugging Face's separate projections, beside our model's."""
+        theirs = hugging_face(state)
+        x = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
+        at = "text_model.encoder.layers.0.self_attn."
+
+        def linear(name, x):
+            return x @ theirs[f"{at}{name}.weight"].T + theirs[f"{at}{name}.bias"]
+
+        q, k, v = (linear(name, x).view(1, 5, 4, 16).transpose(1, 2) for name in ("q_proj", "k_proj", "v_proj"))
+        attended = (q @ k.mT / math.sqrt(16)).softmax(-1) @ v
+        by_hand = linear("out_proj", attended.transpose(1, 2).flatten(2))
+        with torch.no_grad():
+            ours = tiny.transformer.resblocks[0].attn(x, x, x, need_weights=False)[0]
+        assert torch.allclose(by_hand, ours, atol=1e-5)
+
+    def test_openais_torchscript_archive_becomes_safetensors(self, tmp_path, state):
+        archive(state, tmp_path / "tiny.pt")
+        convert(tmp_path / "tiny.pt", "tiny", tmp_path / "tiny.safetensors")
+        converted = load_file(tmp_path / "tiny.safetensors")
+        assert converted.keys() == state.keys()
+        assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in state.items())
+
+
+class Part(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def archive(state, path):
+    """A TorchScript file as OpenAI's: half precision, and three integer attributes besides the weights."""
+    whole = Part()
+    for name, tensor in state.items():
+        *parents, last = name.split(".")
+        part = whole
+        for parent in parents:
+            if not hasattr(part, parent):
+                part.add_module(parent, Part())
+            part = getattr(part, parent)
+        part.register_parameter(last, torch.nn.Parameter(tensor.half()))
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        whole.register_buffer(name, torch.tensor(7))
+    torch.jit.script(whole).save(path)
+
+
+class TestActivation:
+    """Each way in which weights tell it, with the backbone of their activation and the one of the other."""
+
+    def quick_and_gelu(self, way, state, directory, quick):
+        path = directory / "w.safetensors"
+        activation = "quick_gelu" if quick else "gelu"
+        if way == "written here":
+            save_weights(state, "ViT-B-32" if quick else "ViT-B-32-gelu", path)
+        else:
+            save_file(state, path)
+        if way == "hugging face":
+            (directory / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": activation}}))
+        if way == "hugging face's vision tower":
+            (directory / "config.json").write_text(json.dumps({"hidden_act": activation}))
+        if way == "open_clip":
+            model = {"embed_dim": 64} | ({"quick_gelu": True} if quick else {})
+            (directory / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+        return path
+
+    @pytest.mark.parametrize("quick", [True, False])
+    @pytest.mark.parametrize("way", ["written here", "hugging face", "hugging face's vision tower", "open_clip"])
+    def test_weights_that_tell(self, way, quick, state, tmp_path, small, capsys):
+        path = self.quick_and_gelu(way, state, tmp_path, quick)
+        right, wrong = ("ViT-B-32", "ViT-B-32-gelu") if quick else ("ViT-B-32-gelu", "ViT-B-32")
+        build(right, weights=path)
+        assert capsys.readouterr().err == ""
+        assert refused(path, wrong).endswith(f": name the backbone {right}")
+
+    def test_openais_archive_tells(self, state, tmp_path, small, capsys):
+        archive(state, tmp_path / "w.pt")
+        build("ViT-B-16", weights=tmp_path / "w.pt")
+        assert capsys.readouterr().err == ""
+        line = "trained with quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16"
+        assert refused(tmp_path / "w.pt", "ViT-B-16-gelu").endswith(line)
+
+    def test_an_activation_that_no_backbone_has(self, state, tmp_path, small):
+        save_file(state, tmp_path / "w.safetensors")
+        (tmp_path / "config.json").write_text(json.dumps({"hidden_act": "relu"}))
+        assert refused(tmp_path / "w.safetensors", "ViT-B-32").endswith("with relu, where ViT-B-32 has quick_gelu")
+
+    @pytest.mark.parametrize(("backbone", "other"), [("ViT-B-32", "ViT-B-32-gelu"), ("ViT-B-16-gelu", "ViT-B-16")])
+    @pytest.mark.parametrize("beside", ["", "[]", '{"vision_config": null}', "not json"])
+    def test_weights_that_do_not_tell_get_a_line(self, backbone, other, beside, state, tmp_path, small, capsys):
+        save_file(state, tmp_path / "w.safetensors")
+        (tmp_path / "config.json").write_text(beside)
+        build(backbone, weights=tmp_path / "w.safetensors")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(tmp_path / "w.safetensors") in line and line.endswith(f"name the backbone {other}")
+
+    def test_the_tiny_backbone_has_one_activation_and_no_line(self, state, tmp_path, capsys):
+        torch.save(state, tmp_path / "w.pt")
+        build("tiny", weights=tmp_path / "w.pt")
+        assert capsys.readouterr().err == ""
+
+    def test_gelu_is_computed(self, state, tmp_path, small):
+        """Of equal weights, open_clip's own model without its `quick_gelu` gives the same vectors."""
+        save_weights(state, "ViT-B-32-gelu", tmp_path / "w.safetensors")
+        ours = build("ViT-B-32-gelu", weights=tmp_path / "w.safetensors").eval()
+        theirs = open_clip.CLIP(**backbones.TINY | {"quick_gelu": False}).eval()
+        theirs.load_state_dict(state)
+        image = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = theirs.encode_image(image, normalize=True)
+            assert torch.allclose(ours.encode_video(image[:, None]), expected, atol=1e-5)
+            assert not torch.allclose(build("tiny").eval().encode_video(image[:, None]), expected, atol=1e-5)
+
+
+def changed(kind, state):
+    """A state dict that has something wrong with it."""
+    if kind == "other shape":
+        return state | {"visual.proj": torch.zeros(3, 3)}
+    if kind == "one more":
+        return state | {"more": torch.zeros(1)}
+    return {name: tensor for name, tensor in state.items() if name != kind}
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+    @pytest.mark.parametrize(
+        ("kind", "line"),
+        [
+            ("other shape", "visual.proj is [3, 3] where tiny has [64, 64]"),
+            ("one more", "not those of tiny: the file has 'more' besides"),
+            ("logit_scale", "not those of tiny: the file lacks 'logit_scale'"),
+            ("visual.proj", "not those of tiny: the file lacks 'visual.proj'"),
+        ],
+    )
+    def test_another_models(self, kind, line, suffix, state, tmp_path):
+        write(changed(kind, state), tmp_path / f"w{suffix}")
+        assert refused(tmp_path / f"w{suffix}").endswith(line)
+
+    def test_a_layer_of_hugging_faces_that_is_not_whole(self, state, tmp_path):
+        theirs = hugging_face(state)
+        del theirs["text_model.encoder.layers.0.self_attn.k_proj.bias"]
+        torch.save(theirs, tmp_path / "w.bin")
+        assert "transformer.resblocks.0.attn.in_proj_bias is [128] where tiny has [192]" in refused(tmp_path / "w.bin")
+
+    @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+    def test_numbers_that_are_not_finite(self, number, state, tmp_path):
+        state["ln_final.bias"] = torch.tensor([0.0] * 63 + [number])
+        torch.save(state, tmp_path / "w.pt")
+        assert refused(tmp_path / "w.pt").endswith("ln_final.bias has numbers that are not finite")
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".bin"])
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            (b"", "an empty file"),
+            (b"404: not found\n", "not a whole weights file"),
+            (b"\n<!DOCTYPE html>\n<html>", "an HTML page"),
+            (b"<html lang='en'>", "an HTML page"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+        ],
+    )
+    def test_files_that_are_no_weights(self, content, line, suffix, tmp_path):
+        (tmp_path / f"w{suffix}").write_bytes(content)
+        assert f"w{suffix}: {line}" in refused(tmp_path / f"w{suffix}")
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+    def test_half_a_file(self, suffix, state, tmp_path):
+        path = tmp_path / f"w{suffix}"
+        write(state, path)
+        path.write_bytes(path.read_bytes()[:-1000])
+        assert ": not a whole weights file (" in refused(path)
+
+    def test_safetensors_by_another_name(self, state, tmp_path):
+        save_file(state, tmp_path / "w.pt")
+        assert refused(tmp_path / "w.pt").endswith("a safetensors file: name it w.safetensors")
+
+    def test_objects_besides_tensors_are_not_loaded(self, state, tmp_path):
+        torch.save({"state_dict": state, "arguments": argparse.Namespace()}, tmp_path / "w.pt")
+        line = refused(tmp_path / "w.pt")
+        assert "save the state dict alone" in line and "weights_only" not in line
+
+    def test_tensors_by_no_name(self, state, tmp_path):
+        torch.save(list(state.values()), tmp_path / "w.pt")
+        assert refused(tmp_path / "w.pt").endswith("not a state dict of tensors")
+
+    def test_no_such_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert refused("w.pt") == f"weights w.pt (in {tmp_path}): no such file"
+        assert refused("/w.pt") == "weights /w.pt: no such file"
+
+    def test_no_network_for_openais_weights(self, monkeypatch):
+        def unreachable(*_, **__):
+            raise RuntimeError("Failed to download\nlonger story")
+
+        monkeypatch.setattr("open_clip.create_model", unreachable)
+        assert "openai: open_clip cannot get them (Failed to download)" in refused("openai", "ViT-B-32")
+
+    @pytest.mark.parametrize("backbone", ["tiny", "ViT-B-32-gelu"])
+    def test_openai_has_no_weights_of_other_backbones(self, backbone, small):
+        assert refused("openai", backbone) == (
+            f"weights openai: there are none of {backbone}, only of ViT-B-32, ViT-B-16; name a local file"
+        )
