@@ -21,8 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from centerclip.extraction import Clip, extract_file
-from centerclip.manifest import file_state, in_shard, read_manifest, videos
-from centerclip.stage import UserError, atomic, positive, run
+from centerclip.manifest import in_shard, read_manifest, videos
+from centerclip.stage import UserError, atomic, file_state, positive, run
 from centerclip.watch import STALL_SECONDS, Lost, watched
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip import sources
-from centerclip.stage import UserError, atomic, run
+from centerclip.stage import UserError, atomic, file_state, run
 
 COLUMNS = {
     "split": str,
@@ -45,15 +45,6 @@ def videos(manifest: pd.DataFrame) -> pd.DataFrame:
 def in_shard(paths: pd.Series, shards: int) -> pd.Series:
     """Which of so many shards the frames of each video file are in: the same one, whatever other files there are."""
     return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
-
-
-def file_state(path: str) -> str:
-    """A word that changes with a video file: when it is replaced, repaired, deleted or made readable."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "none"
-    return f"{found.st_size}-{found.st_mtime_ns}-{os.access(path, os.R_OK)}"
 
 
 def shard_states(manifest: Path, shards: int) -> list[str]:

@@ -51,12 +51,14 @@ def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str
             if (found.st_dev, found.st_ino) in visited:
                 continue
             visited.add((found.st_dev, found.st_ino))
-            entries = [entry for entry in os.scandir(directory) if not entry.name.startswith(".")]
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError as error:
             closed[os.path.relpath(directory, folder)] = error.strerror
             continue
         for entry in entries:
             path = directory / entry.name
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir():
                 (pending.append if entry.is_symlink() else pending.appendleft)(path)
             elif path.suffix.lower() in VIDEO_SUFFIXES:

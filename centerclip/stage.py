@@ -35,6 +35,15 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def file_state(path: str) -> str:
+    """A word that changes with a file: when it is replaced, repaired, deleted or made readable."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "none"
+    return f"{found.st_size}-{found.st_mtime_ns}-{os.access(path, os.R_OK)}"
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic(path) as temporary:

@@ -18,6 +18,7 @@ Work = Callable[[Item, Callable[[], None]], Result]  # its second argument is to
 
 STALL_SECONDS = 60  # a video that gives no frame for so long is ended
 POLL = 0.5  # s between looks
+START = 60  # s; longest that a process takes to import what it needs
 BEAT = 0.1  # s between messages that it goes on, at least
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -41,7 +42,7 @@ class Worker:
             )
         self.connection = Connection(here.detach())
         self.connection.send(work)
-        self.busy = False
+        self.busy = self.started = False
 
     def begin(self, item: Item) -> None:
         self.connection.send(item)
@@ -55,7 +56,7 @@ class Worker:
         self.quiet += passed
         try:
             while self.connection.poll():
-                self.quiet = 0.0
+                self.quiet, self.started = 0.0, True
                 if (message := self.connection.recv()) is not None:
                     outcome, failed = message
                     if failed:
@@ -65,7 +66,7 @@ class Worker:
             self.end()
             code = self.process.returncode
             return (Lost(f"the decoder crashed ({signal.Signals(-code).name if code < 0 else code})"),)
-        if self.quiet <= stall_seconds:
+        if self.quiet <= (stall_seconds if self.started else max(stall_seconds, START)):
             return None
         self.end()
         return (Lost(f"gave no frame for {stall_seconds:g} s and was ended"),)
@@ -120,6 +121,7 @@ def serve(connection: Connection) -> None:
 
     try:
         work = connection.recv()
+        beat()
         while True:
             item = connection.recv()
             try:

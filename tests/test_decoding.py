@@ -18,7 +18,7 @@ from PIL import Image
 
 from centerclip import decoding
 from centerclip.decoding import NoFrames, Shown, Video, decode, exact, gaps, upright
-from centerclip.frames import choose, spread
+from centerclip.extraction import choose, spread
 
 NAN = float("nan")
 

@@ -18,8 +18,9 @@ from PIL import Image
 from torchvision import transforms
 
 from centerclip import frames
-from centerclip.decoding import Shown
-from centerclip.frames import FrameStore, choose, combine, extract, write_shard
+from centerclip.decoding import Shown, idle
+from centerclip.extraction import choose, extract, extract_file, squared
+from centerclip.frames import FrameStore, combine, write_shard
 from centerclip.manifest import COLUMNS, in_shard, shard_states
 from centerclip.stage import UserError
 
@@ -43,6 +44,15 @@ def make_video(path, count=20, rate=10, size=(96, 64), codec="libx264", **option
 def levels(jpegs):
     """The grey level of each picture's lower half."""
     return [round(float(np.asarray(Image.open(io.BytesIO(data)))[-5:].mean())) for data in jpegs]
+
+
+def trouble(item, *arguments, **settings):
+    """`extract_file` with a decoder that hangs or crashes on files called so."""
+    if item[0].endswith("hangs"):
+        time.sleep(600)
+    if item[0].endswith("crashes"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return extract_file(item, *arguments, **settings)
 
 
 def edit(path, first_s, length_s):
@@ -158,7 +168,7 @@ class TestExtract:
         picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
         resize = transforms.Resize(40, transforms.InterpolationMode.BICUBIC)
         expected = transforms.CenterCrop(40)(resize(Image.fromarray(picture)))
-        assert np.array_equal(np.asarray(frames.squared(picture, 40)), np.asarray(expected))
+        assert np.array_equal(np.asarray(squared(picture, 40)), np.asarray(expected))
 
 
 class TestShards:
@@ -255,14 +265,7 @@ class TestShards:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
-        def trouble(path, *arguments):
-            if path.name == "hangs":
-                time.sleep(600)
-            if path.name == "crashes":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return extract(path, *arguments)
-
-        monkeypatch.setattr(frames, "extract", trouble)
+        monkeypatch.setattr(frames, "extract_file", trouble)
         names = ["hangs", "a", "crashes", "b"]
         for name in names:
             make_video(tmp_path / "v.mp4").rename(tmp_path / name)
@@ -293,21 +296,21 @@ class TestChange:
         return pd.DataFrame(rows)
 
     @pytest.fixture
-    def decoded(self, monkeypatch, tmp_path):
+    def decoded(self, monkeypatch):
         """The names of files that were decoded since the last look."""
-        log = tmp_path / "decoded"
+        names = []
 
-        def noting(path, *arguments):
-            with open(log, "a") as file:
-                print(path.name, file=file)
-            return extract(path, *arguments)
+        def here(work, items, *_):
+            for item in items:
+                names.append(Path(item[0]).name)
+                yield item, work(item, idle)
 
         def look():
-            found = log.read_text().split() if log.exists() else []
-            log.unlink(missing_ok=True)
+            found = names[:]
+            names.clear()
             return found
 
-        monkeypatch.setattr(frames, "extract", noting)
+        monkeypatch.setattr(frames, "watched", here)
         return look
 
     def counts(self, tmp_path):

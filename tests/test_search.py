@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -16,11 +18,12 @@ from test_frames import make_video
 
 from centerclip import cli, search
 from centerclip.dataset import Videos
-from centerclip.decoding import Shown
-from centerclip.frames import FrameStore, spread, write_shard
+from centerclip.decoding import Shown, idle
+from centerclip.extraction import spread, spread_or_reason
+from centerclip.frames import FrameStore, write_shard
 from centerclip.model import build
-from centerclip.retriever import Retriever, plain, read_cell, read_frames
-from centerclip.search import Entry, index_file, rank, read_index, update, write_index
+from centerclip.retriever import Retriever, plain, read_cell
+from centerclip.search import Entry, index_file, rank, read_index, update, video_files, write_index
 from centerclip.stage import UserError
 
 STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
@@ -47,26 +50,68 @@ def folder(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The names of the files decoded, as they are."""
+    """The paths of the files decoded, as they are."""
     names = []
 
-    def counting(path, count, size):
-        names.append(path.name)
-        return read_frames(path, count, size)
+    def here(work, items, *_):
+        for name in items:
+            names.append(name)
+            yield name, work(name, idle)
 
-    monkeypatch.setattr(search, "read_frames", counting)
+    monkeypatch.setattr(search, "watched", here)
     return names
+
+
+def hanging(name, *arguments, **settings):
+    """A decoder that hangs on a.mp4."""
+    if name == "a.mp4":
+        time.sleep(600)
+    return spread_or_reason(name, *arguments, **settings)
+
+
+class TestFolder:
+    """Which files of a folder are looked at."""
+
+    def test_links_are_followed_once_and_loops_survived(self, folder, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        make_video(tmp_path / "elsewhere/d.mp4")
+        (folder / "0 link").symlink_to(tmp_path / "elsewhere")
+        (folder / "1 the same").symlink_to(tmp_path / "elsewhere")
+        (folder / "2 more").symlink_to(folder / "more")
+        (folder / "more/loop").symlink_to(folder)
+        (folder / "to nothing.mp4").symlink_to(folder / "nothing")
+        files, closed = video_files(folder)
+        assert list(files) == ["0 link/d.mp4", "a.mp4", "b.MKV", "broken.mp4", "more/c.avi", "to nothing.mp4"]
+        assert closed == {} and files["to nothing.mp4"] == (-1, -1)
+
+    def test_a_closed_folder_is_named(self, folder, monkeypatch, retriever):
+        plainly = os.scandir
+
+        def scandir(path):
+            if Path(path).name == "more":
+                raise PermissionError(13, "Permission denied")
+            return plainly(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        files, closed = video_files(folder)
+        assert list(files) == ["a.mp4", "b.MKV", "broken.mp4"] and closed == {"more": "Permission denied"}
+        assert update({}, folder, retriever).keys() == {"more", "broken.mp4"}
+
+    @pytest.mark.parametrize("suffix", ["gif", "webp", "vob", "asf", "m2v", "mxf", "mts", "TS"])
+    def test_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
+        (tmp_path / f"v.{suffix}").touch()
+        assert list(video_files(tmp_path)[0]) == [f"v.{suffix}"]
 
 
 class TestFrames:
     def test_they_are_the_middles_of_equal_spans(self, tmp_path):
         # 2 s in 4 spans: shown at 0.25, 0.75, 1.25, 1.75 s, which are frames 2, 7, 12, 17 of ten a second
-        frames, mask = read_frames(make_video(tmp_path / "v.mp4", count=20, rate=10), 4, 32)
-        assert frames.shape == (4, 3, 32, 32) and frames.dtype == torch.uint8 and mask.all()
+        frames, mask = Retriever(plain("tiny", None, 4)).read(make_video(tmp_path / "v.mp4", count=20, rate=10))
+        assert frames.shape == (4, 3, 56, 56) and frames.dtype == torch.uint8 and mask.all()
         assert frames[:, :, -3:].float().mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=3)
 
     def test_a_short_video_is_padded(self, tmp_path):
-        frames, mask = read_frames(make_video(tmp_path / "v.mp4", count=3), 5, 32)
+        frames, mask = Retriever(plain("tiny", None, 5)).read(make_video(tmp_path / "v.mp4", count=3))
         assert mask.tolist() == [True, True, True, False, False]
         assert torch.equal(frames[2], frames[4]) and not torch.equal(frames[1], frames[2])
 
@@ -87,7 +132,8 @@ class TestFrames:
 
 class TestIndex:
     def test_it_ranks_as_brute_force_does(self, retriever, folder):
-        index = update({}, folder, retriever)
+        index = {}
+        assert list(update(index, folder, retriever)) == ["broken.mp4"]
         sentence = retriever.encode_sentences(["something grey"])[0]
         names = ["a.mp4", "b.MKV", "more/c.avi"]
         vectors = retriever.encode_videos([folder / name for name in names])
@@ -101,31 +147,34 @@ class TestIndex:
 
     def test_equal_videos_go_by_path(self):
         vector = np.array([1, 0], np.float32)
-        index = {name: Entry(0, 0, vector, "") for name in "cab"} | {"bad": Entry(0, 0, None, "why")}
+        index = {name: Entry(0, 0, vector) for name in "cab"}
         assert rank(index, torch.tensor([0.5, 0])) == [(0.5, "a"), (0.5, "b"), (0.5, "c")]
+        assert rank({}, torch.tensor([0.5, 0])) == []
 
-    def test_only_what_changed_is_decoded_again(self, retriever, folder, decoded):
-        index = update({}, folder, retriever)
-        assert sorted(decoded) == ["a.mp4", "b.MKV", "broken.mp4", "c.avi"]
+    def test_only_what_changed_or_failed_is_decoded_again(self, retriever, folder, decoded):
+        index = {}
+        assert "not a video" in update(index, folder, retriever)["broken.mp4"]
+        assert sorted(decoded) == ["a.mp4", "b.MKV", "broken.mp4", "more/c.avi"]
         decoded.clear()
-        assert update(index, folder, retriever) is index
-        assert decoded == []
         before = index["b.MKV"].vector
         make_video(folder / "b.MKV", count=2)
         os.utime(folder / "a.mp4", (1, 1))
         make_video(folder / "new.mp4")
         (folder / "more/c.avi").unlink()
         update(index, folder, retriever)
-        assert sorted(decoded) == ["a.mp4", "b.MKV", "new.mp4"]
-        assert sorted(index) == ["a.mp4", "b.MKV", "broken.mp4", "new.mp4"]
+        assert sorted(decoded) == ["a.mp4", "b.MKV", "broken.mp4", "new.mp4"]
+        assert sorted(index) == ["a.mp4", "b.MKV", "new.mp4"]
         assert not np.array_equal(index["b.MKV"].vector, before)
+        decoded.clear()
+        make_video(folder / "v.mp4").rename(folder / "broken.mp4")
+        assert update(index, folder, retriever) == {} and decoded == ["broken.mp4"]
 
     def test_what_is_read_was_written(self, retriever, folder, tmp_path):
-        index = update({}, folder, retriever)
+        index = {}
+        update(index, folder, retriever)
         write_index(tmp_path / "index.npz", index)
         again = read_index(tmp_path / "index.npz")
         assert list(again) == list(index)
-        assert again["broken.mp4"] == index["broken.mp4"] and "not a video" in again["broken.mp4"].reason
         for name in ("a.mp4", "b.MKV", "more/c.avi"):
             assert again[name][:2] == index[name][:2]
             assert np.array_equal(again[name].vector, index[name].vector)
@@ -133,11 +182,18 @@ class TestIndex:
     def test_a_damaged_one_is_none(self, tmp_path):
         file = tmp_path / "index.npz"
         assert read_index(file) == {}
-        write_index(file, {"a": Entry(1, 2, None, "why")})
-        assert read_index(file) == {"a": Entry(1, 2, None, "why")}
+        write_index(file, {"a": Entry(1, 2, np.ones(3, np.float32))})
+        assert list(read_index(file)) == ["a"]
         for damaged in (file.read_bytes()[:-30], b"no index", b""):
             file.write_bytes(damaged)
             assert read_index(file) == {}
+
+    def test_what_hangs_is_named_and_the_rest_go_on(self, retriever, folder, monkeypatch):
+        monkeypatch.setattr(search, "spread_or_reason", hanging)
+        index = {}
+        failed = update(index, folder, retriever, processes=2, stall_seconds=1)
+        assert failed["a.mp4"] == "gave no frame for 1 s and was ended"
+        assert sorted(index) == ["b.MKV", "more/c.avi"]
 
     def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever):
         settings = retriever.settings
@@ -226,6 +282,7 @@ def test_the_command(folder, cell):
     assert 1 >= float(lines[0][1]) >= float(lines[1][1]) >= -1
     assert {line[2] for line in lines} < {str(folder / name) for name in ("a.mp4", "b.MKV", "more/c.avi")}
     assert "4/4" in first.stderr and f"left out: {folder / 'broken.mp4'}: not a video" in first.stderr
+    (folder / "broken.mp4").unlink()
     second = command("search", folder, "something grey and much more than this model reads of a sentence, in words",
                      "--cell", cell, "--top", 2)  # fmt: skip
     assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
@@ -257,14 +314,13 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
 
 
 def test_real_clips_good_and_broken(shared_clips, retriever):
-    index = update({}, shared_clips, retriever)
-    bad = {name: entry.reason for name, entry in index.items() if entry.vector is None}
-    assert bad == {
+    index = {}
+    assert update(index, shared_clips, retriever, processes=2) == {
         "moviepy__result.webm": "empty file (0 bytes)",
         "exoplayer__invalid-bitstream.webm": "no frame decodes",
         "exoplayer__sample_opus.mp4": "no video stream",
     }
-    assert len(index) == len(pd.read_csv(shared_clips / "manifest.csv")["file"].unique())
+    assert len(index) == len(pd.read_csv(shared_clips / "manifest.csv")["file"].unique()) - 3
 
 
 @pytest.mark.parametrize("arguments", [("search", ".", "grey", "--top", 0), ("tokens", "v.mp4", "--frames", -1)])

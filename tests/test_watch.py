@@ -1,5 +1,6 @@
 """Work in other processes: all of it is done, and what hangs, crashes or is interrupted stops nothing else."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -61,6 +62,13 @@ def test_what_work_raises_is_raised():
         list(watched(work, ["a", "fails"], 1, 60))
 
 
+def hang(item, beat):
+    """As a loop in a library does: no signal reaches Python."""
+    libc = ctypes.PyDLL(None)
+    while True:
+        libc.sleep(600)
+
+
 def processes_of(group: int) -> list[str]:
     """The processes of a group that have not ended."""
     found = []
@@ -76,15 +84,15 @@ def processes_of(group: int) -> list[str]:
 def test_ctrl_c_and_a_kill_end_it_while_a_decoder_hangs(by):
     """SIGINT goes to the whole group, as from a terminal; SIGKILL to the parent alone."""
     code = (
-        "import ctypes, sys\nfrom centerclip.watch import watched\nprint('begun', flush=True)\n"
-        "list(watched(lambda item, beat: ctypes.CDLL(None).pause() or ctypes.CDLL(None).sleep(600), [1, 2], 2, 600))"
+        "import sys\nsys.path.append('tests')\nfrom test_watch import hang\nfrom centerclip.watch import watched\n"
+        "print('begun', flush=True)\nlist(watched(hang, [1, 2], 2, 600))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     process.stdout.readline()
-    time.sleep(1)
+    time.sleep(2)
     assert len(processes_of(process.pid)) == 3
     begin = time.monotonic()
     os.killpg(process.pid, by) if by == signal.SIGINT else process.kill()

@@ -444,6 +444,39 @@ def test_a_folder_of_ones_own_videos(tmp_path):
     assert result["n_texts_cut"] == 1  # of 33 tokens with the start and end marks, where 32 are read
 
 
+def test_a_video_repaired_replaced_or_deleted_after_a_run_is_noticed(tmp_path):
+    """By the command that made the results, and only by what sees that video. Braces in a path change nothing."""
+    videos = tmp_path / "{x}"
+    videos.mkdir()
+    names = [f"{number}.mp4" for number in range(6)]
+    for number, name in enumerate(names):
+        make_video(videos / name, count=10 + 2 * number)
+    (videos / names[0]).write_text("not a video")
+    captions = videos / "captions.csv"
+    captions.write_text("video,caption\n" + "".join(f"{name},grey {name}\n" for name in names))
+    repository = copy_repository(tmp_path / "repository", folder_overlay(videos, captions, 0.01))
+    target = "results/mine_zeroshot.json"
+    assert "1 of 6 videos (16.7%) gave no frame" in snakemake(repository, target).stderr
+    make_video(videos / names[0], count=10)
+    assert snakemake(repository, target).returncode == 0
+    assert jobs(repository, target) == {}
+    shown = {"frames": 1, "frames_report": 1, "evaluate": 1}
+    for change, frames in ((lambda path: make_video(path, count=40), 12), (lambda path: make_video(path, count=10), 3)):
+        change(videos / names[3])
+        os.utime(videos / names[3], (1, 1))  # older than all that was made of it
+        assert jobs(repository, target) == shown
+        assert snakemake(repository, target).returncode == 0
+        report = pd.read_csv(repository / "results/mine/frames/56px/report.csv").set_index("video_id")
+        assert report["frames"][names[3]] == frames and (report["frames"] > 0).all()
+        assert jobs(repository, target) == {}
+    (videos / names[5]).unlink()
+    assert jobs(repository, target) == shown
+    assert f"{names[5]}: no such file" in snakemake(repository, target).stderr
+    captions.write_text(captions.read_text().replace("grey 1", "greyer 1"))
+    os.utime(captions, (1, 1))
+    assert jobs(repository, target)["manifest"] == 1
+
+
 def test_a_folder_of_real_clips_good_and_broken(shared_clips, tmp_path):
     overlay = folder_overlay(shared_clips, shared_clips / "manifest.csv", 0.2, columns={"video": "file"})
     repository = copy_repository(tmp_path, overlay)

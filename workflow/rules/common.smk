@@ -15,7 +15,7 @@ from snakemake.settings.types import DeploymentMethod
 sys.path.insert(0, str(workflow.basedir))
 from centerclip import clustering, gpus, sources
 from centerclip.config import cell, cell_names, check_cell, check_config, listed, parted, points, read_yaml, variants
-from centerclip.stage import UserError
+from centerclip.stage import UserError, file_state, located
 
 ENVIRONMENT = "../../environment.yml"
 
@@ -25,6 +25,10 @@ try:
     with open(workflow.source_path("../schemas/config.schema.yaml")) as schema:
         given = read_yaml(configfiles) | {"--config": workflow.config_settings.config}
         check_config(config, yaml.safe_load(schema), given)
+    for benchmark in config["run"]["benchmarks"]:
+        for path in {cell(config, benchmark, variant)["weights"] for variant in variants(config, benchmark)}:
+            if path and not path.startswith("results/weights/") and not Path(path).is_file():
+                raise UserError(f"weights {located(Path(path))}: no such file")
     for target in sys.argv:  # Snakemake itself learns of its targets later and says less
         if asked := re.fullmatch(r"results/([^/_]+)_([^/]+)\.json", target):
             check_cell(cell(config, *asked.groups()))
@@ -103,22 +107,29 @@ def fetch_code(wildcards):
     return [] if reader in sources.read_table() else code(f"benchmarks/{reader}")
 
 
+def users_own(*paths):
+    """Those of the user's own files that can be inputs: the jobs tell more than Snakemake of files that are not there,
+    and braces in a path are wildcards to it."""
+    return [path for path in paths if Path(path).is_file() and "{" not in path]
+
+
 def local_files(wildcards):
-    """The user's own copies of a benchmark's files; of those that are not there `fetch` tells more than Snakemake."""
-    local = config["benchmarks"][wildcards.benchmark]["source"].get("local") or {}
-    return [path for path in local.values() if Path(path).is_file()]
+    """The user's own copies of a benchmark's files."""
+    return users_own(*(config["benchmarks"][wildcards.benchmark]["source"].get("local") or {}).values())
 
 
 def pretrained(wildcards):
     """The file that a cell's weights start from; nothing for random ones."""
-    return settings(wildcards)["weights"] or []
+    path = settings(wildcards)["weights"] or ""
+    return path if path.startswith("results/weights/") else users_own(path)
 
 
 def model_code(*cells):
     """The modules that the features of cells (their settings) come from."""
     used = [name for one in cells for name in [*(stage["algorithm"] for stage in one["stages"]), one["shift"]]]
     algorithms = {module for name in used if name for module in clustering.modules(name)}
-    shared = ["manifest", "frames", "dataset", "model", "backbones", "clustering/__init__", "evaluation", "metrics"]
+    shared = ["manifest", "frames", "dataset", "model", "weights", "backbones"]
+    shared += ["clustering/__init__", "evaluation", "metrics"]
     return code(*shared, *(f"clustering/{name}" for name in sorted(algorithms)))
 
 
@@ -171,10 +182,15 @@ def frames_report(wildcards):
     return f"results/{wildcards.benchmark}/frames/{settings(wildcards)['image_size']}px/report.csv"
 
 
+def captions_state(wildcards):
+    """A word that changes with the user's own csv of captions, which is no input where its path has braces."""
+    return file_state(config["benchmarks"][wildcards.benchmark]["source"].get("captions", ""))
+
+
 def raw_files(wildcards):
     """What a benchmark's manifest is read from, whose change makes it anew: fetched files, or the user's own csv."""
     block = config["benchmarks"][wildcards.benchmark]["source"]
-    return block["captions"] if block["reader"] == "folder" else f"results/{wildcards.benchmark}/source"
+    return users_own(block["captions"]) if block["reader"] == "folder" else f"results/{wildcards.benchmark}/source"
 
 
 def trained(wildcards):
@@ -208,6 +224,7 @@ def of_each(file):
     def found(wildcards):
         names = pictures(wildcards.benchmark).get(wildcards.picture, [])
         shown = [SimpleNamespace(benchmark=wildcards.benchmark, variant=name) for name in names]
-        return [name for name in map(file, shown) if name]
+        names = [file(one) for one in shown]
+        return [name for found in names for name in ([found] if isinstance(found, str) else found)]
 
     return found

@@ -32,6 +32,7 @@ rule manifest:
         ENVIRONMENT
     params:
         source=source,
+        captions=captions_state,
         counts=lambda wildcards: json.dumps(config["benchmarks"][wildcards.benchmark].get("counts") or {}),
     shell:
         "python -m centerclip.manifest manifest --benchmark {wildcards.benchmark} --settings {params.source:q}"

@@ -7,7 +7,7 @@ rule picture:
         manifest="results/{benchmark}/manifest.csv",
         cells=of_each(lambda shown: f"results/{shown.benchmark}_{shown.variant}.json"),
         frames=of_each(frames_report),
-        weights=of_each(lambda shown: (trained(shown) or [pretrained(shown)])[0]),
+        weights=of_each(lambda shown: trained(shown)[:1] or pretrained(shown)),
     output:
         report(
             "results/plots/{benchmark}_{picture}.png",
