@@ -19,13 +19,21 @@ def main() -> None:
     search.add_argument("folder", type=Path, help="of videos; folders in it count too")
     search.add_argument("sentence")
     search.add_argument("--top", type=positive, default=5, help="how many videos to print (default: 5)")
-    search.add_argument(
-        "--stall-seconds",
-        type=float,
-        default=STALL_SECONDS,
-        help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
-    )
     search.set_defaults(job=search_folder)
+    audit = commands.add_parser("audit", help="see whether the frames of a folder of videos can be trusted")
+    audit.add_argument("folder", type=Path, help="of videos; folders in it count too")
+    audit.add_argument("--out", required=True, type=Path, help="a row for each file, csv")
+    audit.add_argument("--fps", type=float, default=3, help="frames stored a second of video (default: 3)")
+    audit.add_argument("--size", type=positive, default=224, help="side of the stored frames, pixels (default: 224)")
+    audit.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
+    audit.set_defaults(job=audit_folder)
+    for command in (search, audit):
+        command.add_argument(
+            "--stall-seconds",
+            type=float,
+            default=STALL_SECONDS,
+            help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
+        )
     tokens = commands.add_parser("tokens", help="draw which patches of a video go on after clustering")
     tokens.add_argument("video", type=Path)
     tokens.add_argument("--out", required=True, type=Path, help="the picture: .png, .svg or .pdf")
@@ -63,6 +71,12 @@ def search_folder(arguments: argparse.Namespace) -> None:
     if others:
         raise UserError("search takes one --cell")
     search.search(arguments.folder, arguments.sentence, settings, arguments.top, arguments.stall_seconds)
+
+
+def audit_folder(arguments: argparse.Namespace) -> None:
+    from centerclip import audit
+
+    audit.job(arguments)
 
 
 def draw_tokens(arguments: argparse.Namespace) -> None:

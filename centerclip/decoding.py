@@ -179,12 +179,13 @@ class Video:
         self.path, self.beat = path, beat
         self.untoned = False
         with self.opened() as stream:
-            form, codec = stream.container.format, stream.codec_context.codec.canonical_name
+            form = stream.container.format
+            self.container, self.codec = form.name, stream.codec_context.codec.canonical_name
             self.time_base = stream.time_base
             self.rate = float(stream.guessed_rate or 25)  # of a raw stream, which has no times
             self.breaks = bool(form.flags & av.format.Flags.ts_discont.value)
-            self.sparing = (codec, form.name) in SPARING
-            self.still = form.name in PICTURES or form.name.endswith("_pipe")
+            self.sparing = (self.codec, self.container) in SPARING
+            self.still = self.container in PICTURES or self.container.endswith("_pipe")
 
     @contextmanager
     def opened(self) -> Iterator[av.VideoStream]:

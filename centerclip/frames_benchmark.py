@@ -1,7 +1,8 @@
 """What stored frames cost and save, beside the way people prepare videos today, on the same videos in one run.
 
 That way: re-encode every video once to an mp4 of 3 frames a second with its shorter side at 224 pixels, then decode all
-of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.frames`.
+of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.frames`. Decoding itself is measured
+beside decord, which seeks: for the frames that are stored, and for the few that `search` takes of a whole video.
 """
 
 import argparse
@@ -20,11 +21,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from centerclip.dataset import sample
-from centerclip.frames import FrameStore, NoFrames, combine, extract, squared, write_shard
+from centerclip.decoding import NoFrames, Shown
+from centerclip.extraction import choose, extract, jpeg, spread, spread_frames, squared
+from centerclip.frames import FrameStore, combine, write_shard
 from centerclip.stage import UserError, positive, run, write_json
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end
+AT_ONCE = 16  # full-size frames of decord's in memory
 # Videos and mean length in seconds as their authors give them, ActivityNet's of the captions' train and val_1 files.
 BENCHMARKS = {
     "MSVD": (1970, 10),
@@ -77,6 +81,39 @@ def sample_of_store(store: FrameStore, frames: int, rng: np.random.Generator) ->
     return store.read("v", indices)
 
 
+def by_decord(path: Path, select: Callable[[Shown], np.ndarray], convert: Callable[[np.ndarray], object]) -> list:
+    """What `convert` makes of the frames that decord gives for those that `select` chooses of a video."""
+    video = decord.VideoReader(str(path), num_threads=1)
+    starts, ends = video.get_frame_timestamp(range(len(video))).astype(float).T
+    indices = select(Shown(starts - starts[0], ends[-1] - starts[0]))
+    parts = [indices[i : i + AT_ONCE] for i in range(0, len(indices), AT_ONCE)]
+    return [convert(frame) for part in parts for frame in video.get_batch(part).asnumpy()]
+
+
+def decoding_ms(path: Path, repeats: int) -> dict[str, float]:
+    """Milliseconds to get a video's frames for the store (JPEGs) and for `search`, ours and decord's, in turns.
+
+    They are medians of `repeats`; NaN where decord raises."""
+    ways = {
+        "store_ms": lambda: extract(path, [(0, WHOLE)], FPS, SIZE),
+        "decord_store_ms": lambda: by_decord(
+            path, lambda shown: choose(shown, FPS, 0, WHOLE), lambda frame: jpeg(squared(frame, SIZE))
+        ),
+        "search_ms": lambda: spread_frames(path, FRAMES, SIZE),
+        "decord_search_ms": lambda: by_decord(
+            path, lambda shown: spread(shown, FRAMES), lambda frame: squared(frame, SIZE)
+        ),
+    }
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            try:
+                times[name].append(milliseconds(way, 1))
+            except decord.DECORDError:
+                times[name].append(np.nan)
+    return {name: float(np.median(taken)) for name, taken in times.items()}
+
+
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
     """Median of `repeats` runs."""
     times = []
@@ -94,30 +131,41 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
         shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
         clip = pd.DataFrame([{"video_id": "v", "path": str(path), "start_s": 0.0, "end_s": WHOLE}])
         try:
-            frames = len(extract(path, FPS, SIZE, 0, WHOLE).frames)
             usual_prepare_ms = milliseconds(partial(reencode, path, mp4), 1)
         except (NoFrames, av.FFmpegError) as error:
             tqdm.write(f"{path.name}: left out ({error})")
             continue
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):  # what they say of a single video
-            prepare_ms = milliseconds(partial(write_shard, clip, FPS, SIZE, shard), 1)
+            write_shard(clip, FPS, SIZE, shard)
             combine([shard.with_suffix(".csv")], 0, directory).to_csv(report, index=False)
         store, rng = FrameStore(report), np.random.default_rng(0)
+        frames, decoding = store.counts["v"], decoding_ms(path, min(repeats, 3))
         rows.append(
             {
                 "video": path.name,
                 "seconds": frames / FPS,
-                "prepare_ms": prepare_ms,
+                "prepare_ms": decoding["store_ms"],
                 "usual_prepare_ms": usual_prepare_ms,
                 "bytes": shard.stat().st_size,
                 "usual_bytes": mp4.stat().st_size,
                 "sample_ms": milliseconds(partial(sample_of_store, store, frames, rng), repeats),
                 "usual_sample_ms": milliseconds(partial(sample_of_mp4, mp4, rng), repeats),
+                **{name: decoding[name] for name in ("decord_store_ms", "search_ms", "decord_search_ms")},
             }
         )
     if not rows:
         raise UserError("none of the videos decodes")
     return pd.DataFrame(rows)
+
+
+def beside_decord(table: pd.DataFrame) -> dict[str, float]:
+    """Our decoding time over decord's, in total, of the videos that decord opens."""
+    both = table.dropna(subset=["decord_store_ms", "decord_search_ms"])
+    return {
+        "videos_that_decord_opens": len(both),
+        "store_time_over_decords": both["prepare_ms"].sum() / both["decord_store_ms"].sum(),
+        "search_time_over_decords": both["search_ms"].sum() / both["decord_search_ms"].sum(),
+    }
 
 
 def projection(table: pd.DataFrame) -> pd.DataFrame:
@@ -165,6 +213,7 @@ def main() -> None:
             "usual_sample_ms": total["usual_sample_ms"] / len(table),
             "sample_ratio": total["usual_sample_ms"] / total["sample_ms"],
             "sample_ratio_median": float(table["ratio"].median()),
+            **beside_decord(table),
         }
         print("\n".join(f"{name}: {value:,.2f}" for name, value in summary.items()))
         projected = projection(table)

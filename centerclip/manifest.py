@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import zlib
+from collections import deque
 from pathlib import Path
 
 import pandas as pd
@@ -87,6 +88,51 @@ def check_counts(manifest: pd.DataFrame, counts: dict[str, dict[str, int]], name
                     f"benchmark {name}: {found[what]:,} {what} in split {split}, where {number:,} are expected"
                     " (counts in the benchmark's block of the config)"
                 )
+
+
+def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """The videos in and below `folder` by their suffix, hidden ones apart: path from there -> (size, time of change);
+    and the folders that cannot be read: path from there -> why.
+
+    Links are followed, to each folder once, whose own name goes before those of links.
+
+    Raises:
+        UserError: no such folder, or no videos in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    files, closed, visited, pending = {}, {}, set(), deque([folder])
+    while pending:
+        directory = pending.popleft()
+        try:
+            found = directory.stat()
+            if (found.st_dev, found.st_ino) in visited:
+                continue
+            visited.add((found.st_dev, found.st_ino))
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError as error:
+            closed[os.path.relpath(directory, folder)] = error.strerror
+            continue
+        for entry in entries:
+            path = directory / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (pending.append if entry.is_symlink() else pending.appendleft)(path)
+            elif path.suffix.lower() in VIDEO_SUFFIXES:
+                files[os.path.relpath(path, folder)] = changes(path)
+    if not files and not closed:
+        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)})")
+    return dict(sorted(files.items())), closed
+
+
+def changes(path: Path) -> tuple[int, int]:
+    """A file's size and time of change; (-1, -1) for a link to nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:

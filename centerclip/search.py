@@ -7,7 +7,6 @@ the next time. The index may be deleted at any time.
 
 import os
 import sys
-from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from torch import Tensor, from_numpy
 from tqdm import tqdm
 
 from centerclip.extraction import spread_or_reason
-from centerclip.manifest import VIDEO_SUFFIXES
+from centerclip.manifest import video_files
 from centerclip.retriever import Retriever
 from centerclip.stage import UserError, atomic
 from centerclip.watch import STALL_SECONDS, watched
@@ -30,51 +29,6 @@ class Entry(NamedTuple):
     size: int  # bytes
     changed: int  # ns
     vector: np.ndarray  # float32 [E], of unit length
-
-
-def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """The videos in and below `folder` by their suffix, hidden ones apart: path from there -> (size, time of change);
-    and the folders that cannot be read: path from there -> why.
-
-    Links are followed, to each folder once, whose own name goes before those of links.
-
-    Raises:
-        UserError: no such folder, or no videos in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files, closed, visited, pending = {}, {}, set(), deque([folder])
-    while pending:
-        directory = pending.popleft()
-        try:
-            found = directory.stat()
-            if (found.st_dev, found.st_ino) in visited:
-                continue
-            visited.add((found.st_dev, found.st_ino))
-            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-        except OSError as error:
-            closed[os.path.relpath(directory, folder)] = error.strerror
-            continue
-        for entry in entries:
-            path = directory / entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                (pending.append if entry.is_symlink() else pending.appendleft)(path)
-            elif path.suffix.lower() in VIDEO_SUFFIXES:
-                files[os.path.relpath(path, folder)] = changes(path)
-    if not files and not closed:
-        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)})")
-    return dict(sorted(files.items())), closed
-
-
-def changes(path: Path) -> tuple[int, int]:
-    """A file's size and time of change; (-1, -1) for a link to nothing."""
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def index_file(folder: Path, retriever: Retriever) -> Path:

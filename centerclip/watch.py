@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
@@ -41,30 +42,35 @@ class Worker:
                 stdin=subprocess.DEVNULL,
             )
         self.connection = Connection(here.detach())
-        self.connection.send(work)
+        with suppress(ConnectionError):
+            self.connection.send(work)
         self.busy = self.started = False
 
     def begin(self, item: Item) -> None:
-        self.connection.send(item)
         self.item, self.busy, self.quiet = item, True, 0.0
+        with suppress(ConnectionError):  # it has died, as `result` finds
+            self.connection.send(item)
 
     def result(self, passed: float, stall_seconds: float) -> tuple | None:
         """What the work came to, in a tuple of one; None if it goes on. `passed` seconds went by since the last look.
 
-        Raises whatever the work raised.
+        Raises whatever the work raised, and RuntimeError for a process that cannot start.
         """
         self.quiet += passed
         try:
             while self.connection.poll():
+                message = self.connection.recv()
                 self.quiet, self.started = 0.0, True
-                if (message := self.connection.recv()) is not None:
+                if message is not None:
                     outcome, failed = message
                     if failed:
                         raise outcome
                     return (outcome,)
         except (EOFError, ConnectionError):
+            code = self.process.wait()
             self.end()
-            code = self.process.returncode
+            if not self.started:
+                raise RuntimeError("a process that decodes cannot start") from None
             return (Lost(f"the decoder crashed ({signal.Signals(-code).name if code < 0 else code})"),)
         if self.quiet <= (stall_seconds if self.started else max(stall_seconds, START)):
             return None

@@ -6,6 +6,7 @@ import pytest
 from test_frames import make_video
 
 from centerclip import frames_benchmark
+from centerclip.extraction import choose
 from centerclip.stage import UserError
 
 
@@ -25,9 +26,28 @@ def test_a_row_for_every_video_that_decodes(tmp_path):
     good = make_video(tmp_path / "good.mp4", count=24, rate=12, size=(96, 64))
     (row,) = frames_benchmark.measure([tmp_path / "broken.mp4", good], tmp_path / "out", 2).to_dict("records")
     assert row["video"] == "good.mp4" and row["seconds"] == 2
-    assert min(row[name] for name in row if name.endswith("ms") or name.endswith("bytes")) > 0
+    assert min(row[name] for name in row if name.endswith(("ms", "bytes"))) > 0
     with pytest.raises(UserError, match="none of the videos decodes"):
         frames_benchmark.measure([tmp_path / "broken.mp4"], tmp_path / "out", 2)
+
+
+def test_decord_is_asked_for_the_same_frames(tmp_path):
+    """Of a file that it reads rightly; one that it cannot open has no times."""
+    video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(96, 64))
+    found = frames_benchmark.by_decord(video, lambda shown: choose(shown, 3, 0, float("nan")), lambda frame: frame)
+    assert [frame[-5:].mean() for frame in found] == pytest.approx([20, 60, 100, 140, 180, 220], abs=4)
+    times = frames_benchmark.decoding_ms(make_video(tmp_path / "a.mp4", codec="libsvtav1"), 1)
+    assert np.isnan(times["decord_store_ms"]) and times["store_ms"] > 0 and times["search_ms"] > 0
+
+
+def test_totals_are_of_the_videos_that_both_read():
+    measured = {"prepare_ms": [10, 90, 7], "decord_store_ms": [20, 80, np.nan]}
+    measured |= {"search_ms": [5, 5, 9], "decord_search_ms": [10, 30, np.nan]}
+    assert frames_benchmark.beside_decord(pd.DataFrame(measured)) == {
+        "videos_that_decord_opens": 2,
+        "store_time_over_decords": 1.0,
+        "search_time_over_decords": 0.25,
+    }
 
 
 def test_projection():

@@ -224,7 +224,7 @@ class TestIndex:
         settings = plain("tiny", None, 4)
         with pytest.raises(KeyboardInterrupt):
             search.search(folder, "grey", settings, 1)
-        assert list(read_index(index_file(folder, Retriever(settings)))) == ["a.mp4"]
+        assert len(read_index(index_file(folder, Retriever(settings)))) == 1
 
 
 @pytest.fixture

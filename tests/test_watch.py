@@ -62,6 +62,13 @@ def test_what_work_raises_is_raised():
         list(watched(work, ["a", "fails"], 1, 60))
 
 
+def test_a_process_that_cannot_start_is_an_error_and_no_loss():
+    code = "from centerclip.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert "RuntimeError: a process that decodes cannot start" in done.stderr
+
+
 def hang(item, beat):
     """As a loop in a library does: no signal reaches Python."""
     libc = ctypes.PyDLL(None)
