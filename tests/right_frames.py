@@ -123,17 +123,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         listed = files(Path(directory), arguments.frames)
         items = [(file, is_now) for file in listed for is_now in (False, True)]
-        reading = tqdm(watched(read_here, items, 2, 20), "read", len(items), unit="file")
+        reading = tqdm(watched(read, items, 2, 20), "read", len(items), unit="file")
         said = {(file.name, is_now): str(words) for (file, is_now), words in reading}
     lines = [
         "# Which frames come out of which files, 2026-11-25",
         "",
         "    python tests/right_frames.py --frames DIRECTORY --out docs/benchmarks/2026-11-25-right-frames.md",
         "",
-        "Every picture says which frame it is, so that no decoder is asked what is right. At 3 frames a second, how many",
-        "frames are not the one shown at their time, before (decord, which seeks, behind guards, and PyAV where it",
-        "refused) and now (PyAV from front to end). The first rows are files that the command makes with PyAV's encoders,",
-        "25 frames a second unless named; the last were made with ffmpeg 5.1.",
+        "Every picture says which frame it is, so that no decoder is asked what is right. At 3 frames a second, how",
+        "many frames are not the one shown at their time, before (decord, which seeks, behind guards, and PyAV where",
+        "it refused) and now (PyAV from front to end). The first rows are files that the command makes with PyAV's",
+        "encoders, 25 frames a second unless named; the last were made with ffmpeg 5.1.",
         "",
         "| files | wrong before | wrong now |",
         "|:--|:--|:--|",
@@ -143,6 +143,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from right_frames import read as read_here  # by a name that other processes find
+    import right_frames  # so that other processes find what is pickled
 
-    main()
+    right_frames.main()
