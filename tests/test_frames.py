@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+from numbered import normal_priority
 from PIL import Image
 from torchvision import transforms
 
@@ -38,6 +39,7 @@ def make_video(path, count=20, rate=10, size=(96, 64), codec="libx264", **option
             picture[: size[1] // 2] = (255, 0, 0)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
+    normal_priority()
     return path
 
 
