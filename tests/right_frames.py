@@ -10,7 +10,6 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,6 @@ from tqdm import tqdm
 
 from centerclip.decoding import NoFrames, Shown, decode
 from centerclip.extraction import choose
-from centerclip.frames_benchmark import by_decord
 from centerclip.watch import watched
 
 FPS, NAN = 3, float("nan")
@@ -52,10 +50,11 @@ def before(path: Path, fps: float, convert: Callable) -> list:
     with av.open(str(path), metadata_errors="replace") as container:
         hidden = any(packet.is_discard for packet in container.demux(container.streams.best("video")))
     try:
-        starts = decord.VideoReader(str(path), num_threads=1).get_frame_timestamp
-        starts = starts(range(len(decord.VideoReader(str(path), num_threads=1))))[:, 0]
+        video = decord.VideoReader(str(path), num_threads=1)
+        starts = video.get_frame_timestamp(range(len(video)))[:, 0].astype(float)
         if not hidden and starts[0] >= 0 and (np.diff(starts) > 0).all():
-            return by_decord(path, partial(chosen_before, fps=fps), convert)
+            indices = chosen_before(Shown(starts - starts[0], starts[-1] - starts[0]), fps)
+            return [convert(frame) for index in indices for frame in video.get_batch([index]).asnumpy()]
     except decord.DECORDError:
         pass
     with av.open(str(path), metadata_errors="replace") as container:
