@@ -131,6 +131,8 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
         shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
         clip = pd.DataFrame([{"video_id": "v", "path": str(path), "start_s": 0.0, "end_s": WHOLE}])
         try:
+            if not (found := extract(path, [(0, WHOLE)], FPS, SIZE)[0]).frames:
+                raise NoFrames(found.reason)
             usual_prepare_ms = milliseconds(partial(reencode, path, mp4), 1)
         except (NoFrames, av.FFmpegError) as error:
             tqdm.write(f"{path.name}: left out ({error})")
