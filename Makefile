@@ -3,6 +3,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --no-cache-dir # 6 GB, not 9
+# Bytecode is kept, whatever the environment says: else each of many processes compiles Snakemake and PyTorch anew.
+export PYTHONDONTWRITEBYTECODE :=
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
 .PHONY: demo test lint docs

@@ -1,9 +1,4 @@
-"""GPUs for one job alone: `python -m centerclip.gpus N COMMAND...` runs COMMAND on N GPUs that no other job has.
-
-COMMAND finds them in CUDA_VISIBLE_DEVICES and has them until it ends, however it ends; it waits while too few are free.
-They are shared out among one user's jobs on a machine or, as SLURM has already shared them, within one SLURM job. Where
-there are fewer than N, COMMAND gets them all; none: it runs on the CPU. N = 0 takes none and hides none.
-"""
+"""GPUs for one job alone: `claim` takes some that no other job has."""
 
 import fcntl
 import os
@@ -27,10 +22,8 @@ def visible() -> list[str]:
 
 
 def take(names: list[str], count: int, directory: Path) -> dict[str, int] | None:
-    """`count` of the GPUs `names` that nobody holds, each with the open file in `directory` whose lock keeps it.
-
-    None if too few are free: then none is taken.
-    """
+    """`count` of the GPUs `names` that nobody holds, each with the descriptor of a file in `directory` whose lock keeps
+    it. None if too few are free: then none is taken."""
     taken = {}
     with open(directory / "taking", "w") as taking:
         fcntl.flock(taking, fcntl.LOCK_EX)
@@ -49,24 +42,27 @@ def take(names: list[str], count: int, directory: Path) -> dict[str, int] | None
     return None
 
 
-def main() -> None:
-    count, command = int(sys.argv[1]), sys.argv[2:]
+def claim(count: int) -> None:
+    """Take `count` of the visible GPUs for this process alone, until it and all that inherit its open files have ended,
+    however they end; wait while too few are free. To be called once, before CUDA is initialised.
+
+    GPUs are shared out among one user's jobs on a machine or, as SLURM has already shared them, within one SLURM job.
+    Where there are fewer than `count`, all are taken; without any, the process runs on the CPU. A `count` of 0 takes
+    none and hides none.
+    """
     names = visible()
     count = min(count, len(names))
-    if count:
-        shared_by = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}"
-        directory = Path(tempfile.gettempdir(), f"centerclip-gpus-{shared_by}")
-        directory.mkdir(mode=0o700, exist_ok=True)
-        if not (taken := take(names, count, directory)):
-            print(f"waiting for {count} of the GPUs {', '.join(names)}", file=sys.stderr)
-        while not taken:
-            time.sleep(1)
-            taken = take(names, count, directory)
-        for lock in taken.values():
-            os.set_inheritable(lock, True)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    os.execvp(command[0], command)
-
-
-if __name__ == "__main__":
-    main()
+    if count == 0:
+        return
+    job = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}"
+    directory = Path(tempfile.gettempdir(), f"centerclip-gpus-{job}")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if not (taken := take(names, count, directory)):
+        print(f"waiting for {count} of the GPUs {', '.join(names)}", file=sys.stderr, flush=True)
+    while not taken:
+        time.sleep(1)
+        taken = take(names, count, directory)
+    for lock in taken.values():
+        os.set_inheritable(lock, True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    print(f"GPUs of this job alone: {','.join(taken)}", file=sys.stderr, flush=True)

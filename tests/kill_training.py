@@ -4,7 +4,6 @@ python tests/kill_training.py results/shapes_kmedoids.json --kills 20
 """
 
 import argparse
-import json
 import random
 import signal
 import subprocess
@@ -12,32 +11,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-
-def training_command(results: Path, settings: dict, out: Path) -> list[str]:
-    """What trains the cell of `settings` from the manifest and frames in `results`, with all its files in `out`."""
-    benchmark = results / settings["benchmark"]
-    frames = benchmark / f"frames/{settings['image_size']}px/report.csv"
-    return [
-        *(sys.executable, "-m", "centerclip.training", "--settings", json.dumps(settings)),
-        *("--manifest", str(benchmark / "manifest.csv"), "--frames", str(frames)),
-        *("--checkpoints", str(out / "checkpoints"), "--weights", str(out / "w"), "--history", str(out / "h.json")),
-        *("--log", str(out / "train.log")),
-    ]
+from centerclip import layout
+from centerclip.cell import read_cell
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cell", type=Path)
+    parser.add_argument("cell", type=Path, help="the results of a trained cell, or its cell.json")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20, help="the longest that a run lives before it is killed")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    settings = json.loads(arguments.cell.read_text())["settings"]
-    settings["training"]["checkpoint_minutes"] = 1e-9  # after each step
+    cell = read_cell(arguments.cell)
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as directory:
-        out = Path(directory)
-        command = training_command(arguments.cell.parent, settings, out)
+        log, weights = Path(directory, "train.log"), Path(directory, Path(layout.WEIGHTS).name)
+        command = [sys.executable, "-m", "centerclip", "train", str(arguments.cell), "--out", directory]
+        command += ["--log", str(log), "--checkpoint-minutes", "1e-9"]  # after each step
         for number in range(arguments.kills):
             seconds = draw.uniform(0, arguments.seconds)
             process = subprocess.Popen(command)
@@ -47,13 +37,11 @@ def main() -> None:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            log = out / "train.log"
             lines = log.read_text().splitlines() if log.exists() else []
             before = next((line for line in lines if line.startswith("resuming")), "from the start")
             print(f"kill {number + 1} after {seconds:.1f} s; this run: {before}", flush=True)
         subprocess.run(command, check=True)
-        own = arguments.cell.parent / settings["benchmark"] / arguments.cell.stem.partition("_")[2]
-        equal = (out / "w").read_bytes() == (own / "weights.safetensors").read_bytes()
+        equal = weights.read_bytes() == cell.path(layout.WEIGHTS).read_bytes()
     print(f"{arguments.kills} kills; the weights are {'equal to' if equal else 'NOT'} those of the undisturbed run")
     sys.exit(not equal)
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import av
 import decord
 import numpy as np
-from numbered import FAMILIES, Family, expected, number, write
+from support.numbered import FAMILIES, Family, expected, number, write
 from tqdm import tqdm
 
-from centerclip.decoding import NoFrames, Shown, decode
-from centerclip.extraction import choose
-from centerclip.watch import watched
+from centerclip.video.decoding import NoFrames, Shown, decode
+from centerclip.video.extraction import choose
+from centerclip.video.watch import watched
 
 FPS, NAN = 3, float("nan")
 

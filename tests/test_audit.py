@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from numbered import FAMILIES, write
+from support.numbered import FAMILIES, write
 
-from centerclip import audit, cli, decoding
-from centerclip.decoding import Shown
+from centerclip import cli
+from centerclip.video import audit, decoding
+from centerclip.video.decoding import Shown
 
 
 @pytest.fixture
@@ -26,19 +27,13 @@ def test_a_row_for_every_file(folder, tmp_path, monkeypatch, capsys):
         "3 files: 2 give 18 frames, of which (and of those that search takes) 0 are not what a decode from front to end"
         " shows; with remarks: 0, without frames: 1\n"
     )
-    found = pd.read_csv(out).set_index("file")
-    ts = found.loc["a.ts"]
+    rows = pd.read_csv(out).set_index("file")
+    ts = rows.loc["a.ts"]
     assert (ts["container"], ts["codec"], ts["reader"]) == ("mpegts", "h264", "pyav")
-    assert (ts["frames"], ts["seconds"], ts["gaps"], ts["stored"], ts["searched"], ts["wrong"]) == (
-        100,
-        4,
-        0,
-        12,
-        12,
-        0,
-    )
-    assert (found["reader"]["b.webp"], found["stored"]["b.webp"]) == ("pillow", 6)
-    assert found["stored"]["c.mp4"] == 0 and found["reason"]["c.mp4"].startswith("not a video: ")
+    counts = {"frames": 100, "seconds": 4, "gaps": 0, "stored": 12, "searched": 12, "wrong": 0}
+    assert {name: ts[name] for name in counts} == counts
+    assert (rows["reader"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
+    assert rows["stored"]["c.mp4"] == 0 and rows["reason"]["c.mp4"].startswith("not a video: ")
 
 
 def test_a_wrong_frame_is_found(folder, monkeypatch):
@@ -53,6 +48,15 @@ def test_a_wrong_frame_is_found(folder, monkeypatch):
     monkeypatch.setattr(decoding, "SPARING", {("h264", "mpegts")})
     row = audit.audit("a.ts", decoding.idle, folder, 3, 56)
     assert row["wrong"] == 12  # those of search; what is stored was decoded a second time
+
+
+def test_wrong_frames_are_an_error_after_the_rows_are_written(folder, tmp_path, mistake, monkeypatch):
+    here = lambda work, files, *_: ((name, work(name, decoding.idle)) for name in files)  # noqa: E731
+    monkeypatch.setattr(audit, "watched", here)
+    monkeypatch.setattr(audit, "different", lambda frames, right: len(frames))
+    line = mistake(cli.main, "audit", folder, "--out", tmp_path / "audit.csv", "--size", 56)
+    assert line.startswith("error: 3 files: 2 give 18 frames, of which (and of those that search takes) 24 are not")
+    assert pd.read_csv(tmp_path / "audit.csv")["wrong"].sum() == 24
 
 
 def test_a_mistake_is_one_line(tmp_path, mistake):

@@ -11,13 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centerclip import clustering
-from centerclip.clustering.kmedoids import kmedoids, pairwise_distances
-from centerclip.clustering.pooling import pooling
-from centerclip.clustering.sparse_sampling import sparse_sampling
-from centerclip.clustering.spectral import affinity, embedding, nearest, spectral
-from centerclip.clustering.temporal_shift import temporal_shift
-from centerclip.clustering.token_shift import token_shift
+from centerclip.command import UserError
+from centerclip.model import reduction
+from centerclip.model.reduction.kmedoids import kmedoids, pairwise_distances
+from centerclip.model.reduction.pooling import pooling
+from centerclip.model.reduction.sparse_sampling import sparse_sampling
+from centerclip.model.reduction.spectral import affinity, embedding, nearest, spectral
+from centerclip.model.shifts import SHIFTS, temporal_shift, token_shift
+from centerclip.model.stages import Reduction
 
 
 def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
@@ -27,9 +28,9 @@ def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
     distance = [[between(a, b) for b in points] for a in points]
 
     def assign(medoids):
-        own = {medoid: cluster for cluster, medoid in enumerate(medoids)}
+        of_medoid = {medoid: cluster for cluster, medoid in enumerate(medoids)}
         nearest = [min(range(clusters), key=lambda c: (distance[medoids[c]][i], c)) for i in range(n)]
-        return [own.get(i, nearest[i]) for i in range(n)]
+        return [of_medoid.get(i, nearest[i]) for i in range(n)]
 
     if first is None:
         first = max(range(n), key=lambda i: (math.hypot(*points[i]), -i))
@@ -184,25 +185,37 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
     points = torch.zeros(1, 4, 2)
     points[0, 1, 1] = bad
     with pytest.raises(FloatingPointError, match="finite"):
-        clustering.algorithm(name)(points, 2)
+        reduction.algorithm(name)(points, 2)
 
 
-@pytest.mark.parametrize("name", clustering.names())
+@pytest.mark.parametrize("name", reduction.names())
 @pytest.mark.parametrize("clusters", [0, 5])
 def test_impossible_numbers_of_clusters_are_refused(name, clusters):
     with pytest.raises(ValueError, match=r"4 tokens|tokens of 4"):
-        clustering.cluster(name, torch.zeros(1, 4, 2), clusters, {}, frames=2)
+        Reduction(name, clusters, {})(torch.zeros(1, 4, 2), frames=2)
 
 
 def test_names_and_options_are_read_from_the_files():
-    assert clustering.names() == ["kmedoids", "pooling", "sparse_sampling", "spectral"]
-    assert clustering.shifts() == ["temporal_shift", "token_shift"]
-    assert clustering.options("spectral") == [
+    assert reduction.names() == ["kmedoids", "pooling", "sparse_sampling", "spectral"]
+    assert reduction.options("spectral") == [
         "graph", "neighbours", "sigma", "distance", "normalise", "iterations"
     ]  # fmt: skip
-    assert clustering.options("pooling") == []
-    assert clustering.modules("spectral") == ["kmedoids", "spectral"]
-    assert clustering.modules("token_shift") == ["temporal_shift", "token_shift"]
+    assert reduction.options("pooling") == []
+    assert reduction.context("pooling") == ["frames"] and reduction.context("sparse_sampling") == ["training"]
+    assert reduction.context("kmedoids") == [] and list(SHIFTS) == ["temporal_shift", "token_shift"]
+
+
+def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
+    kinds = {name: reduction.kind(name) for name in reduction.names()}
+    clustering, sampling = ["kmedoids", "spectral"], ["pooling", "sparse_sampling"]
+    assert kinds == dict.fromkeys(clustering, "clustering") | dict.fromkeys(sampling, "sampling")
+    monkeypatch.setattr(reduction, "DIRECTORY", tmp_path)
+    (tmp_path / "mine.py").write_text("def mine(tokens, clusters): ...")
+    (tmp_path / "helper.py").write_text("KIND = 'other'")
+    assert reduction.names() == ["mine"]
+    for name in ("mine", "helper"):
+        with pytest.raises(UserError, match=rf'{name}\.py: it has to declare KIND = "clustering" or KIND = "sampling"'):
+            reduction.kind(name)
 
 
 @pytest.mark.parametrize("sigma", [None, 2.0])
@@ -269,8 +282,8 @@ def test_only_the_eigenvectors_span_matters(graph):
 def test_the_answer_is_the_same_from_run_to_run():
     points = torch.randn(4, 60, 8, generator=torch.Generator().manual_seed(0))
     for algorithm in (kmedoids, spectral):
-        one, two = algorithm(points, 12), algorithm(points, 12)
-        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+        first, second = algorithm(points, 12), algorithm(points, 12)
+        assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
 @pytest.mark.parametrize(("count", "frames", "neighbours"), [(98, 2, 10), (202, 2, 15), (49, 1, 5), (101, 1, 10)])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from conftest import REPOSITORY
-from test_workflow import ENVIRONMENT, copy_repository, folder_overlay, snakemake
+from support.workflow import ENVIRONMENT, copy_repository, folder_overlay, snakemake, typed
 
 CONDA = """#!/bin/bash
 echo "$*" >> {base}/calls
@@ -50,4 +50,6 @@ def test_a_rule_runs_in_the_environment_of_environment_yml(tmp_path):
     assert (base / "environment").read_text() == (REPOSITORY / "environment.yml").read_text()
     assert prefix.is_relative_to(repository / ".snakemake/conda")
     ran = (base / "run").read_text().splitlines()
-    assert [line.split()[:3] for line in ran] == 2 * [[f"{prefix}/bin/python", "-m", "centerclip.manifest"]]
+    assert [line.split()[:4] for line in ran] == 2 * [[f"{prefix}/bin/python", "-m", "centerclip", "manifest"]]
+    done = typed(repository, "snakemake --cores 8 --use-conda all --dry-run", environment)
+    assert done.returncode == 0, done.stderr

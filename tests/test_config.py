@@ -2,8 +2,9 @@
 
 import copy
 import inspect
-import json
+from dataclasses import asdict, replace
 from functools import reduce
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,25 +12,13 @@ import yaml
 from conftest import REPOSITORY
 from snakemake.utils import update_config
 
-from centerclip import clustering
-from centerclip.config import (
-    BASE,
-    SCHEMA,
-    cell,
-    cell_names,
-    check_cell,
-    check_config,
-    joined,
-    merged,
-    parted,
-    points,
-    read_config,
-    read_yaml,
-    variants,
-)
-from centerclip.stage import UserError
-
-RULES = yaml.safe_load(SCHEMA.read_text())
+from centerclip import layout
+from centerclip.cell import Runtime, Stage
+from centerclip.command import UserError
+from centerclip.config import BASE, check_config, merged, read_config, read_yaml
+from centerclip.fit import check_cell
+from centerclip.model import reduction
+from centerclip.resolve import cell, cell_names, points, variants
 
 
 def config(*overlays):
@@ -41,9 +30,7 @@ def complaint(tmp_path, overlay):
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(overlay))
     with pytest.raises(UserError) as error:
-        check_config(
-            config({"run": {"benchmarks": ["shapes"], "variants": None}}, overlay), RULES, read_yaml([BASE, file])
-        )
+        check_config(config({"run": {"benchmarks": ["shapes"], "variants": None}}, overlay), read_yaml([BASE, file]))
     line = str(error.value)
     assert "\n" not in line
     return line.replace(str(file), "mine.yaml")
@@ -63,7 +50,7 @@ def test_the_configs_of_the_repository_are_right():
     [
         ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seeds, backbone"),
         ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' is not of type 'integer'"),
-        ({"training": {"gpus": 3}}, "zeroshot on shapes: training.gpus 3 does not divide training.batch_size 128"),
+        ({"training": {"gpus": 3}}, "baseline on shapes: training.gpus 3 does not divide training.batch_size 128"),
         ({"backbone": "ViT-L-14"}, "mine.yaml: backbone: 'ViT-L-14' is not one of ViT-B-32, ViT-B-16, ViT-B-32-gelu"),
         ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 is less than or equal to the minimum of 0"),
         ({"training": {"rate": 1}}, "mine.yaml: training.rate: unknown key; allowed are epochs, batch_size"),
@@ -112,7 +99,10 @@ def test_the_configs_of_the_repository_are_right():
             "on shapes: pooling keeps every patch: clusters must be 49",
         ),
         (variant(algorithm="token_shift"), "on shapes: algorithm 'token_shift' is not one of kmedoids, pooling"),
-        ({"variants": {"baseline": {"shift": "shift"}}}, "on shapes: shift 'shift' is not one of temporal_shift, tok"),
+        (
+            {"variants": {"baseline": {"shift": "shift"}}},
+            "variants.baseline.shift: 'shift' is not one of temporal_shift, tok",
+        ),
         ({"run": {"grids": ["depth"]}}, "mine.yaml: run.grids: 'depth' is not one of block, clusters"),
         ({"grids": {"block": {"of": "kmeans"}}}, "mine.yaml: grids.block.of: 'kmeans' is not one of zeroshot"),
         (
@@ -132,7 +122,24 @@ def test_the_configs_of_the_repository_are_right():
             {"run": {"grids": ["block"]}, "grids": {"block": {"sets": "blok"}}},
             "mine.yaml: grids.block: kmedoids-block-1 on shapes: kmedoids has no option 'blok'; it has distance",
         ),
-        ({"benchmarks": {"shapes": {"words": 78}}}, "zeroshot on shapes: words 78 is more than ViT-B-32 reads (77)"),
+        (
+            {"benchmarks": {"mine": config()["benchmarks"]["msrvtt7k"] | {"dataset": "msrvt"}}},
+            "mine.yaml: benchmarks.mine.dataset: 'msrvt' is not one of shapes, msvd",
+        ),
+        (
+            {"benchmarks": {"msrvtt7k": {"dataset": "msvd"}}},
+            "mine.yaml: benchmarks.msrvtt7k.dataset: msvd is read by msvd, not msrvtt",
+        ),
+        (
+            {"benchmarks": {"mine": config()["benchmarks"]["msrvtt7k"] | {"dataset": "msrvtt7k"}}},
+            "mine.yaml: benchmarks.mine.dataset: msrvtt7k has no files of its own, but those of msrvtt",
+        ),
+        ({"benchmarks": {"msrvtt7k": {"fps": 3}}}, "mine.yaml: benchmarks.msrvtt7k.fps: is that of msrvtt"),
+        ({"weights": {"ViT-B-32": "none.pt"}}, "mine.yaml: weights.ViT-B-32: none.pt (in "),
+        (
+            {"benchmarks": {"shapes": {"text_tokens": 78}}},
+            "zeroshot on shapes: text_tokens 78 is more than ViT-B-32 reads (77)",
+        ),
     ],
 )
 def test_mistakes(tmp_path, overlay, line):
@@ -142,10 +149,10 @@ def test_mistakes(tmp_path, overlay, line):
 @pytest.mark.parametrize(
     ("overlay", "place"),
     [
-        ({"training": {"gpus": 3}}, "training.gpus: zeroshot"),
+        ({"training": {"gpus": 3}}, "training.gpus: baseline"),
         ({"variants": {"baseline": {"training": {"gpus": 3}}}}, "variants.baseline.training.gpus: baseline"),
-        ({"benchmarks": {"shapes": {"training": {"gpus": 3}}}}, "benchmarks.shapes.training.gpus: zeroshot"),
-        ({"benchmarks": {"shapes": {"words": 78}}}, "benchmarks.shapes.words: zeroshot"),
+        ({"benchmarks": {"shapes": {"training": {"gpus": 3}}}}, "benchmarks.shapes.training.gpus: baseline"),
+        ({"benchmarks": {"shapes": {"text_tokens": 78}}}, "benchmarks.shapes.text_tokens: zeroshot"),
         ({"benchmarks": {"shapes": {"frames": 7}}}, "benchmarks.shapes.frames: kmedoids"),
         ({"benchmarks": {"shapes": {"stage": {"segments": 5}}}}, "benchmarks.shapes.stage.segments: kmedoids"),
         (variant(segments=5), "variants.kmedoids.stages.0.segments: kmedoids"),
@@ -191,7 +198,12 @@ def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
     wrong.write_text(yaml.safe_dump(config({"seeds": [-1]})))
     right.write_text(yaml.safe_dump({"select": "last"}))
     with pytest.raises(UserError, match=r"first\.yaml: seeds.0: -1 is less than the minimum of 0"):
-        check_config(config({"seeds": [-1], "select": "last"}), RULES, read_yaml([wrong, right]))
+        check_config(config({"seeds": [-1], "select": "last"}), read_yaml([wrong, right]))
+
+
+def test_what_no_file_has_was_given_on_the_command_line():
+    with pytest.raises(UserError, match=r"^--config: seeds.0: -1 is less than the minimum of 0"):
+        check_config(config({"seeds": [-1]}), read_yaml([BASE]))
 
 
 def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs():
@@ -203,29 +215,20 @@ def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs
             }
         },
     )
-    settings = cell(base, "shapes", "mine")
-    assert settings["training"] == base["training"] | {"epochs": 7, "lr": 0.2}
-    assert settings["stages"] == [{"algorithm": "kmedoids", "block": 6, "segments": 2, "clusters": 49}]
-    assert (settings["backbone"], settings["image_size"]) == ("ViT-B-16", 224)
-    assert json.loads(json.dumps(settings)) == settings
-    assert cell(base, "shapes", "baseline")["stages"] == []
+    mine = cell(base, "shapes", "mine")
+    assert (mine.training.epochs, mine.training.lr, mine.training.eps) == (7, 0.2, 1e-6)
+    assert mine.model.stages == (Stage("kmedoids", block=6, segments=2, clusters=49),)
+    assert (mine.model.backbone, mine.data.image_size) == ("ViT-B-16", 224)
+    assert cell(base, "shapes", "baseline").model.stages == ()
     with pytest.raises(UserError, match="unknown variant 'none'; the config has zeroshot, baseline"):
         cell(base, "shapes", "none")
 
 
 def test_stages_in_a_row_see_what_the_ones_before_them_kept():
-    settings = cell(config(), "shapes", "kmedoids")
+    kmedoids = cell(config(), "shapes", "kmedoids")
 
     def check(*stages):
-        check_cell(
-            settings
-            | {
-                "stages": [
-                    dict(zip(("block", "segments", "clusters"), s, strict=True)) | {"algorithm": "kmedoids"}
-                    for s in stages
-                ]
-            }
-        )
+        check_cell(replace(kmedoids, model=replace(kmedoids.model, stages=[Stage("kmedoids", *s) for s in stages])))
 
     check((5, 6, 49), (9, 3, 98))
     with pytest.raises(UserError, match="segments 4 does not divide the 6 frames"):
@@ -242,9 +245,9 @@ def test_a_grid_changes_one_thing_of_its_variant():
     assert list(block) == [f"kmedoids-block-{value}" for value in (1, 2, 4, 6, 8, 10)]
     assert block["kmedoids-block-2"] == {"stages": [{"algorithm": "kmedoids", "block": 2}]}
     assert frames["kmedoids-frames-2"] == {"stages": [{"algorithm": "kmedoids"}], "segment_frames": 2}
-    assert [cell(base, name, "kmedoids-frames-2")["frames"] for name in ("msrvtt", "lsmdc")] == [8, 12]  # S 4 and 6
+    assert [cell(base, name, "kmedoids-frames-2").data.frames for name in ("msrvtt", "lsmdc")] == [8, 12]  # S 4 and 6
     assert option["kmedoids-normalise-true"]["stages"] == [{"algorithm": "kmedoids", "options": {"normalise": True}}]
-    assert cell(base, "msrvtt", "kmedoids-block-2")["stages"][0]["block"] == 2
+    assert cell(base, "msrvtt", "kmedoids-block-2").model.stages[0].block == 2
 
 
 def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_own():
@@ -256,7 +259,7 @@ def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_ow
 @pytest.mark.parametrize("grid", config()["grids"])
 def test_every_grid_fits_every_benchmark(grid):
     chosen = config({"run": {"grids": [grid], "benchmarks": list(config()["benchmarks"])}})
-    check_config(chosen, RULES, {"config.yaml": chosen})
+    check_config(chosen, {"config.yaml": chosen})
 
 
 def test_each_further_seed_is_a_cell_of_its_own_and_changes_no_other():
@@ -266,7 +269,8 @@ def test_each_further_seed_is_a_cell_of_its_own_and_changes_no_other():
         *("zeroshot", "baseline", "baseline-seed-7", "kmedoids", "kmedoids-seed-7", "spectral", "spectral-seed-7")
     ]
     assert cell(two, "shapes", "kmedoids") == cell(one, "shapes", "kmedoids")
-    assert cell(two, "shapes", "kmedoids-seed-7") == cell(one, "shapes", "kmedoids") | {"seed": 7}
+    further = replace(cell(one, "shapes", "kmedoids"), name="kmedoids-seed-7", seed=7)
+    assert cell(two, "shapes", "kmedoids-seed-7") == further
     with pytest.raises(UserError, match="unknown variant 'kmedoids-seed-x'"):
         cell(two, "shapes", "kmedoids-seed-x")
 
@@ -275,30 +279,31 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
     base, paper = config(), pd.read_csv(REPOSITORY / "config/paper.csv")
     for row in paper.dropna(subset="variant").itertuples():
         assert row.variant in variants(base, row.benchmark)
-        settings = cell(base, row.benchmark, row.variant)
-        assert settings["backbone"] == row.backbone
-        assert settings["train"] == (row.variant != "zeroshot")
-        stages = [
-            tuple(stage[key] for key in ("algorithm", "block", "segments", "clusters")) for stage in settings["stages"]
-        ]
-        published = (row.algorithm, row.block, row.segments, row.clusters)
-        assert stages == ([] if row.algorithm == "none" else [published])
+        published = cell(base, row.benchmark, row.variant)
+        assert published.model.backbone == row.backbone
+        assert published.trained == (row.variant != "zeroshot") and published.as_published
+        stages = [(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in published.model.stages]
+        expected = (row.algorithm, row.block, row.segments, row.clusters)
+        assert stages == ([] if row.algorithm == "none" else [expected])
 
 
 @pytest.mark.parametrize("benchmark", ["msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet"])
 def test_the_papers_recipe(benchmark):
-    recipe = {"batch_size": 128, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1}
+    recipe = {"batch_size": 128, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1}
     if benchmark == "activitynet":
-        own, lengths = {"lr": 1e-5, "lr_new": 1e-2, "epochs": 8}, {"frames": 60, "words": 77}
+        recipe |= {"lr": 1e-5, "lr_new": 1e-2, "epochs": 8}
+        lengths = 60, 77
     else:
-        own, lengths = {"lr": 5e-6, "lr_new": 5e-3, "epochs": 5}, {"frames": 12, "words": 32}
+        recipe |= {"lr": 5e-6, "lr_new": 5e-3, "epochs": 5}
+        lengths = 12, 32
     for name in variants(config(), benchmark):
-        settings = cell(config(), benchmark, name)
-        assert settings == settings | {"seed": 42} | lengths
-        assert settings["training"] == settings["training"] | recipe | own
-        assert not any("normalise" in stage.get("options", {}) for stage in settings["stages"])
+        published = cell(config(), benchmark, name)
+        assert published.seed == 42 and (published.data.frames, published.data.text_tokens) == lengths
+        if published.trained:
+            assert asdict(published.training) == recipe | {"select": "best"}
+        assert not any("normalise" in stage.options for stage in published.model.stages)
     for name in ("kmedoids", "spectral"):
-        assert inspect.signature(clustering.algorithm(name)).parameters["normalise"].default is False
+        assert inspect.signature(reduction.algorithm(name)).parameters["normalise"].default is False
 
 
 @pytest.mark.parametrize(
@@ -311,12 +316,28 @@ def test_the_papers_recipe(benchmark):
     ],
 )
 def test_memory_is_measured_at_the_authors_batch_a_gpu(benchmark, variant, videos):
-    assert cell(config(), benchmark, variant)["training"]["gpu_batch"] == videos
+    assert cell(config(), benchmark, variant).costs.batch_size == videos
 
 
-def test_settings_that_change_no_result_can_be_taken_apart_and_put_back():
-    whole = cell(config(), "msrvtt", "kmedoids")
-    essence, conduct = parted(whole)
-    assert joined(essence, conduct) == whole
-    assert conduct["training"].keys() == {"workers", "threads", "checkpoint_minutes", "gpu_batch"}
-    assert essence["evaluation"] == {} and essence["training"]["batch_size"] == 128
+def test_what_changes_no_result_is_apart():
+    """Of runtime settings neither recall nor costs depend; of the recipe and the weights no costs do."""
+    base = cell(config(), "msrvtt", "kmedoids")
+    runtime = {"gpus": 2, "chunk": 8, "grad_checkpointing": True, "workers": 9, "checkpoint_minutes": 3, "threads": 9}
+    changes = {"training": runtime, "evaluation": {"batch_size": 3, "workers": 9, "threads": 9}}
+    other = cell(config(changes), "msrvtt", "kmedoids")
+    assert other.settings() == base.settings() and other.cost_settings() == base.cost_settings()
+    assert other.runtime == Runtime(2, 8, True, 9, 3, 9, 3, 9, 9)
+    taught = cell(config({"training": {"lr": 1.0}, "weights": {"ViT-B-32": None}}), "msrvtt", "kmedoids")
+    assert taught.settings() != base.settings() and taught.cost_settings() == base.cost_settings()
+    larger = cell(config({"training": {"gpu_batch": 32}}), "msrvtt", "kmedoids")
+    assert larger.settings() == base.settings() and larger.cost_settings() != base.cost_settings()
+    untrained = [cell(config({"training": {"lr": lr}}), "msrvtt", "zeroshot") for lr in (0.1, 0.2)]
+    assert untrained[0].settings() == untrained[1].settings()
+
+
+def test_benchmarks_of_one_dataset_share_its_frames():
+    cells = [cell(config(), name, "baseline") for name in ("msrvtt", "msrvtt7k")]
+    assert (
+        cells[0].path(layout.FRAMES) == cells[1].path(layout.FRAMES) == Path("results/msrvtt/frames/224px/report.csv")
+    )
+    assert cells[0].path(layout.MANIFEST) != cells[1].path(layout.MANIFEST)

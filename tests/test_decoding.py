@@ -8,17 +8,17 @@ import struct
 from pathlib import Path
 
 import av
-import numbered
 import numpy as np
 import pytest
 from av.filter.graph import Graph
 from conftest import shared
-from numbered import FAMILIES, Family, expected, number, picture, write
 from PIL import Image
+from support import numbered
+from support.numbered import FAMILIES, Family, expected, number, picture, write
 
-from centerclip import decoding
-from centerclip.decoding import NoFrames, Shown, Video, decode, exact, gaps, upright
-from centerclip.extraction import choose, spread
+from centerclip.video import decoding
+from centerclip.video.decoding import NoFrames, Shown, Video, decode, exact, gaps, upright
+from centerclip.video.extraction import choose, spread
 
 NAN = float("nan")
 

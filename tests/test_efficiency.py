@@ -4,23 +4,37 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
-import yaml
 from conftest import REPOSITORY
+from support.cells import STAGE, tiny_cell
 
-from centerclip import clustering, clustering_benchmark, costs, efficiency
-from centerclip.clustering.kmedoids import kmedoids
-from centerclip.clustering.spectral import spectral
-from centerclip.config import cell
-from centerclip.model import CenterCLIP, build
+from centerclip import cli
+from centerclip.bench import algorithms
+from centerclip.cell import Cell, Costs, Model, Runtime
+from centerclip.evaluate import costs, efficiency
+from centerclip.model.clip import CenterCLIP, build
+from centerclip.model.reduction.kmedoids import kmedoids
+from centerclip.model.reduction.spectral import spectral
+from centerclip.train.loop import train_step
 
-CONFIG = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text()) | {"backbone": "tiny"}
-CONFIG["benchmarks"]["shapes"]["stage"]["block"] = 2  # tiny has 4
-STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
+PLAIN, STAGED = Model("tiny"), Model("tiny", stages=(STAGE,))
+
+
+def cells(*names: str, **changes) -> list[Cell]:
+    """Variants of the tiny backbone."""
+    variants = {
+        "baseline": tiny_cell(),
+        "zeroshot": tiny_cell(training=None),
+        "kmedoids": tiny_cell(STAGE),
+        "token_shift": tiny_cell(model=Model("tiny", shift="token_shift")),
+        "baseline-b16": tiny_cell(model=Model("ViT-B-16")),
+    }
+    return [replace(variants[name], variant=name, name=name, **changes) for name in names]
 
 
 def command(*arguments):
@@ -32,8 +46,8 @@ def command(*arguments):
 def test_tokens_per_block():
     """6 frames of 1 + 49 tokens, then 2 segments of 1 + 49."""
     frames = costs.smooth_videos(1, 6, 56)
-    assert costs.tokens_per_block(build("tiny", [STAGE]).eval(), frames) == [300, 300, 100, 100]
-    assert costs.tokens_per_block(build("tiny").eval(), frames) == [300] * 4
+    assert costs.tokens_per_block(build(STAGED, 0).eval(), frames) == [300, 300, 100, 100]
+    assert costs.tokens_per_block(build(PLAIN, 0).eval(), frames) == [300] * 4
 
 
 def test_a_smooth_videos_frames_resemble_their_neighbours():
@@ -44,37 +58,42 @@ def test_a_smooth_videos_frames_resemble_their_neighbours():
 
 
 def test_time_in_clustering_is_counted_and_only_there():
-    models = [build("tiny").eval(), build("tiny", [STAGE]).eval()]
-    untouched = clustering.cluster
+    models = [build(PLAIN, 0).eval(), build(STAGED, 0).eval()]
     plain, clustered = costs.milliseconds(models, costs.smooth_videos(1, 6, 56), 3)
     assert [inside for _, inside in plain] == [0, 0, 0]
     assert all(0 < inside < whole for whole, inside in clustered)
-    assert clustering.cluster is untouched
+    reduction = models[1].stages["2"].reduction
+    assert not reduction._forward_hooks and not reduction._forward_pre_hooks  # nothing stays behind
 
 
-def settings(variant, **changes):
-    return cell(CONFIG, "shapes", variant) | changes
-
-
-def test_variants_are_grouped_by_what_can_be_compared_and_know_their_baseline():
-    cells = [settings(name) for name in ("token_shift", "kmedoids", "baseline-b16", "zeroshot", "baseline")]
-    first, second = efficiency.groups([*cells, settings("kmedoids", frames=24)])[:2]
-    assert [one["variant"] for one in first] == ["token_shift", "kmedoids", "zeroshot", "baseline"]
-    assert [one["variant"] for one in second] == ["baseline-b16"]
-    assert efficiency.baseline(first) == 2
-    assert efficiency.baseline(first[:2]) == 0
+def test_cells_are_grouped_by_what_can_be_compared_and_know_their_baseline():
+    compared = cells("token_shift", "kmedoids", "zeroshot", "baseline")
+    longer = cells("kmedoids", data=replace(compared[0].data, frames=24))
+    groups = efficiency.groups([*compared[:2], *cells("baseline-b16"), *compared[2:], *longer])
+    assert groups == [compared, cells("baseline-b16"), longer]
+    assert efficiency.baseline(compared) == 2
+    assert efficiency.baseline(compared[:2]) == 0
 
 
 def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
-    cells = [settings(name) for name in ("kmedoids", "baseline", "token_shift")]
-    rows = efficiency.measure(cells, torch.device("cpu"), repeats=1)
+    rows = efficiency.measure(cells("kmedoids", "baseline", "token_shift"), torch.device("cpu"), repeats=1)
     kmedoids, baseline, shift = rows
     assert [row["variant"] for row in rows] == ["kmedoids", "baseline", "token_shift"]
     assert baseline["ms_ratio"] == baseline["gflops_ratio"] == baseline["saved_mb_ratio"] == 1
     assert kmedoids["gflops_ratio"] < 1 and kmedoids["saved_mb_ratio"] < 1 and shift["gflops_ratio"] == 1
-    assert sum(kmedoids["tokens_per_block"]) == 2 * 12 * 50 + 2 * 4 * 50
+    assert sum(kmedoids["tokens_per_block"]) == 2 * 6 * 50 + 2 * 2 * 50
     assert kmedoids["clustering_share"] > 0 == baseline["clustering_share"]
-    assert all(row["train_memory_gb"] is None and row["batch"] == 1 and row["batch_ms"] == row["ms"] for row in rows)
+    for row in rows:
+        assert row["training_gb"] is row["training_reserved_gb"] is row["training_chunk"] is None
+        assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
+
+
+def test_costs_depend_neither_on_weights_nor_on_how_a_cell_is_run():
+    (cell,) = cells("kmedoids", runtime=Runtime(gpus=2, chunk=1, grad_checkpointing=True))
+    cell = replace(cell, model=replace(cell.model, weights="nowhere.pt"))
+    with mock.patch.object(efficiency, "training_memory", return_value={}) as memory:
+        efficiency.measure([cell], torch.device("cpu"), repeats=1)
+    assert memory.call_args.args[0] == cells("kmedoids")[0]
 
 
 def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
@@ -91,44 +110,49 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
 
     monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
     models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
-    found = efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000)
-    assert found == [(8, 5), (1, 10), (16, 100 / 16)]
+    best = efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000)
+    assert best == [(8, 5), (1, 10), (16, 100 / 16)]
     assert asked == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"]), (16, ["a", "c"]), (32, ["c"])]
     assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=4) == [(4, 6), (1, 10), (4, 25)]
 
 
 def test_a_training_step_is_the_real_one_on_the_whole_batch():
-    """As many videos, frames and words as training has; the second step meets AdamW's moments."""
-    one = settings("kmedoids")
-    one["training"] |= {"batch_size": 3}
+    """As many videos, frames and tokens as training has; the second step meets AdamW's moments."""
+    (cell,) = cells("kmedoids", costs=Costs(batch_size=3))
     encode = mock.patch.object(CenterCLIP, "encode_video", autospec=True, side_effect=CenterCLIP.encode_video)
-    before = build("tiny", one["stages"], seed=one["seed"]).state_dict()
-    with encode as encoded:
-        steps = efficiency.training_steps(one, torch.device("cpu"))
+    before = build(cell.model, cell.seed).state_dict()
+    with encode as encoded, mock.patch.object(efficiency, "train_step", side_effect=train_step) as step:
+        steps = efficiency.training_steps(cell, torch.device("cpu"))
         for number in (1, 2):
-            done = next(steps)
-            assert {int(state["step"]) for state in done.optimizer.state.values()} == {number}
-    assert [call.args[1].shape for call in encoded.call_args_list] == [(3, 12, 3, 56, 56)] * 2
-    assert done.chunk == 3 and not torch.equal(done.model.state_dict()["visual.proj"], before["visual.proj"])
+            run = next(steps)
+            assert {int(state["step"]) for state in run.optimizer.state.values()} == {number}
+    assert [call.args[1].shape for call in encoded.call_args_list] == [(3, 6, 3, 56, 56)] * 2
+    assert step.call_args.args[1][2].shape == (3, 32)
+    assert run.chunk == 3 and not torch.equal(run.model.state_dict()["visual.proj"], before["visual.proj"])
 
 
-def test_the_command_measures_variants_of_a_config_from_any_directory(tmp_path, monkeypatch, mistake):
+def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_directory(tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text(
         "run: {benchmarks: [shapes], variants: [baseline]}\nbackbone: tiny\nbenchmarks: {shapes: {stage: {block: 2}}}"
     )
+    compared = [cell.cost_settings() for cell in cells("baseline", "kmedoids")]
+    (tmp_path / "compared.json").write_text(json.dumps(compared))
     common = ["--config", "c.yaml", "--repeats", 1, "--threads", 1, "--benchmark", "shapes", "--variants"]
-    done = command("centerclip.efficiency", *common, "baseline", "pooling", "--out", "o.json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "o.json").read_text())
-    assert (found["threads"], found["repeats"]) == (1, 1) and found["device"].endswith("CPU")
-    assert [row["variant"] for row in found["rows"]] == ["baseline", "pooling"]
-    assert "pooling" in done.stdout
-    wrong = mistake(efficiency.main, *common, "baseline", "poolin")
+    given = ["--repeats", 1, "--threads", 1, "--cells", "compared.json"]
+    for arguments, names in (([*common, "baseline", "pooling"], ["baseline", "pooling"]),
+                             (given, ["baseline", "kmedoids"])):  # fmt: skip
+        done = command("centerclip", "efficiency", *arguments, "--out", "o.json")
+        assert done.returncode == 0, done.stderr
+        measured = json.loads((tmp_path / "o.json").read_text())
+        assert (measured["threads"], measured["repeats"]) == (1, 1) and measured["device"].endswith("CPU")
+        assert [row["variant"] for row in measured["rows"]] == names
+        assert names[1] in done.stdout
+    wrong = mistake(cli.main, "efficiency", *common, "baseline", "poolin")
     assert wrong.startswith("error: unknown variant 'poolin'")
-    wrong = mistake(efficiency.main, "--config", tmp_path / "none.yaml")
+    wrong = mistake(cli.main, "efficiency", "--config", tmp_path / "none.yaml")
     assert wrong.endswith("none.yaml: No such file or directory")
-    wrong = mistake(efficiency.main, "--threads", 0, status=2)
+    wrong = mistake(cli.main, "efficiency", "--threads", 0, status=2)
     assert "argument --threads: '0' is not a whole number from 1 up" in wrong
 
 
@@ -137,12 +161,12 @@ def test_the_naive_peers_do_the_same_work():
     generator = torch.Generator().manual_seed(0)
     label = torch.arange(60) % 3
     tokens = (20 * torch.eye(3, 16)[label] + 0.1 * torch.randn(60, 16, generator=generator))[None]
-    assert torch.equal(clustering_benchmark.naive_kmedoids(tokens, 3), kmedoids(tokens, 3)[0])
-    for medoids in (clustering_benchmark.naive_spectral(tokens, 3), spectral(tokens, 3)[0]):
+    assert torch.equal(algorithms.naive_kmedoids(tokens, 3), kmedoids(tokens, 3)[0])
+    for medoids in (algorithms.naive_spectral(tokens, 3), spectral(tokens, 3)[0]):
         assert sorted(label[medoids[0]].tolist()) == [0, 1, 2]
 
 
 def test_the_benchmarks_rows():
-    rows = clustering_benchmark.measure((2, 70, 9), 2)
+    rows = algorithms.measure((2, 70, 9), 2)
     assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]
     assert all(row["ratio"] == pytest.approx(row["naive_ms"] / row["ms"]) for row in rows)

@@ -14,33 +14,21 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
-from numbered import normal_priority
+from conftest import REPOSITORY
 from PIL import Image
+from support.videos import make_video
 from torchvision import transforms
 
-from centerclip import frames
-from centerclip.decoding import Shown, idle
-from centerclip.extraction import choose, extract, extract_file, squared
-from centerclip.frames import FrameStore, combine, write_shard
-from centerclip.manifest import COLUMNS, in_shard, shard_states
-from centerclip.stage import UserError
+from centerclip import code
+from centerclip.command import UserError
+from centerclip.datasets.manifest import COLUMNS, in_shard, shard_digests
+from centerclip.video import frames, shards
+from centerclip.video.decoding import Shown, idle
+from centerclip.video.extraction import choose, extract, extract_file, squared
+from centerclip.video.frames import FrameStore
+from centerclip.video.shards import combine, unreadable, write_shard
 
 NAN = float("nan")
-REPOSITORY = Path(frames.__file__).parent.parent
-
-
-def make_video(path, count=20, rate=10, size=(96, 64), codec="libx264", **options):
-    """A video whose i-th frame has grey level 10 i (250 at most), its upper half red."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for index in range(count):
-            picture = np.full((size[1], size[0], 3), min(10 * index, 250), np.uint8)
-            picture[: size[1] // 2] = (255, 0, 0)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    normal_priority()
-    return path
 
 
 def levels(jpegs):
@@ -184,7 +172,7 @@ class TestShards:
             make_video(tmp_path / "v.mp4", count=20 if row["video_id"] == "a" else 10).rename(row["path"])
         for shard in (0, 1):
             write_shard(pd.DataFrame(rows)[shard::2], 2, 32, tmp_path / f"out/{shard:04d}.lmdb")
-        report = combine([tmp_path / "out/0000.csv", tmp_path / "out/0001.csv"], 0.5, tmp_path / "out")
+        report = combine([tmp_path / "out/0000.csv", tmp_path / "out/0001.csv"], tmp_path / "out")
         report.to_csv(tmp_path / "out/report.csv", index=False)
         return FrameStore(tmp_path / "out/report.csv")
 
@@ -216,19 +204,22 @@ class TestShards:
         with pytest.raises(UserError, match=r"0000.lmdb: stored frames cannot be read"):
             FrameStore(directory / "report.csv")
 
-    def test_the_report_names_the_bad_and_stops_above_the_limit(self, directory):
-        reports = [directory / "0000.csv", directory / "0001.csv"]
+    def test_unreadable_videos_are_named_and_too_many_are_a_mistake(self, directory):
+        report = combine([directory / "0000.csv", directory / "0001.csv"], directory)
+        named = "1 of 3 videos (33.3%) gave no frame"
+        assert unreadable(report, {"a", "b.mp4", "c"}, 0.34) == [named, "  c: no such file"]
         with pytest.raises(UserError) as error:
-            combine(reports, 0.33, directory)
+            unreadable(report, {"a", "b.mp4", "c"}, 0.33)
         assert str(error.value).splitlines() == [
-            "1 of 3 videos (33.3%) gave no frame, more than the 33.0% that max_bad allows:",
+            f"{named}, more than the 33.0% that max_unreadable_share allows:",
             "  c: no such file",
         ]
+        assert unreadable(report, {"a", "b.mp4"}, 0) == ["0 of 2 videos (0.0%) gave no frame"]  # of a benchmark's own
 
     def test_the_report_finds_its_shards_and_takes_empty_ones(self, directory, tmp_path):
         clips = pd.DataFrame(columns=["video_id", "path", "start_s", "end_s"])
         write_shard(clips, 2, 32, tmp_path / "more/0002.lmdb")
-        report = combine([tmp_path / "more/0002.csv", directory / "0000.csv"], 0.5, tmp_path / "more")
+        report = combine([tmp_path / "more/0002.csv", directory / "0000.csv"], tmp_path / "more")
         assert report["shard"].tolist() == ["../out/0000.lmdb"] * 2
         report.to_csv(tmp_path / "more/report.csv", index=False)
         assert FrameStore(tmp_path / "more/report.csv").read("a", [0]).shape == (1, 3, 32, 32)
@@ -246,28 +237,27 @@ class TestShards:
         )
 
         def run(*arguments):
-            command = [sys.executable, "-m", "centerclip.frames", *map(str, arguments), "--log", tmp_path / "log"]
+            command = [sys.executable, "-m", "centerclip", *map(str, arguments), "--log", tmp_path / "log"]
             return subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
 
-        shard = tmp_path / "0000.lmdb"
-        sampling = ("--size", 32, "--fps", 2, "--shard", 0, "--shards", 1)
-        run("shard", "--manifest", tmp_path / "manifest.csv", *sampling, "--out", shard)
+        sampling = ("--size", 32, "--fps", 2, "--shards", 1)
+        run("frames", tmp_path / "0000.lmdb", "--manifests", tmp_path / "manifest.csv", *sampling)
         assert "frames=4" in (tmp_path / "log").read_text()
-        run("report", "--shards", shard.with_suffix(".csv"), "--max-bad", 0, "--out", tmp_path / "report.csv")
+        run("frames-report", tmp_path / "0000.csv", "--out", tmp_path / "report.csv")
         assert FrameStore(tmp_path / "report.csv").counts == {"v": 4}
 
     def test_a_killed_extraction_leaves_no_shard(self, tmp_path, monkeypatch):
         def killed(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(frames, "watched", killed)
+        monkeypatch.setattr(shards, "watched", killed)
         clips = pd.DataFrame([{"video_id": "a", "path": "a", "start_s": 0.0, "end_s": NAN}])
         with pytest.raises(KeyboardInterrupt):
             write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
         assert list(tmp_path.iterdir()) == []
 
     def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(frames, "extract_file", trouble)
+        monkeypatch.setattr(shards, "extract_file", trouble)
         names = ["hangs", "a", "crashes", "b"]
         for name in names:
             make_video(tmp_path / "v.mp4").rename(tmp_path / name)
@@ -312,12 +302,12 @@ class TestChange:
             names.clear()
             return found
 
-        monkeypatch.setattr(frames, "watched", here)
+        monkeypatch.setattr(shards, "watched", here)
         return look
 
     def counts(self, tmp_path):
         frames.open_shard.cache_clear()
-        report = combine([tmp_path / "0000.csv"], 1, tmp_path)
+        report = combine([tmp_path / "0000.csv"], tmp_path)
         report.to_csv(tmp_path / "report.csv", index=False)
         store = FrameStore(tmp_path / "report.csv")
         assert all(len(store.read(name, range(count))) == count for name, count in store.counts.items())
@@ -338,19 +328,18 @@ class TestChange:
         write_shard(clips.iloc[:2], 2, 32, shard)
         assert decoded() == [] and self.counts(tmp_path) == {"a.mp4": 4, "a.mp4/b": 4}
 
-    def test_other_settings_code_or_times_make_all_anew(self, clips, decoded, tmp_path):
-        shard, code = tmp_path / "0000.lmdb", tmp_path / "code.py"
-        code.write_text("1")
-        clips = clips[:1]
-        write_shard(clips, 2, 32, shard, [code])
+    def test_other_settings_code_or_times_make_all_anew(self, clips, decoded, tmp_path, monkeypatch):
+        shard, clips = tmp_path / "0000.lmdb", clips[:1]
+        write_shard(clips, 2, 32, shard)
         assert decoded() == ["0.mp4"]
-        for change in ({"fps": 3}, {"size": 40}, {"code": "2"}, {"end_s": 0.7}):
-            code.write_text(change.get("code", "1"))
-            changed = clips.assign(end_s=change.get("end_s", NAN))
-            write_shard(changed, change.get("fps", 2), change.get("size", 32), shard, [code])
-            assert decoded() == ["0.mp4"], change
-            write_shard(changed, change.get("fps", 2), change.get("size", 32), shard, [code])
-            assert decoded() == [], change
+        for change in ({"fps": 3}, {"size": 40}, {"code": "other"}, {"end_s": 0.7}):
+            with monkeypatch.context() as patch:
+                if "code" in change:
+                    patch.setattr(code, "digest", lambda modules, other=change["code"]: other)
+                changed = clips.assign(end_s=change.get("end_s", NAN))
+                for names in (["0.mp4"], []):
+                    write_shard(changed, change.get("fps", 2), change.get("size", 32), shard)
+                    assert decoded() == names, change
 
     def test_a_shard_of_an_earlier_version_or_without_its_report_is_made_anew(self, clips, decoded, tmp_path):
         shard = tmp_path / "0000.lmdb"
@@ -370,16 +359,15 @@ class TestChange:
         assert set(places) == set(range(7))
         assert in_shard(paths[50:], 7).tolist() == places[50:].tolist()
 
-    def test_the_state_of_a_shard_changes_with_its_files_alone(self, clips, tmp_path):
-        manifest = tmp_path / "manifest.csv"
-        clips.assign(caption="x").to_csv(manifest, index=False)
-        before = shard_states(manifest, 3)
-        clips.assign(caption="another").to_csv(manifest, index=False)
-        assert shard_states(manifest, 3) == before
+    def test_the_digest_of_a_shard_changes_with_its_clips_and_their_files_alone(self, clips, tmp_path):
+        before = shard_digests(clips, 3)
+        assert shard_digests(clips.assign(split="another"), 3) == before
         changed = in_shard(clips["path"], 3)
         for number, change in ((0, lambda path: os.utime(path, (1, 1))), (2, Path.unlink), (3, Path.touch)):
             change(tmp_path / f"{number}.mp4")
-            after = shard_states(manifest, 3)
+            after = shard_digests(clips, 3)
             differ = [shard for shard in range(3) if after[shard] != before[shard]]
             assert differ == [changed[number]]
             before = after
+        clips.loc[1, "end_s"] = 0.5
+        assert [shard for shard in range(3) if shard_digests(clips, 3)[shard] != before[shard]] == [changed[1]]

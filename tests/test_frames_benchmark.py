@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_frames import make_video
+from support.videos import make_video
 
-from centerclip import frames_benchmark
-from centerclip.extraction import choose
-from centerclip.stage import UserError
+from centerclip.bench import frames as frames_benchmark
+from centerclip.command import UserError
+from centerclip.video.extraction import choose
 
 
 def test_both_ways_give_the_same_video(tmp_path):

@@ -8,35 +8,29 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
+from support.gpus import machine
 
 from centerclip.gpus import visible
 
-SHOW = """
-import os, pathlib, sys, time
-pathlib.Path(sys.argv[1]).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-time.sleep(60)
-"""
+CLAIM = "import os, pathlib, sys, time; from centerclip.gpus import claim; claim(int(sys.argv[1]))"
+SHOW = "; pathlib.Path(sys.argv[2]).write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
 
 
-def machine(directory: Path, gpus: int) -> dict[str, str]:
-    """The environment of a machine with `gpus` GPUs."""
-    directory.mkdir(exist_ok=True)
-    lines = "".join(f"GPU {index}: Some GPU (UUID: GPU-{index})\\n  MIG 1g.5gb Device 0\\n" for index in range(gpus))
-    (directory / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{lines}'\n")
-    (directory / "nvidia-smi").chmod(0o755)
-    hidden = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
-    return kept | {"PATH": f"{directory}:{Path(sys.executable).parent}:{os.environ['PATH']}", "TMPDIR": str(directory)}
+def claiming(count: int, then: str, *arguments: object) -> list[str]:
+    """The command of a job that claims GPUs."""
+    return [sys.executable, "-c", CLAIM + then, str(count), *map(str, arguments)]
 
 
 class Job:
-    """A command that is given `count` GPUs and keeps them until it is killed."""
+    """A process that claims `count` GPUs and keeps them until it is killed, or a child that it has forked is."""
 
-    def __init__(self, tmp_path: Path, environment: dict[str, str], count: int = 1):
+    def __init__(self, tmp_path: Path, environment: dict[str, str], count: int = 1, forks: bool = False):
         self.seen = tmp_path / f"seen{len(list(tmp_path.glob('seen*')))}"
         self.seen.touch()
-        command = [sys.executable, "-m", "centerclip.gpus", str(count), sys.executable, "-c", SHOW, str(self.seen)]
-        self.process = subprocess.Popen(command, env=environment)
+        fork = "; child = os.fork(); child and pathlib.Path(sys.argv[2] + 'child').write_text(str(child))" * forks
+        command = claiming(count, SHOW + fork + "; time.sleep(60)", self.seen)
+        self.process = subprocess.Popen(command, env=environment, cwd=REPOSITORY)
 
     def gpus(self, seconds: float = 30) -> str | None:
         """What it got; None if it got nothing in `seconds`."""
@@ -57,8 +51,8 @@ def start(tmp_path):
     """Start a `Job`; all are ended with the test."""
     jobs = []
 
-    def start(environment: dict[str, str], count: int = 1) -> Job:
-        jobs.append(Job(tmp_path, environment, count))
+    def start(environment: dict[str, str], count: int = 1, **options) -> Job:
+        jobs.append(Job(tmp_path, environment, count, **options))
         return jobs[-1]
 
     yield start
@@ -78,12 +72,40 @@ def test_jobs_get_a_gpu_each_and_wait_for_a_free_one(tmp_path, start):
 
 def test_a_job_of_two_gpus_gets_both_at_once(tmp_path, start):
     three = machine(tmp_path / "machine", 3)
-    one = start(three)
-    assert one.gpus() == "0"
+    first = start(three)
+    assert first.gpus() == "0"
     assert start(three, 2).gpus() == "1,2"
     assert start(three, 2).gpus(seconds=2) is None  # and takes none meanwhile
-    one.kill()
+    first.kill()
     assert start(three).gpus() == "0"
+
+
+def test_a_job_of_more_gpus_than_there_are_gets_them_all(tmp_path, start):
+    two = machine(tmp_path / "machine", 2)
+    assert start(two, 3).gpus() == "0,1"
+
+
+def test_a_gpu_is_a_jobs_until_its_children_have_ended(tmp_path, start):
+    alone = machine(tmp_path / "machine", 1)
+    first = start(alone, forks=True)
+    assert first.gpus() == "0"
+    while not (child := first.seen.with_name(first.seen.name + "child")).exists() or not child.read_text():
+        time.sleep(0.01)
+    first.kill()
+    second = start(alone)
+    assert second.gpus(seconds=2) is None
+    os.kill(int(child.read_text()), signal.SIGKILL)
+    assert second.gpus() == "0"
+
+
+def test_what_a_job_has_or_waits_for_is_told(tmp_path, start):
+    alone = machine(tmp_path / "machine", 1)
+    done = subprocess.run(claiming(1, ""), env=alone, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "GPUs of this job alone: 0\n")
+    assert start(alone).gpus() == "0"
+    with subprocess.Popen(claiming(1, ""), env=alone, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr.readline() == "waiting for 1 of the GPUs 0\n"
+        waiting.kill()
 
 
 def test_the_users_choice_of_gpus(tmp_path, start):
@@ -104,9 +126,10 @@ def test_slurm_jobs_do_not_wait_for_each_other(tmp_path, start):
 @pytest.mark.parametrize(("gpus", "environment"), [(0, {}), (4, {"CUDA_VISIBLE_DEVICES": ""})])
 def test_without_a_gpu_jobs_run_side_by_side(tmp_path, gpus, environment):
     none = machine(tmp_path / "machine", gpus) | environment
-    command = [sys.executable, "-m", "centerclip.gpus", "1", "sh", "-c", "echo GPU: $CUDA_VISIBLE_DEVICES"]
-    jobs = [subprocess.Popen(command, env=none, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [job.communicate(timeout=30)[0] for job in jobs] == ["GPU:\n", "GPU:\n"]
+    command = claiming(1, "; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(1)")
+    jobs = [subprocess.Popen(command, env=none, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    expected = f"{environment.get('CUDA_VISIBLE_DEVICES')}\n"
+    assert [job.communicate(timeout=30)[0] for job in jobs] == [expected] * 2
 
 
 def test_gpus_are_counted_without_their_parts(tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from centerclip import metrics
-from centerclip.metrics import ranks, retrieval_metrics, summary
+from centerclip.evaluate import metrics
+from centerclip.evaluate.metrics import ranks, retrieval_metrics, summary
 
 
 def test_hand_worked_ranks():

@@ -1,14 +1,24 @@
 """The model against open_clip's own, and its stages against counting by hand."""
 
+from dataclasses import replace
+
 import open_clip
 import pytest
 import torch
 
-from centerclip.backbones import model_config
-from centerclip.costs import gflops, saved_bytes
-from centerclip.model import CenterCLIP, Stage, build, cluster_means
+from centerclip.cell import Model, Stage
+from centerclip.command import UserError
+from centerclip.evaluate.costs import gflops, saved_bytes
+from centerclip.model.backbones import model_config
+from centerclip.model.clip import CenterCLIP, build, build_trained, save_weights
+from centerclip.model.reduction.spectral import spectral
+from centerclip.model.stages import Reduction, cluster_means
 
-KMEDOIDS = {"algorithm": "kmedoids", "block": 2, "segments": 4, "clusters": 49}
+KMEDOIDS = Stage("kmedoids", block=2, segments=4, clusters=49)
+
+
+def tiny_model(*stages: Stage, shift: str | None = None) -> CenterCLIP:
+    return build(Model("tiny", stages=stages, shift=shift), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +28,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return build("tiny").eval()
+    return tiny_model().eval()
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +84,11 @@ def test_a_stage_that_keeps_every_token_of_every_frame_is_the_baseline(tiny, fra
 
 
 def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tokens():
-    model = build("tiny", [KMEDOIDS])
+    model = tiny_model(KMEDOIDS)
     x = torch.randn(2 * 12, 50, 64, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(2, 12, dtype=torch.bool)
     mask[1, 7:] = False  # segments of 3 frames: the third has one valid frame, the fourth none
-    out, segments = model.keep_centres(x, mask, model.stages[0])
+    out, segments = model.stages["2"](x, mask)
     assert out.shape == (2 * 4, 1 + 49, 64)
     assert segments.tolist() == [[True, True, True, True], [True, True, True, False]]
     assert torch.allclose(out[0, 0], x[0:3, 0].mean(0), atol=1e-6)
@@ -89,9 +99,9 @@ def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tok
 
 
 def test_gradients_reach_the_kept_tokens_and_no_others():
-    model = build("tiny", [KMEDOIDS])
+    model = tiny_model(KMEDOIDS)
     x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    out, _ = model.keep_centres(x, torch.ones(1, 12, dtype=torch.bool), model.stages[0])
+    out, _ = model.stages["2"](x, torch.ones(1, 12, dtype=torch.bool))
     out.sum().backward()
     tokens, gradient = (y.unflatten(0, (4, 3))[:, :, 1:].flatten(1, 2) for y in (x, x.grad))
     kept = (tokens[:, :, None] == out[:, None, 1:]).all(-1).any(-1)
@@ -100,9 +110,9 @@ def test_gradients_reach_the_kept_tokens_and_no_others():
 
 
 def test_a_stage_may_keep_the_means_of_clusters_with_gradients_to_every_token():
-    model = build("tiny", [KMEDOIDS | {"algorithm": "pooling", "keep": "mean"}])
+    model = tiny_model(replace(KMEDOIDS, algorithm="pooling", keep="mean"))
     x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    out, _ = model.keep_centres(x, torch.ones(1, 12, dtype=torch.bool), model.stages[0])
+    out, _ = model.stages["2"](x, torch.ones(1, 12, dtype=torch.bool))
     assert torch.allclose(out, x.unflatten(0, (4, 3)).mean(1), atol=1e-6)
     out.sum().backward()
     assert (x.grad[:, 1:].abs().sum(-1) > 0).all()
@@ -119,7 +129,7 @@ def test_cluster_means_by_loops():
 
 
 def test_sampling_is_random_only_in_training(frames):
-    model = build("tiny", [KMEDOIDS | {"algorithm": "sparse_sampling"}])
+    model = tiny_model(replace(KMEDOIDS, algorithm="sparse_sampling"))
     with torch.no_grad():
         assert not torch.equal(model.encode_video(frames), model.encode_video(frames))
         model.eval()
@@ -128,13 +138,11 @@ def test_sampling_is_random_only_in_training(frames):
 
 def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
     stages = [
-        {"algorithm": "spectral", "block": 1, "segments": 6, "clusters": 60,
-         "options": {"graph": "heat", "sigma": 2.0}},
-        {"algorithm": "kmedoids", "block": 3, "segments": 3, "clusters": 20, "keep": "mean", "embedding": True,
-         "options": {"distance": "cosine", "normalise": True}},
-    ]  # fmt: skip
+        Stage("kmedoids", 3, 3, 20, "mean", embedding=True, options={"distance": "cosine", "normalise": True}),
+        Stage("spectral", 1, 6, 60, options={"graph": "heat", "sigma": 2.0}),
+    ]  # in any order
     lengths = []
-    model = build("tiny", stages).eval()
+    model = tiny_model(*stages).eval()
     for block in model.visual.transformer.resblocks:
         block.register_forward_pre_hook(lambda _, arguments: lengths.append(tuple(arguments[0].shape[:2])))
     with torch.no_grad():
@@ -145,7 +153,7 @@ def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["temporal_shift", "token_shift"])
 def test_a_shift_reaches_both_branches_of_every_block_and_keeps_every_token(tiny, frames, name):
-    model = build("tiny", shift=name).eval()
+    model = tiny_model(shift=name).eval()
     model.load_state_dict(tiny.state_dict())
     assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-3)
     seen = []
@@ -170,12 +178,12 @@ def test_gflops_agree_with_counting_by_hand(frames):
 
     embedding = 12 * patches * 2 * 3 * 8 * 8 * width
     baseline = embedding + encoder(12, 50, blocks) + 12 * 2 * width * 64
-    assert gflops(build("tiny").eval(), frames[:1]) * 1e9 == pytest.approx(baseline, rel=1e-6)
+    assert gflops(tiny_model().eval(), frames[:1]) * 1e9 == pytest.approx(baseline, rel=1e-6)
     pairs = 73 * 147 + 74 * 74  # of each segment's 3 x 49 tokens, three quarters of the Gram matrix
     distances = 4 * 2 * pairs * width
     clustered = embedding + encoder(12, 50, 2) + distances + encoder(4, 50, 2) + 4 * 2 * width * 64
     for algorithm in ("kmedoids", "spectral"):
-        counted = gflops(build("tiny", [KMEDOIDS | {"algorithm": algorithm}]).eval(), frames[:1]) * 1e9
+        counted = gflops(tiny_model(replace(KMEDOIDS, algorithm=algorithm)).eval(), frames[:1]) * 1e9
         # the distances between the rows of 49 eigenvectors; the counter leaves out the solver
         extra = 4 * 2 * pairs * 49 if algorithm == "spectral" else 0
         assert counted == pytest.approx(clustered + extra, rel=1e-6)
@@ -184,12 +192,12 @@ def test_gflops_agree_with_counting_by_hand(frames):
 @torch.no_grad()
 def test_mixed_precision_changes_little(frames):
     """bfloat16 as on a GPU, here on the CPU: every operation must accept it, and vectors stay nearly the same."""
-    model = build("tiny").eval()
+    model = tiny_model().eval()
     ids = open_clip.SimpleTokenizer(context_length=32)(["a red circle", "two words and then some more"])
     exact = model.encode_video(frames), model.encode_text(ids)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = model.encode_video(frames), model.encode_text(ids)
-        clustered = build("tiny", [KMEDOIDS]).eval().encode_video(frames)
+        clustered = tiny_model(KMEDOIDS).eval().encode_video(frames)
     for one, other in zip(exact, mixed, strict=True):
         assert other.dtype == torch.float32
         assert ((one * other).sum(-1) > 0.999).all()
@@ -197,14 +205,76 @@ def test_mixed_precision_changes_little(frames):
 
 
 def test_clustering_saves_memory_for_the_backward_pass(frames):
-    baseline, clustered = build("tiny"), build("tiny", [KMEDOIDS])
+    baseline, clustered = tiny_model(), tiny_model(KMEDOIDS)
     # Half of the blocks see a third of the tokens: about 1/2 + 1/2 x 1/3 of the bytes.
     assert saved_bytes(clustered, frames) / saved_bytes(baseline, frames) == pytest.approx(2 / 3, abs=0.06)
 
 
 def test_a_cluster_embedding_starts_at_zero_and_learns(frames):
-    model = build("tiny", [KMEDOIDS | {"embedding": True}])
-    embedding = model.cluster_embeddings["2"]
+    model = tiny_model(replace(KMEDOIDS, embedding=True))
+    embedding = model.get_parameter("stages.2.embedding")
     assert embedding.shape == (49, 64) and not embedding.any()
     model.encode_video(frames).sum().backward()
     assert embedding.grad.abs().sum() > 0
+
+
+@pytest.mark.filterwarnings("ignore:CPU autocast")
+@pytest.mark.parametrize("algorithm", ["kmedoids", "spectral"])
+def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm):
+    tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
+    reduction = Reduction(algorithm, 49, {})
+    expected = reduction(tokens, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        medoids, assignment = reduction(tokens, 3)
+        lowered = spectral(tokens, 49, frames=3)[0]
+    assert torch.equal(medoids, expected[0]) and torch.equal(assignment, expected[1])
+    assert algorithm == "kmedoids" or not torch.equal(lowered, medoids)
+
+
+def test_an_algorithm_is_told_the_frames_and_whether_the_model_trains(frames, monkeypatch):
+    model, told = tiny_model(replace(KMEDOIDS, algorithm="pooling")), []
+    reduction = model.stages["2"].reduction
+    function = reduction.function
+    monkeypatch.setattr(reduction, "context", ["frames", "training"])
+    monkeypatch.setattr(
+        reduction, "function", lambda *arguments, **context: told.append(context) or function(*arguments, frames=3)
+    )
+    with torch.no_grad():
+        model.train().encode_video(frames)
+        model.eval().encode_video(frames)
+    assert told == [{"frames": 3, "training": True}, {"frames": 3, "training": False}]
+
+
+class TestTrained:
+    """Weights that training wrote, and what else may be in their place."""
+
+    MODEL = Model("tiny", stages=(replace(KMEDOIDS, embedding=True),))
+
+    def test_they_come_back(self, tmp_path):
+        trained = build(self.MODEL, 1)
+        torch.nn.init.ones_(trained.stages["2"].embedding)
+        save_weights(trained.state_dict(), "tiny", tmp_path / "w.safetensors")
+        # nothing is asked of the weights that it started from, which may be gone
+        loaded = build_trained(replace(self.MODEL, weights="gone.pt"), 2, tmp_path / "w.safetensors")
+        assert loaded.state_dict().keys() == trained.state_dict().keys()
+        assert all(torch.equal(loaded.state_dict()[name], value) for name, value in trained.state_dict().items())
+
+    @pytest.mark.parametrize(
+        ("damage", "problem"),
+        [
+            (lambda path: path.unlink(), ": no such file"),
+            (lambda path: path.write_bytes(path.read_bytes()[:-1000]), ": not a whole weights file ("),
+            (lambda path: path.write_bytes(b""), ": not a whole weights file ("),
+            (
+                lambda path: save_weights(tiny_model().state_dict(), "tiny", path),
+                ": not those of this model, which differ in 'stages.2.embedding'",
+            ),
+        ],
+    )
+    def test_others_are_one_line(self, tmp_path, damage, problem):
+        path = tmp_path / "w.safetensors"
+        save_weights(build(self.MODEL, 1).state_dict(), "tiny", path)
+        damage(path)
+        with pytest.raises(UserError) as error:
+            build_trained(self.MODEL, 2, path)
+        assert str(error.value).startswith(f"weights {path}{problem}") and "\n" not in str(error.value)

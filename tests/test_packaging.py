@@ -28,6 +28,14 @@ def test_the_console_commands_are_there():
     assert all(callable(pkgutil.resolve_name(target)) for target in scripts.values())
 
 
+def test_every_package_is_installed():
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(file.parent.relative_to(REPOSITORY).parts) for file in REPOSITORY.glob("centerclip/**/__init__.py")
+    }
+    assert found == {name for name in packages if not name.startswith("centerclip.repository")}
+
+
 def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     copy, installed = tmp_path / "copy", tmp_path / "installed"
     shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "results", "build", "*.egg-info"))
@@ -41,7 +49,8 @@ def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     wheel = printed("from setuptools import build_meta; print(build_meta.build_wheel('.'))", copy)
     zipfile.ZipFile(copy / wheel).extractall(installed)
     files = "config.BASE, config.SCHEMA, sources.TABLE"
-    code = f"from centerclip import config, sources; config.read_config([]); print({files}, sep=';')"
+    code = f"from centerclip import config; config.read_config([]); print({files}, sep=';')"
+    code = f"from centerclip.download import sources; {code}"
     for file in map(Path, printed(code, tmp_path).split(";")):
         ours = REPOSITORY / file.relative_to(installed / "centerclip/repository")
         assert file.read_bytes() == ours.read_bytes()

@@ -1,28 +1,30 @@
 """The paper's pictures: that what they show is what the model does, and which queries are the best and the worst."""
 
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 from PIL import Image
 from safetensors.torch import save_file
-from test_frames import make_video
+from support.cells import tiny_cell
+from support.videos import make_video
 
-from centerclip import pictures
-from centerclip.clustering.kmedoids import kmedoids
-from centerclip.model import build
-from centerclip.pictures import Clusters, Query, clusters, draw_clusters, draw_queries, positions
-from centerclip.retriever import Retriever, plain
-from centerclip.stage import UserError
+from centerclip.cell import Stage
+from centerclip.command import UserError
+from centerclip.model.clip import CenterCLIP
+from centerclip.model.reduction.kmedoids import kmedoids
+from centerclip.report.pictures import drawing, pictures_of, queries, tokens
+from centerclip.report.pictures.queries import Query, draw_queries
+from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
+from centerclip.search.retriever import Retriever, plain
 
-STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 20}
+STAGE = Stage("kmedoids", block=2, segments=2, clusters=20)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +37,13 @@ class TestTokens:
         """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
         retriever = Retriever(plain("tiny", None, 4, [STAGE]))
         frames, mask = retriever.read(video)
-        found = clusters(retriever, frames, mask)
+        row = clusters(retriever, frames, mask)
         whole, seen = Retriever(plain("tiny", None, 4)), []
         whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
         whole.encode_frames(frames, mask)
         medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
-        assert torch.equal(found.kept, medoids) and torch.equal(found.assignment, assignment)
-        assert torch.equal(found.frames, frames) and found.label == "kmedoids\n20 of 98\ntokens go on"
+        assert torch.equal(row.kept, medoids) and torch.equal(row.assignment, assignment)
+        assert torch.equal(row.frames, frames) and row.label == "kmedoids\n20 of 98\ntokens go on"
 
     def test_each_kept_one_is_outlined_where_it_lies(self):
         """Two segments of two frames of 2 x 2 patches; kept are tokens 0 and 7 of the first, 3 and 4 of the second."""
@@ -60,10 +62,10 @@ class TestTokens:
         assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
 
     def test_none_is_outlined_where_means_go_on(self, video):
-        retriever = Retriever(plain("tiny", None, 4, [STAGE | {"keep": "mean"}]))
-        found = clusters(retriever, *retriever.read(video))
-        assert found.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(found)) == 4
-        _, tinted = draw_clusters([found], "title").axes
+        retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep="mean")]))
+        row = clusters(retriever, *retriever.read(video))
+        assert row.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(row)) == 4
+        _, tinted = draw_clusters([row], "title").axes
         assert not [path for part in tinted.collections for path in part.get_paths() if len(path.vertices) > 2]
         assert all((image.get_array()[..., 3] > 0).all() for image in tinted.images[1::2])
 
@@ -75,8 +77,8 @@ class TestTokens:
         assert len(np.unique(first.reshape(-1, 4)[:, :3], axis=0)) == 49
 
     def test_lines_are_between_clusters_only(self):
-        cells = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
-        assert pictures.edges(cells).tolist() == [[0, 2], [1, 1], [1, 2]]
+        patches = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
+        assert tokens.edges(patches).tolist() == [[0, 2], [1, 1], [1, 2]]
 
     @pytest.mark.parametrize(
         ("frames", "segments", "shown"), [(12, 4, 12), (60, 15, 12), (60, 12, 10), (12, 12, 12), (24, 1, 24), (6, 2, 6)]
@@ -88,14 +90,14 @@ class TestTokens:
 
     def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
         with pytest.raises(UserError, match="the model: without a clustering stage every token goes on"):
-            pictures.tokens_of_file(video, [plain("tiny", None, 4)])
+            tokens.draw_file(video, [plain("tiny", None, 4)])
         with pytest.raises(UserError, match=r"segments 2, clusters 0: neither may be less than 1"):
-            pictures.tokens_of_file(video, [plain("tiny", None, 4, [STAGE | {"clusters": 0}])])
+            tokens.draw_file(video, [plain("tiny", None, 4, [replace(STAGE, clusters=0)])])
         with pytest.raises(UserError, match=r"none\.mp4: no such file"):
-            pictures.tokens_of_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
+            tokens.draw_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
 
     def test_the_command(self, video, tmp_path):
-        save_file(build("tiny").state_dict(), tmp_path / "w.safetensors")
+        save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
         arguments = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20")
         files = ("--weights", tmp_path / "w.safetensors", "--out", tmp_path / "p.png")
         done = command("tokens", video, *files, *arguments)
@@ -104,9 +106,32 @@ class TestTokens:
 
 
 def command(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", "centerclip.cli", *map(str, arguments)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    words = [sys.executable, "-m", "centerclip", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+
+class TestPicturesOf:
+    """Which of a benchmark's cells the pictures show."""
+
+    def names(self, *cells) -> dict[str, list[str]]:
+        return {picture: [cell.name for cell in shown] for picture, shown in pictures_of(list(cells)).items()}
+
+    def clustered(self, name, algorithm="kmedoids", segments=2, clusters=20):
+        return tiny_cell(Stage(algorithm, 2, segments, clusters), variant=name)
+
+    def test_the_first_of_each_algorithm_in_the_size_of_the_first_where_there_is_one(self):
+        first, again = self.clustered("k2"), self.clustered("k2-again")
+        other, same = self.clustered("s3", "spectral", 3), self.clustered("s2", "spectral")
+        assert self.names(tiny_cell(variant="baseline"), first, again, other, same) == {
+            "tokens": ["k2", "s2"],
+            "queries": ["k2"],
+        }
+        assert self.names(first, other)["tokens"] == ["k2", "s3"]
+
+    def test_sampling_is_no_clustering_and_without_that_there_are_no_tokens_to_show(self):
+        pooled = self.clustered("pooled", "pooling", clusters=49)
+        assert self.names(pooled, self.clustered("k2")) == {"tokens": ["k2"], "queries": ["k2"]}
+        assert self.names(pooled, tiny_cell(variant="baseline")) == {"queries": ["pooled"]}
 
 
 class TestQueries:
@@ -117,41 +142,41 @@ class TestQueries:
 
         def standing(query):
             right = similarity[query, truth[query]].item()
-            others = [similarity[query, video].item() for video in range(9) if video != truth[query]]
-            return sum(other >= right for other in others), max(others) - right
+            wrong = [similarity[query, video].item() for video in range(9) if video != truth[query]]
+            return sum(value >= right for value in wrong), max(wrong) - right
 
-        def one_a_video(queries):
-            return [q for i, q in enumerate(queries) if truth[q] not in [truth[before] for before in queries[:i]]]
+        def first_of_each_video(asked):
+            return [q for i, q in enumerate(asked) if truth[q] not in [truth[before] for before in asked[:i]]]
 
         order = sorted(range(60), key=standing)
-        best, worst = pictures.extremes(similarity, truth, 3)
-        assert best == one_a_video(order)[:3] and worst == one_a_video(order[::-1])[:3]
+        best, worst = queries.extremes(similarity, truth, 3)
+        assert best == first_of_each_video(order)[:3] and worst == first_of_each_video(order[::-1])[:3]
         assert len({int(truth[query]) for query in best}) == 3
 
     def test_an_answer_in_full(self):
         texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
-        (best,), (worst,) = pictures.answers(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
-        assert (best.caption, best.rank, best.candidates, best.right, best.found) == ("up", 1, 3, 2, [2, 0, 1])
+        (best,), (worst,) = queries.best_and_worst(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
+        assert (best.caption, best.rank, best.candidates, best.right, best.answers) == ("up", 1, 3, 2, [2, 0, 1])
         assert best.similarity == pytest.approx([1, 0.8, 0.6])
-        assert (worst.caption, worst.rank, worst.right, worst.found) == ("right", 2, 0, [1, 0, 2])
+        assert (worst.caption, worst.rank, worst.right, worst.answers) == ("right", 2, 0, [1, 0, 2])
 
     def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(self, tmp_path):
-        found = Query("costs $5 and $6 " + "very " * 99, 2, 30, 4, [3, 4, 5, 6, 7], [0.5, 0.4, 0.3, 0.2, 0.1])
-        lost = found._replace(caption="short", rank=17, right=9)
+        answered = Query("costs $5 and $6 " + "very " * 99, 2, 30, 4, [3, 4, 5, 6, 7], [0.5, 0.4, 0.3, 0.2, 0.1])
+        lost = answered._replace(caption="short", rank=17, right=9)
         asked = []
 
         def frames(video):
             asked.append(video)
             return torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
 
-        figure = draw_queries([found], [lost], frames, "title")
+        figure = draw_queries([answered], [lost], frames, "title")
         assert asked == [3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 9]
-        for axes, said, left in zip(figure.axes, ("2: 0.40", "17:"), (3.45, 5 * 3.45 + 0.5), strict=True):
+        for axes, label, left in zip(figure.axes, ("2: 0.40", "17:"), (3.45, 5 * 3.45 + 0.5), strict=True):
             (frame,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
             assert frame.get_x() == pytest.approx(left)
-            assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{said} the right one"]
+            assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{label} the right one"]
         assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
-        pictures.save(figure, tmp_path / "p.png")
+        drawing.save(figure, tmp_path / "p.png")
         assert Image.open(tmp_path / "p.png").width > 500
-        with pytest.raises(UserError, match=r"p\.mp4: no format of pictures ends in '.mp4'"):
-            pictures.save(figure, Path(tmp_path / "p.mp4"))
+        with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
+            drawing.save(figure, Path(tmp_path / "p.mp4"))

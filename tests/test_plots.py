@@ -1,8 +1,8 @@
 """Plots show the numbers they were given: what is drawn is read back and held against a made-up table."""
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -10,18 +10,23 @@ import pandas as pd
 import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
+from support.cells import STAGE, tiny_cell
 
-from centerclip import plots
+from centerclip import layout
+from centerclip.cell import Model
+from centerclip.command import UserError, write_json
+from centerclip.report import plots
+from centerclip.report.plots import ablation, cost, recall, recall_at_k, recall_vs_cost, style, training
 
 matplotlib.use("Agg")
 
 TABLE = """\
-benchmark,variant,backbone,frames,block,segments,clusters,algorithm,shift,epoch,tokens,saved_mb,train_gb,ms,ms_low,ms_high,clustering_share
-toy,zeroshot,tiny,6,,,,,,,1200,8.0,,4.0,3.9,4.5,
-toy,baseline,tiny,6,,,,,,5,1200,8.0,,4.0,3.8,4.4,
-toy,kmedoids,tiny,6,2,2,49,kmedoids,,5,800,6.0,,3.0,2.5,3.2,0.02
-toy,spectral,tiny,6,2,2,49,spectral,,4,800,6.0,,5.0,4.9,6.0,0.4
-toy,other,tiny,3,2,1,49,kmedoids,,4,400,3.0,,2.0,1.9,2.1,0.05
+variant,frames,block,segments,clusters,trained,baseline,epoch,tokens,saved_mb,training_gb,ms,ms_low,ms_high,clustering_share
+zeroshot,6,,,,False,False,,1200,8.0,,4.0,3.9,4.5,
+baseline,6,,,,True,True,5,1200,8.0,,4.0,3.8,4.4,
+kmedoids,6,2,2,49,True,False,5,800,6.0,,3.0,2.5,3.2,0.02
+spectral,6,2,2,49,True,False,4,800,6.0,,5.0,4.9,6.0,0.4
+other,3,2,1,49,True,False,4,400,3.0,,2.0,1.9,2.1,0.05
 """
 UNITS = (
     "number of answers",
@@ -40,20 +45,21 @@ UNITS = (
 def csv(tmp_path):
     """A table of the columns that plots read; the published numbers are the baseline's and kmedoids'."""
     (tmp_path / "toy.csv").write_text(TABLE)
-    table = pd.read_csv(tmp_path / "toy.csv")
+    table = pd.read_csv(tmp_path / "toy.csv").assign(benchmark="toy", backbone="tiny")
     for number, direction in enumerate(("t2v", "v2t")):
         for more, k in ((0, "R@1"), (30, "R@5"), (45, "R@10")):
             table[f"{direction} {k}"] = [2.0 + more, 40 + more, 42 + more, 41.5 + more, 38 + more]
             table[f"{direction} {k}"] += number
             table[f"paper {direction} {k}"] = [np.nan, 43 + more, 44 + more, np.nan, np.nan]
-    table["paper memory_gb"], table["paper ms"] = [np.nan, 20, 15, np.nan, np.nan], [np.nan, 25, 20, np.nan, np.nan]
+    table["paper training_gb"] = [np.nan, 20, 15, np.nan, np.nan]
+    table["paper ms"] = [np.nan, 25, 20, np.nan, np.nan]
     table.to_csv(tmp_path / "toy.csv", index=False)
     return tmp_path / "toy.csv"
 
 
 @pytest.fixture
 def table(csv):
-    yield plots.read_table(csv)
+    yield style.read_table(csv)
     plt.close("all")
 
 
@@ -67,19 +73,19 @@ def marks(collection) -> list[tuple[float, float]]:
 
 
 def test_recall_is_bars_of_each_k_and_published_marks(table):
-    figure = plots.recall(table)
+    figure = recall.draw(table)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == table["variant"].tolist()
     for axes, short in zip(figure.axes, ("t2v", "v2t"), strict=True):
         assert widths(axes) == [table[f"{short} {k}"].tolist() for k in ("R@10", "R@5", "R@1")]
         published = [[x for x, _ in marks(points)] for points in axes.collections if len(points.get_offsets()) == 5]
-        assert [found[1:3] for found in published] == [[88, 89], [73, 74], [43, 44]]
+        assert [line[1:3] for line in published] == [[88, 89], [73, 74], [43, 44]]
         assert " ".join(axes.texts[2].get_text().split()) == " ".join(
             f"{table.loc[1, f'{short} {k}']:.1f}" for k in ("R@1", "R@5", "R@10")
         )
 
 
 def test_recall_at_k_is_a_curve_a_variant_and_published_marks(table):
-    figure = plots.recall_at_k(table.assign(**{"t2v R@20": [50, 95, 96, 97, 98]}))
+    figure = recall_at_k.draw(table.assign(**{"t2v R@20": [50, 95, 96, 97, 98]}))
     for axes, short, ks in zip(figure.axes, ("t2v", "v2t"), ([1, 5, 10, 20], [1, 5, 10]), strict=True):
         curves = [line for line in axes.lines if len(line.get_xdata())]
         assert [line.get_xdata().tolist() for line in curves] == [ks] * 5
@@ -97,12 +103,12 @@ def test_several_seeds_have_whiskers(table):
         lines = figure.axes[0].collections[0].get_segments()
         return lines and [list(line[:, 0]) for line in lines if len(line)]
 
-    figure = plots.recall(table.assign(**{"t2v R@10 std": [0, 1, 2, 3, 0.5]}))
+    figure = recall.draw(table.assign(**{"t2v R@10 std": [0, 1, 2, 3, 0.5]}))
     assert [line for line in whiskers(figure) if line[0] != line[1]] == [[84, 86], [85, 89], [83.5, 89.5], [82.5, 83.5]]
 
 
 def test_cost_is_bars_with_the_spread_of_time(table):
-    figure = plots.cost(table)
+    figure = cost.draw(table)
     memory, time, share = figure.axes
     assert widths(memory) == [table["saved_mb"].tolist()] and widths(time) == [table["ms"].tolist()]
     np.testing.assert_allclose(widths(share)[0][-3:], [2, 40, 5])  # per cent
@@ -112,11 +118,11 @@ def test_cost_is_bars_with_the_spread_of_time(table):
 
 
 def test_gpu_memory_is_shown_where_it_was_measured(table):
-    assert len(plots.cost(table.assign(train_gb=[np.nan, 10, 8, 8, 4])).axes) == 4
+    assert len(cost.draw(table.assign(training_gb=[np.nan, 10, 8, 8, 4])).axes) == 4
 
 
 def test_recall_against_cost_is_relative_to_the_own_baseline(table):
-    figure = plots.recall_vs_cost(table)
+    figure = recall_vs_cost.draw(table)
     expected = {  # baseline, kmedoids, spectral: x, y
         "memory": ([(100, 43), (75, 44)], [(100, 40), (75, 42), (75, 41.5)]),
         "time": ([(100, 43), (80, 44)], [(100, 40), (75, 42), (125, 41.5)]),
@@ -134,25 +140,23 @@ def test_recall_against_cost_is_relative_to_the_own_baseline(table):
     assert labels == ["baseline (1,200)", "kmedoids (800)", "spectral (800)", "hollow: published"]
 
 
-def cells(directory, losses: dict[str, list[float]]) -> list:
-    """Results json, a file a name; NAME-seed-N is of the variant NAME; no losses: untrained."""
+def write_cells(results, losses: dict[str, list[float]]) -> list:
+    """Results, a file a name; NAME-seed-1 is of the variant NAME; no losses: untrained."""
     paths = []
     for name, of_epochs in losses.items():
         epochs = [
             {"epoch": i + 1, "loss": loss, "text_to_video": {"R@1": 10 * i}, "video_to_text": {"R@1": 9 * i}}
             for i, loss in enumerate(of_epochs)
         ]
-        training = {"epochs": epochs} if epochs else None
-        paths.append(directory / f"toy_{name}.json")
-        paths[-1].write_text(
-            json.dumps({"benchmark": "toy", "variant": name.partition("-seed-")[0], "training": training})
-        )
+        cell = tiny_cell(variant=name.removesuffix("-seed-1"), name=name, benchmark="toy", results=results)
+        paths.append(cell.path(layout.RESULT))
+        write_json(paths[-1], {"training": {"epochs": epochs} if epochs else None, "settings": cell.settings()})
     return paths
 
 
 def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
-    paths = cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "baseline-seed-1": [5, 3], "kmedoids": [2, 1]})
-    figure = plots.training(plots.read_epochs(paths))
+    losses = {"zeroshot": [], "baseline": [3, 2], "baseline-seed-1": [5, 3], "kmedoids": [2, 1]}
+    figure = training.draw(training.read(None, write_cells(tmp_path, losses)))
     drawn = [[line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata())] for axes in figure.axes]
     assert drawn == [[[4, 2.5], [2, 1]], [[0, 10], [0, 10]], [[0, 9], [0, 9]]]
     assert len({line.get_marker() for line in figure.axes[0].lines if len(line.get_xdata())}) == 2
@@ -171,7 +175,7 @@ def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
 )
 def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values, words):
     table = table.assign(**({"block": 2, "clusters": 49, "segments": 2, "frames": 6} | values))
-    figure = plots.ablation(table)
+    figure = ablation.draw(table)
     (points,) = values.values()
     for axes, right, column in zip(figure.axes[:2], figure.axes[2:], ("saved_mb", "ms"), strict=True):
         assert axes.get_xlabel() == words
@@ -181,39 +185,68 @@ def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values
         assert axes.lines[0].get_linestyle() != right.lines[0].get_linestyle()
 
 
-def test_a_setting_without_a_column_is_told_by_the_variants_names(table):
-    table = table[:2].assign(
-        block=2, clusters=49, segments=2, variant=["kmedoids-s4-normalise-false", "kmedoids-s4-normalise-true"]
-    )
-    figure = plots.ablation(table)
-    assert figure.get_supxlabel().startswith("kmedoids-s4 with only this changed.")
+def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
+    paths = []
+    for name, options in (("baseline", None), ("kmedoids", {"normalise": False}), ("spectral", {"normalise": True})):
+        stages = [] if options is None else [replace(STAGE, options=options)]
+        cell = tiny_cell(*stages, variant=name, results=tmp_path)
+        paths.append(cell.path(layout.RESULT))
+        write_json(paths[-1], {"settings": cell.settings()})
+    table = ablation.read(csv, paths)
+    figure = ablation.draw(table[table["variant"].isin(["kmedoids", "spectral"])])
+    assert figure.get_supxlabel().startswith("From kmedoids to spectral only this changes.")
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["false", "true"]
-    assert axes.get_xlabel() == "kmedoids-s4-normalise"
+    assert axes.get_xlabel() == "normalise"
+    plt.close("all")
 
 
-@pytest.mark.parametrize("plot", [plots.recall, plots.recall_at_k, plots.cost, plots.recall_vs_cost, plots.ablation])
+@pytest.mark.parametrize("plot", [recall, recall_at_k, cost, recall_vs_cost, ablation])
 @pytest.mark.parametrize("few", [False, True])
 def test_every_axis_has_a_unit_and_every_plot_a_title(table, plot, few):
     """`few`: what a benchmark of one's own may have, a model without training and nothing published."""
-    figure = plot(table[:1].dropna(axis="columns").reindex(columns=table.columns) if few else table)
+    figure = plot.draw(table[:1].dropna(axis="columns").reindex(columns=table.columns) if few else table)
     for axes in figure.axes:
-        if plot not in (plots.recall, plots.cost):  # a row a variant
+        if plot not in (recall, cost):  # a row a variant
             assert any(unit in axes.get_ylabel() for unit in UNITS)
-        if plot is not plots.ablation:  # over blocks, segments, tokens: counts
+        if plot is not ablation:  # over blocks, segments, tokens: counts
             assert any(unit in axes.get_xlabel() for unit in UNITS)
     assert figure.get_suptitle().startswith("toy: ") and figure.get_supxlabel()
 
 
+def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():
+    baseline, untrained = tiny_cell(), tiny_cell(training=None)
+    shifted = tiny_cell(model=Model("tiny", shift="token_shift"))
+    every = ["recall", "recall_at_k", "recall_vs_cost", "cost", "training"]
+    assert plots.plots_of([untrained, baseline]) == every
+    assert plots.plots_of([untrained]) == ["recall", "recall_at_k", "cost"]
+    assert plots.plots_of([tiny_cell(STAGE), shifted]) == ["recall", "recall_at_k", "cost", "training"]
+    assert plots.plots_of([baseline], ["block", "normalise"]) == [*every, "ablation-block", "ablation-normalise"]
+    assert [plots.module(name) for name in ("recall", "ablation-block")] == [recall.__name__, ablation.__name__]
+    with pytest.raises(UserError, match=r"plot 'ablation' is not one of recall, .*, training, ablation-GRID"):
+        plots.module("ablation")
+
+
+def test_naming_plots_imports_nothing_heavy_and_drawing_no_other_plot(csv, tmp_path):
+    heavy = "[name for name in ('pandas', 'matplotlib', 'seaborn', 'torch') if name in sys.modules]"
+    script = f"import sys; from centerclip.report import pictures, plots; print({heavy})"
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout == b"[]\n"
+    script = "import importlib, sys; from centerclip.report import plots; importlib.import_module(plots.module('cost'))"
+    script += "; print([name for name in sys.modules if name.startswith('centerclip.report')])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    names = ["", ".plots", ".plots.style", ".plots.cost"]
+    assert sorted(eval(done.stdout)) == sorted(f"centerclip.report{name}" for name in names)
+
+
 def test_twelve_variants_differ_in_grey():
-    looks = plots.looks([f"variant{number}" for number in range(12)])
+    looks = style.looks([f"variant{number}" for number in range(12)])
     assert len(set(looks["markers"])) == 12
 
 
 @pytest.mark.parametrize("plot", ["recall_vs_cost", "training"])
 def test_the_command_writes_equal_files_again(csv, tmp_path, plot):
-    paths = cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "kmedoids": [2, 1]})
-    command = [sys.executable, "-m", "centerclip.plots", plot, "--table", str(csv), "--cells", *map(str, paths)]
+    paths = write_cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "kmedoids": [2, 1]})
+    command = [sys.executable, "-m", "centerclip", "plot", plot, "--table", str(csv), "--cells", *map(str, paths)]
     command += ["--variants", "zeroshot", "baseline", "kmedoids"]
     written = []
     for name in ("a", "b"):

@@ -10,11 +10,12 @@ import torch
 import yaml
 from conftest import REPOSITORY
 from safetensors.torch import save_file
-from test_frames import make_video
-from test_workflow import SMALL, copy_repository, jobs, snakemake
+from support.cells import STAGE, tiny_cell
+from support.videos import make_video
+from support.workflow import SMALL, copy_repository, jobs, snakemake
 
-from centerclip.model import build
-from centerclip.retriever import plain
+from centerclip import layout
+from centerclip.model.clip import build
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -30,12 +31,11 @@ def test_the_python_example(tmp_path, monkeypatch):
     """On a cell of the tiny model and two generated videos; similarities by hand from the model itself."""
     example = snippet("Search your own videos", "python")
     assert len(example.splitlines()) < 15
-    stage = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
-    (tmp_path / "results/shapes/kmedoids").mkdir(parents=True)
-    settings = plain("tiny", None, 6, [stage]) | {"train": True}
-    (tmp_path / "results/shapes_kmedoids.json").write_text(json.dumps({"settings": settings}))
-    model = build("tiny", [stage], seed=3).eval()
-    save_file(model.state_dict(), tmp_path / "results/shapes/kmedoids/weights.safetensors")
+    cell = tiny_cell(STAGE, variant="kmedoids", results=tmp_path / "results")
+    cell.path(layout.WEIGHTS).parent.mkdir(parents=True)
+    cell.path(layout.RESULT).write_text(json.dumps({"settings": cell.settings()}))
+    model = build(cell.model, seed=3).eval()
+    save_file(model.state_dict(), cell.path(layout.WEIGHTS))
     make_video(tmp_path / "first.mp4", count=12)
     make_video(tmp_path / "second.mp4", count=25)
     monkeypatch.chdir(tmp_path)
@@ -56,11 +56,11 @@ def test_adding_an_algorithm(tmp_path):
     assert len((code + overlay).splitlines()) < 20
     name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
     repository = copy_repository(tmp_path, SMALL | yaml.safe_load(overlay))
-    (repository / f"centerclip/clustering/{name}.py").write_text(code)
+    (repository / f"centerclip/model/reduction/{name}.py").write_text(code)
     done = snakemake(repository, f"results/shapes_{name}.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((repository / f"results/shapes_{name}.json").read_text())
-    (stage,) = result["settings"]["stages"]
+    (stage,) = result["settings"]["model"]["stages"]
     assert (stage["algorithm"], stage["options"], stage["clusters"]) == (name, {"p": 1}, 49)
     assert result["training"] and 0 <= result["text_to_video"]["R@1"] <= 100
     assert jobs(repository, "all")["picture"] == 2

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -14,19 +15,22 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from safetensors.torch import save_file
-from test_frames import make_video
+from support.cells import STAGE, tiny_cell
+from support.videos import make_video
 
-from centerclip import cli, search
-from centerclip.dataset import Videos
-from centerclip.decoding import Shown, idle
-from centerclip.extraction import spread, spread_or_reason
-from centerclip.frames import FrameStore, write_shard
-from centerclip.model import build
-from centerclip.retriever import Retriever, plain, read_cell
-from centerclip.search import Entry, index_file, rank, read_index, update, video_files, write_index
-from centerclip.stage import UserError
-
-STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49}
+from centerclip import cli, code, layout
+from centerclip.cell import Cell, Model, read_cell
+from centerclip.command import UserError
+from centerclip.evaluate.features import count_cut
+from centerclip.model.clip import build, save_weights
+from centerclip.search import index as search
+from centerclip.search.index import Entry, index_file, rank, read_index, update, video_files, write_index
+from centerclip.search.retriever import Retriever, plain
+from centerclip.video.batches import Videos
+from centerclip.video.decoding import Shown, idle
+from centerclip.video.extraction import spread, spread_or_reason
+from centerclip.video.frames import FrameStore
+from centerclip.video.shards import write_shard
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +145,9 @@ class TestIndex:
             ((sum(x * y for x, y in zip(vector, sentence.tolist(), strict=True)), name) for vector, name in
              zip(vectors.tolist(), names, strict=True)), reverse=True,
         )  # fmt: skip
-        found = rank(index, sentence)
-        assert [name for _, name in found] == [name for _, name in by_hand]
-        assert [similarity for similarity, _ in found] == pytest.approx([similarity for similarity, _ in by_hand])
+        ranked = rank(index, sentence)
+        assert [name for _, name in ranked] == [name for _, name in by_hand]
+        assert [similarity for similarity, _ in ranked] == pytest.approx([similarity for similarity, _ in by_hand])
 
     def test_equal_videos_go_by_path(self):
         vector = np.array([1, 0], np.float32)
@@ -196,10 +200,25 @@ class TestIndex:
         assert sorted(index) == ["b.MKV", "more/c.avi"]
 
     def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever):
-        settings = retriever.settings
-        assert Retriever(settings | {"words": 20}).fingerprint() == retriever.fingerprint()
-        for change in ({"seed": 1}, {"frames": 6}, {"stages": [STAGE]}, {"shift": "token_shift"}):
-            assert Retriever(settings | change).fingerprint() != retriever.fingerprint()
+        cell, mine = retriever.cell, retriever.fingerprint()
+        shorter = replace(cell.data, text_tokens=20)
+        assert Retriever(replace(cell, data=shorter, name="other")).fingerprint() == mine
+        for change in (
+            {"seed": 1},
+            {"data": replace(cell.data, frames=6)},
+            {"model": Model("tiny", stages=(STAGE,))},
+            {"model": Model("tiny", shift="token_shift")},
+        ):
+            assert Retriever(replace(cell, **change)).fingerprint() != mine
+
+    @pytest.mark.parametrize(
+        ("module", "counts"), [("centerclip.video.decoding", True), ("centerclip.search.index", False)]
+    )
+    def test_another_way_to_decode_makes_another_model(self, retriever, monkeypatch, module, counts):
+        """As it is executed: `code.executed` leaves comments out."""
+        before, executed = retriever.fingerprint(), code.executed
+        monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == module))
+        assert (retriever.fingerprint() != before) == counts
 
     def test_each_model_has_its_own(self, folder):
         encode = mock.patch.object(Retriever, "encode_frames", autospec=True, side_effect=Retriever.encode_frames)
@@ -221,55 +240,69 @@ class TestIndex:
             return encode(*arguments)
 
         monkeypatch.setattr(Retriever, "encode_frames", interrupted)
-        settings = plain("tiny", None, 4)
+        cell = plain("tiny", None, 4)
         with pytest.raises(KeyboardInterrupt):
-            search.search(folder, "grey", settings, 1)
-        assert len(read_index(index_file(folder, Retriever(settings)))) == 1
+            search.search(folder, "grey", cell, 1)
+        assert len(read_index(index_file(folder, Retriever(cell)))) == 1
+
+
+def write_result(directory: Path, cell: Cell) -> Path:
+    """The results json of a cell in `directory`/results."""
+    path = replace(cell, results=directory / "results").path(layout.RESULT)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"settings": cell.settings()}))
+    return path
 
 
 @pytest.fixture
 def cell(tmp_path):
-    """The results json of a trained cell, its weights beside it."""
-    settings = plain("tiny", None, 4, [STAGE]) | {"train": True, "words": 12}
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/shapes_kmedoids.json").write_text(json.dumps({"settings": settings}))
-    weights = tmp_path / "results/shapes/kmedoids/weights.safetensors"
-    weights.parent.mkdir(parents=True)
-    save_file(build("tiny", seed=7).state_dict(), weights)
-    return tmp_path / "results/shapes_kmedoids.json"
+    """The results json of a trained cell, its weights where the cell says."""
+    trained = tiny_cell(STAGE, variant="kmedoids")
+    trained = replace(trained, data=replace(trained.data, frames=4, text_tokens=12))
+    path = write_result(tmp_path, trained)
+    save_weights(build(Model("tiny"), 7).state_dict(), "tiny", read_cell(path).path(layout.WEIGHTS))
+    return path
 
 
-def test_a_cell_is_read_with_the_weights_it_was_trained_to(cell):
-    settings = read_cell(cell)
-    assert settings["weights"] == str(cell.parent / "shapes/kmedoids/weights.safetensors")
-    assert torch.equal(Retriever(settings).model.visual.proj, build("tiny", seed=7).visual.proj)
-
-
-@pytest.mark.parametrize(
-    ("weights", "found"),
-    [("results/weights/tiny.safetensors", "{}/results/weights/tiny.safetensors"), ("/w.pt", "/w.pt"), (None, None)],
-)
-def test_an_untrained_cells_weights_are_found_from_any_directory(cell, tmp_path, monkeypatch, weights, found):
-    untrained = json.loads(cell.read_text())["settings"] | {"train": False, "weights": weights}
-    cell.write_text(json.dumps({"settings": untrained}))
-    expected = untrained | {"weights": found and found.format(tmp_path)}
-    assert read_cell(cell) == expected
+def test_a_trained_cell_has_the_weights_it_was_trained_to(cell, monkeypatch):
+    expected = build(Model("tiny"), 7).visual.proj
+    assert torch.equal(Retriever(read_cell(cell)).model.visual.proj, expected)
     monkeypatch.chdir(cell.parent)
-    assert read_cell(cell.name) == expected
+    assert torch.equal(Retriever(read_cell(cell.name)).model.visual.proj, expected)
 
 
-@pytest.mark.parametrize("lost", ["train", "backbone", "stages"])
+def test_an_untrained_cells_weights_are_found_from_any_directory(tmp_path, monkeypatch):
+    weights = build(Model("tiny"), 7).state_dict()
+    save_weights(weights, "tiny", tmp_path / "results/weights/tiny.safetensors")
+    for place in ("results/weights/tiny.safetensors", str(tmp_path / "results/weights/tiny.safetensors")):
+        untrained = tiny_cell(model=Model("tiny", place), training=None, variant="zeroshot")
+        path = write_result(tmp_path, untrained)
+        assert torch.equal(Retriever(read_cell(path)).model.visual.proj, weights["visual.proj"])
+        assert read_cell(path).settings()["model"]["weights"] == place
+        with monkeypatch.context() as patch:
+            patch.chdir(path.parent)
+            assert torch.equal(Retriever(read_cell(path.name)).model.visual.proj, weights["visual.proj"])
+
+
+@pytest.mark.parametrize("lost", ["training", "model", "data"])
 def test_results_that_lack_something_are_none(cell, lost):
     settings = json.loads(cell.read_text())["settings"]
     del settings[lost]
     cell.write_text(json.dumps({"settings": settings}))
-    with pytest.raises(UserError, match=r"kmedoids\.json: not the results of a cell"):
+    with pytest.raises(UserError, match=r"kmedoids\.json: not a cell or its results"):
         read_cell(cell)
+
+
+def test_too_long_is_what_the_results_count(retriever):
+    tokens = retriever.cell.data.text_tokens
+    for words in (tokens - 2, tokens - 1):
+        sentence = " ".join(["dog"] * words)
+        assert retriever.too_long(sentence) == (count_cut([sentence], tokens) == 1) == (words > tokens - 2)
 
 
 def command(*arguments):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", "centerclip.cli", *map(str, arguments)]
+    words = [sys.executable, "-m", "centerclip", *map(str, arguments)]
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -299,7 +332,7 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((folder, " "), "the sentence is empty"),
         ((folder, "grey", *tiny, other), "other.safetensors: not those of tiny: the file lacks"),
         ((folder, "grey", *tiny, tmp_path / "no.pt"), "no.pt: no such file"),
-        ((folder, "grey", "--cell", other), "other.safetensors: not the results of a cell"),
+        ((folder, "grey", "--cell", other), "other.safetensors: not a cell or its results"),
         ((folder, "grey", "--cell", tmp_path / "no.json"), "no.json: No such file or directory"),
         ((folder, "grey", "--cell", cell, "--frames", 3), "segments 2 does not divide the 3 frames"),
         ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "a cell has its own backbone"),
@@ -330,7 +363,7 @@ def test_numbers_that_make_no_sense_are_refused_at_once(arguments, mistake):
 
 
 def test_efficiency_is_one_of_the_commands(tmp_path):
-    done = command("--log", tmp_path / "log", "efficiency", "--benchmark", "msrvtt")
+    done = command("efficiency", "--log", tmp_path / "log", "--benchmark", "msrvtt")
     assert done.returncode == 1 and done.stderr == "error: --benchmark and --variants go together\n"
 
 

@@ -3,13 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import slurm
-from test_workflow import ENVIRONMENT, METRICS, cell, copy_repository, snakemake, trainings
+from support import slurm
+from support.workflow import ENVIRONMENT, METRICS, SNAKEMAKE, copy_repository, result, snakemake, trainings
 
 from centerclip.gpus import visible
 
@@ -35,10 +34,10 @@ signal.signal(signal.SIGUSR1, eat)
 def test_what_a_job_asks_for(tmp_path, option):
     """Partition and account are the two lines to edit; a training's GPUs and threads are those of its config."""
     repository = copy_repository(tmp_path, SMALL | {"training": {"threads": 3}})
-    profile = repository / "workflow/profiles/slurm/config.yaml"
+    profile = repository / "profiles/slurm/config.yaml"
     edited = profile.read_text().replace("slurm_partition: gpu", "slurm_partition: a100")
     profile.write_text(edited.replace("slurm_account: none", "slurm_account: video"))
-    done = snakemake(repository, option, "workflow/profiles/slurm", "--dry-run", "--cores", "3", TARGETS[0])
+    done = snakemake(repository, option, "profiles/slurm", "--dry-run", "--cores", "3", TARGETS[0])
     assert done.returncode == 0, done.stderr
     (train,) = (rule for rule in (done.stdout + done.stderr).split("\nrule ") if rule.startswith("train:"))
     for asked in ("threads: 3", "gpu=1", "mem_mb=24000", "runtime=720", "slurm_partition=a100", "slurm_account=video"):
@@ -80,12 +79,12 @@ def jobs_of_trainings(cluster: dict[str, str]) -> dict[str, list[list[str]]]:
 def test_jobs_ended_before_their_time_go_on_and_end_as_a_local_run(cluster, local, tmp_path):
     """Three trainings on two GPUs: one is cancelled, one runs out of time, one out of memory."""
     repository = copy_repository(tmp_path / "repository", SMALL)
-    profile = repository / "workflow/profiles/slurm/config.yaml"
-    profile.write_text(profile.read_text().replace("24000 * attempt", "2000 * attempt"))
+    profile = repository / "profiles/slurm/config.yaml"
+    profile.write_text(profile.read_text() + "set-resources:\n  train:\n    mem_mb: 2000 * attempt\n")
     (tmp_path / "sitecustomize.py").write_text(GLUTTON)
     environment = cluster | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml", "small.yaml"]
-    command += ["--workflow-profile", "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
+    command = [*SNAKEMAKE, "--configfile", "config/demo.yaml", "small.yaml"]
+    command += ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 
     def end(variant: str, process: int, job: str) -> None:
         if variant == "baseline":
@@ -135,6 +134,6 @@ def test_jobs_ended_before_their_time_go_on_and_end_as_a_local_run(cluster, loca
             assert "exceeded memory limit" in kept.read_text()
         assert "resuming after" in (repository / f"results/logs/shapes/{variant}/train.log").read_text()
         for key in METRICS:
-            assert cell(repository, variant)[key] == cell(local, variant)[key]
+            assert result(repository, variant)[key] == result(local, variant)[key]
         weights = f"results/shapes/{variant}/weights.safetensors"
         assert (repository / weights).read_bytes() == (local / weights).read_bytes()

@@ -6,11 +6,11 @@ import re
 import zipfile
 
 import pytest
-from server import serving
+from support.server import serving
 
-from centerclip import sources
-from centerclip.sources import fetch, needs, read_table, wanted, wishes
-from centerclip.stage import UserError
+from centerclip.command import UserError
+from centerclip.download import sources
+from centerclip.download.sources import fetch, needs, read_table, wanted, wishes
 
 COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
 
@@ -37,9 +37,9 @@ def test_what_the_user_must_do(monkeypatch):
     assert needs("msvd", {}) == []
     assert needs("msvd", {"videos": "nowhere"}) == ["videos: local copy nowhere does not exist"]
     assert needs("msvd", {"video": "/"})[0].startswith("video: no such file; the dataset has videos, raw-captions")
-    said = wishes({"shapes": {"reader": "shapes"}, "mine": {"reader": "lsmdc"}})
-    assert len(said) == 3 and said[1].startswith("  mine: set LSMDC_USER")
-    assert wishes({"shapes": {"reader": "shapes"}}) == []
+    lines = wishes("mine", {"reader": "lsmdc"})
+    assert len(lines) == 2 and lines[0].startswith("mine: set LSMDC_USER") and "mine.source.local" in lines[1]
+    assert wishes("shapes", {"reader": "shapes"}) == wishes("msvd", {"reader": "msvd"}) == []
 
 
 @pytest.fixture

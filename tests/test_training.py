@@ -1,39 +1,39 @@
-"""The recipe, step by step, against closed forms."""
+"""The recipe, step by step, against closed forms; and trainings, interrupted, shared out and from the command line."""
 
-import errno
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import REPOSITORY
+from safetensors.torch import load_file
+from support.training import CELL, Twelve, batch, run_in, write_cell
 
-from centerclip import training
-from centerclip.dataset import normalise
-from centerclip.efficiency import saved_bytes
-from centerclip.evaluation import autocast, count_cut
-from centerclip.model import build
-from centerclip.stage import UserError
-from centerclip.training import Run, contrastive_loss, fingerprint, learning_rate_factor, parameter_groups, sole_owner
+from centerclip import layout
+from centerclip.cell import Model, Runtime, read_cell
+from centerclip.command import UserError
+from centerclip.evaluate.costs import saved_bytes
+from centerclip.evaluate.features import count_cut
+from centerclip.model.clip import build
+from centerclip.model.device import autocast
+from centerclip.train import checkpoints, loop
+from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, parameter_groups
+from centerclip.video.batches import normalise
 
-RECIPE = {
-    "epochs": 2, "batch_size": 4, "gpus": 1, "chunk": None, "grad_checkpointing": False, "lr": 1e-3, "lr_new": 1e-2,
-    "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1.0, "workers": 0,
-    "checkpoint_minutes": 1, "threads": 1,
-}  # fmt: skip
-STAGE = {"algorithm": "kmedoids", "block": 2, "segments": 2, "clusters": 49, "embedding": True}
-SETTINGS = {
-    "backbone": "tiny",
-    "shift": None,
-    "stages": [STAGE],
-    "weights": None,
-    "seed": 0,
-    "select": "best",
-    "training": RECIPE,
-}
+CPU = torch.device("cpu")
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+
+
+def two_processes(*arguments: object) -> None:
+    """Run tests/support/two_processes.py."""
+    words = [*TWO, "support.two_processes", *map(str, arguments)]
+    subprocess.run(words, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
 
 
 def test_loss_by_hand():
@@ -56,33 +56,22 @@ def test_learning_rate_rises_then_falls_as_a_cosine():
 
 
 def test_parameter_groups():
-    model = build("tiny", [STAGE])
-    groups = parameter_groups(model, RECIPE)
+    model = build(CELL.model, 0)
+    groups = parameter_groups(model, CELL.training)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     where = {names[id(p)]: (group["peak_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(where) == len(names)
-    assert where["cluster_embeddings.2"] == (1e-2, 0.2)
+    assert where["stages.2.embedding"] == (1e-2, 0.2)
     assert where["visual.proj"] == where["visual.transformer.resblocks.0.mlp.c_fc.weight"] == (1e-3, 0.2)
     assert where["logit_scale"] == where["ln_final.weight"] == (1e-3, 0)
     assert all(decay == 0 for name, (_, decay) in where.items() if name.endswith("bias"))
 
 
-def batch(seed):
-    generator = torch.Generator().manual_seed(seed)
-    frames = torch.randint(256, (4, 6, 3, 56, 56), generator=generator, dtype=torch.uint8)
-    ids = torch.randint(1, 49407, (4, 8), generator=generator)
-    return [frames, torch.ones(4, 6, dtype=torch.bool), ids]
-
-
-def steps(run, count):
-    return [training.train_step(run, batch(i), 1.0) for i in range(count)]
-
-
 def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
-    run = Run(SETTINGS, "", torch.device("cpu"))
+    run = Run(CELL, CPU)
     with torch.no_grad():
         run.model.logit_scale.fill_(5.0)
-    losses = [training.train_step(run, batch(0), 1.0) for _ in range(12)]
+    losses = [loop.train_step(run, batch(0), 1.0) for _ in range(12)]
     assert losses[-1] < losses[1]  # the scale is clamped after the first step
     assert run.model.logit_scale.exp().item() <= 100.001
 
@@ -90,13 +79,13 @@ def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
 def gradients(run, chunk):
     run.model.zero_grad(set_to_none=True)
     torch.manual_seed(0)
-    loss = training.backward(run.model, batch(0), chunk, run.scaler)
+    loss = loop.backward(run.model, batch(0), chunk, run.scaler)
     return loss, {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 def test_a_batch_in_chunks_has_the_whole_batchs_loss_and_gradients(chunk):
-    run = Run(SETTINGS, "", torch.device("cpu"))
+    run = Run(CELL, CPU)
     whole, expected = gradients(run, 4)
     loss, got = gradients(run, chunk)
     assert loss == pytest.approx(whole, rel=1e-6)
@@ -107,9 +96,9 @@ def test_a_batch_in_chunks_has_the_whole_batchs_loss_and_gradients(chunk):
 
 
 def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
-    run = Run(SETTINGS, "", torch.device("cpu"))
+    run = Run(CELL, CPU)
     loss, expected = gradients(run, 4)
-    thrifty = Run(SETTINGS | {"training": RECIPE | {"grad_checkpointing": True}}, "", torch.device("cpu"))
+    thrifty = Run(replace(CELL, runtime=Runtime(grad_checkpointing=True)), CPU)
     again, got = gradients(thrifty, 4)
     assert again == pytest.approx(loss, rel=1e-6) and got.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -120,15 +109,14 @@ def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
-    """tests/two_processes.py takes a step of the same batch in two processes, in chunks of 1 or not."""
-    run = Run(SETTINGS, "", torch.device("cpu"))
+    """A step of the same batch in two processes, in chunks of 1 or not."""
+    run = Run(CELL, CPU)
     loss, expected = gradients(run, 4)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*command, "tests/two_processes.py", str(chunk), str(tmp_path)], cwd=REPOSITORY, check=True)
+    two_processes(chunk, tmp_path)
     for rank in (0, 1):
         got = torch.load(tmp_path / f"{rank}.pt")
         assert got.pop("loss") == pytest.approx(loss, rel=1e-6)
-        assert got.pop("said") == ("in another process", "here")[rank]  # the error of one is all the processes'
+        assert got.pop("reason") == ("in another process", "here")[rank]  # the error of one is all the processes'
         assert got.keys() == expected.keys()
         for name, gradient in expected.items():
             scale = gradient.abs().max()
@@ -137,8 +125,9 @@ def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
 
 def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):
     """Random sampling of tokens: the vectors of the second pass, which carry the gradient, are those of the first."""
-    sampling = SETTINGS | {"stages": [STAGE | {"algorithm": "sparse_sampling"}]}
-    run, seen = Run(sampling, "", torch.device("cpu")), []
+    (stage,) = CELL.model.stages
+    sampling = replace(CELL.model, stages=(replace(stage, algorithm="sparse_sampling"),))
+    run, seen = Run(replace(CELL, model=sampling), CPU), []
     encode = run.model.encode_video
     monkeypatch.setattr(run.model, "encode_video", lambda *arguments: seen.append(encode(*arguments)) or seen[-1])
     gradients(run, 2)
@@ -156,9 +145,9 @@ def test_float16_where_bfloat16_is_only_emulated(monkeypatch, hardware, expected
 
 
 def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
-    expected = Run(SETTINGS, "", torch.device("cpu"))
-    loss = training.train_step(expected, batch(0), 1.0)
-    run = Run(SETTINGS, "", torch.device("cpu"))
+    expected = Run(CELL, CPU)
+    loss = loop.train_step(expected, batch(0), 1.0)
+    run = Run(CELL, CPU)
     encode = run.model.encode_video
 
     def small(frames, mask):
@@ -167,7 +156,7 @@ def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
         return encode(frames, mask)
 
     monkeypatch.setattr(run.model, "encode_video", small)
-    assert training.train_step(run, batch(0), 1.0) == pytest.approx(loss, rel=1e-6)
+    assert loop.train_step(run, batch(0), 1.0) == pytest.approx(loss, rel=1e-6)
     assert run.chunk == 2
 
     def none(*_):
@@ -175,33 +164,20 @@ def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
 
     monkeypatch.setattr(run.model, "encode_video", none)
     with pytest.raises(UserError, match="does not hold the model and one video"):
-        training.train_step(run, batch(0), 1.0)
-
-
-class FourVideos:
-    """What train_epoch wants of an epoch: three batches of four."""
-
-    epoch = 0
-    video_ids = [f"video{number}" for number in range(12)]  # noqa: RUF012
-
-    def batches(self, size):
-        return [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-
-    def __getitem__(self, index):
-        return [part[0] for part in batch(index)]
+        loop.train_step(run, batch(0), 1.0)
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "problem"),
     [
         ("visual.conv1.weight", "tokens to cluster are not finite"),
         ("visual.proj", "the loss is nan"),
         ("gradient", "the gradient's norm is nan"),
     ],
 )
-def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_the_videos(tmp_path, where, said):
-    run = Run(SETTINGS, "", torch.device("cpu"))
-    run.save(tmp_path / "checkpoint.pt")
+def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_the_videos(tmp_path, where, problem):
+    run = run_in(tmp_path)
+    run.save()
     if where == "gradient":
         run.model.ln_final.weight.register_hook(lambda gradient: gradient * torch.nan)
     else:
@@ -209,120 +185,73 @@ def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_
             run.model.get_parameter(where).view(-1)[0] = torch.nan
     before = run.model.text_projection.clone()
     with pytest.raises(UserError) as error:
-        run.train_epoch(FourVideos(), tmp_path / "checkpoint.pt")
+        run.train_epoch(Twelve())
     assert str(error.value) == (
-        f"{said} at epoch 1, step 1, on the videos video0, video1, video2, video3;"
+        f"{problem} at epoch 1, step 1, on the videos video0, video1, video2, video3;"
         f" the last good checkpoint is {tmp_path / 'checkpoint.pt'}"
     )
     assert torch.equal(run.model.text_projection, before)
 
 
 def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
-    run = Run(SETTINGS, "same", torch.device("cpu"))
+    run = run_in(tmp_path)
     run.stop()
     with pytest.raises(UserError, match="stopped by SIGTERM; the checkpoint is saved"):
-        run.train_epoch(FourVideos(), tmp_path / "checkpoint.pt")
-    again = Run(SETTINGS, "same", torch.device("cpu"))
-    again.resume(tmp_path / "checkpoint.pt")
+        run.train_epoch(Twelve())
+    again = run_in(tmp_path)
+    again.resume()
     assert again.progress["step"] == 1
     run.evaluating = True  # when the checkpoint at the epoch's end is written
     with pytest.raises(UserError, match="stopped by SIGTERM"):
         run.stop()
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(tmp_path, capsys):
-    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
-    for step in (1, 2):
-        run.progress["step"] = step
-        run.save(path)
-    path.write_bytes(path.read_bytes()[:-5000])
-    again = Run(SETTINGS, "same", torch.device("cpu"))
-    again.resume(path)
-    assert again.progress["step"] == 1
-    assert "warning" in (said := capsys.readouterr().out) and "is damaged" in said
+class TestGoingOn:
+    """A training stopped after its first step, the rest of which is done in another way."""
 
+    @pytest.fixture(scope="class")
+    def undisturbed(self):
+        """The weights that an epoch leads to."""
+        run = Run(CELL, CPU)
+        run.train_epoch(Twelve())
+        return run.model.state_dict()
 
-@pytest.mark.parametrize("kept", [0, 10, 40, 1000, -5000])
-def test_every_way_to_be_cut_off_is_damage(tmp_path, kept):
-    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
-    run.save(path)
-    path.write_bytes(path.read_bytes()[:kept])
-    run.resume(path)  # to no other
-    assert run.progress["step"] == 0
+    @pytest.fixture
+    def stopped(self, tmp_path):
+        """The directory of a training of one process that was stopped after its first step."""
+        run = run_in(tmp_path)
+        run.stop()
+        with pytest.raises(UserError, match="stopped"):
+            run.train_epoch(Twelve())
+        return tmp_path
 
+    def close(self, weights: dict, expected: dict) -> bool:
+        """Whether weights are equal but for rounding: far less apart than a step at the peak learning rate changes."""
+        apart = {name: (tensor - expected[name]).abs().max().item() for name, tensor in weights.items()}
+        return max(apart.values()) < 0.02 * CELL.training.lr
 
-def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
-    """Training would start anew, over good checkpoints."""
-    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
-    run.save(path)
+    def test_in_the_same_way_ends_at_the_very_same_weights(self, stopped, undisturbed):
+        run = run_in(stopped)
+        run.resume()
+        run.train_epoch(Twelve())
+        assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in run.model.state_dict().items())
 
-    def fail(*_, **__):
-        raise OSError(errno.EIO, "Input/output error", str(path))
+    def test_in_chunks_and_with_recomputed_activations(self, stopped, undisturbed):
+        run = run_in(stopped, chunk=1, grad_checkpointing=True, workers=1, checkpoint_minutes=99)
+        run.resume()
+        assert run.progress["step"] == 1
+        run.train_epoch(Twelve())
+        assert self.close(run.model.state_dict(), undisturbed)
 
-    monkeypatch.setattr(torch, "load", fail)
-    with pytest.raises(OSError, match="Input/output error"):
-        run.resume(path)
-
-
-def test_a_checkpoint_without_a_scaler_is_resumed_with_one(tmp_path):
-    """From a GPU of bfloat16 to one of float16."""
-    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
-    run.progress["step"] = 3
-    run.save(path)
-    other = Run(SETTINGS, "same", torch.device("cpu"))
-    other.scaler = torch.amp.GradScaler("cpu")
-    other.resume(path)
-    assert other.progress["step"] == 3 and other.scaler.get_scale() == 2.0**16
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_was_needed(tmp_path, monkeypatch):
-    run, path = Run(SETTINGS, "same", torch.device("cpu")), tmp_path / "checkpoint.pt"
-    run.save(path)
-    before = path.read_bytes()
-
-    def full(_, file):
-        Path(file).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"needs up to \d+ MB: .*No space left on device; the last is intact"):
-        run.save(path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_checkpoint_goes_on_as_if_nothing_had_happened(tmp_path):
-    straight = Run(SETTINGS, "same", torch.device("cpu"))
-    expected = steps(straight, 4)
-    first = Run(SETTINGS, "same", torch.device("cpu"))
-    losses = steps(first, 2)
-    first.progress["step"] = 2
-    first.save(tmp_path / "checkpoint.pt")
-    second = Run(SETTINGS, "same", torch.device("cpu"))
-    second.resume(tmp_path / "checkpoint.pt")
-    assert second.progress["step"] == 2
-    losses += [training.train_step(second, batch(i), 1.0) for i in (2, 3)]
-    assert losses == expected
-    for name, value in straight.model.state_dict().items():
-        assert torch.equal(second.model.state_dict()[name], value), name
-
-
-def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, capsys):
-    run = Run(SETTINGS, "one", torch.device("cpu"))
-    run.progress["step"] = 2
-    run.save(tmp_path / "checkpoint.pt")
-    other = Run(SETTINGS, "two", torch.device("cpu"))
-    other.resume(tmp_path / "checkpoint.pt")
-    assert other.progress["step"] == 0 and "starting anew" in capsys.readouterr().out
-    file = tmp_path / "data.csv"
-    file.write_text("a")
-    before = fingerprint(SETTINGS, file)
-    file.write_text("b")  # of data or code
-    assert len({before, fingerprint(SETTINGS, file), fingerprint(SETTINGS | {"seed": 1}, file)}) == 3
+    def test_in_two_processes(self, stopped, undisturbed):
+        two_processes("epoch", stopped)
+        for rank in (0, 1):
+            assert self.close(torch.load(stopped / f"{rank}.pt"), undisturbed)
 
 
 @pytest.mark.parametrize(("select", "chosen"), [("best", 2), ("val", 1), ("last", 3)])
 def test_the_selected_epoch(select, chosen):
-    run = Run(SETTINGS | {"select": select}, "", torch.device("cpu"))
+    run = Run(replace(CELL, training=replace(CELL.training, select=select)), CPU)
     for epoch, recall in enumerate((10.0, 30.0, 20.0)):
         with torch.no_grad():
             run.model.logit_scale.fill_(epoch + 1)
@@ -335,12 +264,115 @@ def test_the_selected_epoch(select, chosen):
 
 def test_captions_longer_than_is_read_are_counted():
     """A common word is a token, and so are the start and the end."""
-    assert [count_cut(["", "a dog", "a dog runs", "the old man"], words) for words in (3, 4, 5)] == [3, 2, 0]
+    assert [count_cut(["", "a dog", "a dog runs", "the old man"], tokens) for tokens in (3, 4, 5)] == [3, 2, 0]
 
 
-def test_two_runs_never_write_one_checkpoint(tmp_path):
-    refused = pytest.raises(UserError, match="another process is training this cell")
-    with sole_owner(tmp_path), refused, sole_owner(tmp_path):
-        pass
-    with sole_owner(tmp_path):
-        pass
+class TestCells:
+    """Whole trainings, from stored frames."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        """A cell.json."""
+        return write_cell(tmp_path / "results")
+
+    @pytest.fixture(autouse=True)
+    def sigterm(self):
+        """What SIGTERM does is put back."""
+        before = signal.getsignal(signal.SIGTERM)
+        yield
+        signal.signal(signal.SIGTERM, before)
+
+    def interrupted(self, path, monkeypatch):
+        """Begin to train, and be killed at the end of the first epoch."""
+
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "evaluate", killed)
+            self.train(path)
+
+    def train(self, path, **runtime):
+        cell = read_cell(path, runtime=Runtime(**runtime))
+        return loop.train(cell, cell.path(layout.CHECKPOINTS), cell.path(layout.TENSORBOARD))
+
+    def change(self, path, split):
+        """Reword the captions of a split."""
+        manifest = read_cell(path).path(layout.MANIFEST)
+        lines = manifest.read_text().splitlines()
+        changed = [line.replace("video number", "clip") if line.startswith(split) else line for line in lines]
+        assert changed != lines
+        manifest.write_text("\n".join(changed) + "\n")
+
+    def test_its_history(self, path):
+        weights, history = self.train(path)
+        assert weights.keys() == build(CELL.model, 0).state_dict().keys()
+        assert history["selected_epoch"] in (1, 2) and history["train_texts_cut"] == 0 and history["seconds"] > 0
+        assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
+        assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
+
+    @pytest.mark.parametrize("select", ["best", "val"])
+    def test_other_captions_to_train_on_or_select_by_set_a_checkpoint_aside(self, path, select, monkeypatch, capsys):
+        cell = read_cell(path)
+        settings = replace(cell, training=replace(cell.training, select=select)).settings()
+        path.write_text(json.dumps(settings))
+        for split, kept in (("test", True), ("val", select == "best"), ("train", False)):
+            self.interrupted(path, monkeypatch)
+            self.change(path, split)
+            capsys.readouterr()
+            self.train(path, chunk=2)
+            output = capsys.readouterr()
+            assert ("resuming after 0 epochs and 2 steps" in output.out) == kept
+            assert ("checkpoint.pt is of other data: training starts anew" in output.err) == (not kept)
+            checkpoints.remove(cell.path(layout.CHECKPOINTS))
+
+    def test_too_few_captions_for_a_batch(self, path):
+        cell = read_cell(path)
+        path.write_text(json.dumps(replace(cell, training=replace(cell.training, batch_size=10)).settings()))
+        with pytest.raises(UserError, match=r"training has 9 captions, fewer than training\.batch_size, 10"):
+            self.train(path)
+
+    def test_a_cell_starts_from_weights_beside_its_results_wherever_it_is_trained(self, path, tmp_path):
+        weights = build(Model("tiny"), 5).state_dict()
+        torch.save(weights, tmp_path / "w.pt")
+        path.write_text(json.dumps(replace(CELL, model=replace(CELL.model, weights="w.pt")).settings()))
+        assert torch.equal(Run(read_cell(path), CPU).model.visual.proj, weights["visual.proj"])
+
+    def command(self, *words, **options):
+        words = [sys.executable, "-m", "centerclip", *map(str, words)]
+        return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, **options)
+
+    def test_the_commands(self, path, tmp_path):
+        """One process beside the cell and two elsewhere; the evaluation of the first is that of the selected epoch."""
+        for options in ((), ("--gpus", 2, "--out", tmp_path / "out", "--log", tmp_path / "out/log")):
+            done = self.command("train", path, *options, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        first, second = (load_file(directory / "weights.safetensors") for directory in (path.parent, tmp_path / "out"))
+        assert all((tensor - second[name]).abs().max() < 1e-4 for name, tensor in first.items())
+        written = {"cell.json", "checkpoints", "history.json", "tensorboard", "weights.safetensors"}
+        assert {file.name for file in path.parent.iterdir()} == written
+        assert {file.name for file in (tmp_path / "out").iterdir()} == written - {"cell.json"} | {"log", "log.1"}
+        assert [file.name for file in (path.parent / "checkpoints").iterdir()] == ["lock"]
+        done = self.command("evaluate", path, "--batch-size", 3)
+        assert done.returncode == 0, done.stderr
+        result = json.loads((tmp_path / "results/shapes_mine.json").read_text())
+        assert result["settings"] == CELL.settings() and "cost" not in result
+        assert (result["n_texts_cut"], result["n_videos_left_out"], result["n_texts_left_out"]) == (0, 0, 0)
+        epochs = result["training"]["epochs"]
+        assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
+        assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()
+
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            (("train", "none.json"), "none.json: No such file or directory"),
+            (("train", "{}", "--gpus", 3), "--gpus 3 does not divide training.batch_size 4"),
+            (("train", "{}-untrained"), "this cell is evaluated as it starts, and not trained"),
+            (("evaluate", "{}"), "weights.safetensors: no such file"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, path, words, problem):
+        path.with_name("cell.json-untrained").write_text(json.dumps(replace(CELL, training=None).settings()))
+        done = self.command(*(str(word).format(path) for word in words))
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: ") and done.stderr.endswith(f"{problem}\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.watch import Lost, watched
+from centerclip.video.watch import Lost, watched
 
 
 def work(item, beat):
@@ -63,7 +63,7 @@ def test_what_work_raises_is_raised():
 
 
 def test_a_process_that_cannot_start_is_an_error_and_no_loss():
-    code = "from centerclip.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
+    code = "from centerclip.video.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert "RuntimeError: a process that decodes cannot start" in done.stderr
@@ -91,7 +91,8 @@ def processes_of(group: int) -> list[str]:
 def test_ctrl_c_and_a_kill_end_it_while_a_decoder_hangs(by):
     """SIGINT goes to the whole group, as from a terminal; SIGKILL to the parent alone."""
     code = (
-        "import sys\nsys.path.append('tests')\nfrom test_watch import hang\nfrom centerclip.watch import watched\n"
+        "import sys\nsys.path.append('tests')\nfrom test_watch import hang\n"
+        "from centerclip.video.watch import watched\n"
         "print('begun', flush=True)\nlist(watched(hang, [1, 2], 2, 600))"
     )
     process = subprocess.Popen(

@@ -10,15 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from centerclip import backbones
-from centerclip.model import build
-from centerclip.stage import UserError
-from centerclip.weights import convert, save_weights
+from centerclip.cell import Model, Stage
+from centerclip.command import UserError
+from centerclip.model import backbones
+from centerclip.model.clip import CenterCLIP, build, save_weights
+from centerclip.model.weights import convert
+
+
+def load(backbone: str, path: object, seed: int = 0) -> CenterCLIP:
+    """The model that starts from a weights file."""
+    return build(Model(backbone, str(path)), seed)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return build("tiny").eval()
+    return build(Model("tiny"), 0).eval()
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def write(state, path):
 def refused(weights, backbone="tiny"):
     """The line that a weights file gets."""
     with pytest.raises(UserError) as error:
-        build(backbone, weights=weights)
+        load(backbone, weights)
     assert str(error.value).startswith(f"weights {weights}") and "\n" not in str(error.value)
     return str(error.value)
 
@@ -110,7 +116,7 @@ class TestLayouts:
     )
     def test_every_layout_gives_the_same_model(self, layout, suffix, state, tmp_path):
         write((LAYOUTS | TRAININGS)[layout](state), tmp_path / f"w{suffix}")
-        loaded = build("tiny", weights=tmp_path / f"w{suffix}", seed=1).state_dict()
+        loaded = load("tiny", tmp_path / f"w{suffix}", 1).state_dict()
         assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
     def test_hugging_faces_layer_computes_what_ours_does(self, tiny, state):
@@ -135,6 +141,13 @@ class TestLayouts:
         converted = load_file(tmp_path / "tiny.safetensors")
         assert converted.keys() == state.keys()
         assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in state.items())
+
+
+def test_what_a_stage_learns_may_be_missing(state, tmp_path):
+    write(state, tmp_path / "w.pt")
+    stage = Stage("kmedoids", block=2, segments=2, clusters=9, embedding=True)
+    model = build(Model("tiny", str(tmp_path / "w.pt"), (stage,)), 1)
+    assert torch.equal(model.visual.proj, state["visual.proj"]) and not model.stages["2"].embedding.any()
 
 
 class Part(torch.nn.Module):
@@ -182,13 +195,13 @@ class TestActivation:
     def test_weights_that_tell(self, way, quick, state, tmp_path, small, capsys):
         path = self.quick_and_gelu(way, state, tmp_path, quick)
         right, wrong = ("ViT-B-32", "ViT-B-32-gelu") if quick else ("ViT-B-32-gelu", "ViT-B-32")
-        build(right, weights=path)
+        load(right, path)
         assert capsys.readouterr().err == ""
         assert refused(path, wrong).endswith(f": name the backbone {right}")
 
     def test_openais_archive_tells(self, state, tmp_path, small, capsys):
         archive(state, tmp_path / "w.pt")
-        build("ViT-B-16", weights=tmp_path / "w.pt")
+        load("ViT-B-16", tmp_path / "w.pt")
         assert capsys.readouterr().err == ""
         line = "trained with quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16"
         assert refused(tmp_path / "w.pt", "ViT-B-16-gelu").endswith(line)
@@ -203,26 +216,26 @@ class TestActivation:
     def test_weights_that_do_not_tell_get_a_line(self, backbone, other, beside, state, tmp_path, small, capsys):
         save_file(state, tmp_path / "w.safetensors")
         (tmp_path / "config.json").write_text(beside)
-        build(backbone, weights=tmp_path / "w.safetensors")
+        load(backbone, tmp_path / "w.safetensors")
         (line,) = capsys.readouterr().err.splitlines()
         assert str(tmp_path / "w.safetensors") in line and line.endswith(f"name the backbone {other}")
 
     def test_the_tiny_backbone_has_one_activation_and_no_line(self, state, tmp_path, capsys):
         torch.save(state, tmp_path / "w.pt")
-        build("tiny", weights=tmp_path / "w.pt")
+        load("tiny", tmp_path / "w.pt")
         assert capsys.readouterr().err == ""
 
     def test_gelu_is_computed(self, state, tmp_path, small):
         """Of equal weights, open_clip's own model without its `quick_gelu` gives the same vectors."""
         save_weights(state, "ViT-B-32-gelu", tmp_path / "w.safetensors")
-        ours = build("ViT-B-32-gelu", weights=tmp_path / "w.safetensors").eval()
+        ours = load("ViT-B-32-gelu", tmp_path / "w.safetensors").eval()
         theirs = open_clip.CLIP(**backbones.TINY | {"quick_gelu": False}).eval()
         theirs.load_state_dict(state)
         image = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             expected = theirs.encode_image(image, normalize=True)
             assert torch.allclose(ours.encode_video(image[:, None]), expected, atol=1e-5)
-            assert not torch.allclose(build("tiny").eval().encode_video(image[:, None]), expected, atol=1e-5)
+            assert not torch.allclose(build(Model("tiny"), 0).eval().encode_video(image[:, None]), expected, atol=1e-5)
 
 
 def changed(kind, state):

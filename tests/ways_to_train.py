@@ -6,17 +6,17 @@ python tests/ways_to_train.py --out docs/benchmarks/DATE-training.json
 import argparse
 import hashlib
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import slurm
-from test_workflow import ENVIRONMENT, cell, copy_repository
+from support import slurm
+from support.workflow import ENVIRONMENT, SNAKEMAKE, copy_repository, result
 
-from centerclip.stage import run, write_json
+from centerclip.command import run, write_json
 
 VARIANT = "kmedoids"
 WAYS = {  # changes to the demo's config
@@ -29,7 +29,7 @@ WAYS = {  # changes to the demo's config
 
 
 @contextmanager
-def machine(way: str, directory: Path):
+def machine(way: str, directory: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """The arguments and the environment for Snakemake to go this way."""
     if way != "SLURM":
         yield ["--cores", "2"], ENVIRONMENT
@@ -43,11 +43,11 @@ def go(way: str, directory: Path) -> dict:
     """A row: what it took to make the cell this way, its recall, losses and weights."""
     repository = copy_repository(directory / "repository", WAYS[way])
     with machine(way, directory / "slurm") as (arguments, environment):
-        command = [sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml", "small.yaml", *arguments]
+        command = [*SNAKEMAKE, "--configfile", "config/demo.yaml", "small.yaml", *arguments]
         start = time.perf_counter()
         subprocess.run([*command, f"results/shapes_{VARIANT}.json"], cwd=repository, env=environment, check=True)
         seconds = time.perf_counter() - start
-    made = cell(repository, VARIANT)
+    made = result(repository, VARIANT)
     weights = (repository / f"results/shapes/{VARIANT}/weights.safetensors").read_bytes()
     return {
         "how": way,

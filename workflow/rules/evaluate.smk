@@ -1,29 +1,52 @@
-# Weights -> one cell's metrics and cost.
+# A cell's weights -> its metrics. The variants of a benchmark -> what they cost beside each other.
 
 
 rule evaluate:
     input:
-        code=lambda wildcards: code("costs") + cell_code(wildcards),
-        manifest="results/{benchmark}/manifest.csv",
-        frames=frames_report,
+        checks,
+        layout.EVALUATE_DIGESTS,
+        cell=layout.CELL,
+        manifest=manifest,
+        frames=path(layout.FRAMES),
         pretrained=pretrained,
         trained=trained,
     output:
-        "results/{benchmark}_{variant}.json",
+        layout.RESULT,
     log:
-        "results/logs/{benchmark}/{variant}/evaluate.log",
+        log_file("{benchmark}/{variant}/evaluate"),
+    benchmark:
+        times_file("{benchmark}/{variant}/evaluate")
     conda:
         ENVIRONMENT
     threads: config["evaluation"]["threads"]
     resources:
         gpu=1,
-    params:
-        settings=essence,
-        conduct=conduct,
-        trained=lambda wildcards, input: (
-            f"--weights {input.trained[0]} --history {input.trained[1]}" if input.trained else ""
-        ),
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        options=lambda wildcards: cell(wildcards).runtime.evaluation_options,
     shell:
-        "python -m centerclip.gpus {resources.gpu} python -m centerclip.evaluation --settings {params.settings:q}"
-        " --conduct {params.conduct:q}"
-        " --manifest {input.manifest} --frames {input.frames} {params.trained} --threads {threads} --out {output} --log {log}"
+        "python -m centerclip evaluate {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options} --log {log}"
+
+
+rule efficiency:
+    input:
+        cells=layout.COMPARED,
+    output:
+        layout.COSTS,
+    log:
+        log_file("{benchmark}/efficiency"),
+    benchmark:
+        times_file("{benchmark}/efficiency")
+    conda:
+        ENVIRONMENT
+    # Every core, so that no other job runs beside it and times are honest.
+    threads: all_cores(otherwise=config["training"]["threads"])
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        code=costs_code,
+    shell:
+        "python -m centerclip efficiency --cells {input.cells} --largest-batch 64"
+        " --gpus {resources.gpu} --threads {threads} --out {output} --log {log}"

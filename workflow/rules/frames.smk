@@ -1,45 +1,61 @@
-# Video files -> stored frames, in shards that one job each makes, and a report of the videos that gave none.
+# Video files -> stored frames of a dataset, in shards that one job each makes; their report, and a benchmark's check of it.
 
 
 rule frames:
     input:
-        code=code("decoding", "extraction", "frames"),
-        manifest="results/{benchmark}/manifest.csv",
+        shard_digest,
+        manifests=manifests_of,
     output:
         # Not removed beforehand: what it has of videos that did not change is taken over.
-        shard=update("results/{benchmark}/frames/{size}px/{shard}.lmdb"),
-        report=update("results/{benchmark}/frames/{size}px/{shard}.csv"),
+        shard=update(layout.SHARD),
+        report=update(layout.SHARD_REPORT),
     log:
-        "results/logs/{benchmark}/frames/{size}px_{shard}.log",
+        log_file("{dataset}/frames/{size}px_{shard}"),
+    benchmark:
+        times_file("{dataset}/frames/{size}px_{shard}")
     conda:
         ENVIRONMENT
+    resources:
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        stall_seconds=str(config["stall_seconds"]),
     params:
-        fps=lambda wildcards: config["benchmarks"][wildcards.benchmark]["fps"],
-        shards=lambda wildcards: config["benchmarks"][wildcards.benchmark]["shards"],
-        files=video_files,
-        stall_seconds=lambda wildcards, threads: config["stall_seconds"],
+        code=code_of("centerclip.video.shards"),
+        clips=lambda wildcards: "" if is_folder(wildcards.dataset) else clips_digest(wildcards),
+        fps=of_benchmark("fps"),
+        shards=of_benchmark("shards"),
     shell:
-        "python -m centerclip.frames shard --manifest {input.manifest} --size {wildcards.size} --fps {params.fps}"
-        " --shard {wildcards.shard} --shards {params.shards} --code {input.code}"
-        " --stall-seconds {params.stall_seconds} --out {output.shard} --log {log}"
+        "python -m centerclip frames {output.shard} --manifests {input.manifests} --shards {params.shards}"
+        " --fps {params.fps} --size {wildcards.size} --stall-seconds {resources.stall_seconds} --log {log}"
 
 
 rule frames_report:
     input:
-        code=code("frames"),
-        shards=lambda wildcards: expand(
-            "results/{benchmark}/frames/{size}px/{shard:04d}.csv",
-            benchmark=wildcards.benchmark,
-            size=wildcards.size,
-            shard=range(config["benchmarks"][wildcards.benchmark]["shards"]),
-        ),
+        shards=shard_reports,
     output:
-        "results/{benchmark}/frames/{size}px/report.csv",
+        layout.FRAMES,
     log:
-        "results/logs/{benchmark}/frames/{size}px_report.log",
+        log_file("{dataset}/frames/{size}px_report"),
     conda:
         ENVIRONMENT
     params:
-        max_bad=lambda wildcards: config["benchmarks"][wildcards.benchmark]["max_bad"],
+        code=code_of("centerclip.commands.frames_report"),
     shell:
-        "python -m centerclip.frames report --shards {input.shards} --max-bad {params.max_bad} --out {output} --log {log}"
+        "python -m centerclip frames-report {input.shards} --out {output} --log {log}"
+
+
+rule check_frames:
+    input:
+        manifest=layout.MANIFEST,
+        frames=frames_of_benchmark,
+    output:
+        update(layout.FRAMES_CHECK),  # kept where a check fails, as that of the counts
+    log:
+        log_file("{benchmark}/check_frames_{size}px"),
+    priority: 1
+    conda:
+        ENVIRONMENT
+    params:
+        share=of_benchmark("max_unreadable_share"),
+    shell:
+        "python -m centerclip check-frames --manifest {input.manifest} --frames {input.frames}"
+        " --max-unreadable-share {params.share} --out {output} --log {log}"

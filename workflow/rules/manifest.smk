@@ -1,39 +1,55 @@
-# A benchmark's raw files -> its manifest, a row a caption.
+# A dataset's raw files -> a benchmark's manifest, a row a caption, and the check of its counts.
 
 
 rule fetch:
     input:
-        code=fetch_code,
+        benchmark=layout.BENCHMARK.replace("{benchmark}", "{dataset}"),
         local=local_files,
     output:
-        directory("results/{benchmark}/source"),
+        directory(layout.SOURCE),
     log:
-        "results/logs/{benchmark}/fetch.log",
+        log_file("{dataset}/fetch"),
+    benchmark:
+        times_file("{dataset}/fetch")
     conda:
         ENVIRONMENT
+    resources:
+        runtime=lambda wildcards, attempt: 720 * attempt,
     params:
-        source=source,
+        code=fetch_code,
     shell:
-        "python -m centerclip.manifest fetch --benchmark {wildcards.benchmark} --settings {params.source:q}"
-        " --out {output} --log {log}"
+        "python -m centerclip fetch {input.benchmark} --log {log}"
 
 
 rule manifest:
     input:
-        code=lambda wildcards: code(
-            "manifest", f"benchmarks/{config['benchmarks'][wildcards.benchmark]['source']['reader']}"
-        ),
-        source=raw_files,
+        benchmark=layout.BENCHMARK,
+        raw=raw_files,
     output:
-        "results/{benchmark}/manifest.csv",
+        layout.MANIFEST,
     log:
-        "results/logs/{benchmark}/manifest.log",
+        log_file("{benchmark}/manifest"),
     conda:
         ENVIRONMENT
     params:
-        source=source,
-        captions=captions_state,
-        counts=lambda wildcards: json.dumps(config["benchmarks"][wildcards.benchmark].get("counts") or {}),
+        code=manifest_code,
+        captions=lambda wildcards: planning.captions(source_of(wildcards.benchmark)),
     shell:
-        "python -m centerclip.manifest manifest --benchmark {wildcards.benchmark} --settings {params.source:q}"
-        " --source results/{wildcards.benchmark}/source --counts {params.counts:q} --out {output} --log {log}"
+        "python -m centerclip manifest {input.benchmark} --log {log}"
+
+
+rule check_counts:
+    input:
+        manifest=layout.MANIFEST,
+    output:
+        update(layout.COUNTS_CHECK),  # kept where a check fails, so that nothing behind it is made anew after it is put right
+    log:
+        log_file("{benchmark}/check_counts"),
+    priority: 1
+    conda:
+        ENVIRONMENT
+    params:
+        expect=expected_counts,
+    shell:
+        "python -m centerclip check-counts {wildcards.benchmark} --manifest {input.manifest}"
+        " --expect {params.expect} --out {output} --log {log}"

@@ -1,86 +1,96 @@
-# Every cell of a benchmark -> its table beside the paper's numbers, and its plots; all tables -> which claims hold.
+# Every cell of a benchmark -> its table beside the paper's numbers, plots and pictures; all tables -> which claims hold.
+
+ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
+PAPER = os.path.relpath(ROOT / "config/paper.csv")
 
 
 rule table:
     input:
-        code=code("tables", "documents"),
-        paper="config/paper.csv",
-        efficiency="results/{benchmark}/efficiency.json",
-        cells=cells,
+        paper=PAPER,
+        costs=layout.COSTS,
+        cells=results,
     output:
-        csv="results/tables/{benchmark}.csv",
-        html=report(
-            "results/tables/{benchmark}.html",
-            caption="../report/table.rst",
-            category="{benchmark}",
-            subcategory="tables",
-        ),
-        shown=multiext("results/tables/{benchmark}", ".md", ".tex"),
+        report(f"{layout.TABLE}.html", caption="../report/table.rst", category="{benchmark}", subcategory="tables"),
+        multiext(layout.TABLE, ".csv", ".md", ".tex"),
     log:
-        "results/logs/{benchmark}/table.log",
+        log_file("{benchmark}/table"),
     conda:
         ENVIRONMENT
+    params:
+        code=code_of("centerclip.commands.table"),
+        out=stem,
     shell:
-        "python -m centerclip.tables --paper {input.paper} --efficiency {input.efficiency} --cells {input.cells}"
-        " --csv {output.csv} --shown {output.html} {output.shown} --log {log}"
-
-
-ruleorder: summary > table
+        "python -m centerclip table --paper {input.paper} --costs {input.costs} --cells {input.cells}"
+        " --out {params.out} --log {log}"
 
 
 rule summary:
     input:
-        code=code("summary", "tables", "documents", "clustering/__init__"),
-        paper="config/paper.csv",
-        tables=expand("results/tables/{benchmark}.csv", benchmark=BENCHMARKS),
+        paper=PAPER,
+        tables=expand(f"{layout.TABLE}.csv", benchmark=BENCHMARKS),
     output:
-        html=report("results/tables/summary.html", caption="../report/summary.rst", category="summary"),
-        shown="results/tables/summary.md",
+        report(f"{layout.SUMMARY}.html", caption="../report/summary.rst", category="summary"),
+        f"{layout.SUMMARY}.md",
     log:
-        "results/logs/summary.log",
+        log_file("summary"),
     conda:
         ENVIRONMENT
     params:
-        tables=expand("results/tables/{benchmark}.csv", benchmark=config["benchmarks"]),  # other runs' too
+        code=code_of("centerclip.commands.summary"),
+        out=stem,
     shell:
-        "python -m centerclip.summary --paper {input.paper} --tables {params.tables}"
-        " --shown {output.html} {output.shown} --log {log}"
+        "python -m centerclip summary --paper {input.paper} --tables {input.tables} --out {params.out} --log {log}"
 
 
 rule plot:
     input:
-        code=code("plots", "tables"),
-        table="results/tables/{benchmark}.csv",
-        cells=cells,
+        table=f"{layout.TABLE}.csv",
+        cells=results,
     output:
-        png=report(
-            "results/plots/{benchmark}_{plot}.png",
+        report(
+            f"{layout.PLOT}.png",
             caption="../report/plot.rst",
             category="{benchmark}",
             subcategory="plots",
-            labels=lambda wildcards: {"plot": re.sub("[-_]", " ", wildcards.plot)},
+            labels=plot_labels,
         ),
-        svg="results/plots/{benchmark}_{plot}.svg",
+        f"{layout.PLOT}.svg",
     log:
-        "results/logs/{benchmark}/plot_{plot}.log",
-    wildcard_constraints:
-        plot="|".join(PLOTS),
+        log_file("{benchmark}/plot_{plot}"),
     conda:
         ENVIRONMENT
     params:
-        drawing=drawing,
+        code=plot_code,
+        variants=plotted,
     shell:
-        "python -m centerclip.plots {params.drawing} --table {input.table} --cells {input.cells}"
-        " --out {output.png} {output.svg} --log {log}"
+        "python -m centerclip plot {wildcards.plot} --table {input.table} --cells {input.cells}"
+        " --variants {params.variants} --out {output} --log {log}"
+
+
+rule picture:
+    input:
+        cells=pictured(layout.RESULT),
+        manifest=layout.MANIFEST,
+        frames=pictured(layout.FRAMES),
+        weights=pictured_weights,
+    output:
+        report(layout.PICTURE, caption="../report/picture.rst", category="{benchmark}", subcategory="pictures"),
+    log:
+        log_file("{benchmark}/picture_{picture}"),
+    conda:
+        ENVIRONMENT
+    threads: config["evaluation"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        code=picture_code,
+    shell:
+        "python -m centerclip picture {wildcards.picture} --cells {input.cells} --gpus {resources.gpu}"
+        " --threads {threads} --out {output} --log {log}"
 
 
 onerror:
-    # With a cell missing Snakemake makes no table: here those that can be, then the summary.
-    pending = list(workflow.dag.needrun_jobs())
-    awaited = {path for job in pending for path in job.output}
-    for job in pending:
-        if job.rule.name == "table" and job.input.efficiency not in awaited:
-            make_partly(job, f"--outdated {' '.join(awaited.intersection(job.input.cells))}")
-    for job in pending:
-        if job.rule.name == "summary":
-            make_partly(job)
+    # With a cell missing Snakemake makes no table: here those that can be made, under a name of their own.
+    shell("python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} || true")

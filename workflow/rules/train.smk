@@ -1,28 +1,43 @@
 # Stored frames and captions -> trained weights. Checkpoints are no output: Snakemake deletes those of a failed job.
 
 
-rule train:
-    input:
-        code=lambda wildcards: code("training", "processes") + cell_code(wildcards),
-        manifest="results/{benchmark}/manifest.csv",
-        frames=frames_report,
-        pretrained=pretrained,
+rule pretrained_weights:
     output:
-        weights="results/{benchmark}/{variant}/weights.safetensors",
-        history="results/{benchmark}/{variant}/history.json",
+        layout.PRETRAINED,
     log:
-        "results/logs/{benchmark}/{variant}/train.log",
+        log_file("weights/{backbone}"),
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: settings(wildcards)["training"]["threads"] * settings(wildcards)["training"]["gpus"]
-    resources:
-        gpu=lambda wildcards: settings(wildcards)["training"]["gpus"],
     params:
-        settings=essence,
-        conduct=conduct,
-        checkpoints="results/{benchmark}/{variant}/checkpoints",
+        code=code_of("centerclip.commands.weights"),
+        downloads=f"{layout.DOWNLOADS}/clip",
     shell:
-        "python -m centerclip.gpus {resources.gpu} python -m centerclip.training --settings {params.settings:q}"
-        " --conduct {params.conduct:q} --code {input.code}"
-        " --manifest {input.manifest} --frames {input.frames} --threads {threads} --checkpoints {params.checkpoints}"
-        " --weights {output.weights} --history {output.history} --log {log}"
+        "python -m centerclip weights --backbone {wildcards.backbone} --downloads {params.downloads}"
+        " --out {output} --log {log}"
+
+
+rule train:
+    input:
+        checks,
+        layout.TRAIN_DIGESTS,
+        cell=layout.CELL,
+        manifest=manifest,
+        frames=path(layout.FRAMES),
+        pretrained=pretrained,
+    output:
+        weights=layout.WEIGHTS,
+        history=layout.HISTORY,
+    log:
+        log_file("{benchmark}/{variant}/train"),
+    benchmark:
+        times_file("{benchmark}/{variant}/train")
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: cell(wildcards).runtime.threads * cell(wildcards).runtime.gpus
+    resources:
+        gpu=lambda wildcards: cell(wildcards).runtime.gpus,
+        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        runtime=lambda wildcards, attempt: min(720 * attempt, 1440),
+        options=lambda wildcards: cell(wildcards).runtime.training_options,
+    shell:
+        "python -m centerclip train {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options} --log {log}"

@@ -1,0 +1,153 @@
+"""Our clustering algorithms beside naive ones, on the paper's shapes in one run: median time, peak memory, ratios.
+
+The naive way is how one writes it down first: distances repeated for every cluster, [B, K, N, N], to find its medoid,
+and a full SVD of every segment's Laplacian.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from centerclip.command import positive, run, write_json
+from centerclip.model.reduction.kmedoids import kmedoids
+from centerclip.model.reduction.spectral import spectral
+
+WIDTH = 768
+# Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT
+# with ViT-B-16 and S=4, one of ActivityNet with ViT-B-16 and S=15.
+SHAPES = [(64, 147, 49), (12, 245, 49), (8, 588, 160), (15, 784, 160)]
+PATIENCE_MS = 10_000  # a side that took longer than this is not repeated
+NEIGHBOURS = 15  # of both sides
+
+
+def naive_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
+    """Medoids [B, K] of tokens [B, N, D], with a [B, K, N, N] tensor in every round."""
+    distances = torch.cdist(tokens, tokens)
+    batch = torch.arange(len(tokens))[:, None]
+    medoids = tokens.norm(dim=-1).argmax(-1, keepdim=True)
+    while medoids.shape[1] < clusters:
+        nearest = distances[batch, medoids].amin(1).scatter(1, medoids, -1)
+        medoids = torch.cat([medoids, nearest.argmax(-1, keepdim=True)], 1)
+    for _ in range(100):
+        assignment = distances[batch, medoids].scatter(2, medoids[:, :, None], -1).argmin(1)
+        member = F.one_hot(assignment, clusters).mT.bool()  # [B, K, N]
+        repeated = distances[:, None].repeat(1, clusters, 1, 1) * member[:, :, None]
+        moved = repeated.sum(-1).masked_fill(~member, torch.inf).argmin(-1)
+        if torch.equal(moved, medoids):
+            break
+        medoids = moved
+    return medoids.sort(-1).values
+
+
+def naive_spectral(tokens: Tensor, clusters: int) -> Tensor:
+    """Medoids [B, K] of tokens [B, N, D], by a full SVD of each Laplacian."""
+    distances = torch.cdist(tokens, tokens)
+    ranked = distances.topk(NEIGHBOURS + 1, largest=False).indices
+    edges = torch.zeros_like(distances).scatter(2, ranked, 1)
+    edges = torch.maximum(edges, edges.mT)
+    variance = (distances.square() * edges).sum((1, 2), keepdim=True) / edges.sum((1, 2), keepdim=True)
+    weights = torch.exp(-distances.square() / (2 * variance)) * edges
+    root = weights.sum(-1).rsqrt()
+    laplacian = torch.eye(tokens.shape[1]) - root[:, :, None] * weights * root[:, None, :]
+    vectors = torch.linalg.svd(laplacian)[0][:, :, -clusters:]
+    return naive_kmedoids(F.normalize(vectors, dim=-1), clusters)
+
+
+def ours_spectral(tokens: Tensor, clusters: int) -> Tensor:
+    """As `naive_spectral`, by this project's code."""
+    return spectral(tokens, clusters, neighbours=NEIGHBOURS)[0]
+
+
+def ours_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
+    """As `naive_kmedoids`, by this project's code."""
+    return kmedoids(tokens, clusters)[0]
+
+
+PEERS = {"kmedoids": (ours_kmedoids, naive_kmedoids), "spectral": (ours_spectral, naive_spectral)}
+
+
+def random_tokens(segments: int, count: int) -> Tensor:
+    """Tokens [B, N, WIDTH] float32 from a normal distribution."""
+    return torch.randn(segments, count, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def peak_bytes(function: Callable[[Tensor, int], Tensor], segments: int, count: int, clusters: int) -> int:
+    """Resident memory that one call adds at most; call it in a process of its own. Linux only."""
+
+    def peak() -> int:
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        return 1024 * int(line.split()[1])
+
+    tokens = random_tokens(segments, count)
+    function(tokens[:1, :64], 8)  # libraries loaded and warm
+    before = peak()
+    function(tokens, clusters)
+    return peak() - before
+
+
+def measure(shape: tuple[int, int, int], repeats: int) -> list[dict]:
+    """A row for each algorithm on one shape; the two sides of each take turns, after a warm-up of both."""
+    segments, count, clusters = shape
+    tokens = random_tokens(segments, count)
+    rows = []
+    for name, (ours, naive) in PEERS.items():
+        times = {ours: [], naive: []}
+        for function in times:
+            function(tokens[:1], clusters)
+        for _ in range(repeats):
+            for function, taken in times.items():
+                if sum(taken) < PATIENCE_MS:
+                    start = time.perf_counter()
+                    function(tokens, clusters)
+                    taken.append(1000 * (time.perf_counter() - start))
+        with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
+            memory = [pool.submit(peak_bytes, function, *shape).result() / 1e6 for function in (ours, naive)]
+        rows.append(
+            {
+                "tokens": f"{count} -> {clusters}",
+                "segments": segments,
+                "algorithm": name,
+                "ms": (our_ms := statistics.median(times[ours])),
+                "naive_ms": (naive_ms := statistics.median(times[naive])),
+                "ratio": naive_ms / our_ms,
+                "mb": memory[0],
+                "naive_mb": memory[1],
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.algorithms", description=__doc__)
+    parser.add_argument("--repeats", type=positive, default=7)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="also write everything here, json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        torch.set_num_threads(arguments.threads)
+        rows = []
+        for shape in tqdm(SHAPES, "clustering", unit="shape"):
+            rows += measure(shape, arguments.repeats)
+        table = pd.DataFrame(rows)
+        print(table.round(1).to_markdown(index=False))
+        last = table[table["tokens"] == table["tokens"].iloc[-1]].set_index("algorithm")["ms"]
+        print(f"spectral takes {last['spectral'] / last['kmedoids']:.1f} times as long as kmedoids on the last shape")
+        if arguments.out:
+            conditions = {"threads": arguments.threads, "repeats": arguments.repeats}
+            write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

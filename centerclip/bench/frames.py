@@ -1,0 +1,234 @@
+"""What stored frames cost and save, beside the way people prepare videos today, on the same videos in one run.
+
+That way: re-encode every video once to an mp4 of 3 frames a second with its shorter side at 224 pixels, then decode all
+of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.video.shards`. Decoding itself is
+measured beside decord, which seeks: for the frames that are stored, and for the few that `search` takes of a whole
+video.
+"""
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import partial
+from pathlib import Path
+
+import av
+import decord
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from centerclip.command import UserError, positive, run, write_json
+from centerclip.video.batches import sample
+from centerclip.video.decoding import NoFrames, Shown
+from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
+from centerclip.video.frames import FrameStore
+from centerclip.video.shards import combine, write_shard
+
+FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
+WHOLE = float("nan")  # a clip's end
+AT_ONCE = 16  # full-size frames of decord's in memory
+# Videos and mean length in seconds as their authors give them, ActivityNet's of the captions' train and val_1 files.
+BENCHMARKS = {
+    "MSVD": (1970, 10),
+    "MSR-VTT": (10_000, 15),
+    "DiDeMo": (10_464, 30),
+    "LSMDC": (109_487, 5),
+    "ActivityNet": (14_926, 117),
+}
+
+
+def reencode(path: Path, out: Path) -> None:
+    """The usual preparation: FPS frames a second, shorter side SIZE, H.264 as libx264 does by default."""
+    with av.open(str(path), metadata_errors="replace") as source, av.open(str(out), "w") as target:
+        video, graph = source.streams.best("video"), av.filter.Graph()
+        first = graph.add_buffer(template=video)
+        rate = graph.add("fps", str(FPS))
+        scale = graph.add("scale", f"w='if(gt(iw,ih),-2,{SIZE})':h='if(gt(iw,ih),{SIZE},-2)'")
+        sink = graph.add("buffersink")
+        for filter_, next_filter in ((first, rate), (rate, scale), (scale, sink)):
+            filter_.link_to(next_filter)
+        graph.configure()
+        stream = None
+        for frame in [*source.decode(video), None]:
+            graph.push(frame)
+            while True:
+                try:
+                    scaled = graph.pull()
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    break
+                if stream is None:
+                    stream = target.add_stream("libx264", rate=FPS)
+                    stream.width, stream.height, stream.pix_fmt = scaled.width, scaled.height, "yuv420p"
+                    stream.codec_context.thread_count = 1
+                scaled.pict_type, scaled.pts = av.video.frame.PictureType.NONE, None
+                target.mux(stream.encode(scaled.reformat(format="yuv420p")))
+        target.mux(stream.encode())
+
+
+def sample_of_mp4(path: Path, rng: np.random.Generator) -> np.ndarray:
+    """A training sample, the usual way: decode the whole mp4, keep FRAMES frames, cut squares. [T, 3, SIZE, SIZE]."""
+    decoded = decord.VideoReader(str(path), num_threads=1)
+    frames = decoded.get_batch(range(len(decoded))).asnumpy()
+    indices, _ = sample(len(frames), FRAMES, rng)
+    return np.stack([np.asarray(squared(frames[index], SIZE)) for index in indices]).transpose(0, 3, 1, 2)
+
+
+def sample_of_store(store: FrameStore, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A training sample of the stored video "v" that has `frames` frames: [T, 3, SIZE, SIZE]."""
+    indices, _ = sample(frames, FRAMES, rng)
+    return store.read("v", indices)
+
+
+def by_decord(path: Path, select: Callable[[Shown], np.ndarray], convert: Callable[[np.ndarray], object]) -> list:
+    """What `convert` makes of the frames that decord gives for those that `select` chooses of a video."""
+    video = decord.VideoReader(str(path), num_threads=1)
+    starts, ends = video.get_frame_timestamp(range(len(video))).astype(float).T
+    indices = select(Shown(starts - starts[0], ends[-1] - starts[0]))
+    parts = [indices[i : i + AT_ONCE] for i in range(0, len(indices), AT_ONCE)]
+    return [convert(frame) for part in parts for frame in video.get_batch(part).asnumpy()]
+
+
+def decoding_ms(path: Path, repeats: int) -> dict[str, float]:
+    """Milliseconds to get a video's frames for the store (JPEGs) and for `search`, ours and decord's, in turns.
+
+    They are medians of `repeats`; NaN where decord raises."""
+    ways = {
+        "store_ms": lambda: extract(path, [(0, WHOLE)], FPS, SIZE),
+        "decord_store_ms": lambda: by_decord(
+            path, lambda shown: choose(shown, FPS, 0, WHOLE), lambda frame: jpeg(squared(frame, SIZE))
+        ),
+        "search_ms": lambda: spread_frames(path, FRAMES, SIZE),
+        "decord_search_ms": lambda: by_decord(
+            path, lambda shown: spread(shown, FRAMES), lambda frame: squared(frame, SIZE)
+        ),
+    }
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            try:
+                times[name].append(milliseconds(way, 1))
+            except decord.DECORDError:
+                times[name].append(np.nan)
+    return {name: float(np.median(taken)) for name, taken in times.items()}
+
+
+def milliseconds(work: Callable[[], object], repeats: int) -> float:
+    """Wall time of `work` in ms, the median of `repeats` runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))
+
+
+def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
+    """Both ways on every video that decodes, one core, in turns: a row a video. Raises UserError if none decodes."""
+    rows = []
+    for path in tqdm(videos, "benchmark", unit="video"):
+        shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
+        clip = pd.DataFrame([{"video_id": "v", "path": str(path), "start_s": 0.0, "end_s": WHOLE}])
+        try:
+            (extracted,) = extract(path, [(0, WHOLE)], FPS, SIZE)
+            if not extracted.frames:
+                raise NoFrames(extracted.reason)
+            usual_prepare_ms = milliseconds(partial(reencode, path, mp4), 1)
+        except (NoFrames, av.FFmpegError) as error:
+            tqdm.write(f"{path.name}: left out ({error})")
+            continue
+        with redirect_stderr(io.StringIO()):  # its progress on a single video
+            write_shard(clip, FPS, SIZE, shard)
+        combine([shard.with_suffix(".csv")], directory).to_csv(report, index=False)
+        store, rng = FrameStore(report), np.random.default_rng(0)
+        frames, decoding = store.counts["v"], decoding_ms(path, min(repeats, 3))
+        rows.append(
+            {
+                "video": path.name,
+                "seconds": frames / FPS,
+                "prepare_ms": decoding["store_ms"],
+                "usual_prepare_ms": usual_prepare_ms,
+                "bytes": shard.stat().st_size,
+                "usual_bytes": mp4.stat().st_size,
+                "sample_ms": milliseconds(partial(sample_of_store, store, frames, rng), repeats),
+                "usual_sample_ms": milliseconds(partial(sample_of_mp4, mp4, rng), repeats),
+                **{name: decoding[name] for name in ("decord_store_ms", "search_ms", "decord_search_ms")},
+            }
+        )
+    if not rows:
+        raise UserError("none of the videos decodes")
+    return pd.DataFrame(rows)
+
+
+def beside_decord(table: pd.DataFrame) -> dict[str, float]:
+    """Our decoding time over decord's, in total, of the videos that decord opens."""
+    opened = table.dropna(subset=["decord_store_ms", "decord_search_ms"])
+    return {
+        "videos_that_decord_opens": len(opened),
+        "store_time_over_decords": opened["prepare_ms"].sum() / opened["decord_store_ms"].sum(),
+        "search_time_over_decords": opened["search_ms"].sum() / opened["decord_search_ms"].sum(),
+    }
+
+
+def projection(table: pd.DataFrame) -> pd.DataFrame:
+    """Minutes and gigabytes of preparing each benchmark, at the rates of `table`."""
+    per_second = table[["prepare_ms", "bytes"]].sum() / table["seconds"].sum()
+    rows = []
+    for name, (videos, length) in BENCHMARKS.items():
+        core_minutes = videos * length * per_second["prepare_ms"] / 6e4
+        rows.append(
+            {
+                "benchmark": name,
+                "videos": videos,
+                "seconds a video": length,
+                "minutes, 8 cores": core_minutes / 8,
+                "minutes, 64 cores": core_minutes / 64,
+                "GB": videos * length * per_second["bytes"] / 1e9,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.frames", description=__doc__)
+    parser.add_argument("--videos", required=True, type=Path, help="directory of videos")
+    parser.add_argument("--repeats", type=positive, default=9, help="training samples drawn a video")
+    parser.add_argument("--out", type=Path, help="also write everything here, json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        if not arguments.videos.is_dir():
+            raise UserError(f"{arguments.videos}: no such directory")
+        videos = sorted(path for path in arguments.videos.iterdir() if path.suffix not in (".csv", ".txt", ".json"))
+        with tempfile.TemporaryDirectory() as directory:
+            table = measure(videos, Path(directory), arguments.repeats)
+        table["ratio"] = table["usual_sample_ms"] / table["sample_ms"]
+        print(table.round(1).to_markdown(index=False))
+        total = table.drop(columns=["video", "ratio"]).sum()
+        summary = {
+            "videos": len(table),
+            "video_seconds": total["seconds"],
+            "videos_per_second_per_core": 1e3 * len(table) / total["prepare_ms"],
+            "usual_videos_per_second_per_core": 1e3 * len(table) / total["usual_prepare_ms"],
+            "bytes_per_video": total["bytes"] / len(table),
+            "usual_bytes_per_video": total["usual_bytes"] / len(table),
+            "sample_ms": total["sample_ms"] / len(table),
+            "usual_sample_ms": total["usual_sample_ms"] / len(table),
+            "sample_ratio": total["usual_sample_ms"] / total["sample_ms"],
+            "sample_ratio_median": float(table["ratio"].median()),
+            **beside_decord(table),
+        }
+        print("\n".join(f"{name}: {value:,.2f}" for name, value in summary.items()))
+        projected = projection(table)
+        print(projected.round(1).to_markdown(index=False))
+        if arguments.out:
+            parts = {"videos": table.to_dict("records"), "projection": projected.to_dict("records")}
+            write_json(arguments.out, {"summary": summary, **parts})
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""A cell, benchmark x variant x seed: its settings by group, its role in comparisons, where its files lie."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from centerclip import layout
+from centerclip.command import UserError
+from centerclip.model import reduction
+
+PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One reduction stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
+
+    What is kept is each cluster's `medoid` or, with `keep` "mean", the mean of its tokens. `embedding` adds a learned
+    vector, zero at first, to each. `options` go to the algorithm.
+    """
+
+    algorithm: str
+    block: int
+    segments: int
+    clusters: int
+    keep: str = "medoid"
+    embedding: bool = False
+    options: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A video-text model: a backbone, what it starts from (None: random weights) and what is done to its tokens."""
+
+    backbone: str
+    weights: str | None = None
+    stages: tuple[Stage, ...] = ()
+    shift: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether every token goes through every block as it is."""
+        return not self.stages and self.shift is None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the model sees of a video and its caption."""
+
+    frames: int
+    text_tokens: int
+    image_size: int  # pixels
+
+
+@dataclass(frozen=True)
+class Training:
+    """The recipe: what trained weights depend on besides the data and the model. The defaults are the paper's."""
+
+    epochs: int = 5
+    batch_size: int = 128
+    lr: float = 5e-6
+    lr_new: float = 5e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.2
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    select: str = "best"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What costs are measured on, which no other result depends on."""
+
+    batch_size: int = 64  # videos of the training step whose memory is measured
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How jobs go about their work, which changes no result."""
+
+    gpus: int = 1
+    chunk: int | None = None
+    grad_checkpointing: bool = False
+    workers: int = 0
+    checkpoint_minutes: float = 10
+    threads: int = 1
+    evaluation_batch_size: int = 32
+    evaluation_workers: int = 0
+    evaluation_threads: int = 1
+
+    @property
+    def evaluation_options(self) -> str:
+        """The options of the command `evaluate`, besides GPUs and threads."""
+        return f"--batch-size {self.evaluation_batch_size} --workers {self.evaluation_workers}"
+
+    @property
+    def training_options(self) -> str:
+        """The options of the command `train`, besides GPUs and threads."""
+        chunk = f" --chunk {self.chunk}" if self.chunk else ""
+        recompute = " --grad-checkpointing" if self.grad_checkpointing else ""
+        loading = f"--workers {self.workers} --checkpoint-minutes {self.checkpoint_minutes:g}"
+        evaluating = self.evaluation_options.replace("--", "--evaluation-")
+        return f"{loading}{chunk}{recompute} {evaluating}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one benchmark. `training` is None for a model that is not trained; `results` is the directory that
+    its files are in."""
+
+    benchmark: str
+    dataset: str  # whose files and stored frames it uses
+    variant: str
+    seed: int
+    name: str  # VARIANT, or VARIANT-seed-N for a further seed
+    model: Model
+    data: Data
+    training: Training | None
+    costs: Costs = Costs()
+    runtime: Runtime = Runtime()
+    results: Path = Path("results")
+
+    @property
+    def trained(self) -> bool:
+        return self.training is not None
+
+    @property
+    def baseline(self) -> bool:
+        """Whether others of its `group` are measured against it: trained, with every token kept as it is."""
+        return self.trained and self.model.plain
+
+    @property
+    def clusters(self) -> bool:
+        """Whether its first stage brings like tokens together; the paper's sampling baselines do not."""
+        return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
+
+    @property
+    def group(self) -> tuple[str, str, int]:
+        """Equal for cells whose costs and recall can be compared."""
+        return self.benchmark, self.model.backbone, self.data.frames
+
+    @property
+    def as_published(self) -> bool:
+        """Whether it has nothing that the models of the paper's main tables have not."""
+        default = Stage("", 0, 0, 0)
+        plain = all((stage.keep, stage.embedding, stage.options) == (default.keep, default.embedding, default.options)
+                    for stage in self.model.stages)  # fmt: skip
+        frames = PUBLISHED_FRAMES.get(self.benchmark, 12)
+        return plain and len(self.model.stages) < 2 and self.model.shift is None and self.data.frames == frames
+
+    @property
+    def algorithms(self) -> list[str]:
+        """The modules of its stages' algorithms."""
+        return [reduction.module(stage.algorithm) for stage in self.model.stages]
+
+    @property
+    def located_model(self) -> Model:
+        """Its model as it starts, whose pretrained weights are found from any directory."""
+        weights = self.model.weights
+        if weights and weights != "openai":
+            weights = str(self.results.absolute().parent / weights)
+        return replace(self.model, weights=weights)
+
+    def path(self, template: str) -> Path:
+        """Where a file of `layout` lies for this cell."""
+        names = {"benchmark": self.benchmark, "dataset": self.dataset, "variant": self.name}
+        return layout.path(template, self.results, size=self.data.image_size, backbone=self.model.backbone, **names)
+
+    def settings(self) -> dict:
+        """All that its recall depends on, for json."""
+        groups = asdict(self)
+        for group in ("costs", "runtime", "results"):
+            del groups[group]
+        return json.loads(json.dumps(groups))
+
+    def cost_settings(self) -> dict:
+        """All that its costs depend on, for json: neither its weights nor its recipe, but whether it is trained."""
+        recipe = Training() if self.trained else None
+        bare = replace(self, seed=0, name=self.variant, model=replace(self.model, weights=None), training=recipe)
+        return bare.settings() | {"costs": asdict(self.costs)}
+
+
+def from_settings(settings: dict, **others) -> Cell:
+    """The cell of `Cell.settings` or `Cell.cost_settings`; `others` are further fields. Raises TypeError, KeyError."""
+    model, training = dict(settings["model"]), settings["training"]
+    model["stages"] = tuple(Stage(**stage) for stage in model["stages"])
+    groups = {
+        "model": Model(**model),
+        "data": Data(**settings["data"]),
+        "training": training and Training(**training | {"betas": tuple(training["betas"])}),
+        "costs": Costs(**settings.get("costs", {})),
+    }
+    return Cell(**settings | groups | others)
+
+
+def read_cell(path: str | Path, **others) -> Cell:
+    """The cell of a CELL or RESULT file, whose `results` is the directory that the file is in or below.
+
+    A relative path to its pretrained weights starts where that directory lies. Raises UserError for another file.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text())
+        settings = content.get("settings", content)
+        results = path.parent if "settings" in content else path.parent.parent.parent
+        return from_settings(settings, results=results, **others)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a cell or its results, such as results/shapes_kmedoids.json") from None
+
+
+def read_compared(path: Path) -> list[Cell]:
+    """The cells of a COMPARED file, as their costs depend on them. Raises UserError for another file."""
+    try:
+        return [from_settings(settings) for settings in json.loads(path.read_text())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json") from None

@@ -1,0 +1,137 @@
+"""What every command shares: its log, its way to fail and to write files."""
+
+import argparse
+import glob
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
+
+
+class UserError(Exception):
+    """A mistake of the user's, or bad data: the message is all they need, no traceback."""
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds. What a
+    killed process left goes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.suffixes[-2][1:]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_state(path: str) -> str:
+    """A word that changes with a file: when it is replaced, repaired, deleted or made readable."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return "none"
+    return f"{found.st_size}-{found.st_mtime_ns}-{os.access(path, os.R_OK)}"
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """The content of a json file. Raises UserError for one that is none."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not json: {error}") from None
+
+
+def located(path: Path) -> str:
+    """`path` for a line that it is not there: where a relative one was looked for, too."""
+    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def tell(line: str) -> None:
+    """Say something on the user's terminal and, if there is one, in the log."""
+    print(line, file=sys.stderr, flush=True)
+    if terminal is not sys.stderr:
+        print(line, file=terminal, flush=True)
+
+
+def last_error(log: Path) -> str | None:
+    """What the last line of `execute`'s about an error in `log` says; None without a log or a line."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+
+
+def positive(text: str) -> int:
+    """A command line's number, for argparse: 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option that `execute` reads."""
+    parser.add_argument("--log", type=Path, help="write all output to this file")
+
+
+def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """Run `job`; exit with 1 after one line on the terminal if it fails.
+
+    With `--log FILE` everything printed, progress bars and libraries' own messages included, goes to FILE, and the
+    terminal gets only that line. Where several processes train together, all but the first have a log each, FILE.1 and
+    so on, and say nothing on the terminal.
+    """
+    global terminal
+    rank = os.environ.get("RANK")  # set by torchrun and the like
+    first = rank in (None, "0")
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        path = arguments.log if first else Path(f"{arguments.log}.{rank}")
+        terminal = os.fdopen(os.dup(2), "w") if first else sys.stderr
+        with open(path, "a") as log:
+            if rank != "0":  # whose launcher has begun the log
+                log.truncate(0)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    try:
+        job(arguments)
+    except UserError as error:
+        line = f"error: {error}"
+    except OSError as error:  # a file that is not there or cannot be written, a full disk
+        if arguments.log:
+            traceback.print_exc()
+        line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
+    except Exception as error:
+        traceback.print_exc()
+        where = f"; traceback in {arguments.log}" if arguments.log else ""
+        line = f"error: {type(error).__name__}: {error}{where}"
+    else:
+        return
+    if arguments.log or first:
+        tell(line)
+    sys.exit(1)
+
+
+def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:
+    """Parse the command line of a program that is a single command, and `execute` its job."""
+    add_log(parser)
+    execute(job, parser.parse_args())

@@ -1,0 +1,32 @@
+"""See whether the frames of a folder of videos can be trusted."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.command import UserError, atomic, positive
+from centerclip.video.watch import STALL_SECONDS
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
+    parser.add_argument("--out", required=True, type=Path, help="a row for each file, csv")
+    parser.add_argument("--fps", type=float, default=3, help="frames stored a second of video (default: 3)")
+    parser.add_argument("--size", type=positive, default=224, help="side of the stored frames, pixels (default: 224)")
+    parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
+    parser.add_argument(
+        "--stall-seconds",
+        type=float,
+        default=STALL_SECONDS,
+        help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
+    )
+
+
+def job(arguments: argparse.Namespace) -> None:
+    from centerclip.video import audit
+
+    report = audit.table(arguments.folder, arguments.fps, arguments.size, arguments.processes, arguments.stall_seconds)
+    with atomic(arguments.out) as temporary:
+        report.to_csv(temporary, index=False)
+    if report["wrong"].sum():
+        raise UserError(audit.summary(report))
+    print(audit.summary(report))

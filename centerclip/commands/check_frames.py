@@ -1,0 +1,25 @@
+"""Check that no more than a share of a benchmark's videos gave no frame, and list those that gave none."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.command import atomic
+from centerclip.datasets.manifest import read_manifest
+from centerclip.video.shards import unreadable
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--frames", required=True, type=Path, help="the report of the stored frames")
+    parser.add_argument("--max-unreadable-share", required=True, type=float)
+    parser.add_argument("--out", required=True, type=Path, help="the list, as text")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    report = pd.read_csv(arguments.frames, dtype={"video_id": str}, keep_default_na=False)
+    video_ids = set(read_manifest(arguments.manifest)["video_id"])
+    lines = unreadable(report, video_ids, arguments.max_unreadable_share)
+    with atomic(arguments.out) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")

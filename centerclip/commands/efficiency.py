@@ -1,0 +1,73 @@
+"""Measure what variants cost beside each other: time, operations, memory.
+
+Without a choice of cells, those of the paper's claims on cost are measured.
+"""
+
+import argparse
+from pathlib import Path
+
+from centerclip.cell import Cell, read_compared
+from centerclip.command import UserError, positive, write_json
+from centerclip.gpus import claim
+
+HEADLINE = {  # the paper's claims on cost
+    "msrvtt": ["baseline", "kmedoids-s4", "kmedoids-s3", "spectral-s4", "spectral-s3"],
+    "activitynet": ["baseline", "kmedoids-s15", "kmedoids-s12", "spectral-s15"],
+    "msvd": ["baseline-b16", "kmedoids-b16-s4"],
+}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[], help="changes to config/config.yaml, as for snakemake"
+    )
+    parser.add_argument("--benchmark", help="of the config, with --variants")
+    parser.add_argument(
+        "--variants", nargs="+", help="of the config, measured beside those of their backbone and frames"
+    )
+    parser.add_argument("--cells", type=Path, help="instead of these: results/BENCHMARK/compared.json")
+    parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
+    parser.add_argument(
+        "--largest-batch", type=positive, default=1, help="try batches of up to so many videos (default: 1)"
+    )
+    parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
+    parser.add_argument("--gpus", type=int, default=0, help="take so many for this job alone (default: 0, share)")
+    parser.add_argument("--out", type=Path, help="also write everything here, json")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    cells = chosen(arguments)
+    claim(arguments.gpus)
+    import pandas as pd
+    import torch
+    from tqdm import tqdm
+
+    from centerclip.evaluate import efficiency
+    from centerclip.model.device import device_name, pick_device
+
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    device, rows = pick_device(), []
+    for group in tqdm(efficiency.groups(cells), "efficiency", unit="group"):
+        rows += efficiency.measure(group, device, arguments.repeats, arguments.largest_batch)
+    table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
+    table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
+    print(table.round(3).to_markdown(index=False))
+    if arguments.out:
+        conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "repeats": arguments.repeats}
+        write_json(arguments.out, conditions | {"rows": rows})
+
+
+def chosen(arguments: argparse.Namespace) -> list[Cell]:
+    """The cells that the command line asks for. Raises UserError for what the config does not have."""
+    if arguments.cells:
+        return read_compared(arguments.cells)
+    from centerclip import config
+
+    if bool(arguments.benchmark) != bool(arguments.variants):
+        raise UserError("--benchmark and --variants go together")
+    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
+    checked = config.read_config(arguments.config)
+    cells = [config.cell(checked, benchmark, name) for benchmark, names in asked.items() for name in names]
+    for cell in cells:
+        config.check_cell(cell)
+    return cells

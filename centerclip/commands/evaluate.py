@@ -1,0 +1,72 @@
+"""Evaluate a cell, trained or not, on the test split of its benchmark."""
+
+import argparse
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from centerclip import layout
+from centerclip.cell import Runtime, read_cell
+from centerclip.command import positive, write_json
+from centerclip.gpus import claim
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
+    parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="take so many for this job alone; 0: take none (default: 1)"
+    )
+    parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
+    parser.add_argument(
+        "--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions at a time"
+    )
+    parser.add_argument("--workers", type=int, default=Runtime.evaluation_workers, help="processes that load frames")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    runtime = Runtime(evaluation_batch_size=arguments.batch_size, evaluation_workers=arguments.workers)
+    cell = read_cell(arguments.cell, runtime=runtime)
+    claim(arguments.gpus)
+    import torch
+
+    from centerclip.datasets.manifest import read_manifest, usable
+    from centerclip.evaluate.features import count_cut, evaluate
+    from centerclip.model.clip import build_finished
+    from centerclip.model.device import device_name, pick_device, precision
+    from centerclip.video.frames import FrameStore
+
+    torch.set_num_threads(arguments.threads)
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+    test, rows = manifest[manifest["split"] == "test"], usable(manifest, store.counts, "test")
+    device = pick_device()
+    result = {
+        "benchmark": cell.benchmark,
+        "variant": cell.variant,
+        **evaluate(build_finished(cell).to(device), rows, store, cell),
+        "n_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
+        "n_videos_left_out": test["video_id"].nunique() - rows["video_id"].nunique(),
+        "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
+        "training": json.loads(cell.path(layout.HISTORY).read_text()) if cell.trained else None,
+        "provenance": {
+            "commit": commit(),
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},
+            "device": device_name(device),
+            "precision": precision(device),
+            "threads": torch.get_num_threads(),
+        },
+        "settings": cell.settings(),
+    }
+    write_json(arguments.out or cell.path(layout.RESULT), result)
+
+
+def commit() -> str | None:
+    """The commit of this code, with + if files were changed; None outside a git repository."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

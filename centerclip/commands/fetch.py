@@ -1,0 +1,23 @@
+"""Fetch the raw files of a dataset: download and unpack them, or render them."""
+
+import argparse
+from pathlib import Path
+
+from centerclip import layout
+from centerclip.command import read_json
+from centerclip.datasets.readers import reader
+from centerclip.download import sources
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("benchmark", type=Path, help="results/NAME/benchmark.json of the benchmark that has the files")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    benchmark = read_json(arguments.benchmark)
+    module, results = reader(benchmark["source"]["reader"]), arguments.benchmark.parent.parent
+    out = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"])
+    if hasattr(module, "fetch"):
+        module.fetch(benchmark["source"], out)
+    else:
+        sources.fetch(benchmark["source"], out, getattr(module, "video_names", None))

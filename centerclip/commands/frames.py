@@ -1,0 +1,28 @@
+"""Store the frames of the videos of one shard."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.command import positive
+from centerclip.datasets.manifest import in_shard, read_manifest, videos
+from centerclip.video.shards import write_shard
+from centerclip.video.watch import STALL_SECONDS
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
+    parser.add_argument("--manifests", required=True, nargs="+", type=Path, help="of all benchmarks with these videos")
+    parser.add_argument("--shards", required=True, type=positive, help="how many there are")
+    parser.add_argument("--fps", required=True, type=float, help="frames stored a second of video")
+    parser.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
+    parser.add_argument(
+        "--stall-seconds", type=float, default=STALL_SECONDS, help="end a video that gives no frame for so long"
+    )
+
+
+def job(arguments: argparse.Namespace) -> None:
+    clips = videos(pd.concat(map(read_manifest, arguments.manifests)))
+    clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
+    write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)

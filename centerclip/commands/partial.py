@@ -1,0 +1,20 @@
+"""Make what a failed run could make: tables and a summary of the cells that are made, NAME.partial.md."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.cell import read_cell
+from centerclip.command import tell
+from centerclip.report import partial, tables
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
+    parser.add_argument("--benchmarks", required=True, nargs="+", help="those of the run")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, made or not")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    cells = [read_cell(path) for path in arguments.cells if path.exists()]
+    for path in partial.write(tables.read_paper(arguments.paper), arguments.benchmarks, cells):
+        tell(f"made of what there is: {path}")

@@ -1,0 +1,29 @@
+"""Draw a picture of what the models of cells do: `tokens` that clustering keeps, or `queries` and their answers."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+from centerclip import gpus
+from centerclip.cell import read_cell
+from centerclip.command import positive
+from centerclip.report import pictures
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", choices=pictures.PICTURES)
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results of one benchmark's cells")
+    parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
+    parser.add_argument("--gpus", type=int, default=0, help="wait for so many that no other job has")
+    parser.add_argument("--out", required=True, type=Path, help="the file to write; the suffix is the format")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    gpus.claim(arguments.gpus)  # before anything else sees them
+    import torch
+
+    from centerclip.report.pictures.drawing import save
+
+    torch.set_num_threads(arguments.threads)
+    picture = importlib.import_module(pictures.module(arguments.picture))
+    save(picture.draw(list(map(read_cell, arguments.cells))), arguments.out)

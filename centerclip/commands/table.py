@@ -1,0 +1,24 @@
+"""Make the table of a benchmark: its cells and their costs beside the paper's numbers."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.command import atomic, read_json
+from centerclip.report import documents, tables
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
+    parser.add_argument("--costs", required=True, type=Path, help="what the variants cost, json")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="the results of each variant and seed")
+    parser.add_argument("--out", required=True, type=Path, help="where to write, without .csv, .html, .md and .tex")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    rows, costs = list(map(tables.read_row, arguments.cells)), read_json(arguments.costs)
+    table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper))
+    with atomic(Path(f"{arguments.out}.csv")) as temporary:
+        tables.for_programs(table).to_csv(temporary, index=False)
+    document = tables.for_people(table, apart, costs, [])
+    for suffix in (".html", ".md", ".tex"):
+        documents.write(arguments.out, suffix, document)

@@ -1,0 +1,33 @@
+"""DiDeMo: videos of Flickr's users, each with the paragraph of all descriptions of its moments."""
+
+import json
+import os.path
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.datasets.manifest import SPLITS, from_captions
+
+
+def descriptions(source: Path, split: str) -> list[dict]:
+    return json.loads((source / f"{split}_data.json").read_text())
+
+
+def video_names(source: Path) -> list[str]:
+    """Every video once, by the first name it has: some have two, with different extensions or none."""
+    names = {}
+    for split in SPLITS:
+        for row in descriptions(source, split):
+            names.setdefault(os.path.splitext(row["video"])[0], row["video"])
+    return list(names.values())
+
+
+def manifest(settings: dict, source: Path) -> pd.DataFrame:
+    """A paragraph a video: its descriptions in the file's order."""
+    captions = {}
+    for split in SPLITS:
+        paragraphs = {}
+        for row in descriptions(source, split):
+            paragraphs.setdefault(os.path.splitext(row["video"])[0], []).append(row["description"])
+        captions[split] = [(name, " ".join(parts)) for name, parts in paragraphs.items()]
+    return from_captions(captions, source / "videos")

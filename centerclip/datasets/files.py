@@ -1,0 +1,72 @@
+"""The video files of a directory: what counts as one, and which file a video's name stands for."""
+
+import os
+from collections import deque
+from pathlib import Path
+
+from centerclip.command import UserError
+
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m2v", ".m4v", ".mkv"),
+    *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm"),
+    *(".webp", ".wmv"),
+)
+
+
+def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """The videos in and below `folder` by their suffix, hidden ones apart: path from there -> (size, time of change);
+    and the folders that cannot be read: path from there -> why.
+
+    Links are followed, to each folder once, whose own name goes before those of links.
+
+    Raises:
+        UserError: no such folder, or no videos in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    files, closed, visited, pending = {}, {}, set(), deque([folder])
+    while pending:
+        directory = pending.popleft()
+        try:
+            found = directory.stat()
+            if (found.st_dev, found.st_ino) in visited:
+                continue
+            visited.add((found.st_dev, found.st_ino))
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError as error:
+            closed[os.path.relpath(directory, folder)] = error.strerror
+            continue
+        for entry in entries:
+            path = directory / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (pending.append if entry.is_symlink() else pending.appendleft)(path)
+            elif path.suffix.lower() in VIDEO_SUFFIXES:
+                files[os.path.relpath(path, folder)] = changes(path)
+    if not files and not closed:
+        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)})")
+    return dict(sorted(files.items())), closed
+
+
+def changes(path: Path) -> tuple[int, int]:
+    """A file's size and time of change; (-1, -1) for a link to nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def files_by_stem(directory: Path) -> dict[str, str]:
+    """The files below `directory`, links followed, by their names without the extension.
+
+    If stems collide, a video goes before what may be its thumbnail, that before others, then the first path."""
+    paths = [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
+    paths.sort(key=lambda path: (preference(os.path.splitext(path)[1].lower()), path))
+    return {os.path.splitext(os.path.basename(path))[0]: path for path in reversed(paths)}
+
+
+def preference(suffix: str) -> int:
+    """How likely a file with this suffix is a video, from 0 down."""
+    return 2 if suffix not in VIDEO_SUFFIXES else int(suffix in (".gif", ".webp"))

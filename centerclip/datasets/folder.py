@@ -1,0 +1,147 @@
+"""Anybody's videos: a directory of files and a csv with `video, caption` and maybe `split, start_s, end_s`."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from unicodedata import normalize
+
+import numpy as np
+import pandas as pd
+
+from centerclip.command import UserError, located
+from centerclip.datasets.manifest import COLUMNS, SPLITS
+
+REQUIRED = ("video", "caption")
+OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
+
+
+def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
+    """The manifest of a folder.
+
+    Several rows of a video are several captions, an empty caption makes it a candidate without text, and different
+    bounds make different clips. Without a column `split`, all is test. `settings`: `videos` the directory, `captions`
+    the csv, `columns` its own names for the columns. A `caption_id` is a row, as in the errors.
+
+    Raises:
+        UserError: a directory or csv that is not there, or whatever is wrong in the csv, with its row.
+    """
+    directory, path = Path(settings["videos"]), Path(settings["captions"])
+    if not directory.is_dir():
+        raise UserError(f"{located(directory)}: no such directory of videos")
+    rows = clips(settings)
+    missing = rows[~rows["path"].map(os.path.isfile)]
+    if len(missing):
+        name, number = os.path.relpath(missing["path"].iloc[0], directory), missing["caption_id"].iloc[0]
+        first = f"the first {name!r} (row {number})"
+        raise UserError(f"{path}: {missing['path'].nunique()} videos are not in {located(directory)}, {first}")
+    return rows
+
+
+def clips(settings: dict) -> pd.DataFrame:
+    """The manifest of a folder, whether its videos are there or not. Raises UserError for what is wrong in the csv."""
+    directory, path = Path(settings["videos"]), Path(settings["captions"])
+    rows = read_rows(path, settings.get("columns") or {})
+    start, end = (seconds(rows[name], name, path) for name in ("start_s", "end_s"))
+    start = start.fillna(0.0)
+    for row, name, split, first, last in zip(rows.index, rows["video"], rows["split"], start, end, strict=True):
+        inside = PurePath(name)
+        if not inside.parts or inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{path}, row {row}: video {name!r} is not a path inside {directory}")
+        if split not in SPLITS:
+            raise UserError(f"{path}, row {row}: split {split!r} is not one of {', '.join(SPLITS)}")
+        if first < 0 or last <= first:
+            raise UserError(f"{path}, row {row}: start_s {first:g} and end_s {last:g} bound no clip")
+    if not rows["caption"].any():
+        raise UserError(f"{path}: every caption is empty")
+    names = rows["video"].map(plain_name)
+    bounds = [clip_suffix(*clip) for clip in zip(start, end, strict=True)]
+    return pd.DataFrame(
+        {
+            "split": rows["split"],
+            "video_id": names + pd.Series(bounds, rows.index),
+            "path": names.map(find(names.unique(), directory)),
+            "start_s": start,
+            "end_s": end,
+            "caption_id": rows.index.astype(str),
+            "caption": rows["caption"],
+        },
+        columns=list(COLUMNS),
+    ).reset_index(drop=True)
+
+
+def plain_name(name: str) -> str:
+    """The one spelling of a video's name: `./a.mp4` is `a.mp4`, and letters are composed (Unicode's NFC)."""
+    return normalize("NFC", str(PurePath(name)))
+
+
+def find(names: Sequence[str], directory: Path) -> dict[str, str]:
+    """The files below `directory` that plain names stand for: name -> path, of those that have none too."""
+    files = {name: str(directory / name) for name in names}
+    # not Path.is_file, which raises where a name is too long to be one
+    if not all(map(os.path.isfile, files.values())):  # a file's own name may be no plain one
+        paths = [os.path.join(top, file) for top, _, files in os.walk(directory, followlinks=True) for file in files]
+        listed = {plain_name(os.path.relpath(path, directory)): path for path in paths}
+        files = {name: path if os.path.isfile(path) else listed.get(name, path) for name, path in files.items()}
+    return files
+
+
+def clip_suffix(start: float, end: float) -> str:
+    """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
+    if not start and np.isnan(end):
+        return ""
+    # 15 digits, so that clips milliseconds apart in a long video keep different names
+    return f"[{start:.15g}-{'' if np.isnan(end) else f'{end:.15g}'}]"
+
+
+def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """The csv's rows as text without white space around it, its columns under their standard names, optional ones
+    filled in; the index counts as a spreadsheet does, from 1 and blank rows too. Raises UserError."""
+    (_, header), *rows = fields(path)
+    names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    for standard, own in names.items():
+        if own not in header and standard in (*REQUIRED, *columns):
+            has = f"it has {', '.join(header)} (`columns` in the config maps names)"
+            raise UserError(f"{path}: no column {own!r} for {standard}; {has}")
+        if header.count(own) > 1:
+            raise UserError(f"{path}: column {own!r} is there {header.count(own)} times")
+    if not rows:
+        raise UserError(f"{path}: no rows")
+    for row, values in rows:
+        if len(values) > len(header):
+            more = f"{len(values)} fields where the header has {len(header)}"
+            raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
+    padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
+    table = pd.DataFrame(padded, [row for row, _ in rows], header)
+    return pd.DataFrame(OPTIONAL | {name: table[own] for name, own in names.items() if own in table}, table.index)
+
+
+def fields(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a csv that are not blank, header first: their numbers, from 1, and their fields. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{located(path)}: no such csv of captions")
+    rows = []
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        for values in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True):
+            rows.append([value.strip() for value in values])
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a csv in UTF-8 ({error})") from None
+    except csv.Error as error:
+        raise UserError(f"{path}, row {len(rows) + 1}: not a csv's, its quotes do not match ({error})") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a csv in UTF-8 (it has NUL characters)")
+    if not any(map(any, rows)):
+        raise UserError(f"{path}: empty")
+    return [(number, values) for number, values in enumerate(rows, 1) if any(values)]
+
+
+def seconds(column: pd.Series, name: str, path: Path) -> pd.Series:
+    """A column of times as float seconds, NaN where empty. Raises UserError with the row of what is no number."""
+    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce")
+    wrong = (column != "") & ~np.isfinite(numbers)
+    if wrong.any():
+        row = wrong.idxmax()
+        raise UserError(f"{path}, row {row}: {name} {column[row]!r} is not a number of seconds")
+    return numbers

@@ -1,0 +1,137 @@
+"""The manifest: one table a benchmark, a row a caption. What follows knows nothing of a benchmark's own files."""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.command import UserError, file_state
+from centerclip.datasets import SPLITS
+from centerclip.datasets.files import files_by_stem
+
+COLUMNS = {
+    "split": str,
+    "video_id": str,
+    "path": str,
+    "start_s": float,  # seconds; 0 = from the beginning
+    "end_s": float,  # seconds; empty = to the end
+    "caption_id": str,
+    "caption": str,  # empty = the video is only a candidate in the gallery
+}
+
+
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read a manifest csv into a frame with exactly the columns `COLUMNS`; an empty caption is ''."""
+    return pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={"end_s": ""})
+
+
+def videos(manifest: pd.DataFrame) -> pd.DataFrame:
+    """One row a video (`video_id, path, start_s, end_s, split`), in order of first appearance."""
+    return manifest.drop_duplicates("video_id")[["video_id", "path", "start_s", "end_s", "split"]].reset_index(
+        drop=True
+    )
+
+
+def check_manifest(manifest: pd.DataFrame, name: str) -> None:
+    """Raise UserError where the rows of benchmark `name` break the contract of a manifest."""
+    if manifest.empty:
+        raise UserError(f"benchmark {name}: no captions at all")
+    unknown = sorted(set(manifest["split"]) - set(SPLITS))
+    if unknown:
+        raise UserError(f"benchmark {name}: split {unknown[0]!r} is not one of {', '.join(SPLITS)}")
+    twice = manifest["caption_id"][manifest["caption_id"].duplicated()]
+    if len(twice):
+        raise UserError(f"benchmark {name}: caption_id {twice.iloc[0]!r} is there twice")
+    splits = manifest[["video_id", "split"]].drop_duplicates()
+    if not splits["video_id"].is_unique:
+        video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
+        several = " and ".join(splits["split"][splits["video_id"] == video_id])
+        raise UserError(f"benchmark {name}: video {video_id!r} is in more than one split: {several}")
+    clips = manifest.groupby("video_id")[["path", "start_s", "end_s"]].nunique(dropna=False).max(axis=1)
+    if (clips > 1).any():
+        raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
+
+
+def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.DataFrame:
+    """The rows of `split` whose videos have frames: those in `counts`. Raises UserError if none has a caption."""
+    rows = manifest[(manifest["split"] == split) & manifest["video_id"].map(counts.__contains__)]
+    if (rows["caption"] == "").all():
+        raise UserError(f"no captioned video of split {split!r} has frames")
+    return rows
+
+
+def counted(manifest: pd.DataFrame) -> dict[str, int]:
+    """How many videos and captions each split has: "train.videos", "train.captions" and so on."""
+    counts = {}
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]
+        counts |= {f"{split}.videos": rows["video_id"].nunique(), f"{split}.captions": len(rows)}
+    return counts
+
+
+def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) -> None:
+    """Raise UserError where benchmark `name` has not the counts, as in `counted`, that are expected of it."""
+    counts = counted(manifest)
+    for key, number in expected.items():
+        if counts[key] != number:
+            split, what = key.split(".")
+            raise UserError(
+                f"benchmark {name}: {counts[key]:,} {what} in split {split}, where {number:,} are expected"
+                " (counts in the benchmark's block of the config)"
+            )
+
+
+def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
+    """16 hex digits that change when a caption of `splits`, or which video it describes, changes."""
+    rows = manifest.loc[manifest["split"].isin(list(splits)), ["split", "video_id", "caption"]]
+    return hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def in_shard(paths: pd.Series, shards: int) -> pd.Series:
+    """Which of so many shards the frames of each video file are in: the same one, whatever other files there are."""
+    return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
+
+
+def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
+    """16 hex digits for each shard that change when a clip in it, a row of `videos`, or its file changes."""
+    digests = [hashlib.sha256() for _ in range(shards)]
+    columns = clips[["video_id", "path", "start_s", "end_s"]].itertuples(index=False)
+    for clip, shard in zip(columns, in_shard(clips["path"], shards), strict=True):
+        digests[shard].update(f"{tuple(clip)} {file_state(clip.path)}\n".encode(errors="surrogateescape"))
+    return [digest.hexdigest()[:16] for digest in digests]
+
+
+def from_captions(
+    captions: dict[str, list[tuple[str, str]]], videos: Path, ends: dict[str, float] | None = None
+) -> pd.DataFrame:
+    """The manifest of a benchmark whose videos lie in one directory.
+
+    A video without a file stays in the manifest, so that the frames' report counts and names it.
+
+    Args:
+        captions: split -> (video_id, caption), video_id being the name of its file without the extension.
+        videos: the directory.
+        ends: video_id -> seconds of it to use; None: to the end.
+
+    Raises:
+        UserError: none of the videos is there.
+    """
+    files = files_by_stem(videos)
+    rows = pd.DataFrame(
+        [(split, *pair) for split, pairs in captions.items() for pair in pairs],
+        columns=["split", "video_id", "caption"],
+    )
+    names = rows["video_id"].unique()
+    missing = [name for name in names if name not in files]
+    if len(missing) == len(names):
+        raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
+    print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *missing, sep="\n  ")
+    return rows.assign(
+        path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
+        start_s=0.0,
+        end_s=rows["video_id"].map(ends) if ends else float("nan"),
+        caption_id=rows.index.astype(str),
+    )

@@ -1,0 +1,74 @@
+"""What the workflow has to know of captions and videos before its jobs run: digests that change when these do.
+
+Imports nothing heavy unless there are captions to look at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from centerclip.command import UserError, file_state
+from centerclip.datasets import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "folder"  # the reader of captions that the user may edit at any time
+
+
+def captions(source: dict, splits: Iterable[str] = SPLITS) -> str:
+    """The digest of the user's own captions of `splits` as they are now; '' for captions with a mistake.
+
+    It is '' for a published benchmark too: Snakemake sees by the files themselves when these change.
+    """
+    if source["reader"] != FOLDER or (rows := planned(source)) is None:
+        return ""
+    from centerclip.datasets.manifest import captions_digest
+
+    return captions_digest(rows, splits)
+
+
+def shard(benchmarks: Iterable[tuple[dict, Path]], shards: int, number: int) -> str:
+    """The digest of shard `number` of the frames that `benchmarks`, each a `source` block and a manifest, share.
+
+    It is '' as long as nothing says what their videos are.
+    """
+    states = []
+    for source, manifest in benchmarks:
+        table = Path(source["captions"]) if source["reader"] == FOLDER else manifest
+        states.append((json.dumps(source), manifest, file_state(table)))
+    digests = all_shards(tuple(states), shards)
+    return digests[number] if digests else ""
+
+
+@lru_cache(8)
+def all_shards(states: tuple[tuple[str, Path, str], ...], shards: int) -> list[str]:
+    """The digests of all shards, or none; of each benchmark `states` has the source, the manifest and its state."""
+    tables = [planned(json.loads(source), manifest) for source, manifest, _ in states]
+    if any(table is None for table in tables):
+        return []
+    import pandas as pd
+
+    from centerclip.datasets.manifest import shard_digests, videos
+
+    return shard_digests(videos(pd.concat(tables)), shards)
+
+
+def planned(source: dict, manifest: Path | None = None) -> pd.DataFrame | None:
+    """The manifest of a benchmark as it will be: of the user's own csv as that is now, or else the file `manifest`.
+
+    None where there is none yet, or where the csv has a mistake, of which the job that reads it tells.
+    """
+    if source["reader"] != FOLDER and not manifest.exists():
+        return None
+    from centerclip.datasets import folder
+    from centerclip.datasets.manifest import read_manifest
+
+    try:
+        return folder.clips(source) if source["reader"] == FOLDER else read_manifest(manifest)
+    except UserError:
+        return None

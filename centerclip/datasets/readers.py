@@ -1,0 +1,25 @@
+"""The readers of datasets by name, and the manifest that one gives."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from centerclip.datasets import module
+from centerclip.datasets.manifest import COLUMNS
+
+
+def reader(name: str) -> ModuleType:
+    """The module of reader `name`."""
+    return importlib.import_module(module(name))
+
+
+def read(settings: dict, source: Path) -> pd.DataFrame:
+    """The manifest that the reader of `settings`, a `source` block of the config, makes of the directory `source`.
+
+    White space in captions, line breaks too, becomes single spaces. Raises UserError for files that are not as they
+    should be.
+    """
+    rows = reader(settings["reader"]).manifest(settings, source)[list(COLUMNS)]
+    return rows.assign(caption=[" ".join(caption.split()) for caption in rows["caption"]])

@@ -1,0 +1,121 @@
+"""What encoding a video costs: operations, bytes kept for the backward pass, time, tokens."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from centerclip.model.clip import CenterCLIP
+
+
+@contextmanager
+def plain_attention():
+    """Turn off PyTorch's fused inference kernel of attention: the flop counter cannot see into it."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def gflops(model: CenterCLIP, frames: Tensor) -> float:
+    """10^9 floating-point operations (2 a multiply-add) of encoding `frames` [B, T, 3, H, W], per video."""
+    with plain_attention(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.encode_video(frames)
+    return counter.get_total_flops() / len(frames) / 1e9
+
+
+def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
+    """Bytes autograd keeps for the backward pass of `frames` [B, T, 3, H, W], per video; parameters apart, shared
+    storage once. The same on every device with the same kernels."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}  # storage address -> the tensor (kept alive, so that no address is used twice)
+
+    def keep(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in parameters:
+            kept[address] = tensor
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.encode_video(frames)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / len(frames)
+
+
+def milliseconds(
+    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0
+) -> list[list[tuple[float, float]]]:
+    """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, per video, after a warm-up: for each model
+    pairs (whole, in its reductions) in ms. The models take turns, so that a slow moment meets all of them: `repeats`,
+    and more until `seconds` are over."""
+    times, end = [[] for _ in models], time.perf_counter() + seconds
+    with torch.no_grad():
+        for turn in count():
+            if turn > repeats and time.perf_counter() > end:
+                return times
+            for model, times_of_model in zip(models, times, strict=True):
+                with reduction_seconds(model) as inside:
+                    start = now(frames)
+                    model.encode_video(frames)
+                    whole = now(frames) - start
+                if turn:
+                    times_of_model.append((1000 * whole / len(frames), 1000 * sum(inside) / len(frames)))
+
+
+@contextmanager
+def reduction_seconds(model: CenterCLIP) -> Iterator[list[float]]:
+    """Yield a list that fills with the seconds that each call of a stage's algorithm takes."""
+    spent, started = [], []
+
+    def before(_, arguments: tuple) -> None:
+        started.append(now(arguments[0]))
+
+    def after(_, arguments: tuple, output: tuple) -> None:
+        spent.append(now(arguments[0]) - started.pop())
+
+    reductions = [stage.reduction for stage in model.stages.values()]
+    hooks = [reduction.register_forward_pre_hook(before) for reduction in reductions]
+    hooks += [reduction.register_forward_hook(after) for reduction in reductions]
+    try:
+        yield spent
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def now(tensor: Tensor) -> float:
+    """Seconds, when all work on the tensor's device is done."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+    return time.perf_counter()
+
+
+def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
+    """Tokens, [CLASS] ones included, that each block sees of one video of `frames` [B, T, 3, H, W]."""
+    counts = []
+
+    def note(_, arguments: tuple[Tensor]) -> None:
+        counts.append(arguments[0].shape[0] * arguments[0].shape[1] // len(frames))
+
+    hooks = [block.ln_1.register_forward_pre_hook(note) for block in model.visual.transformer.resblocks]
+    with plain_attention(), torch.no_grad():
+        model.encode_video(frames)
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+def smooth_videos(count: int, frames: int, size: int, seed: int = 0) -> Tensor:
+    """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, so that frames resemble their
+    neighbours as a real video's do."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(count, 3, 8, 8 + frames // 4, generator=generator)
+    step = max(1, size // 32)  # pixels a frame
+    wide = F.interpolate(coarse, size=(size, size + step * frames), mode="bicubic")
+    return torch.stack([wide[..., step * t : step * t + size] for t in range(frames)], 1)

@@ -1,0 +1,135 @@
+"""What variants cost beside each other, with random weights and generated videos: operations, memory, time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from centerclip.cell import Cell, Runtime
+from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.model.clip import CenterCLIP, build
+from centerclip.model.device import autocast
+from centerclip.train.loop import Run, train_step
+
+GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
+SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
+
+
+def groups(cells: list[Cell]) -> list[list[Cell]]:
+    """`cells` in groups that can be compared."""
+    by_group = {}
+    for cell in cells:
+        by_group.setdefault(cell.group, []).append(cell)
+    return list(by_group.values())
+
+
+def baseline(cells: list[Cell]) -> int:
+    """The index of the cell that the others of its group are compared with: the first without stages and shift, or
+    the first of all."""
+    return next((index for index, cell in enumerate(cells) if cell.model.plain), 0)
+
+
+def measure(cells: list[Cell], device: torch.device, repeats: int, largest: int = 1) -> list[dict]:
+    """What each of a group of `cells` costs: encoding one smooth generated video, encoding batches of up to `largest`,
+    and a step of training. Costs depend neither on the weights nor on how a cell is run."""
+    cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
+    rows = encoding(cells, device, repeats, largest)  # whose models are gone when training needs the memory
+    return [row | training_memory(cell, device) for row, cell in zip(rows, cells, strict=True)]
+
+
+def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int) -> list[dict]:
+    """The costs of encoding, per video; ratios are to the group's baseline, that of times the median of the turns' own
+    ratios. Times are in the precision of evaluation on `device`, the other costs in float32."""
+    models = []
+    for cell in cells:
+        models.append(build(cell.model, seed=0).eval().to(device))
+        models[-1].visual = models[0].visual  # equal weights, in memory once
+    shape = cells[0].data.frames, cells[0].data.image_size
+    video = smooth_videos(1, *shape).to(device)
+    with autocast(device):
+        times = milliseconds(models, video, repeats, SECONDS)
+        whole = [[turn for turn, _ in turns] for turns in times]
+        batches = best_batches(models, shape, list(map(median, whole)), repeats, largest)
+    rows = [
+        {
+            "benchmark": cell.benchmark,
+            "variant": cell.variant,
+            "backbone": cell.model.backbone,
+            "frames": cell.data.frames,
+            "tokens_per_block": tokens_per_block(model, video),
+            "ms": median(turns),
+            "ms_low": min(turns),
+            "ms_high": max(turns),
+            "clustering_share": median(inside / turn for turn, inside in both),
+            "batch": batch,
+            "batch_ms": batch_ms,
+            "gflops": gflops(model, video),
+            "saved_mb": saved_bytes(model, video) / 1e6,
+        }
+        for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
+    ]
+    first = baseline(cells)
+    for row, turns in zip(rows, whole, strict=True):
+        row["ms_ratio"] = median(turn / reference for turn, reference in zip(turns, whole[first], strict=True))
+        for name in ("gflops", "saved_mb"):
+            row[f"{name}_ratio"] = row[name] / rows[first][name]
+    return rows
+
+
+def best_batches(
+    models: list[CenterCLIP], shape: tuple[int, int], ms: list[float], repeats: int, largest: int
+) -> list[tuple[int, float]]:
+    """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of `shape` (frames, pixels) a
+    second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
+    are when one runs out of the GPU's memory."""
+    best = [(1, time) for time in ms]
+    gaining, batch = list(range(len(models))), 2
+    while gaining and batch <= largest:
+        videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
+        try:
+            times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)
+        except torch.OutOfMemoryError:
+            break
+        measured = {index: median(whole for whole, _ in turns) for index, turns in zip(gaining, times, strict=True)}
+        gaining = [index for index in gaining if measured[index] < (1 - GAIN) * best[index][1]]
+        for index in gaining:
+            best[index] = batch, measured[index]
+        batch *= 2
+    return best
+
+
+def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
+    """The training run of a cell after each of any number of real steps, on `costs.batch_size` pairs of noise. The
+    first makes AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
+    count, frames, size = cell.costs.batch_size, cell.data.frames, cell.data.image_size
+    run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
+    run.model.train()
+    pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8)
+    mask = torch.ones(count, frames, dtype=torch.bool)
+    ids = torch.randint(1, 49408, (count, cell.data.text_tokens))
+    while True:
+        train_step(run, [pixels, mask, ids], 1.0)
+        yield run
+
+
+def training_memory(cell: Cell, device: torch.device) -> dict:
+    """Peak GPU memory of a training step of `costs.batch_size` pairs in GB (10^9 bytes), of tensors and with what
+    PyTorch holds in reserve, and the pairs encoded at a time.
+
+    None for a cell that is not trained and on a CPU, whose memory is another thing; the memory also where the GPU holds
+    only a part of the batch, which compares with nothing.
+    """
+    if device.type != "cuda" or not cell.trained:
+        return {"training_gb": None, "training_reserved_gb": None, "training_chunk": None}
+    steps = training_steps(cell, device)
+    next(steps)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    chunk = next(steps).chunk
+    whole = chunk >= cell.costs.batch_size
+    return {
+        "training_gb": torch.cuda.max_memory_allocated(device) / 1e9 if whole else None,
+        "training_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9 if whole else None,
+        "training_chunk": chunk,
+    }

@@ -1,0 +1,66 @@
+"""A model on stored frames and captions: its vectors, and the metrics that come of them."""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import torch
+from open_clip import SimpleTokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from centerclip.cell import Cell
+from centerclip.evaluate.metrics import retrieval_metrics
+from centerclip.model.clip import CenterCLIP
+from centerclip.model.device import autocast
+from centerclip.video.batches import Videos, leave_sigterm, normalise
+from centerclip.video.frames import FrameStore
+
+
+def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> dict:
+    """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device."""
+    return retrieval_metrics(*features(model, rows, store, cell))
+
+
+@torch.no_grad()
+def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
+    """The arguments of `retrieval_metrics` for rows of a manifest, on the device of `model`, left in evaluation mode.
+
+    Returns:
+        vectors [C, E] float32 of the captions that are not empty, vectors [V, E] float32 of all videos, both in the
+        order of `rows`, and each caption's video [C] int64.
+    """
+    model.eval()
+    device = model.logit_scale.device
+    video_ids = rows["video_id"].drop_duplicates().tolist()
+    captioned = rows[rows["caption"] != ""]
+    tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
+
+    def vectors(loader: DataLoader, encode: Callable[..., Tensor], what: str) -> Tensor:
+        with autocast(device):
+            return torch.cat([encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")])
+
+    videos = vectors(
+        DataLoader(
+            Videos(video_ids, store, cell.data.frames),
+            batch_size=cell.runtime.evaluation_batch_size,
+            num_workers=cell.runtime.evaluation_workers,
+            worker_init_fn=leave_sigterm,
+        ),
+        lambda batch: model.encode_video(normalise(batch[0].to(device)), batch[1].to(device)),
+        "videos",
+    )
+    texts = vectors(
+        DataLoader(captioned["caption"].tolist(), batch_size=cell.runtime.evaluation_batch_size),
+        lambda batch: model.encode_text(tokenizer(batch).to(device)),
+        "captions",
+    )
+    places = {video_id: index for index, video_id in enumerate(video_ids)}
+    truth = torch.tensor([places[video_id] for video_id in captioned["video_id"]], device=device)
+    return texts, videos, truth
+
+
+def count_cut(captions: Iterable[str], text_tokens: int) -> int:
+    """How many captions have more than `text_tokens` tokens, start and end marks included, and are not read whole."""
+    tokenizer = SimpleTokenizer()
+    return sum(len(tokenizer.encode(caption)) + 2 > text_tokens for caption in captions)

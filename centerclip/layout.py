@@ -1,0 +1,47 @@
+"""Where every file of the workflow lies: templates of paths, for the rules' wildcards and for `Cell.path`.
+
+A `variant` in them is a cell's name: VARIANT or VARIANT-seed-N.
+"""
+
+from pathlib import Path
+
+RESULT = "results/{benchmark}_{variant}.json"
+CELL = "results/{benchmark}/{variant}/cell.json"
+TRAIN_DIGESTS = "results/{benchmark}/{variant}/train_digests.json"
+EVALUATE_DIGESTS = "results/{benchmark}/{variant}/evaluate_digests.json"
+WEIGHTS = "results/{benchmark}/{variant}/weights.safetensors"
+HISTORY = "results/{benchmark}/{variant}/history.json"
+CHECKPOINTS = "results/{benchmark}/{variant}/checkpoints"
+TENSORBOARD = "results/{benchmark}/{variant}/tensorboard"
+
+BENCHMARK = "results/{benchmark}/benchmark.json"
+MANIFEST = "results/{benchmark}/manifest.csv"
+COUNTS_CHECK = "results/{benchmark}/counts_checked.txt"
+FRAMES_CHECK = "results/{benchmark}/frames_{size}px_checked.txt"
+COMPARED = "results/{benchmark}/compared.json"
+COSTS = "results/{benchmark}/costs.json"
+
+SOURCE = "results/{dataset}/source"
+SHARD_DIGEST = "results/{dataset}/frames/{size}px/{shard}_digest.json"
+SHARD = "results/{dataset}/frames/{size}px/{shard}.lmdb"
+SHARD_REPORT = "results/{dataset}/frames/{size}px/{shard}.csv"
+FRAMES = "results/{dataset}/frames/{size}px/report.csv"
+
+PRETRAINED = "results/weights/{backbone}.safetensors"  # what `openai` in the config stands for
+DOWNLOADS = "results/downloads"
+
+TABLE = "results/tables/{benchmark}"  # .csv .html .md .tex
+SUMMARY = "results/tables/summary"  # .html .md
+PLOT = "results/plots/{benchmark}_{plot}"  # .png .svg
+PICTURE = "results/plots/{benchmark}_{picture}.png"
+
+LOG = "results/logs/{job}.log"
+JOB_BENCHMARK = "results/benchmarks/{job}.tsv"
+# Directories of results/ and of a benchmark's directory, which no benchmark and no cell may be called.
+RESERVED_BENCHMARKS = ("benchmarks", "downloads", "logs", "plots", "summary", "tables", "weights")
+RESERVED_VARIANTS = ("frames", "source")
+
+
+def path(template: str, results: Path, **names: object) -> Path:
+    """The path of a template in the directory `results`."""
+    return results / Path(template.format(**names)).relative_to("results")

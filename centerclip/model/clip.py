@@ -1,0 +1,131 @@
+"""CLIP towers from open_clip with reduction stages between the blocks of the video side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import text_global_pool
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from centerclip import layout
+from centerclip.cell import Cell, Model, Stage
+from centerclip.command import UserError, atomic, first_line, located
+from centerclip.model import backbones
+from centerclip.model.shifts import SHIFTS
+from centerclip.model.stages import ReductionStage
+
+
+class CenterCLIP(open_clip.CLIP):
+    """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment.
+
+    `stages` holds a stage by the number of blocks that come before it. `shift` names a shift of SHIFTS that every
+    block's attention and MLP see their tokens through.
+    """
+
+    def __init__(self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None):
+        super().__init__(**backbones.model_config(backbone))
+        self.shift = SHIFTS[shift] if shift else None
+        width = self.visual.conv1.out_channels
+        ordered = sorted(stages, key=lambda stage: stage.block)
+        self.stages = nn.ModuleDict({str(stage.block): ReductionStage(stage, width) for stage in ordered})
+
+    def encode_video(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode videos (paper, section 3.2).
+
+        Args:
+            frames: [B, T, 3, H, W] float, normalised as CLIP's images.
+            mask: [B, T] bool, false for padding; at least one true a row. None: all true.
+
+        Returns:
+            [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors.
+        """
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
+        x = self.visual._embeds(frames.flatten(0, 1))  # [B * T, 1 + N, D]
+        for index, block in enumerate(self.visual.transformer.resblocks):
+            if str(index) in self.stages:
+                x, mask = self.stages[str(index)](x, mask)
+            run = partial(self.shifted, block, frames=mask.shape[1]) if self.shift else block
+            again = self.visual.transformer.grad_checkpointing and torch.is_grad_enabled()
+            x = checkpoint(run, x, use_reentrant=False) if again else run(x)
+        pooled, _ = self.visual._pool(x)
+        segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*mask.shape, -1)
+        return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)
+
+    def shifted(self, block: nn.Module, x: Tensor, frames: int) -> Tensor:
+        """`block` of x [B * T, 1 + N, D] whose two branches see the tokens shifted, the residual path as they are."""
+
+        def shift(x: Tensor) -> Tensor:
+            return self.shift(x.unflatten(0, (-1, frames))).flatten(0, 1)
+
+        x = x + block.ls_1(block.attention(block.ln_1(shift(x))))
+        return x + block.ls_2(block.mlp(block.ln_2(shift(x))))
+
+    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
+        """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
+        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones."""
+        length = text.shape[1]
+        x = self.token_embedding(text) + self.positional_embedding[:length]
+        x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask[:length, :length]))
+        x = (text_global_pool(x, text, self.text_pool_type) @ self.text_projection).float()
+        return F.normalize(x, dim=-1) if normalize else x
+
+
+def build(model: Model, seed: int) -> CenterCLIP:
+    """The model before any training: with its pretrained weights or, without, weights drawn from `seed`.
+
+    Raises:
+        UserError: pretrained weights that cannot be read or do not fit.
+    """
+    torch.manual_seed(seed)
+    built = CenterCLIP(model.backbone, model.stages, model.shift)
+    if model.weights is not None:
+        # Imported here, because nothing else depends on this code and it imports this module.
+        from centerclip.model.weights import load_weights
+
+        load_weights(built, model.backbone, model.weights)
+    return built
+
+
+def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:
+    """The model with the weights that training wrote to `path`.
+
+    Raises:
+        UserError: a file that is missing or damaged, or is another model's.
+    """
+    built = build(replace(model, weights=None), seed)
+    if not path.is_file():
+        raise UserError(f"weights {located(path)}: no such file")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+    shapes, expected = ({name: tensor.shape for name, tensor in part.items()} for part in (state, built.state_dict()))
+    if shapes != expected:
+        different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
+        raise UserError(f"weights {path}: not those of this model, which differ in {different[0]!r}")
+    built.load_state_dict(state)
+    return built
+
+
+def build_finished(cell: Cell) -> CenterCLIP:
+    """The model that a cell's result is of: trained or, for a cell that is not trained, as it starts.
+
+    Raises:
+        UserError: as `build` and `build_trained`.
+    """
+    if cell.trained:
+        return build_trained(cell.model, cell.seed, cell.path(layout.WEIGHTS))
+    return build(cell.located_model, cell.seed)
+
+
+def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
+    """Write a state dict of `backbone` as safetensors, its activation in the metadata, whole or not at all."""
+    with atomic(path) as temporary:
+        save_file(state, temporary, {"activation": backbones.activation(backbone)})

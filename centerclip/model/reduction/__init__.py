@@ -1,0 +1,71 @@
+"""Token-reduction algorithms, one file each, found by name: `reduction/NAME.py` defines the function `NAME`.
+
+`NAME(tokens, clusters, **options) -> (medoids, assignment)`: tokens [B, N, D] of any float dtype are B independent
+problems, the patches of a segment frame by frame; medoids [B, K] int64 are token indices in ascending order; assignment
+[B, N] int64 says into which of the K clusters each token fell. Its options are its keyword-only arguments. Those called
+`frames` (how many the N tokens come from) and `training` (whether the model trains) are no options: the model gives
+them to those who ask.
+
+The file says with `KIND = "clustering"` that the algorithm brings like tokens together, or with `KIND = "sampling"`
+that it does not. This module reads the files without running them, so that checking a config imports nothing heavy.
+"""
+
+import ast
+import importlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from centerclip.command import UserError
+
+DIRECTORY = Path(__file__).parent
+CLUSTERING, SAMPLING = "clustering", "sampling"
+CONTEXT = ("frames", "training")
+
+
+def names() -> list[str]:
+    """The algorithms there are: every file that defines a function of its name. Other files are their helpers."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.py") if function(path.stem))
+
+
+def module(name: str) -> str:
+    """The full name of the module of algorithm `name`."""
+    return f"{__name__}.{name}"
+
+
+def algorithm(name: str) -> Callable:
+    """The function of algorithm `name`."""
+    return getattr(importlib.import_module(module(name)), name)
+
+
+def kind(name: str) -> str:
+    """CLUSTERING or SAMPLING, as the file of algorithm `name` declares. Raises UserError if it does not."""
+    for statement in syntax(name):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="KIND")], value=ast.Constant(value=declared)):
+                if declared in (CLUSTERING, SAMPLING):
+                    return declared
+    path = DIRECTORY / f"{name}.py"
+    raise UserError(f'{path}: it has to declare KIND = "{CLUSTERING}" or KIND = "{SAMPLING}"')
+
+
+def options(name: str) -> list[str]:
+    """The options of algorithm `name`."""
+    return [argument.arg for argument in function(name).args.kwonlyargs if argument.arg not in CONTEXT]
+
+
+def context(name: str) -> list[str]:
+    """Those of CONTEXT that algorithm `name` asks for."""
+    return [argument.arg for argument in function(name).args.kwonlyargs if argument.arg in CONTEXT]
+
+
+def function(name: str) -> ast.FunctionDef | None:
+    """The definition of the function of algorithm `name`; None if its file has none."""
+    definitions = (node for node in syntax(name) if isinstance(node, ast.FunctionDef))
+    return next((node for node in definitions if node.name == name), None)
+
+
+@cache
+def syntax(name: str) -> list[ast.stmt]:
+    """The top level of a file, parsed."""
+    return ast.parse((DIRECTORY / f"{name}.py").read_text()).body

@@ -1,0 +1,27 @@
+"""Mean pooling over a segment's frames, patch by patch: a baseline of the paper."""
+
+import torch
+from torch import Tensor
+
+KIND = "sampling"
+
+
+def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:
+    """A cluster is one patch in all frames, its medoid the middle frame's; a stage with `keep: mean` pools.
+
+    Args:
+        tokens: [B, N, D], frame by frame.
+        clusters: K, which must be the patches of a frame, N / frames.
+        frames: how many the tokens come from.
+
+    Returns:
+        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
+
+    Raises:
+        ValueError: K is another number.
+    """
+    batch, count, _ = tokens.shape
+    if clusters * frames != count:
+        raise ValueError(f"pooling keeps {count // frames} tokens of {count} in {frames} frames, not {clusters}")
+    patch = torch.arange(clusters, device=tokens.device)
+    return (frames // 2 * clusters + patch).expand(batch, -1), patch.repeat(frames).expand(batch, -1)

@@ -1,0 +1,207 @@
+"""Weights that a model starts from: files in any usual layout."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from centerclip.command import UserError, first_line, located, tell
+from centerclip.model import backbones
+from centerclip.model.clip import save_weights
+
+HUGGING_FACE = {  # parts of its names -> open_clip's
+    "text_model.embeddings.token_embedding": "token_embedding",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.encoder.layers": "transformer.resblocks",
+    "text_model.final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding": "visual.conv1",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm": "visual.ln_pre",
+    "vision_model.encoder.layers": "visual.transformer.resblocks",
+    "vision_model.post_layernorm": "visual.ln_post",
+    "visual_projection.weight": "visual.proj",
+    "self_attn.q_proj.": "attn.in_proj_",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> None:
+    """Load `openai` (open_clip's own download) or a local file into `model`, which is of `backbone`.
+
+    The file is a .safetensors, OpenAI's TorchScript archive, or what torch.save wrote: a state dict, or a training's
+    checkpoint with one under `state_dict`. Names are open_clip's or Hugging Face's, and may have a prefix in common.
+    Parameters of stages missing from the file stay as they are. Where nothing tells the activation that the weights
+    were trained with, a line on the terminal says which is assumed.
+
+    Raises:
+        UserError: no download, or a file that is not there, not whole, not finite, or of another activation or shape
+            than the backbone's.
+    """
+    state = download(backbone) if weights == "openai" else read_state(Path(weights))
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state and not name.startswith("stages.")]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        problem = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r} besides"
+        raise UserError(f"weights {weights}: not those of {backbone}: the file {problem}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)} where {backbone} has {list(expected[name].shape)}"
+            raise UserError(f"weights {weights}: {name} is {shapes}")
+        if not tensor.isfinite().all():
+            raise UserError(f"weights {weights}: {name} has numbers that are not finite")
+    if weights != "openai":
+        check_activation(Path(weights), backbone)
+    model.load_state_dict(state, strict=False)
+
+
+def download(backbone: str) -> dict[str, Tensor]:
+    """OpenAI's state dict of `backbone`. Raises UserError if there is none, or it cannot be had."""
+    if backbone not in backbones.OPENAI:
+        published = ", ".join(backbones.OPENAI)
+        raise UserError(f"weights openai: there are none of {backbone}, only of {published}; name a local file")
+    try:
+        return open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
+    except Exception as error:  # of any of the network's layers
+        reason = first_line(error)
+        raise UserError(f"weights openai: open_clip cannot get them ({reason}); name a local file") from None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a weights file, in open_clip's names, without the prefix of what the model was wrapped in.
+
+    Raises:
+        UserError: a file that is not there, not whole, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"weights {located(path)}: no such file")
+    if mistaken := mistaken_for_weights(path):
+        raise UserError(f"weights {path}: {mistaken}")
+    try:
+        state = load(path)
+    except pickle.UnpicklingError as error:  # whose own words advise to take a risk
+        objects = "Python objects besides tensors, which are not loaded: save the state dict alone"
+        reason = objects if "Unsupported global" in str(error) else "nothing that torch.save wrote"
+        raise UserError(f"weights {path}: not a whole weights file ({reason})") from None
+    except Exception as error:  # bytes that are no weights may raise anything
+        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"weights {path}: not a state dict of tensors")
+    scale = next((name for name in state if str(name).endswith("logit_scale")), "")  # which every CLIP has
+    state = {str(name).removeprefix(scale.removesuffix("logit_scale")): tensor for name, tensor in state.items()}
+    return from_hugging_face(state) if any("self_attn." in name for name in state) else state
+
+
+def mistaken_for_weights(path: Path) -> str | None:
+    """What a file is that people take for weights and what to do about it; None for any other."""
+    with open(path, "rb") as file:
+        head = file.read(100)
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file that it stands for, which `git lfs pull` gets in its repository"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, such as one with a link to the weights: download what it links to"
+    if path.suffix != ".safetensors" and head[8:10] == b'{"':
+        return f"a safetensors file: name it {path.with_suffix('.safetensors').name}"
+    return None
+
+
+def load(path: Path) -> object:
+    """What is in a weights file, on the CPU; of OpenAI's archive the state dict."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if not is_torchscript(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.jit.load(path, map_location="cpu").state_dict()
+    for extra in ("input_resolution", "context_length", "vocab_size"):  # attributes of OpenAI's archives
+        state.pop(extra, None)
+    return state
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive as torch.jit.save writes it."""
+    return zipfile.is_zipfile(path) and any(
+        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
+    )
+
+
+def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of Hugging Face's CLIP in open_clip's names: queries, keys and values in one tensor, and projections
+    the other way round."""
+    renamed = {}
+    for theirs, tensor in state.items():
+        if theirs.endswith("position_ids") or ".k_proj." in theirs or ".v_proj." in theirs:
+            continue  # 0, 1, 2...; and what comes with its q_proj
+        if ".q_proj." in theirs:
+            parts = [theirs.replace("q_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
+            tensor = torch.cat([state[part] for part in parts if part in state])
+        ours = theirs
+        for old, new in HUGGING_FACE.items():
+            ours = ours.replace(old, new)
+        renamed[ours] = tensor.T if "_projection." in theirs else tensor
+    return renamed
+
+
+def check_activation(path: Path, backbone: str) -> None:
+    """Raise UserError where weights were trained with another activation than the backbone's; where nothing tells, say
+    which is assumed."""
+    twin = backbones.twin(backbone)
+    if twin is None:
+        return
+    trained, computed = activation(path), backbones.activation(backbone)
+    if trained is None:
+        advice = f"for {backbones.activation(twin)} name the backbone {twin}"
+        tell(f"weights {path}: trained with {computed}, it is assumed, as {backbone} computes; {advice}")
+    elif trained != computed:
+        advice = f": name the backbone {twin}" if trained == backbones.activation(twin) else ""
+        raise UserError(f"weights {path}: trained with {trained}, where {backbone} has {computed}{advice}")
+
+
+def activation(path: Path) -> str | None:
+    """What weights were trained with, `quick_gelu` or `gelu`, as a file or a config beside it tells; None: neither."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            if recorded := (file.metadata() or {}).get("activation"):
+                return recorded
+    elif is_torchscript(path):  # OpenAI's
+        return "quick_gelu"
+    if isinstance(model := read_json(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
+        return "quick_gelu" if model.get("quick_gelu") else "gelu"
+    config = read_json(path.with_name("config.json"))  # Hugging Face's
+    vision = config.get("vision_config")
+    return (vision if isinstance(vision, dict) else config).get("hidden_act")
+
+
+def read_json(path: Path) -> dict:
+    """The mapping in a json file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def convert(archive: Path, backbone: str, out: Path) -> None:
+    """Write the state dict of `backbone` that `archive`, a TorchScript file of OpenAI's, holds, as safetensors.
+
+    Raises:
+        UserError: `archive` is no such file, or is another model's.
+    """
+    model = open_clip.CLIP(**backbones.model_config(backbone))
+    load_weights(model, backbone, archive)
+    save_weights(model.state_dict(), backbone, out)

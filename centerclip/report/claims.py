@@ -1,0 +1,151 @@
+"""The tables of benchmarks -> which of the paper's claims hold, each with its figures."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from centerclip.report.documents import Table
+from centerclip.report.tables import MODEL, PAPER, ROLES, of_baselines, typed
+
+CLOSE = 1.0  # points of t2v R@1 within which a published number is met
+SMALL = 0.05  # share of the encoder's time that is almost nothing
+VERDICTS = ("holds", "fails", "not run")
+Figure = tuple[str, bool]  # a claim's numbers in words, and whether it holds for them as shown
+
+
+def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:
+    """Of rows of one benchmark and backbone: `column` of the first baseline, as in the config, that of the best
+    clustering variant of as many frames, and its name; None where either is missing."""
+    rows = rows.dropna(subset=column)
+    baseline = rows[rows["baseline"]].head(1)
+    clustered = rows[rows["clustering"] & rows["frames"].isin(baseline["frames"])]
+    if clustered.empty:
+        return None
+    best = clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
+    return baseline[column].iloc[0], best[column], best["variant"]
+
+
+def recall(rows: pd.DataFrame) -> list[Figure]:
+    compared = beside_baseline(rows, "t2v R@1", largest=True)
+    if not compared:
+        return []
+    before, after, name = compared
+    return [(f"{before:.1f} -> {after:.1f}, {name}", round(after, 1) >= round(before, 1))]
+
+
+def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
+    compared = beside_baseline(rows, column, largest=False)
+    if not compared:
+        return []
+    before, after, name = compared
+    words = f"{before:.1f} -> {after:.1f} {unit} ({after / before - 1:+.0%}), {name}"
+    return [(words, round(after, 1) < round(before, 1))]
+
+
+def memory(rows: pd.DataFrame) -> list[Figure]:
+    return saving(rows, "saved_mb", "MB saved for backward") + saving(rows, "training_gb", "GB on the GPU")
+
+
+def time(rows: pd.DataFrame) -> list[Figure]:
+    return saving(rows, "ms", "ms")
+
+
+def share(rows: pd.DataFrame) -> list[Figure]:
+    """The largest share of each algorithm."""
+    timed = rows[rows["clustering"]].dropna(subset="clustering_share").sort_values("clustering_share")
+    largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
+    return [(f"{part:.1%}, {name}", round(part, 3) <= SMALL)
+            for part, name in zip(largest["clustering_share"], largest["variant"], strict=True)]  # fmt: skip
+
+
+CLAIMS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
+    "Clustering loses no recall: t2v R@1 of the best clustering variant is the baseline's or more.": recall,
+    "Clustering saves memory in training (a video's, or a whole step's on the GPU).": memory,
+    "Clustering saves time in encoding a video.": time,
+    f"Clustering itself takes almost nothing: {SMALL:.0%} of that time or less.": share,
+}
+
+
+def verdict(figures: list[Figure]) -> str:
+    if not figures:
+        return "not run"
+    return "holds" if all(held for _, held in figures) else "fails"
+
+
+def in_words(figures: list[Figure]) -> str:
+    return "; ".join(words for words, _ in figures)
+
+
+def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """`claim` on every benchmark and backbone of ours and of the paper's rows."""
+    keys = ["benchmark", "backbone"]
+    here = {place: claim(rows) for place, rows in ours.groupby(keys, sort=False)}
+    published = {place: claim(rows) for place, rows in paper.groupby(keys, sort=False)}
+    lines = []
+    for place in here | published:
+        figures = here.get(place, [])
+        lines.append([*place, in_words(published.get(place, [])), in_words(figures), verdict(figures)])
+    return pd.DataFrame(lines, columns=[*keys, "paper", "here", "verdict"])
+
+
+def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
+    """`column` of each row over that of its baseline."""
+    return rows[column].astype(float) / of_baselines(rows, [column])[column].astype(float)
+
+
+def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """What every published clustering model saves of its baseline's memory and time, and what ours does; ours of the
+    bytes saved for backward where no GPU was measured."""
+    ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)
+    memory_here = against_baseline(ours, "training_gb").fillna(against_baseline(ours, "saved_mb"))
+    here = ours[MODEL].assign(memory=memory_here, time=against_baseline(ours, "ms"))
+    published = paper.assign(memory=against_baseline(paper, "training_gb"), time=against_baseline(paper, "ms"))
+    published = published[published["clustering"]]
+    lines = []
+    for _, row in published.merge(here, on=MODEL, how="left", suffixes=("", " here")).iterrows():
+        for cost in ("memory", "time"):
+            goal, ratio = row[cost], row[f"{cost} here"]
+            if pd.notna(goal):
+                figures = [] if pd.isna(ratio) else [(f"{ratio - 1:+.0%}", round(ratio, 2) <= round(goal, 2))]
+                model = [row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}"]
+                lines.append([*model, in_words(figures), verdict(figures)])
+    return pd.DataFrame(lines, columns=["benchmark", "model", "of", "paper", "here", "verdict"])
+
+
+def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Every published model's t2v R@1 and ours."""
+    ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)[[*MODEL, "t2v R@1"]]
+    lines = []
+    for _, row in paper.merge(ours, on=MODEL, how="left", suffixes=(" published", "")).iterrows():
+        published, here = row["t2v R@1 published"], row["t2v R@1"]
+        less = round(here - published, 1)
+        figures = [] if pd.isna(here) else [(f"{here:.1f} ({less:+.1f})", abs(less) <= CLOSE)]
+        lines.append([row["benchmark"], row["variant"], f"{published:.1f}", in_words(figures), verdict(figures)])
+    return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
+
+
+def summary(tables: list[pd.DataFrame], paper: pd.DataFrame) -> list[str | Table]:
+    """The claims, each over a table.
+
+    Args:
+        tables: of benchmarks, `tables.for_programs` or its csv. paper: of `tables.read_paper`.
+    """
+    ours = pd.concat(map(typed, tables), ignore_index=True)
+    published = paper[paper["variant"].notna()]
+    published = published[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
+    published = published.rename(columns={new: old for old, new in PAPER.items()})
+    published = published.assign(saved_mb=None, clustering_share=None)
+    judgements = {claim: judged(figures, ours, published) for claim, figures in CLAIMS.items()}
+    judgements[f"A published model's t2v R@1 is met within {CLOSE:g} point."] = met(ours, published)
+    judgements["A published model saves at least what it saved there of its baseline's memory and time."] = saved(
+        ours, published
+    )
+    count = pd.concat(judgements.values())["verdict"].value_counts()
+    parts = [
+        "The paper's claims, judged by the tables of this run beside the published numbers: "
+        + ", ".join(f"{name} {count.get(name, 0)}" for name in VERDICTS)
+        + ". Arrows go from the baseline to the best clustering variant of the same backbone and number of frames."
+    ]
+    for number, (claim, table) in enumerate(judgements.items(), 1):
+        parts += [f"Claim {number}. {claim}", Table(table, table.shape[1])]
+    return parts

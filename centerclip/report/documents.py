@@ -1,0 +1,89 @@
+"""Paragraphs and tables -> markdown, html and LaTeX; the last two by pandas' Styler, whose jinja2 Snakemake brings."""
+
+import html
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from centerclip.command import atomic
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people: `text`, strings ready to show, the first `labels` columns words and the others numbers;
+    `bold`, bool of the same shape or None, marks what stands out."""
+
+    text: pd.DataFrame
+    labels: int = 1
+    bold: pd.DataFrame | None = None
+
+    def alignment(self, words: str, numbers: str) -> list[str]:
+        return [words] * self.labels + [numbers] * (self.text.shape[1] - self.labels)
+
+    def styler(self, escape: str) -> Styler:
+        styled = self.text.style.hide(axis="index").format(escape=escape).format_index(escape=escape, axis="columns")
+        if self.bold is not None:
+            styled = styled.apply(lambda _: self.bold.replace({True: "font-weight: bold", False: ""}), axis=None)
+        return styled
+
+
+def markdown(parts: list[str | Table]) -> str:
+    def block(part: str | Table) -> str:
+        if isinstance(part, str):
+            return part
+        text = part.text if part.bold is None else part.text.where(~part.bold, "**" + part.text + "**")
+        return text.to_markdown(index=False, disable_numparse=True, colalign=part.alignment("left", "right"))
+
+    return "\n\n".join(map(block, parts)) + "\n"
+
+
+STYLE = """body {font: 15px sans-serif} p {max-width: 60em} table {border-collapse: collapse; margin: 1em 0}
+th, td {padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap}"""
+
+
+def page(parts: list[str | Table]) -> str:
+    """An html page."""
+
+    def block(number: int, part: str | Table) -> str:
+        if isinstance(part, str):
+            return f"<p>{html.escape(part)}</p>"
+        first = ", ".join(f"{cell}:nth-child(-n+{part.labels})" for cell in ("th", "td"))
+        styled = part.styler("html").set_table_styles([{"selector": first, "props": "text-align: left"}])
+        return styled.to_html(table_uuid=str(number))  # pandas draws one at random, but equal tables make equal files
+
+    blocks = [block(number, part) for number, part in enumerate(parts)]
+    return "\n".join(["<!doctype html>", '<meta charset="utf-8">', f"<style>{STYLE}</style>", *blocks]) + "\n"
+
+
+def latex(parts: list[str | Table]) -> str:
+    """Tabulars for a document that uses booktabs; the paragraphs are comments."""
+
+    def block(part: str | Table) -> str:
+        if isinstance(part, str):
+            return "% " + part.replace("\n", "\n% ")
+        columns = "".join(part.alignment("l", "r"))
+        tabular = part.styler("latex").to_latex(hrules=True, convert_css=True, column_format=columns)
+        return re.sub(r"& -(?=\d)", "& $-$", tabular).replace("±", r"$\pm$").rstrip()
+
+    return "\n\n".join(["% needs \\usepackage{booktabs}", *map(block, parts)]) + "\n"
+
+
+PARTIAL = ".partial.md"  # of what a failed run could make
+FORMATS: dict[str, Callable[[list[str | Table]], str]] = {
+    **{".md": markdown, ".html": page, ".tex": latex},
+    PARTIAL: markdown,
+}
+
+
+def write(out: Path, suffix: str, parts: list[str | Table]) -> Path:
+    """Write `parts` to `out` with `suffix`, one of FORMATS, appended; returns the path. An old PARTIAL one goes."""
+    path = Path(f"{out}{suffix}")
+    with atomic(path) as temporary:
+        temporary.write_text(FORMATS[suffix](parts))
+    if suffix != PARTIAL:
+        Path(f"{out}{PARTIAL}").unlink(missing_ok=True)
+    return path

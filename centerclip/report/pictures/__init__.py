@@ -1,0 +1,28 @@
+"""The paper's pictures of a benchmark, a module each with `draw(cells) -> Figure`."""
+
+from centerclip.cell import Cell
+
+PICTURES = ("tokens", "queries")
+
+
+def pictures_of(cells: list[Cell]) -> dict[str, list[Cell]]:
+    """The pictures of a benchmark by name, each with those of `cells` that it shows.
+
+    `tokens` shows the first cell of each clustering algorithm or, where there is one, the first that keeps as many
+    tokens as the first cell of all; without clustering there is none. `queries` shows one cell.
+    """
+
+    def size(cell: Cell) -> tuple[int, int]:
+        return cell.model.stages[0].segments, cell.model.stages[0].clusters
+
+    clustering, algorithms = [cell for cell in cells if cell.clusters], {}
+    for cell in sorted(clustering, key=lambda cell: size(cell) != size(clustering[0])):
+        algorithms.setdefault(cell.model.stages[0].algorithm, cell)
+    shown = list(algorithms.values())
+    pictures = {"tokens": shown, "queries": (shown or cells)[:1]}
+    return {name: cells for name, cells in pictures.items() if cells}
+
+
+def module(picture: str) -> str:
+    """The full name of the module of a picture of PICTURES."""
+    return f"{__name__}.{picture}"

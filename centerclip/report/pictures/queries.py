@@ -1,0 +1,119 @@
+"""Which sentences of the test split a model answers best and worst, and the videos that it answers with."""
+
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from centerclip import layout
+from centerclip.cell import Cell
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.evaluate.features import features
+from centerclip.evaluate.metrics import ranks
+from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.search.retriever import Retriever
+from centerclip.video.batches import Videos
+from centerclip.video.frames import FrameStore
+
+FRAMES = 3  # of each video
+ANSWERS = 5  # videos a query
+QUERIES = 2  # best ones, and as many worst
+
+
+class Query(NamedTuple):
+    """A sentence and a model's answers to it."""
+
+    caption: str
+    rank: int  # of the right video, from 1
+    candidates: int
+    right: int  # video
+    answers: list[int]  # the most similar videos, the first first
+    similarity: list[float]  # theirs
+
+
+def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], list[int]]:
+    """The `count` best and the `count` worst queries, one a video: by the rank of the right video, and of equal ones by
+    how far its similarity is above that of the best wrong one.
+
+    Args:
+        similarity: [Q, V]. truth: [Q] int64, the right videos.
+    """
+    right = similarity.gather(1, truth[:, None])[:, 0]
+    margin = right - similarity.scatter(1, truth[:, None], -torch.inf).amax(1)
+    order = np.lexsort((-margin.numpy(), ranks(similarity, truth).numpy())).tolist()
+
+    def first(queries: list[int]) -> list[int]:
+        chosen = {}
+        for query in queries:
+            chosen.setdefault(int(truth[query]), query)
+        return list(chosen.values())[:count]
+
+    return first(order), first(order[::-1])
+
+
+def best_and_worst(
+    texts: Tensor, videos: Tensor, truth: Tensor, captions: list[str], count: int
+) -> tuple[list[Query], list[Query]]:
+    """The `count` best and the `count` worst queries: arguments of `retrieval_metrics` on the CPU, captions [T]."""
+    similarity = texts @ videos.T
+    place = ranks(similarity, truth)
+
+    def query(index: int) -> Query:
+        top = similarity[index].topk(min(ANSWERS, len(videos)))
+        answers = top.indices.tolist(), top.values.tolist()
+        return Query(captions[index], int(place[index]), len(videos), int(truth[index]), *answers)
+
+    best, worst = extremes(similarity, truth, count)
+    return list(map(query, best)), list(map(query, worst))
+
+
+def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], Tensor], title: str) -> Figure:
+    """A row a query: the sentence, its answers as strips of `frames(video)` uint8 [FRAMES, 3, H, W], the right one
+    framed, and beside them if it is not among them."""
+    rows = [("best", query) for query in best] + [("worst", query) for query in worst]
+    step, aside = FRAMES + 0.45, 0.5  # widths of a frame: from video to video, and before the one aside
+    width = (ANSWERS + 1) * step + aside
+    figure = Figure(figsize=(0.72 * width, 0.5 + 1.45 * len(rows)), layout="constrained")
+    for axes, (kind, query) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
+        sentence = textwrap.shorten(query.caption, 330, placeholder=" ...")
+        heading = f"{kind}: “{sentence}” - the right video is number {query.rank} of {query.candidates}"
+        axes.set_title("\n".join(textwrap.wrap(heading, 150)), loc="left", fontsize=10, parse_math=False)
+        for place, (video, similarity) in enumerate(zip(query.answers, query.similarity, strict=True)):
+            draw_video(axes, frames(video), place * step, f"{place + 1}: {similarity:.2f}", video == query.right)
+        if query.right not in query.answers:
+            draw_video(axes, frames(query.right), ANSWERS * step + aside, f"{query.rank}:", True)
+        axes.set(xlim=(-0.1, width), ylim=(1.35, -0.1), aspect="equal")
+        axes.axis("off")
+    return titled(figure, title)
+
+
+def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool) -> None:
+    """Draw frames [FRAMES, 3, H, W] from `left`, the label below; framed and called so if it is the right video."""
+    for number, frame in enumerate(frames):
+        show(axes, frame, left + 1.03 * number)
+    width = 1.03 * (len(frames) - 1) + 1
+    text = f"{label} the right one" if right else label
+    axes.text(left, 1.06, text, fontsize=9, va="top", weight="bold" if right else None, color=RIGHT if right else "k")
+    if right:
+        axes.add_patch(Rectangle((left, 0), width, 1, fill=False, edgecolor=RIGHT, linewidth=3, clip_on=False))
+
+
+def draw(cells: list[Cell]) -> Figure:
+    """The picture of the first of `cells`."""
+    cell, store = cells[0], FrameStore(cells[0].path(layout.FRAMES))
+    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "test")
+    frames = Videos(rows["video_id"].drop_duplicates().tolist(), store, FRAMES)
+    vectors = features(Retriever(cell).model, rows, store, cell)
+    captions = rows.loc[rows["caption"] != "", "caption"].tolist()
+    best, worst = best_and_worst(*(part.cpu() for part in vectors), captions, QUERIES)
+    title = (
+        f"{cell.benchmark}, {cell.name}: the sentences it answers best and worst, and the {ANSWERS} most"
+        " similar videos it finds for each, with their cosine similarity"
+    )
+    return draw_queries(best, worst, lambda video: frames[video][0], title)

@@ -1,0 +1,136 @@
+"""Which tokens of a video go on after clustering: its frames, and below them a strip for each model."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from centerclip import layout
+from centerclip.cell import Cell
+from centerclip.command import UserError
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.search.retriever import Retriever
+from centerclip.video.batches import Videos
+from centerclip.video.decoding import NoFrames
+from centerclip.video.frames import FrameStore
+
+AT_MOST = 12  # frames of a video side by side, where a segment has no more
+TITLE = (
+    "{}: patches of a segment's frames form clusters (tints);\none token of each goes on through the network:"
+    " the outlined patch or, where there is none, the mean"
+)
+
+
+class Clusters(NamedTuple):
+    """What a model's first clustering stage did to one video of T frames in S segments, N patches a segment."""
+
+    label: str
+    frames: Tensor  # uint8 [T, 3, H, W]
+    kept: Tensor  # int64 [S, K], the tokens that go on; [S, 0] where clusters' means do
+    assignment: Tensor  # int64 [S, N], each token's cluster, frame by frame
+
+
+def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
+    """What becomes of the tokens of a video, uint8 [T, 3, H, W] with mask [T]. Raises UserError for a model without a
+    clustering stage."""
+    if not retriever.cell.model.stages:
+        raise UserError(f"{retriever.cell.name}: without a clustering stage every token goes on")
+    stage, outputs = min(retriever.cell.model.stages, key=lambda stage: stage.block), []
+    reduction = retriever.model.stages[str(stage.block)].reduction
+    hook = reduction.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    try:
+        retriever.encode_frames(frames, mask)
+    finally:
+        hook.remove()
+    medoids, assignment = (part.cpu() for part in outputs[0])
+    kept, what = (medoids[:, :0], "means of") if stage.keep == "mean" else (medoids, "of")
+    label = f"{stage.algorithm}\n{stage.clusters} {what} {assignment.shape[1]}\ntokens go on"
+    return Clusters(label, frames, kept, assignment)
+
+
+def draw_clusters(rows: list[Clusters], title: str) -> Figure:
+    """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
+    widths = [positions(row)[-1] + 1 for row in rows]
+    figure = Figure(figsize=(0.9 + 1.15 * max(widths), 0.7 + 1.25 * (1 + len(rows))), layout="constrained")
+    for number, axes in enumerate(figure.subplots(1 + len(rows), 1)):
+        row = rows[max(number - 1, 0)]
+        strip(axes, row, max(widths), tinted=number > 0)
+        label = row.label if number else "frames"
+        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10, parse_math=False)
+    return titled(figure, title)
+
+
+def positions(row: Clusters) -> list[float]:
+    """Where the frames of a strip lie, in widths of a frame: those of the first segments that have `AT_MOST` frames
+    together, at least of one."""
+    frames = len(row.frames) // len(row.kept)
+    segments = min(len(row.kept), max(1, AT_MOST // frames))
+    return [1.04 * (frame + segment * frames) + 0.2 * segment for segment in range(segments) for frame in range(frames)]
+
+
+def strip(axes: Axes, row: Clusters, width: float, tinted: bool) -> None:
+    """Draw the frames of a row into axes whose unit is a frame; the segments are named above the plain ones."""
+    per_segment = len(row.frames) // len(row.kept)
+    side = round((row.assignment.shape[1] / per_segment) ** 0.5)  # patches
+    for number, left in enumerate(positions(row)):
+        segment, frame = divmod(number, per_segment)
+        show(axes, row.frames[number], left)
+        if tinted:
+            cells = row.assignment[segment].view(per_segment, side, side)[frame].numpy()
+            kept = torch.zeros_like(row.assignment[segment], dtype=torch.bool)
+            kept[row.kept[segment]] = True
+            tint(axes, cells, kept.view(per_segment, side, side)[frame].numpy(), left)
+        elif frame == 0:
+            axes.text(left, -0.04, f"segment {segment + 1} of {len(row.kept)}", fontsize=9, va="bottom")
+    axes.set(xlim=(-0.02, width + 0.02), ylim=(1.02, -0.02), aspect="equal")
+    axes.axis("off")
+
+
+def tint(axes: Axes, patches: np.ndarray, kept: np.ndarray, left: float) -> None:
+    """Draw over a frame at `left` the clusters of its `patches` [G, G] as tints with lines between them, patches that
+    are `kept` [G, G] clear in an outline."""
+    colours = matplotlib.colormaps["viridis"](patches * 0.618034 % 1)  # clusters of near numbers differ in lightness
+    colours[..., 3] = np.where(kept, 0, 0.6)
+    axes.imshow(colours, extent=(left, left + 1, 1, 0), interpolation="nearest")
+    side = len(patches)
+    upright = [((left + x / side, y / side), (left + x / side, (y + 1) / side)) for y, x in edges(patches)]
+    level = [((left + x / side, y / side), (left + (x + 1) / side, y / side)) for x, y in edges(patches.T)]
+    axes.add_collection(LineCollection(upright + level, colors="white", linewidths=0.5))
+    boxes = [Rectangle((left + x / side, y / side), 1 / side, 1 / side) for y, x in np.argwhere(kept)]
+    for colour, line in (("black", 21 / side), (RIGHT, 11 / side)):  # points
+        axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=line))
+
+
+def edges(patches: np.ndarray) -> np.ndarray:
+    """(row, column) of the `patches` [G, G] whose left neighbour is another cluster's."""
+    return np.argwhere(np.diff(patches, axis=1) != 0) + np.array([0, 1])
+
+
+def draw_file(video: Path, cells: list[Cell]) -> Figure:
+    """The picture of a video file, a row for the model of each cell. Raises UserError for one without frames."""
+    rows = []
+    for cell in cells:
+        retriever = Retriever(cell)
+        try:
+            rows.append(clusters(retriever, *retriever.read(video)))
+        except NoFrames as error:
+            raise UserError(f"{video}: {error}") from None
+    return draw_clusters(rows, TITLE.format(video.name))
+
+
+def draw(cells: list[Cell]) -> Figure:
+    """The picture of a benchmark's first test video, a row for the model of each cell."""
+    rows, manifest = [], read_manifest(cells[0].path(layout.MANIFEST))
+    for cell in cells:
+        store = FrameStore(cell.path(layout.FRAMES))
+        video_id = usable(manifest, store.counts, "test")["video_id"].iloc[0]
+        rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
+    return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))

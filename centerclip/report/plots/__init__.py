@@ -1,0 +1,31 @@
+"""The plots of a benchmark, a module each.
+
+A module has `read(table, cells)`, which gives what it draws from the csv of the benchmark's table or its results, and
+`draw(data) -> Figure` of those of its rows that are to be shown. Plots read in grey and by the colour-blind, too.
+"""
+
+from collections.abc import Callable, Iterable
+
+from centerclip.cell import Cell
+from centerclip.command import UserError
+
+PLOTS: dict[str, Callable[[Cell], bool]] = {  # plot -> which cells it shows; without any it would come out empty
+    "recall": lambda cell: True,
+    "recall_at_k": lambda cell: True,
+    "recall_vs_cost": lambda cell: cell.baseline,  # and what is compared with it
+    "cost": lambda cell: True,
+    "training": lambda cell: cell.trained,
+}
+ABLATION = "ablation-"  # + GRID: over the values of a grid of the config, whose points are the variants to show
+
+
+def plots_of(cells: list[Cell], grids: Iterable[str] = ()) -> list[str]:
+    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`."""
+    return [*(name for name, shows in PLOTS.items() if any(map(shows, cells))), *(ABLATION + grid for grid in grids)]
+
+
+def module(plot: str) -> str:
+    """The full name of the module of a plot. Raises UserError for an unknown one."""
+    if plot not in PLOTS and not plot.startswith(ABLATION):
+        raise UserError(f"plot {plot!r} is not one of {', '.join(PLOTS)}, {ABLATION}GRID")
+    return f"{__name__}.{plot.partition('-')[0]}"

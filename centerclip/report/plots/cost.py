@@ -1,0 +1,33 @@
+"""Bars of memory, of time with its spread, and of clustering's share of the time, by variant."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from centerclip.report.plots import style
+
+read = style.read_table
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """The plot of rows of a table."""
+    data = data.assign(clustering_share=100 * data["clustering_share"])
+    known = [column for column in style.COSTS if data[column].notna().any()]
+    size = (3.4 * len(known), 1.8 + 0.3 * len(data))
+    figure, (each,) = plt.subplots(1, len(known), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axes, column in zip(each, known, strict=True):
+        sns.barplot(data, x=column, y="variant", color="0.6", saturation=1, width=0.72, ax=axes)
+        ends = data[column]
+        if column == "ms":
+            spread = [data["ms"] - data["ms_low"], data["ms_high"] - data["ms"]]
+            axes.errorbar(data["ms"], range(len(data)), xerr=spread, **style.WHISKERS)
+            ends = data["ms_high"].fillna(data["ms"])
+        for place, (end, value) in enumerate(zip(ends, data[column], strict=True)):
+            if pd.notna(value):
+                axes.text(end, place, f"  {value:,.{0 if value >= 100 else 1}f}", va="center", fontsize=8)
+        axes.set(xlabel=style.COSTS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
+    return style.describe(
+        figure, data, "what a variant costs",
+        "Shorter is better. Whiskers: the fastest and the slowest of the repeated measurements.",
+    )  # fmt: skip

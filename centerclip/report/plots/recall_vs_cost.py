@@ -1,0 +1,52 @@
+"""Text-to-video R@1 against memory and time relative to the baseline's, ours and published; bubbles: tokens."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from centerclip.report.plots import style
+from centerclip.report.tables import of_baselines
+
+COSTS = {"memory": ("saved_mb", "paper training_gb"), "time": ("ms", "paper ms")}  # ours, published
+
+read = style.read_table
+
+
+def relative(table: pd.DataFrame) -> pd.DataFrame:
+    """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
+    columns = [column for pair in COSTS.values() for column in pair]
+    return 100 * table[columns] / of_baselines(table, columns)
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """The plot of rows of a table."""
+    measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
+    costs = relative(data)[measured].dropna(how="all")
+    points = data.loc[costs.index, ["variant", "tokens"]]
+    points["variant"] += [f" ({tokens:,.0f})" for tokens in points["tokens"]]
+    look = style.looks(points["variant"]) | {
+        "size": "tokens",
+        "sizes": (0, 300),
+        "size_norm": (0, points["tokens"].max()),
+    }
+    figure, both = plt.subplots(1, 2, figsize=(8.8, 4.6), sharey=True, layout="constrained")
+    for axes, (name, (ours, paper)) in zip(both, COSTS.items(), strict=True):
+        published = points.assign(cost=costs[paper], recall=data["paper t2v R@1"]).dropna()
+        style.rings(published, "cost", axes, **look)
+        drawn = points.assign(cost=costs[ours], recall=data["t2v R@1"]).dropna()
+        if len(drawn):
+            sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
+        axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
+        axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=style.R1)
+        axes.margins(0.12)
+    compared, absent = data["paper t2v R@1"].notna().any(), data["variant"].drop(points.index)
+    style.join_legends(figure, points["variant"], *([style.RING] if compared else []), title="variant (tokens / video)")
+    return style.describe(
+        figure, data, "recall against cost",
+        "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
+        " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
+        " memory kept for the backward pass and in the time to encode.",
+        "Published: GPU memory of training, inference time." if compared else "",
+        style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""What plots share: how they look, what they say below themselves, and how they read a table."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
+RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
+R1 = "text-to-video R@1 (% of queries)"
+COSTS = {
+    "saved_mb": "memory kept for the\nbackward pass (MB / video)",
+    "training_gb": "GPU memory of training\n(GB)",
+    "ms": "time to encode\n(ms / video)",
+    "clustering_share": "clustering's share\nof that time (%)",
+}
+MARKERS = "osD^vPX<>ph*"
+COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
+RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
+WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
+SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
+SPREADS = [f"{short} {k} std" for short in DIRECTIONS for k in RECALLS]  # columns that a table of one seed lacks
+
+
+def apply() -> None:
+    """Set what all plots look like."""
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "centerclip"  # equal ids, equal files
+    sns.set_theme(context="paper", style="whitegrid", font_scale=1.1)
+
+
+def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
+    """A benchmark's table with all SPREADS, empty where it has none; `cells` are not read."""
+    rows = pd.read_csv(table)
+    return rows.reindex(columns=rows.columns.union(SPREADS, sort=False))
+
+
+def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:
+    """Write a title above a figure of `data` and how to read it below; returns the figure."""
+    figure.suptitle(f"{data['benchmark'].iloc[0]}: {title}")
+    lines = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), fontsize=9, color="0.3")
+    return figure
+
+
+def seeds_note(table: pd.DataFrame, note: str = SEEDS) -> str:
+    """`note` if a variant of `table` has several seeds, else nothing."""
+    return note if table["t2v R@1 std"].notna().any() else ""
+
+
+def left_out(variants: Iterable[str], why: str) -> str:
+    """A sentence on the variants that a plot does not show; nothing if it shows all."""
+    names = ", ".join(sorted(variants))
+    return names and f"Not shown, {why}: {names}."
+
+
+def looks(variants: Iterable[str]) -> dict:
+    """How seaborn tells variants apart: a colour and, for those who see none, a marker each."""
+    order = list(dict.fromkeys(variants))
+    colours, markers = islice(cycle(COLOURS), len(order)), islice(cycle(MARKERS), len(order))
+    look = {"hue": "variant", "hue_order": order, "palette": list(colours)}
+    return look | {"style": "variant", "style_order": order, "markers": list(markers)}
+
+
+def line_looks(variants: Iterable[str]) -> dict:
+    """`looks` of seaborn's lines: solid, with outlined markers."""
+    return looks(variants) | {"dashes": False, "markersize": 7, "mec": "black", "mew": 0.4}
+
+
+def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: str = "") -> None:
+    """Put one legend to the right of the figure in place of those of its panels: `labels`, in order, then `more`."""
+    named = {}
+    for axes in figure.axes:
+        named |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        if axes.get_legend():
+            axes.get_legend().remove()
+    handles = [named[label] for label in dict.fromkeys(labels) if label in named]
+    figure.legend(handles=[*handles, *more], title=title, loc="outside right upper", frameon=False, alignment="left")
+
+
+def rings(published: pd.DataFrame, x: str, axes: Axes, **look) -> None:
+    """Draw hollow marks of published recalls over `x`, the first marks in `axes`; RING explains them."""
+    if len(published):
+        sns.scatterplot(published, x=x, y="recall", ax=axes, legend=False, **look)
+        (marks,) = axes.collections
+        marks.set(edgecolor=marks.get_facecolor(), facecolor="none", linewidth=1.6)

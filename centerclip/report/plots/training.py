@@ -1,0 +1,45 @@
+"""Loss and both directions' R@1 by epoch; of several seeds the mean and its standard deviation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from centerclip.cell import read_cell
+from centerclip.command import read_json
+from centerclip.report.plots import style
+
+
+def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
+    """A row an epoch of each cell, one without numbers if untrained: benchmark, variant, epoch, loss, R@1. `table` is
+    not read."""
+    rows, numbers = [], ["epoch", "loss", *style.DIRECTIONS]
+    for path in cells:
+        cell, training = read_cell(path), read_json(path)["training"]
+        for epoch in training["epochs"] if training else [{}]:
+            recalls = {short: epoch[name.replace(" ", "_")]["R@1"] for short, name in style.DIRECTIONS.items() if epoch}
+            rows.append({"benchmark": cell.benchmark, "variant": cell.variant} | epoch | recalls)
+    return pd.DataFrame(rows, columns=["benchmark", "variant", *numbers]).astype(dict.fromkeys(numbers, float))
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """The plot of epochs as `read` gives them."""
+    shown = data.dropna(subset="epoch")
+    recalls = {short: f"{direction} R@1 (% of queries)" for short, direction in style.DIRECTIONS.items()}
+    look = style.line_looks(shown["variant"]) | {"errorbar": "sd"}
+    figure, each = plt.subplots(1, 3, figsize=(10.8, 4.2), layout="constrained")
+    for axes, (column, label) in zip(each, {"loss": "training loss (nats)", **recalls}.items(), strict=True):
+        sns.lineplot(shown, x="epoch", y=column, ax=axes, **look)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.join_legends(figure, shown["variant"])
+    return style.describe(
+        figure, data, "training",
+        "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.",
+        style.SEEDS if shown.duplicated(["variant", "epoch"]).any() else "",
+        style.left_out(set(data["variant"]) - set(shown["variant"]), "untrained"),
+    )  # fmt: skip

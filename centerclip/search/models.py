@@ -1,0 +1,48 @@
+"""The models that a command line asks for: cells, or weights of a backbone. Nothing heavy is imported."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from centerclip.cell import Cell, Costs, Data, Model, Stage, read_cell
+from centerclip.command import UserError, positive
+from centerclip.model import backbones
+
+
+def plain(
+    backbone: str = "ViT-B-32", weights: str | None = "openai", frames: int = 12, stages: Sequence[Stage] = ()
+) -> Cell:
+    """A model that is no cell of the workflow, as one: of `weights`, a file, `openai` or None for random ones."""
+    geometry = backbones.geometry(backbone)
+    return Cell(
+        benchmark="",
+        dataset="",
+        variant="the model",
+        seed=0,
+        name="the model",
+        model=Model(backbone, weights, tuple(stages)),
+        data=Data(frames, geometry.context, geometry.image_size),
+        training=None,
+        costs=Costs(batch_size=1),
+    )
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that name the models which it uses."""
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
+    model.add_argument("--weights", default="openai", help="or weights: openai (default), .safetensors, .pt or .bin")
+    parser.add_argument("--backbone", choices=backbones.names(), help="with --weights: whose (default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+
+
+def chosen(arguments: argparse.Namespace, stages: Sequence[Sequence[Stage]] = ((),)) -> list[Cell]:
+    """The models asked for: each cell or, without any, the weights with each of `stages`."""
+    if not arguments.cell:
+        backbone = arguments.backbone or "ViT-B-32"
+        return [plain(backbone, arguments.weights, arguments.frames or 12, part) for part in stages]
+    if arguments.backbone or getattr(arguments, "stage", None):
+        raise UserError("a cell has its own backbone and stages: --backbone and --stage go with --weights")
+    cells = [read_cell(path) for path in arguments.cell]
+    return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]

@@ -1,0 +1,78 @@
+"""A model for one's own videos and sentences: files and text in, vectors out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from open_clip import SimpleTokenizer
+from torch import Tensor
+
+from centerclip import code
+from centerclip.cell import Cell
+from centerclip.evaluate.features import count_cut
+from centerclip.fit import check_cell
+from centerclip.model.clip import build_finished
+from centerclip.model.device import pick_device
+from centerclip.search.models import plain
+from centerclip.video.batches import normalise, sample
+from centerclip.video.extraction import spread_frames
+
+__all__ = ["Retriever", "plain"]
+
+DECODING = "centerclip.video.extraction"
+
+
+class Retriever:
+    """The model of a cell (`cell.read_cell`, `plain`), on the GPU if there is one; what it gives is on the CPU.
+
+    Raises:
+        UserError: settings that do not fit each other, or weights that do not fit them.
+    """
+
+    def __init__(self, cell: Cell):
+        check_cell(cell)
+        self.cell, self.device = cell, pick_device()
+        self.model = build_finished(cell).eval().to(self.device)
+        self.tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
+
+    def read(self, path: str | Path) -> tuple[Tensor, Tensor]:
+        """A video file's frames as this model sees them, uint8 [T, 3, H, W], and their mask bool [T]. Raises
+        NoFrames."""
+        return self.padded(spread_frames(path, self.cell.data.frames, self.cell.data.image_size))
+
+    def padded(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Frames uint8 [n, H, W, 3] of a video, n at most the model's, as many as those, with their mask: as `read`."""
+        indices, mask = sample(len(frames), self.cell.data.frames)
+        return torch.from_numpy(frames[indices]).permute(0, 3, 1, 2), torch.from_numpy(mask)
+
+    @torch.no_grad()
+    def encode_frames(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """The float32 unit vector [E] of uint8 frames [T, 3, H, W] with their mask bool [T]."""
+        return self.model.encode_video(normalise(frames[None].to(self.device)), mask[None].to(self.device))[0].cpu()
+
+    def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
+        """[V, E] float32 unit vectors of video files. Raises NoFrames."""
+        return torch.stack([self.encode_frames(*self.read(path)) for path in paths])
+
+    @torch.no_grad()
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """[S, E] float32 unit vectors. Of a sentence that is `too_long`, only the beginning is read."""
+        return self.model.encode_text(self.tokenizer(list(sentences)).to(self.device)).cpu()
+
+    def too_long(self, sentence: str) -> bool:
+        """Whether the model does not read all of a sentence."""
+        return count_cut([sentence], self.cell.data.text_tokens) > 0
+
+    def fingerprint(self) -> str:
+        """64 hex digits, equal for two models that give the same vectors to the same videos.
+
+        It is a hash of parameters, settings and the code that decodes, comments and docstrings left out."""
+        settings = self.cell.settings()
+        parts = [settings["model"] | {"weights": None}, settings["data"]["frames"], code.digest([DECODING])]
+        digest = hashlib.sha256(json.dumps(parts).encode())
+        for tensor in self.model.state_dict().values():
+            digest.update(tensor.cpu().numpy().data)
+        return digest.hexdigest()

@@ -1,0 +1,324 @@
+"""Training of one cell: stored frames and captions -> weights and the history of its epochs.
+
+Killed at any moment, the same command goes on from the last checkpoint and ends at the same weights: frames, order
+and learning rate are functions of the seed and the step alone.
+"""
+
+import math
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from centerclip import layout
+from centerclip.cell import Cell, Training
+from centerclip.command import UserError
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.evaluate.features import count_cut, evaluate
+from centerclip.model.clip import CenterCLIP, build
+from centerclip.model.device import autocast, pick_device, precision
+from centerclip.train import processes
+from centerclip.train.checkpoints import Checkpoints, origin
+from centerclip.video.batches import Pairs, leave_sigterm, normalise
+from centerclip.video.frames import FrameStore
+
+STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
+
+
+def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:
+    """Train a cell, or go on from the checkpoint of the same settings, data and code in the directory `checkpoints`;
+    returns the selected epoch's weights and the history. Scalars go to the directory `tensorboard`.
+
+    Raises:
+        UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
+            is not finite.
+    """
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+    splits = {split: usable(manifest, store.counts, split) for split in ("test", "train")}
+    if cell.training.select == "val":
+        splits["val"] = usable(manifest, store.counts, "val")
+    rows = splits["train"][splits["train"]["caption"] != ""]
+    steps = len(rows) // cell.training.batch_size  # an epoch
+    if steps == 0:
+        size = cell.training.batch_size
+        raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
+    device = processes.join(pick_device())
+    print(f"training on {device} in {precision(device)}, process {processes.rank() + 1} of {processes.world()}")
+    used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])
+    run = Run(cell, device, Checkpoints(checkpoints, origin(cell, used, cell.path(layout.FRAMES))))
+    run.resume()
+    signal.signal(signal.SIGTERM, run.stop)
+    if processes.rank() == 0:
+        run.board = open_board(tensorboard, run.progress["epoch"] * steps + run.progress["step"])
+    for epoch in range(run.progress["epoch"], cell.training.epochs):
+        run.train_epoch(Pairs(rows, store, cell.data.frames, cell.data.text_tokens, cell.seed, epoch))
+        run.save()
+        run.evaluating = True
+        metrics = evaluate(run.model, splits["test"], store, cell)
+        if "val" in splits:
+            metrics["val"] = evaluate(run.model, splits["val"], store, cell)["text_to_video"]
+        run.evaluating = False
+        run.end_epoch(metrics)
+        recalls = {f"R@1/{direction}": metrics[direction]["R@1"] for direction in ("text_to_video", "video_to_text")}
+        run.note((epoch + 1) * steps - 1, recalls)  # at the epoch's last step: a resumed run writes from the next on
+        run.save()
+    history = {
+        "select": cell.training.select,
+        "selected_epoch": run.selected["epoch"],
+        "seconds": run.progress["seconds"],
+        "peak_memory": peak_memory(run.device),
+        "train_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
+        "epochs": run.progress["epochs"],
+    }
+    return run.selected["weights"], history
+
+
+class Run:
+    """One training run: model, optimiser and progress, which is what a checkpoint holds.
+
+    Pretrained weights are loaded. Nothing is saved without `checkpoints`.
+    """
+
+    def __init__(self, cell: Cell, device: torch.device, checkpoints: Checkpoints | None = None):
+        self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
+        self.model = build(cell.located_model, cell.seed).to(device)
+        self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
+        groups = parameter_groups(self.model, self.recipe)
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas, eps=self.recipe.eps)
+        # float16 needs its gradients scaled; bfloat16 and float32 do not
+        self.scaler = torch.amp.GradScaler(enabled=autocast(device).fast_dtype is torch.float16)
+        self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time
+        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
+        self.selected = {"epoch": None, "weights": {}}
+        self.saved_at = time.monotonic()
+        self.stopping, self.evaluating = False, False
+        self.board = None  # where scalars are written, a SummaryWriter
+
+    def save(self) -> None:
+        """Write a checkpoint. Raises UserError if it cannot be written."""
+        now = time.monotonic()
+        self.progress["seconds"] += now - self.saved_at
+        self.saved_at = now
+        if self.board:
+            self.board.flush()
+        state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "scaler")}
+        self.checkpoints.save(state | {"progress": self.progress, "selected": self.selected})
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint that can be resumed, if there is one."""
+        state = self.checkpoints.resume(self.device)
+        if state is None:
+            return
+        for part in ("model", "optimizer", "scaler"):
+            if state[part]:  # the scaler's is empty where the precision needed none
+                getattr(self, part).load_state_dict(state[part])
+        self.progress, self.selected = state["progress"], state["selected"]
+        print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
+
+    def stop(self, *_) -> None:
+        """What SIGTERM asks for: stop after the current step and a checkpoint, at once where the last is up to date."""
+        if self.evaluating:
+            raise UserError(STOPPED)
+        self.stopping = True
+
+    def note(self, step: int, scalars: dict[str, float]) -> None:
+        """Write `scalars` for TensorBoard."""
+        if self.board:
+            for name, value in scalars.items():
+                self.board.add_scalar(name, value, step)
+
+    def train_epoch(self, pairs: Pairs) -> None:
+        """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
+
+        Raises:
+            UserError: a number is not finite, or somebody asked the process to end (SIGTERM).
+        """
+        batches = pairs.batches(self.recipe.batch_size)
+        size = self.recipe.batch_size // processes.world()
+        share = slice(processes.rank() * size, (processes.rank() + 1) * size)  # of each batch, this process's
+        loader = DataLoader(
+            pairs,
+            batch_sampler=[batch[share] for batch in batches[self.progress["step"] :]],
+            num_workers=self.cell.runtime.workers,
+            worker_init_fn=leave_sigterm,
+            pin_memory=self.device.type == "cuda",
+        )
+        name = f"train: epoch {pairs.epoch + 1}/{self.recipe.epochs}"
+        self.model.train()
+        asked, waited, worked = time.perf_counter(), 0.0, 0.0  # seconds the device had no data, and had
+        with tqdm(loader, name, len(batches), initial=self.progress["step"], unit="step") as bar:
+            for batch in bar:
+                arrived = time.perf_counter()
+                step = pairs.epoch * len(batches) + self.progress["step"]
+                # of what the model draws, however it got here
+                torch.manual_seed(self.cell.seed << 32 | processes.rank() << 24 | step)
+                factor = learning_rate_factor(step, self.recipe.epochs * len(batches), self.recipe.warmup)
+                try:
+                    loss = train_step(self, batch, factor)
+                except FloatingPointError as error:
+                    videos = ", ".join(pairs.video_ids[index] for index in batches[self.progress["step"]])
+                    where = f"at epoch {pairs.epoch + 1}, step {self.progress['step'] + 1}, on the videos {videos}"
+                    last = self.checkpoints.last
+                    kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
+                    raise UserError(f"{error} {where}; {kept}") from None
+                self.progress["step"] += 1
+                self.progress["losses"].append(loss)
+                data, asked = arrived - asked, time.perf_counter()
+                waited, worked, lr = waited + data, worked + asked - arrived, factor * self.recipe.lr
+                self.note(step, {"loss": loss, "lr": lr, "seconds/data": data, "seconds/step": asked - arrived})
+                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}", waiting=f"{waited / (waited + worked):.0%}")
+                self.stopping = processes.anywhere(self.stopping, self.device)
+                if self.stopping or time.monotonic() - self.saved_at > 60 * self.cell.runtime.checkpoint_minutes:
+                    self.save()
+                if self.stopping:
+                    raise UserError(STOPPED)
+        print(f"{name}: {worked:.1f} s in steps, {waited:.1f} s waiting for data", flush=True)
+
+    def end_epoch(self, metrics: dict) -> None:
+        """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far."""
+        judge = "val" if self.recipe.select == "val" else "text_to_video"
+        before = [epoch[judge]["R@1"] for epoch in self.progress["epochs"]]
+        losses, number = self.progress["losses"], self.progress["epoch"] + 1
+        self.progress["epochs"].append({"epoch": number, "loss": sum(losses) / len(losses), **metrics})
+        if self.recipe.select == "last" or metrics[judge]["R@1"] > max(before, default=-1):
+            weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+            self.selected = {"epoch": number, "weights": weights}
+        self.progress |= {"epoch": number, "step": 0, "losses": []}
+
+
+def train_step(run: Run, batch: list[Tensor], factor: float) -> float:
+    """One step at `factor` of the peak learning rate; returns the loss. `batch` is this process's share of the step's:
+    frames uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L].
+
+    A GPU that runs out of memory gets the batch in chunks half as large, of which the loss and the gradients are the
+    same.
+
+    Raises:
+        UserError: a single pair is too much for the GPU.
+        FloatingPointError: tokens, the loss or the gradient are not finite; nothing is changed.
+    """
+    batch = [tensor.to(run.device, non_blocking=True) for tensor in batch]
+    while True:
+        run.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = backward(run.model, batch, run.chunk, run.scaler)
+            break
+        except torch.OutOfMemoryError:
+            if run.chunk == 1:
+                raise UserError("the GPU's memory does not hold the model and one video") from None
+        run.chunk = (min(run.chunk, len(batch[0])) + 1) // 2  # outside the handler, whose traceback holds memory
+        torch.cuda.empty_cache()
+        tqdm.write(f"out of memory: encoding the batch {run.chunk} pairs at a time from now on")
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss}")
+    run.scaler.unscale_(run.optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm).item()
+    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # the scaler leaves such a step out by itself
+        raise FloatingPointError(f"the gradient's norm is {norm}")
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    with torch.no_grad():
+        run.model.logit_scale.clamp_(max=math.log(100))
+    return loss
+
+
+def backward(model: CenterCLIP, batch: list[Tensor], chunk: int, scaler: torch.amp.GradScaler) -> float:
+    """Add the gradients of the loss to the model's; returns the loss. `batch` is this process's share of the step's
+    batch; loss and gradients are those of all of it.
+
+    All vectors meet in the loss, which gives the gradient of each; every process takes its own further, into the
+    encoders, and the encoders' gradients are added up. A share larger than `chunk` is encoded without a graph first
+    and then again, chunk by chunk, with one (gradient caching). That costs one more forward pass and the memory of one
+    chunk; the second pass draws what the first drew.
+    """
+    frames, mask, ids = batch
+    device, count = frames.device, len(frames)
+    parts = [slice(start, start + chunk) for start in range(0, count, chunk)]
+    seeds = torch.randint(2**62, (len(parts),)).tolist()
+
+    def encode(part: slice, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        with autocast(device):
+            videos = model.encode_video(normalise(frames[part]), mask[part])
+            return torch.stack([videos, model.encode_text(ids[part])])
+
+    def encode_all() -> Tensor:
+        with torch.set_grad_enabled(len(parts) == 1):
+            return torch.cat([encode(part, seed) for part, seed in zip(parts, seeds, strict=True)], 1)
+
+    vectors = processes.everywhere(encode_all, device)
+    gathered = processes.gather(vectors.detach()).requires_grad_()
+    loss = contrastive_loss(*gathered, model.logit_scale)
+    scaler.scale(loss).backward()
+    gradient = gathered.grad[:, processes.rank() * count :][:, :count]
+
+    def differentiate() -> None:
+        if len(parts) == 1:
+            vectors.backward(gradient)
+        else:
+            for part, seed in zip(parts, seeds, strict=True):
+                encode(part, seed).backward(gradient[:, part])
+
+    processes.everywhere(differentiate, device)
+    shares = [parameter.grad for parameter in model.parameters() if parameter is not model.logit_scale]
+    processes.add_up([share for share in shares if share is not None])
+    return loss.item()
+
+
+def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+    """Symmetric cross entropy (paper, equation 4) over unit vectors videos, texts [B, E] that pair up by index."""
+    logits = logit_scale.exp() * videos @ texts.T
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at `step` of `steps`: linear over the first `warmup` share, then cosine to 0."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
+    """AdamW's groups: CLIP's parameters at `lr`, those of stages at `lr_new`, each with and without weight decay.
+
+    Biases and LayerNorm's weights, all the one-dimensional parameters, and the logit scale are not decayed.
+    """
+    groups = {}
+    for name, parameter in model.named_parameters():
+        new, decays = name.startswith("stages."), parameter.ndim >= 2
+        groups.setdefault((new, decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "peak_lr": recipe.lr_new if new else recipe.lr,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (new, decays), parameters in groups.items()
+    ]
+
+
+def open_board(directory: Path, step: int) -> SummaryWriter:
+    """Where TensorBoard's scalars go on from `step`; what was written from there on is void."""
+    if step == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+    return SummaryWriter(directory, purge_step=step)
+
+
+def peak_memory(device: torch.device) -> dict:
+    """Peak memory of the training process in bytes, and of what kind."""
+    if device.type == "cuda":
+        return {"bytes": torch.cuda.max_memory_allocated(device), "kind": "GPU, allocated"}
+    return {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "kind": "CPU, resident"}

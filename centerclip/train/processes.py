@@ -1,0 +1,109 @@
+"""Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from centerclip.command import UserError, last_error
+
+TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def launched() -> bool:
+    """Whether this process is one of several (torchrun's environment)."""
+    return "WORLD_SIZE" in os.environ
+
+
+def launch(count: int, log: Path | None) -> None:
+    """Run this very command of `centerclip`, which logs to `log`, in `count` processes, as torchrun does.
+
+    Raises:
+        UserError: fewer GPUs than processes on a machine that has some, or a process that failed.
+    """
+    if 0 < torch.cuda.device_count() < count:
+        raise UserError(f"training.gpus is {count}, and this job has {torch.cuda.device_count()}")
+    plan = LaunchConfig(1, 1, count, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    try:
+        elastic_launch(plan, sys.executable)("-m", "centerclip", *sys.argv[1:])
+    except ChildFailedError as error:
+        rank = error.get_first_failure()[0]
+        reason = last_error(Path(f"{log}.{rank}") if rank else log) if log else None
+        raise UserError(reason or f"process {rank} of {count} failed") from None
+    except SignalException:
+        raise UserError(f"stopped by a signal, and its {count} processes with it") from None
+
+
+def rank() -> int:
+    """This process's number among them, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def join(device: torch.device) -> torch.device:
+    """Meet the other processes, if this is one of several; returns the device of this one. It ends with its launcher,
+    which has its GPU from the others."""
+    if not launched():
+        return device
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest `number` of all processes."""
+    if not launched():
+        return number
+    numbers = torch.tensor(number, device=device)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    return int(numbers)
+
+
+def anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true in any of the processes."""
+    return bool(largest(int(flag), device))
+
+
+def everywhere(work: Callable[[], Tensor | None], device: torch.device) -> Tensor | None:
+    """What `work` returns here. Raises an error of TOGETHER in all processes if one did."""
+    result, failed, reason = None, 0, "in another process"
+    try:
+        result = work()
+    except TOGETHER as error:  # to be raised outside this handler, whose traceback holds memory
+        failed, reason = 1 + [isinstance(error, kind) for kind in TOGETHER].index(True), str(error)
+    if failed := largest(failed, device):
+        raise TOGETHER[failed - 1](reason)
+    return result
+
+
+def gather(share: Tensor) -> Tensor:
+    """The tensors `share` [2, B, E] of all processes as one [2, B * processes, E], in the order of their ranks."""
+    if not launched():
+        return share
+    parts = [torch.empty_like(share) for _ in range(world())]
+    dist.all_gather(parts, share.contiguous())
+    return torch.cat(parts, 1)
+
+
+def add_up(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its sum over the processes."""
+    if launched():
+        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            work.wait()

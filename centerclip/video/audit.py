@@ -1,0 +1,94 @@
+"""Whether frames can be trusted: every video file of a directory, and if what is stored of it is what it shows.
+
+    centerclip audit path/to/videos --out audit.csv
+
+A row a file: container, codec, frames, seconds, gaps and breaks in time, what reads it, how many frames are stored and
+searched, and how many of those differ from a decode from front to end. That decode takes no short cut: once through for
+the times of all frames, and once more for the pictures.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from av import FFmpegError
+from tqdm import tqdm
+
+from centerclip.datasets.files import video_files
+from centerclip.video.decoding import NoFrames, Video, decode, gaps
+from centerclip.video.extraction import choose, extract, jpeg, spread, squared
+from centerclip.video.watch import Lost, watched
+
+SEARCHED = 12  # frames that `search` takes of a video
+
+
+def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: int) -> dict:
+    """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square."""
+    path, row = folder / name, {"file": name}
+    (stored,) = extract(path, [(0, np.nan)], fps, size, beat)
+    row |= {"reader": stored.decoder, "stored": len(stored.frames), "reason": stored.reason}
+    if stored.decoder != "pyav":
+        return row
+
+    def picture(frame: np.ndarray) -> bytes:
+        return jpeg(squared(frame, size))
+
+    video = Video(path, beat)
+    shown, breaks = video.timeline([(frame.pts, frame.duration) for frame in video.frames()])
+    ways = choose(shown, fps, 0, np.nan), spread(shown, SEARCHED)
+    right = {index: picture(video.picture(frame)) for index, frame in enumerate(video.frames())
+             if any(index in way for way in ways)}  # fmt: skip
+    searched = decode(path, lambda shown: [spread(shown, SEARCHED)], picture, sparing=True, beat=beat).parts[0]
+    return row | {
+        "container": video.container,
+        "codec": video.codec,
+        "frames": len(shown.starts),
+        "seconds": round(shown.end, 3),
+        "gaps": len(gaps(shown)),
+        "longest_gap_s": round(gaps(shown).max(initial=0), 3),
+        "breaks": breaks,
+        "searched": len(searched),
+        "wrong": sum(different(frames, [right[index] for index in way])
+                     for frames, way in zip((stored.frames, searched), ways, strict=True)),
+    }  # fmt: skip
+
+
+def different(frames: list[bytes], right: list[bytes]) -> int:
+    """How many pictures are not what they should be, or are too many or too few."""
+    unequal = sum(frame != expected for frame, expected in zip(frames, right, strict=False))
+    return unequal + abs(len(frames) - len(right))
+
+
+def audit_or_reason(name: str, *arguments: object, **settings: object) -> dict:
+    """`audit`, of a file that gives frames once and not again too."""
+    try:
+        return audit(name, *arguments, **settings)
+    except (NoFrames, FFmpegError) as error:
+        return {"file": name, "stored": 0, "reason": str(error)}
+
+
+def table(folder: Path, fps: float, size: int, processes: int, stall_seconds: float) -> pd.DataFrame:
+    """A row for each video file in and below `folder`. Raises UserError as `video_files`."""
+    files, closed = video_files(folder)
+    rows = [{"file": name, "stored": 0, "reason": reason} for name, reason in closed.items()]
+    work = partial(audit_or_reason, folder=folder, fps=fps, size=size)
+    for name, row in tqdm(watched(work, files, processes, stall_seconds), "audit", len(files), unit="video"):
+        rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)
+    counts = ["frames", "gaps", "breaks", "stored", "searched", "wrong"]
+    columns = ["file", "container", "codec", "frames", "seconds", "gaps", "longest_gap_s", "breaks", "reader", "stored",
+               "searched", "wrong", "reason"]  # fmt: skip
+    report = pd.DataFrame(rows).reindex(columns=columns).sort_values("file", ignore_index=True)
+    return report.astype(dict.fromkeys(counts, "Int64"))
+
+
+def summary(report: pd.DataFrame) -> str:
+    """The line that says it all, of a `table`."""
+    good, wrong = report["stored"] > 0, report["wrong"].sum()
+    remarks = good & (report["reason"].fillna("") != "")
+    return (
+        f"{len(report)} files: {good.sum()} give {report['stored'].sum()} frames, of which (and of those that search"
+        f" takes) {wrong} are not what a decode from front to end shows; with remarks: {remarks.sum()}, without frames:"
+        f" {(~good).sum()}"
+    )

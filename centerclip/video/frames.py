@@ -1,0 +1,59 @@
+"""Stored frames, read one by one.
+
+A shard `0002.lmdb` is one file with the key `{video_id}/{i:06d}` for a video's i-th frame, a JPEG. The report of a
+store is a csv with a row a video: how many frames it has, and in which shard.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from centerclip.command import UserError
+
+
+def key(video_id: str, index: int) -> bytes:
+    return f"{video_id}/{index:06d}".encode()
+
+
+class FrameStore:
+    """Random access to stored frames, in each process through a shard it opened itself.
+
+    `counts` has the number of frames of every video that gave any. Raises UserError for a shard that is gone.
+    """
+
+    def __init__(self, report: str | Path):
+        rows = pd.read_csv(report, dtype={"video_id": str}, keep_default_na=False)
+        rows = rows[rows["frames"] > 0]
+        self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
+        shards = {shard: (Path(report).parent / shard).resolve() for shard in rows["shard"].unique()}
+        self.shards: dict[str, Path] = dict(zip(rows["video_id"], rows["shard"].map(shards), strict=True))
+        for path in shards.values():  # here, where an error is one line: a loader's process wraps it in others
+            open_shard(path)
+
+    def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
+        """Frames uint8 [k, 3, size, size] of a video. Raises KeyError for a frame that is not stored."""
+        with open_shard(self.shards[video_id]).begin(buffers=True) as transaction:
+            stored = [transaction.get(key(video_id, index)) for index in indices]
+            if None in stored:
+                raise KeyError(f"{video_id} has {self.counts[video_id]} frames, not all of {list(indices)}")
+            return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in stored]).transpose(0, 3, 1, 2)
+
+
+@cache
+def open_shard(path: Path) -> lmdb.Environment:
+    """A shard open for reading. Raises UserError if it is gone."""
+    try:
+        return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise UserError(f"{path}: stored frames cannot be read ({error}); delete its .csv to make them anew") from None
+
+
+# LMDB neither survives a fork nor lets the child open the file again: close all before, each process opens its own.
+os.register_at_fork(before=open_shard.cache_clear)

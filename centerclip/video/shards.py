@@ -1,0 +1,127 @@
+"""Video files -> shards of stored frames: decoded once, kept as JPEGs in LMDB.
+
+`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which reader, why if none did or
+what is wrong with them, and the state that its file was in. Made again, a shard decodes only videos whose state is
+another. Pixels count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
+"""
+
+import hashlib
+import os
+from collections.abc import Container
+from functools import partial
+from pathlib import Path
+
+import lmdb
+import pandas as pd
+from tqdm import tqdm
+
+from centerclip import code
+from centerclip.command import UserError, atomic, file_state
+from centerclip.video import extraction
+from centerclip.video.extraction import Clip, extract_file
+from centerclip.video.frames import key, open_shard
+from centerclip.video.watch import STALL_SECONDS, Lost, watched
+
+
+def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
+    """Store the frames of a video."""
+    with store.begin(write=True) as transaction:
+        for index, frame in enumerate(frames):
+            transaction.put(key(video_id, index), frame)
+
+
+def write_shard(
+    clips: pd.DataFrame,
+    fps: float,
+    size: int,
+    path: Path,
+    stall_seconds: float = STALL_SECONDS,
+) -> None:
+    """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
+
+    What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
+    process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
+
+    Raises:
+        UserError: a video_id too long for a key.
+    """
+    made_by = code.digest([extraction.__name__])  # another way to decode makes all frames anew
+    states = [
+        hashlib.sha256(repr([made_by, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
+    ]
+    clips = clips.assign(state=states)
+    with atomic(path) as temporary:
+        # The file grows as it is written; the map is only the address space it may take.
+        store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
+        for video_id in clips["video_id"]:
+            if len(key(video_id, 0)) > store.max_key_size():
+                raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
+        rows, stored = take_over(clips, path, store), 0
+        files = dict(list(clips[~clips["video_id"].isin(rows)].groupby("path", sort=False)))
+        work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
+        progress = tqdm(desc=f"frames: {path.name}", total=len(clips), initial=len(rows), unit="video")
+        for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
+            if isinstance(made, Lost):
+                made = [Clip([], "", str(made))] * len(bounds)
+            for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
+                if reason:
+                    tqdm.write(f"{clip.video_id}: {reason}")
+                put(store, clip.video_id, frames)
+                rows[clip.video_id] = (len(frames), decoder, reason)
+                stored += len(frames)
+                progress.set_postfix(frames=stored, refresh=False)
+                progress.update()
+        progress.close()
+        store.sync(True)
+        store.close()
+    open_shard.cache_clear()  # of the file that was there
+    report = pd.DataFrame([rows[video_id] for video_id in clips["video_id"]], columns=["frames", "decoder", "reason"])
+    report.insert(0, "video_id", clips["video_id"].tolist())
+    with atomic(path.with_suffix(".csv")) as temporary:
+        report.assign(state=states).to_csv(temporary, index=False)
+
+
+def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[str, tuple[int, str, str]]:
+    """Copy to `store` what the shard `path` has of the videos of `clips` whose state is what it was.
+
+    Returns (number of frames, decoder, reason) by video_id."""
+    if not (path.exists() and path.with_suffix(".csv").exists()):
+        return {}
+    before = pd.read_csv(path.with_suffix(".csv"), dtype={"video_id": str, "state": str}, keep_default_na=False)
+    if "state" not in before:
+        return {}
+    same = before.merge(clips[["video_id", "state"]])
+    taken = {}
+    with open_shard(path).begin() as old:
+        for row in same[same["frames"] > 0].itertuples():
+            frames = [old.get(key(row.video_id, index)) for index in range(row.frames)]
+            if None not in frames:
+                put(store, row.video_id, frames)
+                taken[row.video_id] = (row.frames, row.decoder, row.reason)
+    return taken
+
+
+def combine(reports: list[Path], directory: Path) -> pd.DataFrame:
+    """The shards' reports as one, with a column `shard`: the shard's path from `directory`."""
+    parts = []
+    for path in reports:
+        part = pd.read_csv(path, dtype={"video_id": str, "frames": int}, keep_default_na=False)
+        parts.append(part.assign(shard=os.path.relpath(path.with_suffix(".lmdb"), directory)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def unreadable(report: pd.DataFrame, video_ids: Container[str], share: float) -> list[str]:
+    """Which of the videos `video_ids` gave no frame, and why: a line in all and one a video.
+
+    Raises:
+        UserError: they are more than the `share` of all that may; with the same lines.
+    """
+    report = report[report["video_id"].map(video_ids.__contains__)]
+    empty = report[report["frames"] == 0]
+    lines = [f"{len(empty)} of {len(report)} videos ({len(empty) / len(report):.1%}) gave no frame"]
+    lines += [f"  {video.video_id}: {video.reason}" for video in empty.itertuples()]
+    if len(empty) > share * len(report):
+        lines[0] += f", more than the {share:.1%} that max_unreadable_share allows:"
+        raise UserError("\n".join(lines))
+    return lines

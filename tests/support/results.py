@@ -1,0 +1,67 @@
+"""Results and costs as jobs write them, made up for tests of what is shown of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from centerclip import layout
+from centerclip.cell import Cell, from_settings
+from centerclip.command import write_json
+from centerclip.config import cell, read_config
+from centerclip.report.tables import description, measurements
+
+CONFIG = read_config([])
+
+
+def scores(r1: float) -> dict:
+    return {"R@1": r1, "R@5": r1 + 30, "R@10": r1 + 40, "MdR": 2.0, "MnR": 12.0}
+
+
+def make_result(cell: Cell, r1: float) -> dict:
+    """A result with t2v R@1 `r1` and v2t R@1 one less; the first of two epochs is selected."""
+    epochs = [{"epoch": n, "text_to_video": scores(r1 - n), "video_to_text": scores(r1)} for n in (1, 2)]
+    return {
+        "text_to_video": scores(r1),
+        "video_to_text": scores(r1 - 1),
+        **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 990, "n_videos_left_out": 10},
+        "training": {"select": "best", "selected_epoch": 1, "seconds": 60.0, "epochs": epochs}
+        if cell.trained
+        else None,
+        "provenance": {"device": "a CPU"},
+        "settings": cell.settings(),
+    }
+
+
+def result(benchmark: str, variant: str, r1: float, seed: int = 42) -> dict:
+    """`make_result` of a cell of the config."""
+    return make_result(replace(cell(CONFIG, benchmark, variant), seed=seed), r1)
+
+
+def row(result: dict) -> dict:
+    """The row of a table that `tables.read_row` makes of a file of `result`."""
+    return description(from_settings(result["settings"])) | measurements(result)
+
+
+def costs(*variants: str, **changes) -> dict:
+    """The content of a COSTS file: each variant costs less than the one before."""
+    rows = [
+        {
+            "variant": variant,
+            "tokens_per_block": [600, 600 - 100 * n],
+            **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "batch": 4, "batch_ms": 10.0 - n},
+            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
+            **{"training_gb": None, "training_reserved_gb": None, "training_chunk": None},
+            **changes,
+        }
+        for n, variant in enumerate(variants)
+    ]
+    return {"device": "a CPU", "threads": 2, "repeats": 5, "rows": rows}
+
+
+def write_results(results: Path, benchmark: str, *names: str, r1: float = 43) -> list[Cell]:
+    """Write CELL and RESULT of cells of the config, and the COSTS of their variants, below the directory `results`."""
+    cells = [replace(cell(CONFIG, benchmark, name), results=results) for name in names]
+    for made in cells:
+        write_json(made.path(layout.CELL), made.settings())
+        write_json(made.path(layout.RESULT), make_result(made, r1))
+    write_json(cells[0].path(layout.COSTS), costs(*dict.fromkeys(made.variant for made in cells)))
+    return cells

@@ -1,0 +1,71 @@
+"""Something small to train on, for tests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from centerclip import layout
+from centerclip.cell import Cell, Runtime
+from centerclip.command import write_json
+from centerclip.train.checkpoints import Checkpoints
+from centerclip.train.loop import Run
+from centerclip.video import shards
+from centerclip.video.extraction import jpeg
+from support.cells import STAGE, tiny_cell
+
+CELL = tiny_cell(replace(STAGE, embedding=True))
+ORIGIN = {"settings": "1", "data": "2", "code": "3"}
+
+
+def batch(seed: int) -> list[Tensor]:
+    """Frames, masks and token ids of four random pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randint(256, (4, 6, 3, 56, 56), generator=generator, dtype=torch.uint8)
+    ids = torch.randint(1, 49407, (4, 8), generator=generator)
+    return [frames, torch.ones(4, 6, dtype=torch.bool), ids]
+
+
+class Twelve:
+    """What train_epoch wants of an epoch: three batches of four pairs."""
+
+    epoch = 0
+    video_ids = [f"video{number}" for number in range(12)]  # noqa: RUF012
+
+    def batches(self, size: int) -> list[list[int]]:
+        return np.arange(12).reshape(-1, size).tolist()
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        return [part[index % 4] for part in batch(index // 4)]
+
+
+def run_in(directory: Path, cell: Cell = CELL, origin: dict = ORIGIN, device: str = "cpu", **runtime) -> Run:
+    """A run of `cell` with its checkpoints in `directory`."""
+    cell = replace(cell, runtime=Runtime(**runtime))
+    return Run(cell, torch.device(device), Checkpoints(directory, origin))
+
+
+def write_cell(results: Path, cell: Cell = CELL) -> Path:
+    """The cell.json of `cell` in a directory `results`, beside a manifest and stored frames: of 9 videos to train on, 4
+    to test on and 1 of split val."""
+    cell = replace(cell, results=results)
+    splits = ["train"] * 9 + ["test"] * 4 + ["val"]
+    names = [f"v{number}" for number in range(len(splits))]
+    rows = pd.DataFrame({"split": splits, "video_id": names, "path": names, "start_s": 0.0, "end_s": np.nan})
+    rows = rows.assign(caption_id=names, caption=[f"video number {name}" for name in names])
+    report = cell.path(layout.FRAMES)
+    report.parent.mkdir(parents=True)
+    rows.to_csv(cell.path(layout.MANIFEST), index=False)
+    rng, store = np.random.default_rng(0), shards.lmdb.open(str(report.parent / "0.lmdb"), subdir=False, lock=False)
+    for name in names:
+        frames = rng.integers(256, size=(8, 7, 7, 3), dtype=np.uint8)
+        shards.put(store, name, [jpeg(Image.fromarray(frame).resize((56, 56))) for frame in frames])
+    store.close()
+    frames = pd.DataFrame({"video_id": names, "frames": 8, "decoder": "pyav", "reason": "", "shard": "0.lmdb"})
+    frames.to_csv(report, index=False)
+    write_json(cell.path(layout.CELL), cell.settings())
+    return cell.path(layout.CELL)

@@ -1,0 +1,67 @@
+"""Which frames of a video the model sees."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from centerclip.video.batches import Pairs, normalise, sample
+
+
+def test_evaluation_takes_the_middle_of_each_span():
+    indices, mask = sample(30, 3)
+    assert indices.tolist() == [5, 15, 25] and mask.all()
+    assert sample(12, 12)[0].tolist() == list(range(12))
+
+
+def test_a_shorter_video_repeats_its_last_frame_masked():
+    indices, mask = sample(2, 4)
+    assert indices.tolist() == [0, 1, 1, 1]
+    assert mask.tolist() == [True, True, False, False]
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.integers(0, 1000))
+def test_training_takes_one_frame_of_each_span(available, count, seed):
+    indices, mask = sample(available, count, np.random.default_rng(seed))
+    assert mask.sum() == min(available, count) and indices.max() < available
+    if available >= count:
+        edges = np.arange(count + 1) * available / count
+        assert ((np.floor(edges[:-1]) <= indices) & (indices < edges[1:])).all()
+
+
+def test_normalise_is_clips():
+    white, black = normalise(torch.tensor([255, 0], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 2, 2))
+    assert white[0, 0, 0].item() == pytest.approx((1 - 0.48145466) / 0.26862954)
+    assert black[2, 1, 1].item() == pytest.approx(-0.40821073 / 0.27577711)
+
+
+class Store:
+    """Frames that are their own index."""
+
+    def __init__(self):
+        self.counts = {"a": 40, "b": 3}
+
+    def read(self, video_id, indices):
+        return np.broadcast_to(np.asarray(indices, np.uint8)[:, None, None, None], (len(indices), 3, 2, 2)).copy()
+
+
+def test_an_epochs_pairs_depend_on_seed_and_epoch_alone():
+    rows = pd.DataFrame({"video_id": ["a", "a", "b"], "caption": ["one", "two", "three"]})
+
+    def epoch(number, seed=1):
+        pairs = Pairs(rows, Store(), 4, 8, seed, number)
+        return pairs.batches(2), [[part.tolist() for part in pairs[index]] for index in range(3)]
+
+    assert epoch(0) == epoch(0)
+    assert epoch(0)[1] != epoch(1)[1] and epoch(0)[1] != epoch(0, seed=2)[1]
+    (batch,) = epoch(0)[0]
+    assert len(set(batch)) == 2
+    frames, mask, ids = Pairs(rows, Store(), 4, 8, 1, 0)[2]
+    assert (frames.shape, frames.dtype, mask.tolist(), ids.shape) == (
+        (4, 3, 2, 2),
+        torch.uint8,
+        [True] * 3 + [False],
+        (8,),
+    )

@@ -1,0 +1,81 @@
+"""A cell's roles and paths, and that it comes back from json as it was."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.cells import STAGE, tiny_cell
+
+from centerclip import layout
+from centerclip.cell import Costs, Model, Stage, from_settings, read_cell
+from centerclip.command import UserError
+
+BASELINE, KMEDOIDS = tiny_cell(variant="baseline"), tiny_cell(STAGE, variant="kmedoids")
+SHIFT = replace(BASELINE, model=Model("tiny", shift="token_shift"))
+ZEROSHOT = replace(BASELINE, training=None)
+POOLING = tiny_cell(replace(STAGE, algorithm="pooling", keep="mean"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "trained", "baseline", "clusters"),
+    [
+        (BASELINE, True, True, False),
+        (KMEDOIDS, True, False, True),
+        (SHIFT, True, False, False),
+        (ZEROSHOT, False, False, False),
+        (POOLING, True, False, False),
+    ],
+)
+def test_roles(cell, trained, baseline, clusters):
+    assert (cell.trained, cell.baseline, cell.clusters) == (trained, baseline, clusters)
+
+
+def test_cells_of_equal_benchmark_backbone_and_frames_can_be_compared():
+    longer = replace(BASELINE, data=replace(BASELINE.data, frames=12))
+    assert BASELINE.group == KMEDOIDS.group != longer.group
+
+
+@pytest.mark.parametrize(
+    ("change", "published"),
+    [({}, True), ({"keep": "mean"}, False), ({"embedding": True}, False), ({"options": {"iterations": 3}}, False)],
+)
+def test_a_model_as_published_has_nothing_else(change, published):
+    cell = tiny_cell(replace(STAGE, **change))
+    cell = replace(cell, data=replace(cell.data, frames=12))
+    assert cell.as_published == published
+    assert not replace(cell, benchmark="activitynet").as_published  # of 60 frames
+
+
+def test_every_file_of_a_cell():
+    cell = replace(KMEDOIDS, name="kmedoids-seed-7", dataset="videos", results=Path("elsewhere"))
+    assert cell.path(layout.RESULT) == Path("elsewhere/shapes_kmedoids-seed-7.json")
+    assert cell.path(layout.WEIGHTS) == Path("elsewhere/shapes/kmedoids-seed-7/weights.safetensors")
+    assert cell.path(layout.MANIFEST) == Path("elsewhere/shapes/manifest.csv")
+    assert cell.path(layout.FRAMES) == Path("elsewhere/videos/frames/56px/report.csv")
+
+
+@pytest.mark.parametrize("cell", [BASELINE, KMEDOIDS, ZEROSHOT, SHIFT])
+def test_a_cell_comes_back_from_its_file_and_from_its_results(cell, tmp_path):
+    for path, content in (
+        (tmp_path / "out/shapes/kmedoids/cell.json", cell.settings()),
+        (tmp_path / "out/shapes_kmedoids.json", {"settings": cell.settings(), "text_to_video": {}}),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        assert read_cell(path) == replace(cell, results=tmp_path / "out", costs=Costs())
+    costs = from_settings(cell.cost_settings())
+    assert (costs.costs, costs.trained, costs.model) == (cell.costs, cell.trained, cell.model)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {"model": 1}}'])
+def test_another_file_is_a_mistake(tmp_path, content):
+    (tmp_path / "file.json").write_text(content)
+    with pytest.raises(UserError, match=r"file.json: not a cell or its results, such as results/shapes_kmedoids.json"):
+        read_cell(tmp_path / "file.json")
+    with pytest.raises(UserError, match=r"none.json: No such file"):
+        read_cell(tmp_path / "none.json")
+
+
+def test_a_stage_keeps_medoids_and_adds_nothing_unless_told():
+    assert Stage("kmedoids", 6, 4, 49) == Stage("kmedoids", 6, 4, 49, "medoid", False, {})

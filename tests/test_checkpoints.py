@@ -1,0 +1,205 @@
+"""Checkpoints: what they hold, when they are resumed, and what may go wrong with their files."""
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from support.training import CELL, ORIGIN, batch, run_in
+
+from centerclip import code
+from centerclip.cell import Runtime
+from centerclip.command import UserError
+from centerclip.train import checkpoints
+from centerclip.train.loop import Run, train_step
+
+
+def saved(directory: Path, step: int = 0, **changes) -> Run:
+    """A run that has written a checkpoint."""
+    run = run_in(directory, **changes)
+    run.progress["step"] = step
+    run.save()
+    return run
+
+
+def resumed(directory: Path, **changes) -> Run:
+    """A run that has looked for a checkpoint to go on from."""
+    run = run_in(directory, **changes)
+    run.resume()
+    return run
+
+
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path):
+    straight = run_in(tmp_path)
+    expected = [train_step(straight, batch(number), 1.0) for number in range(4)]
+    first = run_in(tmp_path)
+    losses = [train_step(first, batch(number), 1.0) for number in (0, 1)]
+    first.progress["step"] = 2
+    first.save()
+    second = resumed(tmp_path)
+    assert second.progress["step"] == 2
+    losses += [train_step(second, batch(number), 1.0) for number in (2, 3)]
+    assert losses == expected
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+
+
+def test_a_damaged_one_falls_back_to_the_one_before_it(tmp_path, capsys):
+    saved(tmp_path, 1).save()
+    run, path = saved(tmp_path, 2), tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert resumed(tmp_path).progress["step"] == 1 != run.progress["step"]
+    assert "warning" in (printed := capsys.readouterr().out) and "is damaged" in printed
+
+
+@pytest.mark.parametrize("kept", [0, 10, 40, 1000, -5000])
+def test_every_way_to_be_cut_off_is_damage(tmp_path, kept):
+    saved(tmp_path, 1)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert resumed(tmp_path).progress["step"] == 0  # from none
+
+
+def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
+    """Training would start anew, over good checkpoints."""
+    saved(tmp_path)
+
+    def fail(path, **_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        resumed(tmp_path)
+
+
+def test_one_without_a_scaler_is_resumed_with_one(tmp_path):
+    """From a GPU of bfloat16 to one of float16."""
+    saved(tmp_path, 3)
+    other = run_in(tmp_path)
+    other.scaler = torch.amp.GradScaler("cpu")
+    other.resume()
+    assert other.progress["step"] == 3 and other.scaler.get_scale() == 2.0**16
+
+
+def test_a_full_disk_leaves_the_last_and_tells_what_was_needed(tmp_path, monkeypatch):
+    run, path = saved(tmp_path), tmp_path / "checkpoint.pt"
+    before = path.read_bytes()
+
+    def full(_, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"needs up to \d+ MB: .*No space left on device; the last is intact"):
+        run.save()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+class TestOtherOrigin:
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"settings": "x"}, "settings"),
+            ({"data": "x"}, "data"),
+            ({"code": "x"}, "code"),
+            ({"settings": "x", "code": "y"}, "settings and code"),
+        ],
+    )
+    def test_it_is_kept_aside_and_the_terminal_tells_what_differs(self, tmp_path, changed, named, capsys):
+        saved(tmp_path, 1)
+        saved(tmp_path, 2)
+        before = (tmp_path / "checkpoint.pt").read_bytes()
+        run = resumed(tmp_path, origin=ORIGIN | changed)
+        assert run.progress["step"] == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == (
+            f"{tmp_path}/checkpoint.pt is of other {named}: training starts anew and keeps it as checkpoint.aside.pt"
+        )
+        assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
+        run.save()
+        assert (tmp_path / "checkpoint.aside.pt").read_bytes() == before
+        assert resumed(tmp_path, origin=ORIGIN | changed).progress["step"] == 0
+        assert capsys.readouterr().err == ""
+
+    def test_one_set_aside_before_is_replaced(self, tmp_path):
+        for number, mark in enumerate("xyz"):
+            resumed(tmp_path, origin=ORIGIN | {"code": mark})
+            saved(tmp_path, number, origin=ORIGIN | {"code": mark})
+        assert torch.load(tmp_path / "checkpoint.aside.pt")["progress"]["step"] == 1
+        checkpoints.remove(tmp_path)
+        assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
+
+    def test_one_of_before_there_were_parts_of_an_origin(self, tmp_path, capsys):
+        saved(tmp_path, 1)
+        state = torch.load(tmp_path / "checkpoint.pt")
+        del state["made_from"]
+        torch.save(state | {"origin": "a hash of all"}, tmp_path / "checkpoint.pt")
+        assert resumed(tmp_path).progress["step"] == 0
+        assert "is of other settings and data and code" in capsys.readouterr().err
+
+
+class TestOrigin:
+    ROWS = pd.DataFrame({"split": "train", "video_id": ["a", "b"], "path": ["a.mp4", "b.mp4"], "caption": ["x", "y"]})
+
+    @pytest.fixture
+    def origin(self, tmp_path):
+        """A function: the origin of a cell, and rows, on one report of frames."""
+        report = tmp_path / "report.csv"
+        report.write_text("video_id,frames\n")
+        return lambda cell=CELL, rows=self.ROWS: checkpoints.origin(cell, rows, report)
+
+    def different(self, before: dict, after: dict) -> list[str]:
+        return [part for part in before if before[part] != after[part]]
+
+    def test_settings(self, origin):
+        assert self.different(origin(), origin(replace(CELL, seed=1))) == ["settings"]
+        recipe = replace(CELL.training, lr=1.0)
+        assert self.different(origin(), origin(replace(CELL, training=recipe))) == ["settings"]
+        runtime = Runtime(2, 8, True, 3, 1.0, 5, 7, 9, 11)
+        assert origin(replace(CELL, runtime=runtime, results=Path("elsewhere/results"))) == origin()
+
+    def test_data(self, origin, tmp_path):
+        before = origin()
+        assert origin(rows=self.ROWS.assign(path="moved.mp4")) == before
+        assert self.different(before, origin(rows=self.ROWS.assign(caption="z"))) == ["data"]
+        assert self.different(before, origin(rows=self.ROWS[:1])) == ["data"]
+        (tmp_path / "report.csv").write_text("video_id,frames\na,1\n")
+        assert self.different(before, origin()) == ["data"]
+
+    def test_pretrained_weights(self, origin, tmp_path):
+        pretrained = replace(CELL, model=replace(CELL.model, weights=str(tmp_path / "w.pt")))
+        (tmp_path / "w.pt").write_bytes(b"1")
+        before = origin(pretrained)
+        assert self.different(before, origin()) == ["settings", "data", "code"]
+        (tmp_path / "w.pt").write_bytes(b"2")
+        assert self.different(before, origin(pretrained)) == ["data"]
+
+    @pytest.mark.parametrize(
+        ("module", "random", "pretrained"),
+        [
+            ("centerclip.train.loop", True, True),
+            ("centerclip.model.reduction.kmedoids", True, True),
+            ("centerclip.model.reduction.spectral", False, False),
+            ("centerclip.model.weights", False, True),
+            ("centerclip.report.tables", False, False),
+        ],
+    )
+    def test_code(self, origin, tmp_path, monkeypatch, module, random, pretrained):
+        """Of the modules that a training runs, which an edit concerns: of one from random weights, from pretrained."""
+        (tmp_path / "w.pt").write_bytes(b"1")
+        cells = CELL, replace(CELL, model=replace(CELL.model, weights=str(tmp_path / "w.pt")))
+        before = list(map(origin, cells))
+        executed = code.executed
+        monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == module))
+        after = list(map(origin, cells))
+        assert [self.different(*pair) == ["code"] for pair in zip(before, after, strict=True)] == [random, pretrained]
+
+
+def test_two_runs_never_write_one(tmp_path):
+    refused = pytest.raises(UserError, match="another process is training this cell")
+    with checkpoints.sole_owner(tmp_path), refused, checkpoints.sole_owner(tmp_path):
+        pass
+    with checkpoints.sole_owner(tmp_path):
+        pass

@@ -1,0 +1,120 @@
+"""The paper's claims, judged by hand-made tables: the verdict and the figures of each."""
+
+import pandas as pd
+import pytest
+from conftest import REPOSITORY
+from support.results import costs, result, row
+
+from centerclip.report.claims import summary
+from centerclip.report.documents import Table
+from centerclip.report.tables import combine, for_programs, read_paper
+
+PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")
+COLUMNS = (
+    *("variant", "trained", "baseline", "clustering", "frames", "algorithm", "block", "segments", "clusters"),
+    *("t2v R@1", "saved_mb", "training_gb", "ms", "clustering_share", "paper t2v R@1"),
+)
+WHOLE, STAGE = (None, None, None, None), (6, 12, 49)
+ROWS = (
+    ("zeroshot", False, False, False, 60, *WHOLE, 50.0, 900, None, 90, 0, 21.7),
+    ("shift", True, False, False, 60, *WHOLE, 45.0, 1000, 25, 80, 0, None),
+    ("baseline", True, True, False, 60, *WHOLE, 41.0, 1000, 25, 80, 0, 41.8),
+    ("kmedoids-s12", True, False, True, 60, "kmedoids", *STAGE, 42.0, 600, 16, 60, 0.02, 43.5),
+    ("kmedoids-f", True, False, True, 30, "kmedoids", *STAGE, 60.0, 100, 1, 10, 0.04, None),
+    ("pooling", True, False, False, 60, "pooling", *STAGE, 70.0, 10, 1, 1, 0.5, None),
+)
+
+
+def judged(**changes) -> dict[str, pd.DataFrame]:
+    """The summary's tables, by the first words of their claims; `changes` are of the row kmedoids-s12."""
+    ours = pd.DataFrame(ROWS, columns=COLUMNS).assign(benchmark="activitynet", backbone="ViT-B-32")
+    for column, value in changes.items():
+        ours.loc[3, column.replace("_r1", " R@1")] = value
+    parts = summary([ours], PUBLISHED)
+    names = [part.split(". ")[1].removesuffix(".") for part in parts if str(part).startswith("Claim")]
+    return dict(zip(names, [part.text for part in parts if isinstance(part, Table)], strict=True)) | {"": parts[0]}
+
+
+def line(claim: str, **changes) -> list[str]:
+    """What the table of a claim says of kmedoids-s12, or of its backbone: paper, here, verdict."""
+    table = next(table for name, table in judged(**changes).items() if name.startswith(claim))
+    rows = table[(table["benchmark"] == "activitynet") & table.iloc[:, 1].isin(["ViT-B-32", "kmedoids-s12"])]
+    (words,) = rows[["paper", "here", "verdict"]].to_numpy().tolist()
+    return words
+
+
+def test_recall():
+    paper = "41.8 -> 43.9, kmedoids-s15"
+    assert line("Clustering loses no recall") == [paper, "41.0 -> 42.0, kmedoids-s12", "holds"]
+    assert line("Clustering loses no recall", t2v_r1=40.9)[1:] == ["41.0 -> 40.9, kmedoids-s12", "fails"]
+    assert line("Clustering loses no recall", t2v_r1=40.96)[1:] == ["41.0 -> 41.0, kmedoids-s12", "holds"]
+
+
+def test_memory():
+    paper, here, verdict = line("Clustering saves memory")
+    assert paper == "25.0 -> 16.2 GB on the GPU (-35%), kmedoids-s12" and verdict == "holds"
+    saved = "1000.0 -> 600.0 MB saved for backward (-40%), kmedoids-s12"
+    assert here == f"{saved}; 25.0 -> 16.0 GB on the GPU (-36%), kmedoids-s12"
+    assert line("Clustering saves memory", training_gb=25.0)[2] == "fails"
+    assert line("Clustering saves memory", training_gb=24.96)[2] == "fails"  # 25.0 -> 25.0
+    assert line("Clustering saves memory", training_gb=None)[1:] == [saved, "holds"]
+
+
+def test_time():
+    paper = "82.0 -> 70.4 ms (-14%), kmedoids-s12"
+    assert line("Clustering saves time") == [paper, "80.0 -> 60.0 ms (-25%), kmedoids-s12", "holds"]
+    assert line("Clustering saves time", ms=88.0)[1:] == ["80.0 -> 88.0 ms (+10%), kmedoids-s12", "fails"]
+
+
+def test_the_share_of_time_in_clustering():
+    assert line("Clustering itself") == ["", "4.0%, kmedoids-f", "holds"]
+    assert line("Clustering itself", clustering_share=0.051)[1:] == ["5.1%, kmedoids-s12", "fails"]
+    assert line("Clustering itself", clustering_share=0.0504)[1:] == ["5.0%, kmedoids-s12", "holds"]
+
+
+@pytest.mark.parametrize(
+    ("of", "changes", "expected"),
+    [
+        ("memory", {}, ["-35%", "-36%", "holds"]),
+        ("memory", {"training_gb": None}, ["-35%", "-40%", "holds"]),  # of the bytes saved for backward
+        ("memory", {"training_gb": 16.3}, ["-35%", "-35%", "holds"]),
+        ("memory", {"training_gb": 16.4}, ["-35%", "-34%", "fails"]),
+        ("time", {}, ["-14%", "-25%", "holds"]),
+        ("time", {"ms": 69.0}, ["-14%", "-14%", "holds"]),
+        ("time", {"ms": 70.0}, ["-14%", "-12%", "fails"]),
+    ],
+)
+def test_savings_as_published(of, changes, expected):
+    """25.0 -> 16.2 GB and 82.0 -> 70.4 ms are 0.648 and 0.859 of the baseline's."""
+    table = next(table for name, table in judged(**changes).items() if name.startswith("A published model saves"))
+    table = table.set_index(["benchmark", "model", "of"])
+    assert table.loc[("activitynet", "kmedoids-s12", of)].tolist() == expected
+    assert table.loc[("activitynet", "kmedoids-s15", of), "verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("r1", "verdict"), [(42.5, "holds"), (44.5, "holds"), (44.54, "holds"), (42.4, "fails"), (44.6, "fails")]
+)
+def test_published_numbers(r1, verdict):
+    assert line("A published model's", t2v_r1=r1) == ["43.5", f"{r1:.1f} ({r1 - 43.5:+.1f})", verdict]
+
+
+def test_what_has_no_table_or_no_variant_is_not_run():
+    tables = judged()
+    met = tables["A published model's t2v R@1 is met within 1 point"].set_index(["benchmark", "model"])
+    assert len(met) == PUBLISHED["variant"].count()
+    assert (met["verdict"] != "not run").sum() == 3
+    assert met.loc[("activitynet", "kmedoids-s15"), ["here", "verdict"]].tolist() == ["", "not run"]
+    recall = tables["Clustering loses no recall: t2v R@1 of the best clustering variant is the baseline's or more"]
+    assert recall.set_index(["benchmark", "backbone"]).loc[("msvd", "ViT-B-16"), "verdict"] == "not run"
+    verdicts = pd.concat([table["verdict"] for name, table in tables.items() if name])
+    count = ", ".join(f"{name} {(verdicts == name).sum()}" for name in ("holds", "fails", "not run"))
+    assert count in tables[""]
+
+
+def test_a_run_of_other_benchmarks_has_its_own_lines():
+    names = ("zeroshot", "baseline", "kmedoids")
+    table, _ = combine([row(result("shapes", name, 40)) for name in names], costs(*names), PUBLISHED)
+    first = next(part for part in summary([for_programs(table)], PUBLISHED) if isinstance(part, Table)).text
+    assert first.iloc[0].tolist() == ["shapes", "ViT-B-32", "", "40.0 -> 40.0, kmedoids", "holds"]
+    assert (first["verdict"][1:] == "not run").all()

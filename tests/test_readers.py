@@ -1,0 +1,255 @@
+"""The paper's benchmarks: manifests from files of the published schemas, made here, and from the real ones."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from centerclip.command import UserError
+from centerclip.datasets import activitynet, didemo, lsmdc, msrvtt, msvd, readers
+from centerclip.datasets.manifest import check_counts, check_manifest
+from centerclip.download.sources import read_table, wanted
+
+LSMDC_ROW = "{clip}\t00:00:01,000\t00:00:02,000\t00:00:01,000\t00:00:02,000\t{text}\n"
+
+# dataset -> the files of its source as published, small; "videos" is a list of files
+SMALL = {
+    "msrvtt": {
+        "videos": ["MSRVTT/videos/all/video0.mp4", "MSRVTT/videos/all/video1.mp4", "MSRVTT/videos/all/video9.mp4"],
+        "MSRVTT_data.json": json.dumps(
+            {
+                "videos": [{"video_id": "video0", "split": "train"}],
+                "sentences": [
+                    {"caption": "first", "video_id": "video1", "sen_id": 0},
+                    {"caption": "other", "video_id": "video0", "sen_id": 1},
+                    {"caption": "second", "video_id": "video1", "sen_id": 2},
+                    {"caption": "json's words", "video_id": "video9", "sen_id": 3},
+                ],
+            }
+        ),
+        "MSRVTT_train.9k.csv": "video_id\nvideo0\nvideo1\n",
+        "MSRVTT_train.7k.csv": "video_id\nvideo1\n",
+        "MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\nret0,msr9,video9,JSFusion's words\n",
+    },
+    "msvd": {
+        "videos": ["YouTubeClips/-a_1_2.avi", "YouTubeClips/b_1_2.avi", "YouTubeClips/c_1_2.avi"],
+        "raw-captions.pkl": pickle.dumps(
+            {"-a_1_2": [["a", "cat"], ["a", "dog"]], "b_1_2": [["b"]], "c_1_2": [["c", "c"]], "d": [["unlisted"]]},
+            protocol=2,
+        ),
+        "train_list.txt": "-a_1_2\n",
+        "val_list.txt": "b_1_2",
+        "test_list.txt": "c_1_2\n",
+    },
+    "activitynet": {
+        "videos": ["Activity_Videos/v_a.mp4", "Activity_Videos/v_c.mkv"],
+        "train.json": json.dumps(
+            {
+                "v_a": {"duration": 9.5, "timestamps": [[0, 1], [1, 9]], "sentences": ["One.", "  Two\n words. "]},
+                "v_b": {"duration": 3, "timestamps": [[0, 3]], "sentences": ["Gone."]},
+            }
+        ),
+        "val_1.json": json.dumps({"v_c": {"duration": 60.0, "timestamps": [[0, 1]], "sentences": [" Three."]}}),
+    },
+    "didemo": {
+        "videos": ["1@N00_2_ab.mov", "2@N00_3_cd.mp4", "3@N00_4_ef.avi.mp4", "3@N00_4_ef.avi"],
+        "train_data.json": json.dumps(
+            [
+                {"video": "1@N00_2_ab.mov", "description": "the cat jumps"},
+                {"video": "2@N00_3_cd.", "description": "a bus"},
+                {"video": "1@N00_2_ab.", "description": " the cat \n lands"},
+            ]
+        ),
+        "val_data.json": json.dumps([{"video": "4@N00_5_gh.mov", "description": "gone"}]),
+        "test_data.json": json.dumps([{"video": "3@N00_4_ef.avi", "description": "a boat"}]),
+    },
+    "lsmdc": {
+        "videos": ["0001_A_B/0001_A_B_00.00.01.000-00.00.02.000.avi", "2_C/2_C_00.00.05.500-00.00.06.000.avi"],
+        "LSMDC16_annos_training.csv": LSMDC_ROW.format(
+            clip="0001_A_B_00.00.01.000-00.00.02.000", text='SOMEONE says "go'
+        ),
+        "LSMDC16_annos_val.csv": LSMDC_ROW.format(clip="3_D_00.00.01.000-00.00.02.000", text="SOMEONE leaves."),
+        "LSMDC16_challenge_1000_publictect.csv": LSMDC_ROW.format(
+            clip="2_C_00.00.05.500-00.00.06.000", text="It rains, SOMEONE laughs."
+        ),
+    },
+}
+
+
+def make_source(directory: Path, dataset: str) -> Path:
+    files = SMALL[dataset]
+    assert set(files) == set(wanted(read_table()[dataset]))  # what `sources.fetch` gives
+    for name in files["videos"]:
+        (directory / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / "videos" / name).touch()
+    for name in set(files) - {"videos"}:
+        (directory / name).write_bytes(files[name] if isinstance(files[name], bytes) else files[name].encode())
+    return directory
+
+
+def read(module, source, **settings):
+    """(split, video_id, caption, the video's file or None) of every row."""
+    manifest = readers.read({"reader": module.__name__.rpartition(".")[2]} | settings, source)
+    check_manifest(manifest, "it")
+    files = [Path(path).name if Path(path).is_file() else None for path in manifest["path"]]
+    return list(zip(manifest["split"], manifest["video_id"], manifest["caption"], files, strict=True))
+
+
+class TestSmall:
+    def test_msrvtt(self, tmp_path):
+        source = make_source(tmp_path, "msrvtt")
+        train = [("train", "video1", "first", "video1.mp4"), ("train", "video1", "second", "video1.mp4")]
+        test = [("test", "video9", "JSFusion's words", "video9.mp4")]
+        assert read(msrvtt, source, train="7k") == train + test
+        assert len(read(msrvtt, source, train="9k")) == 4
+
+    def test_msvd(self, tmp_path):
+        assert read(msvd, make_source(tmp_path, "msvd")) == [
+            ("train", "-a_1_2", "a cat", "-a_1_2.avi"),
+            ("train", "-a_1_2", "a dog", "-a_1_2.avi"),
+            ("val", "b_1_2", "b", "b_1_2.avi"),
+            ("test", "c_1_2", "c c", "c_1_2.avi"),
+        ]
+
+    def test_activitynet(self, tmp_path, capsys):
+        source = make_source(tmp_path, "activitynet")
+        assert read(activitynet, source) == [
+            ("train", "v_a", "One. Two words.", "v_a.mp4"),
+            ("train", "v_b", "Gone.", None),
+            ("test", "v_c", "Three.", "v_c.mkv"),
+        ]
+        assert activitynet.manifest({}, source)["end_s"].tolist() == [9.5, 3, 60]
+        assert "1 of 3 videos have no file in" in capsys.readouterr().out
+
+    def test_didemo(self, tmp_path):
+        source = make_source(tmp_path, "didemo")
+        assert read(didemo, source) == [
+            ("train", "1@N00_2_ab", "the cat jumps the cat lands", "1@N00_2_ab.mov"),
+            ("train", "2@N00_3_cd", "a bus", "2@N00_3_cd.mp4"),
+            ("val", "4@N00_5_gh", "gone", None),
+            ("test", "3@N00_4_ef", "a boat", "3@N00_4_ef.avi"),
+        ]
+        assert didemo.video_names(source) == ["1@N00_2_ab.mov", "2@N00_3_cd.", "4@N00_5_gh.mov", "3@N00_4_ef.avi"]
+
+    def test_lsmdc(self, tmp_path):
+        source = make_source(tmp_path, "lsmdc")
+        clips = ["0001_A_B_00.00.01.000-00.00.02.000", "3_D_00.00.01.000-00.00.02.000", "2_C_00.00.05.500-00.00.06.000"]
+        assert read(lsmdc, source) == [
+            ("train", clips[0], 'SOMEONE says "go', f"{clips[0]}.avi"),
+            ("val", clips[1], "SOMEONE leaves.", None),
+            ("test", clips[2], "It rains, SOMEONE laughs.", f"{clips[2]}.avi"),
+        ]
+        assert lsmdc.video_names(source) == [f"0001_A_B/{clips[0]}.avi", f"3_D/{clips[1]}.avi", f"2_C/{clips[2]}.avi"]
+
+    def test_lsmdc_with_a_row_broken(self, tmp_path):
+        source = make_source(tmp_path, "lsmdc")
+        (source / "LSMDC16_annos_val.csv").write_text("a\tb\n")
+        with pytest.raises(UserError, match=r"LSMDC16_annos_val.csv, row 1: 2 fields separated by tabs, where 6"):
+            lsmdc.manifest({}, source)
+
+    def test_no_video_at_all(self, tmp_path):
+        source = make_source(tmp_path, "msvd")
+        for path in (source / "videos/YouTubeClips").iterdir():
+            path.unlink()
+        with pytest.raises(UserError, match="none of the 3 videos is there, not '-a_1_2', for one"):
+            msvd.manifest({}, source)
+
+    def test_counts_are_checked_unless_the_config_says_otherwise(self, tmp_path):
+        manifest = msvd.manifest({}, make_source(tmp_path, "msvd"))
+        check_counts(manifest, {"train.videos": 1, "train.captions": 2}, "msvd")
+        check_counts(manifest, {}, "msvd")
+        with pytest.raises(UserError, match="benchmark msvd: 2 captions in split train, where 48,774 are expected"):
+            check_counts(manifest, {"train.captions": 48774}, "msvd")
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("owned",))
+
+
+class TestPickle:
+    @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+    def test_lists_dicts_and_strings(self, tmp_path, protocol):
+        captions = {"a": [["x", "é" * 300], []], "b": []}
+        (tmp_path / "p").write_bytes(pickle.dumps(captions, protocol=protocol))
+        assert msvd.load_pickle(tmp_path / "p") == captions
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            *(
+                pickle.dumps({"a": [[value]]}, protocol=4)
+                for value in (Evil(), 1, 1.5, None, ("a",), {"a"}, b"a", True)
+            ),
+            pickle.dumps({"a": [[Evil()]]}, protocol=0),
+            pickle.dumps({"a": "not a list"}, protocol=4),
+            pickle.dumps([["a"]], protocol=4),
+            pickle.dumps({"a": [["b"]]}, protocol=4)[:-3],
+            b"\x80\x04\x88" * 3,
+            b"]a.",
+            b"(((.",
+            b"hello",
+            b"",
+        ],
+    )
+    def test_anything_else_is_refused_and_nothing_is_run(self, tmp_path, data, capsys):
+        (tmp_path / "p").write_bytes(data)
+        with pytest.raises(UserError) as error:
+            msvd.load_pickle(tmp_path / "p")
+        assert str(tmp_path / "p") in str(error.value) and "\n" not in str(error.value)
+        assert "owned" not in capsys.readouterr().out
+
+
+class TestReal:
+    """The published annotation files. There are no videos with them, so `videos` holds empty files of their names."""
+
+    def source(self, annotations: Path, dataset: str, directory: Path, stems) -> Path:
+        (directory / "videos").mkdir(parents=True)
+        for stem in stems:
+            (directory / "videos" / f"{stem}.mp4").touch()
+        for path in (annotations / dataset).iterdir():
+            (directory / path.name).symlink_to(path)
+        return directory
+
+    def counted(self, manifest, benchmark):
+        check_manifest(manifest, benchmark)
+        config = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["benchmarks"][benchmark]
+        expected = {f"{split}.{what}": n for split, block in config["counts"].items() for what, n in block.items()}
+        check_counts(manifest, expected, benchmark)
+        return manifest
+
+    @pytest.mark.parametrize(("benchmark", "train"), [("msrvtt", "9k"), ("msrvtt7k", "7k")])
+    def test_msrvtt(self, shared_annotations, tmp_path, benchmark, train):
+        source = self.source(shared_annotations, "msrvtt", tmp_path / "s", ["video9770", "video0"])
+        manifest = self.counted(msrvtt.manifest({"train": train}, source), benchmark).set_index("video_id")
+        assert manifest.loc["video9770", "caption"] == "a person is connecting something to system"
+
+    def test_msvd(self, shared_annotations, tmp_path):
+        source = self.source(shared_annotations, "msvd", tmp_path / "s", ["-4wsuPCjDBc_5_15"])
+        manifest = self.counted(msvd.manifest({}, source), "msvd")
+        assert manifest["caption"].iloc[0] == "a squirrel is eating a peanut in it s shell"
+
+    def test_activitynet(self, shared_annotations, tmp_path):
+        known = json.loads((shared_annotations / "activitynet/video_path.json").read_text())
+        source = self.source(shared_annotations, "activitynet", tmp_path / "s", [f"v_{name}" for name in known])
+        manifest = self.counted(readers.read({"reader": "activitynet"}, source), "activitynet")
+        assert not manifest["caption"].str.contains(r"  |\n|^ | $").any()
+        gone = ~manifest["path"].map(lambda path: Path(path).is_file())
+        assert gone.groupby(manifest["split"]).sum().to_dict() == {"train": 76, "test": 47}
+        config = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["benchmarks"]["activitynet"]
+        assert gone.mean() < config["max_unreadable_share"]
+
+    def test_didemo(self, shared_annotations, tmp_path):
+        source = self.source(shared_annotations, "didemo", tmp_path / "s", ["10015567@N08_3655084291_d8b58466fa"])
+        (source / "train_data.json").write_text("[]")  # not among the real files at hand
+        manifest = readers.read({"reader": "didemo"}, source)
+        for split, videos in (("val", 1065), ("test", 1004)):
+            listed = {line.rsplit(".", 1)[0] for line in (source / f"{split}_list.txt").read_text().splitlines()}
+            rows = manifest[manifest["split"] == split]
+            assert len(rows) == videos and set(rows["video_id"]) == listed
+            data = json.loads((source / f"{split}_data.json").read_text())
+            words = sum(len(row["description"].split()) for row in data)
+            assert rows["caption"].str.split().map(len).sum() == words
