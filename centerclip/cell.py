@@ -181,8 +181,8 @@ class Cell:
         return bare.settings() | {"costs": asdict(self.costs)}
 
 
-def from_settings(settings: dict, **others) -> Cell:
-    """The cell of `Cell.settings` or `Cell.cost_settings`; `others` are further fields. Raises TypeError, KeyError."""
+def from_settings(settings: dict, **fields) -> Cell:
+    """The cell of `Cell.settings` or `Cell.cost_settings`, with further `fields`. Raises TypeError, KeyError."""
     model, training = dict(settings["model"]), settings["training"]
     model["stages"] = tuple(Stage(**stage) for stage in model["stages"])
     groups = {
@@ -191,10 +191,10 @@ def from_settings(settings: dict, **others) -> Cell:
         "training": training and Training(**training | {"betas": tuple(training["betas"])}),
         "costs": Costs(**settings.get("costs", {})),
     }
-    return Cell(**settings | groups | others)
+    return Cell(**settings | groups | fields)
 
 
-def read_cell(path: str | Path, **others) -> Cell:
+def read_cell(path: str | Path, **fields) -> Cell:
     """The cell of a CELL or RESULT file, whose `results` is the directory that the file is in or below.
 
     A relative path to its pretrained weights starts where that directory lies. Raises UserError for another file.
@@ -204,7 +204,7 @@ def read_cell(path: str | Path, **others) -> Cell:
         content = json.loads(path.read_text())
         settings = content.get("settings", content)
         results = path.parent if "settings" in content else path.parent.parent.parent
-        return from_settings(settings, results=results, **others)
+        return from_settings(settings, results=results, **fields)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -38,10 +38,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def file_state(path: str) -> str:
     """A word that changes with a file: when it is replaced, repaired, deleted or made readable."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return "none"
-    return f"{found.st_size}-{found.st_mtime_ns}-{os.access(path, os.R_OK)}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{os.access(path, os.R_OK)}"
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -61,7 +61,7 @@ def value(node: dict, schema: dict) -> str:
     if "anyOf" in node:
         return " or ".join(value(part, schema) for part in node["anyOf"])
     if "enum" in node:
-        return ", ".join(f"`{one}`" for one in node["enum"])
+        return ", ".join(f"`{choice}`" for choice in node["enum"])
     types = [node["type"]] if isinstance(node["type"], str) else node["type"]
     words = " or ".join(TYPES.get(kind, kind) for kind in types if kind != "null")
     if "items" in node:
@@ -82,8 +82,8 @@ def default(config: object, path: tuple[str, ...]) -> str:
 def table(node: dict, schema: dict, config: dict) -> str:
     rows = []
     for path, child in keys(node, schema):
-        said = resolved(child, schema)["description"]
-        rows.append(f"| `{'.'.join(path)}` | {value(child, schema)} | {default(config, path)} | {said} |\n")
+        description = resolved(child, schema)["description"]
+        rows.append(f"| `{'.'.join(path)}` | {value(child, schema)} | {default(config, path)} | {description} |\n")
     return TABLE + "".join(rows)
 
 

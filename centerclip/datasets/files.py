@@ -28,10 +28,10 @@ def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str
     while pending:
         directory = pending.popleft()
         try:
-            found = directory.stat()
-            if (found.st_dev, found.st_ino) in visited:
+            status = directory.stat()
+            if (status.st_dev, status.st_ino) in visited:
                 continue
-            visited.add((found.st_dev, found.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError as error:
             closed[os.path.relpath(directory, folder)] = error.strerror
@@ -52,10 +52,10 @@ def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str
 def changes(path: Path) -> tuple[int, int]:
     """A file's size and time of change; (-1, -1) for a link to nothing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:

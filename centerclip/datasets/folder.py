@@ -100,12 +100,12 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     filled in; the index counts as a spreadsheet does, from 1 and blank rows too. Raises UserError."""
     (_, header), *rows = fields(path)
     names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
-    for standard, own in names.items():
-        if own not in header and standard in (*REQUIRED, *columns):
+    for standard, column in names.items():
+        if column not in header and standard in (*REQUIRED, *columns):
             has = f"it has {', '.join(header)} (`columns` in the config maps names)"
-            raise UserError(f"{path}: no column {own!r} for {standard}; {has}")
-        if header.count(own) > 1:
-            raise UserError(f"{path}: column {own!r} is there {header.count(own)} times")
+            raise UserError(f"{path}: no column {column!r} for {standard}; {has}")
+        if header.count(column) > 1:
+            raise UserError(f"{path}: column {column!r} is there {header.count(column)} times")
     if not rows:
         raise UserError(f"{path}: no rows")
     for row, values in rows:
@@ -114,7 +114,9 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
             raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
     padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
     table = pd.DataFrame(padded, [row for row, _ in rows], header)
-    return pd.DataFrame(OPTIONAL | {name: table[own] for name, own in names.items() if own in table}, table.index)
+    return pd.DataFrame(
+        OPTIONAL | {name: table[column] for name, column in names.items() if column in table}, table.index
+    )
 
 
 def fields(path: Path) -> list[tuple[int, list[str]]]:

@@ -78,12 +78,12 @@ def scenes(count: int, rng: np.random.Generator) -> list[tuple[Event, Event]]:
     possible = len(EVENTS) ** 2 * (len(COLOURS) - 1) // len(COLOURS)
     if count > possible // 2:
         raise UserError(f"shapes: {count} videos asked for, at most {possible // 2} can be made")
-    found = {}
-    while len(found) < count:
+    chosen = {}
+    while len(chosen) < count:
         scene = tuple(EVENTS[i] for i in rng.integers(len(EVENTS), size=2))
         if scene[0].colour != scene[1].colour:
-            found[scene] = None
-    return list(found)
+            chosen[scene] = None
+    return list(chosen)
 
 
 def outline(shape: str) -> list[tuple[float, float]]:

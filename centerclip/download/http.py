@@ -143,9 +143,9 @@ def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> Non
 
     A zip without a published hash must at least have its end.
     """
-    found = path.stat().st_size
-    if size and found != size:
-        raise Refused(f"has {found:,} bytes, where {size:,} are expected")
+    actual_size = path.stat().st_size
+    if size and actual_size != size:
+        raise Refused(f"has {actual_size:,} bytes, where {size:,} are expected")
     if hashes:
         kinds = dict.fromkeys(expected.split(":")[0] for expected in hashes)
         actual = [f"{kind}:{digest(path, kind)}" for kind in kinds]

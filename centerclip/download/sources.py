@@ -87,12 +87,12 @@ def wanted(files: dict[str, Source]) -> list[str]:
 
 def fetched(files: dict[str, Source], local: dict[str, str]) -> list[Source]:
     """What must come over the network for what is `wanted`, where `local` (file -> path) has not got it."""
-    queue, found = [name for name in wanted(files) if name not in local], {}
+    queue, fetched_files = [name for name in wanted(files) if name not in local], {}
     for name in queue:
         queue += [archive for archive in files[name].inside if archive not in local and archive not in queue]
         if files[name].urls:
-            found[name] = files[name]
-    return list(found.values())
+            fetched_files[name] = files[name]
+    return list(fetched_files.values())
 
 
 def needs(dataset: str, local: dict[str, str]) -> list[str]:
@@ -166,10 +166,10 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         unpack(paths, unpacked)
         if name == "videos":
             return unpacked
-        found = next((path for path in sorted(unpacked.rglob(name)) if path.is_file()), None)
-        if found is None:
+        inside = next((path for path in sorted(unpacked.rglob(name)) if path.is_file()), None)
+        if inside is None:
             raise UserError(f"{source.inside[0]} has no {name}")
-        return verified(found)
+        return verified(inside)
     download(directory / name, source.urls, source.size, source.hashes, source.auth())
     return directory / name
 
@@ -187,7 +187,7 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
         UserError: a name that leads out of `directory`, a full disk, or more than MAX_LOST that cannot be had.
     """
 
-    def one(name: str) -> bool:
+    def fetch_video(name: str) -> bool:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise UserError(f"{source.dataset}: video {name!r} leads out of its directory")
@@ -203,7 +203,7 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
 
     names = list(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        got = list(tqdm(pool.map(one, names), f"download: {source.dataset}", len(names), unit="video"))
+        got = list(tqdm(pool.map(fetch_video, names), f"download: {source.dataset}", len(names), unit="video"))
     if (lost := got.count(False)) > MAX_LOST * len(names):
         raise UserError(f"{source.dataset}: {lost} of {len(names)} videos cannot be had; those that came are kept")
     tqdm.write(f"{source.dataset}: {lost} of {len(names)} videos cannot be had")

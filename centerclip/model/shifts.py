@@ -17,11 +17,11 @@ def temporal_shift(tokens: Tensor) -> Tensor:
     Zeros come in at the video's ends, as in TSM, from which the paper has it.
     """
     part = tokens.shape[-1] // SHARE
-    following, previous, own = tokens.split([part, part, tokens.shape[-1] - 2 * part], -1)
+    following, previous, rest = tokens.split([part, part, tokens.shape[-1] - 2 * part], -1)
     nothing = torch.zeros_like(following[:, :1])
     following = torch.cat([following[:, 1:], nothing], 1)
     previous = torch.cat([nothing, previous[:, :-1]], 1)
-    return torch.cat([following, previous, own], -1)
+    return torch.cat([following, previous, rest], -1)
 
 
 def token_shift(tokens: Tensor) -> Tensor:

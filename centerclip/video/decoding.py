@@ -159,8 +159,8 @@ def remark(video: "Video", shown: Shown, breaks: int) -> str:
         f"gaps in time: {len(long)}, {long.max(initial=0):.1f} s at most": len(long),
         "HDR that could not be tone-mapped": video.untoned,
     }
-    said = ", ".join(line for line, count in counts.items() if count)
-    return f"partly damaged, {said}" if video.damage else said
+    remarks = ", ".join(line for line, count in counts.items() if count)
+    return f"partly damaged, {remarks}" if video.damage else remarks
 
 
 def gaps(shown: Shown) -> np.ndarray:

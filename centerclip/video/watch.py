@@ -117,12 +117,12 @@ def serve(connection: Connection) -> None:
     """What a worker does. Ctrl-C is its parent's to handle, with which it ends, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-    said = 0.0
+    told = 0.0
 
     def beat() -> None:
-        nonlocal said
-        if (now := time.monotonic()) - said > BEAT:
-            said = now
+        nonlocal told
+        if (now := time.monotonic()) - told > BEAT:
+            told = now
             connection.send(None)
 
     try:

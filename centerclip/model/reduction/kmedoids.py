@@ -160,9 +160,9 @@ def assign(distances: Tensor, medoids: Tensor) -> Tensor:
     batch, count, _ = distances.shape
     start = count * torch.arange(batch, device=medoids.device)[:, None]
     to_medoids = distances.view(batch * count, count).index_select(0, (start + medoids).flatten())
-    own = torch.arange(medoids.shape[1], device=medoids.device).expand_as(medoids)
+    clusters = torch.arange(medoids.shape[1], device=medoids.device).expand_as(medoids)
     # argmin would say the same, at several times the cost
-    return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, own)
+    return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, clusters)
 
 
 def update(distances: Tensor, medoids: Tensor, assignment: Tensor) -> Tensor:
