@@ -81,3 +81,23 @@ def test_every_module_of_this_package_can_be_walked():
     names = code.reachable(["centerclip.commands.train", "centerclip.commands.evaluate"])
     assert {"centerclip.train.loop", "centerclip.model.clip", "centerclip.video.frames"} <= names
     assert all(importlib.util.find_spec(name) for name in names)
+
+
+LAYERS = (
+    *("command", "layout", "code", "gpus", "model.backbones", "model.reduction", "cell", "fit", "resolve", "config"),
+    *("download", "datasets", "video", "model", "evaluate", "train", "search", "report", "bench", "commands", "cli"),
+)
+
+
+def layer(module: str) -> int:
+    """The place in LAYERS of a module of the package; -1 for packages that only hold others."""
+    inside = [name for name in LAYERS if f"{module}.".startswith(f"centerclip.{name}.")]
+    return LAYERS.index(max(inside, key=len)) if inside else -1
+
+
+def test_imports_point_down():
+    for file in code.PACKAGE.rglob("*.py"):
+        module = ".".join(file.relative_to(code.PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for imported in code.imports(module):
+            empty = not code.source(imported).read_text()  # a package that only holds modules
+            assert empty or layer(module) < 0 or layer(imported) <= layer(module), (module, imported)

@@ -1,0 +1,37 @@
+"""The command line: every command is listed and explains itself, and nothing heavy is imported for that."""
+
+import subprocess
+import sys
+
+import pytest
+
+from centerclip.cli import summaries
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_command():
+    done = run("-m", "centerclip", "--help")
+    assert done.returncode == 0
+    for name, text in summaries().items():
+        assert f"\n    {name}" in done.stdout and text.split()[0] in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['centerclip', '--help']; from centerclip.cli import main\ntry: main()\nfinally: "
+    heavy = "{'torch', 'open_clip', 'pandas', 'matplotlib', 'av'} & sys.modules.keys()"
+    done = run("-c", f"{code}print('imported:', {heavy})")
+    assert done.stdout.splitlines()[-1] == "imported: set()"
+
+
+@pytest.mark.parametrize("name", summaries())
+def test_every_command_explains_itself(name):
+    done = run("-m", "centerclip", name, "--help")
+    assert done.returncode == 0 and "--log" in done.stdout and summaries()[name].splitlines()[0] in done.stdout
+
+
+def test_an_unknown_command_is_a_mistake():
+    done = run("-m", "centerclip", "trian")
+    assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,64 @@
+"""What is known before jobs run: digests of the user's captions and videos, which change when these do."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from centerclip.datasets import planning
+from centerclip.datasets.manifest import in_shard
+
+CSV = "video,split,caption\na.mp4,train,one\nb.mp4,test,two\n"
+
+
+@pytest.fixture
+def source(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text("video")
+    (tmp_path / "captions.csv").write_text(CSV)
+    return {"reader": "folder", "videos": str(tmp_path), "captions": str(tmp_path / "captions.csv")}
+
+
+def edit(source, old, new):
+    """Edit the csv, whose size or time then is another."""
+    Path(source["captions"]).write_text(CSV.replace(old, new))
+
+
+def test_a_caption_changes_the_digest_of_its_split_alone(source):
+    before = {split: planning.captions(source, [split]) for split in ("train", "test")}
+    edit(source, "two", "three")
+    after = {split: planning.captions(source, [split]) for split in ("train", "test")}
+    assert after["train"] == before["train"] and after["test"] != before["test"]
+    edit(source, "b.mp4,test", "b.mp4,train")
+    assert planning.captions(source, ["train"]) != before["train"]
+
+
+@pytest.mark.parametrize("text", ["", "video\na.mp4\n", 'video,caption\na.mp4,"one\n'])
+def test_of_a_csv_with_a_mistake_nothing_is_known(source, text):
+    Path(source["captions"]).write_text(text)
+    assert planning.captions(source) == planning.shard([(source, Path("none.csv"))], 3, 0) == ""
+
+
+def test_of_a_published_benchmark_nothing_is_known_before_its_manifest(tmp_path):
+    source, manifest = {"reader": "msvd"}, tmp_path / "manifest.csv"
+    assert planning.captions(source) == planning.shard([(source, manifest)], 3, 0) == ""
+    row = ["test", "a", str(tmp_path / "a.mp4"), 0, None, "0", "one"]
+    columns = ["split", "video_id", "path", "start_s", "end_s", "caption_id", "caption"]
+    pd.DataFrame([row], columns=columns).to_csv(manifest, index=False)
+    assert planning.captions(source) == "" != planning.shard([(source, manifest)], 3, 0)
+
+
+def test_a_shard_changes_with_its_videos_and_not_with_captions(source, tmp_path):
+    def shards():
+        planning.all_shards.cache_clear()  # which lasts for a run of Snakemake
+        return [planning.shard([(source, tmp_path / "none.csv")], 8, number) for number in range(8)]
+
+    before = shards()
+    edit(source, "two", "three")
+    assert shards() == before
+    place = in_shard(pd.Series([str(tmp_path / "b.mp4")]), 8)[0]
+    for change in (lambda path: path.write_text("another"), Path.unlink):
+        change(tmp_path / "b.mp4")
+        after = shards()
+        assert [number for number in range(8) if after[number] != before[number]] == [place]
+        before = after
