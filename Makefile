@@ -27,7 +27,7 @@ lint: $(BIN)/.installed-test
 	snakemake --lint
 
 docs: $(BIN)/.installed # config/README.md, after a change of the schema or of config.yaml
-	python -m centerclip.config_docs > config/README.md
+	python docs/config_docs.py > config/README.md
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || python3 -m venv .venv

@@ -143,11 +143,10 @@ class Cell:
     @property
     def as_published(self) -> bool:
         """Whether it has nothing that the models of the paper's main tables have not."""
-        default = Stage("", 0, 0, 0)
-        plain = all((stage.keep, stage.embedding, stage.options) == (default.keep, default.embedding, default.options)
-                    for stage in self.model.stages)  # fmt: skip
+        stages = self.model.stages
+        plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
         frames = PUBLISHED_FRAMES.get(self.benchmark, 12)
-        return plain and len(self.model.stages) < 2 and self.model.shift is None and self.data.frames == frames
+        return plain and len(stages) < 2 and self.model.shift is None and self.data.frames == frames
 
     @property
     def algorithms(self) -> list[str]:

@@ -25,12 +25,8 @@ def main() -> None:
     names = parser.add_subparsers(metavar="COMMAND", required=True)
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     for name, text in summaries().items():
-        command = names.add_parser(
-            name,
-            help=text.splitlines()[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        layout = argparse.RawDescriptionHelpFormatter
+        command = names.add_parser(name, help=text.splitlines()[0], description=text, formatter_class=layout)
         if name == asked:
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
             module.options(command)
@@ -38,7 +34,3 @@ def main() -> None:
             command.set_defaults(job=module.job)
     arguments = parser.parse_args()
     execute(arguments.job, arguments)
-
-
-if __name__ == "__main__":
-    main()

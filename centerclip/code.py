@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -61,14 +61,8 @@ def source(name: str) -> Path | None:
 def executed(name: str) -> str:
     """The syntax tree of module `name` without its docstrings, as text."""
     tree = ast.parse(source(name).read_text())
-    for node in docstring_holders(tree):
-        node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-def docstring_holders(tree: ast.Module) -> Iterator[ast.AST]:
-    """The module, classes and functions of `tree` that begin with a docstring."""
     for node in ast.walk(tree):
-        holds = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if holds and ast.get_docstring(node, clean=False) is not None:
-            yield node
+        may_hold_one = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if may_hold_one and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

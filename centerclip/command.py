@@ -1,6 +1,7 @@
 """What every command shares: its log, its way to fail and to write files."""
 
 import argparse
+import ctypes
 import glob
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
 terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
 
 
@@ -88,6 +90,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def end_with_parent(signal: int) -> None:
+    """Let this process get `signal` when the process that started it ends, however that ends. Linux only."""
+    ctypes.CDLL(None).prctl(1, signal)  # 1 is PR_SET_PDEATHSIG of prctl(2).
+
+
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Give a command the option that `execute` reads."""
     parser.add_argument("--log", type=Path, help="write all output to this file")
@@ -126,6 +133,8 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
         line = f"error: {type(error).__name__}: {error}{where}"
     else:
         return
+    if arguments.log and first:
+        Path(f"{arguments.log}{FAILED}").touch()
     if arguments.log or first:
         tell(line)
     sys.exit(1)

@@ -14,6 +14,7 @@ from centerclip.command import UserError, located
 from centerclip.fit import Misfit, check_cell
 from centerclip.resolve import cell, every_variant, points, variants
 
+COMMAND = "--config"  # what no file has was given so
 BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
 
 
@@ -24,7 +25,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     blame. What no file has was given on the command line.
     """
     schema = yaml.safe_load(SCHEMA.read_text())
-    given = files | {"--config": difference(config, reduce(merged, files.values(), {}))}
+    given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_schema(config, schema, given)
     for name, grid in config["grids"].items():
         key = ["grids", name, "of"]
@@ -57,7 +58,10 @@ def check_schema(config: dict, schema: dict, given: dict[str, dict]) -> None:
     """Raise UserError where `config` breaks the schema, at the deepest problem: it is the nearest to what was typed."""
     errors = Draft202012Validator(schema).iter_errors(config)
     if error := best_match(errors, key=lambda error: len(error.absolute_path)):
-        raise complaint(given, *describe(error))
+        key, problem = describe(error)
+        if error.validator == "type" and isinstance(error.instance, str) and list(given)[holder(given, key)] == COMMAND:
+            problem += "; Snakemake takes what is in brackets there as text: write it to a file for --configfile"
+        raise complaint(given, key, problem)
 
 
 def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str) -> None:
@@ -71,6 +75,8 @@ def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str
     for setting in ("fps", "shards"):
         if setting in benchmarks[name]:
             raise complaint(given, ["benchmarks", name, setting], f"is that of {shared}, whose frames are used")
+    if "local" in benchmarks[name]["source"]:
+        raise complaint(given, ["benchmarks", name, "source", "local"], f"belongs to {shared}, whose files are used")
     readers = [benchmarks[benchmark]["source"]["reader"] for benchmark in (name, shared)]
     if readers[0] != readers[1]:
         raise complaint(given, key, f"{shared} is read by {readers[1]}, not {readers[0]}")

@@ -37,9 +37,6 @@ PICTURE = "results/plots/{benchmark}_{picture}.png"
 
 LOG = "results/logs/{job}.log"
 JOB_BENCHMARK = "results/benchmarks/{job}.tsv"
-# Directories of results/ and of a benchmark's directory, which no benchmark and no cell may be called.
-RESERVED_BENCHMARKS = ("benchmarks", "downloads", "logs", "plots", "summary", "tables", "weights")
-RESERVED_VARIANTS = ("frames", "source")
 
 
 def path(template: str, results: Path, **names: object) -> Path:

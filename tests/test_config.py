@@ -135,6 +135,10 @@ def test_the_configs_of_the_repository_are_right():
             "mine.yaml: benchmarks.mine.dataset: msrvtt7k has no files of its own, but those of msrvtt",
         ),
         ({"benchmarks": {"msrvtt7k": {"fps": 3}}}, "mine.yaml: benchmarks.msrvtt7k.fps: is that of msrvtt"),
+        (
+            {"benchmarks": {"msrvtt7k": {"source": {"local": {"videos": "videos"}}}}},
+            "mine.yaml: benchmarks.msrvtt7k.source.local: belongs to msrvtt, whose files are used",
+        ),
         ({"weights": {"ViT-B-32": "none.pt"}}, "mine.yaml: weights.ViT-B-32: none.pt (in "),
         (
             {"benchmarks": {"shapes": {"text_tokens": 78}}},

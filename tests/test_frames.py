@@ -328,6 +328,16 @@ class TestChange:
         write_shard(clips.iloc[:2], 2, 32, shard)
         assert decoded() == [] and self.counts(tmp_path) == {"a.mp4": 4, "a.mp4/b": 4}
 
+    def test_a_shard_outlives_all_its_videos(self, clips, tmp_path):
+        shard = tmp_path / "0000.lmdb"
+        write_shard(clips, 2, 32, shard)
+        before = shard.read_bytes()
+        for video in tmp_path.glob("*.mp4"):
+            video.unlink()
+        with pytest.raises(UserError, match="stays as it is, as none of its 4 videos is there any more"):
+            write_shard(clips, 2, 32, shard)
+        assert shard.read_bytes() == before
+
     def test_other_settings_code_or_times_make_all_anew(self, clips, decoded, tmp_path, monkeypatch):
         shard, clips = tmp_path / "0000.lmdb", clips[:1]
         write_shard(clips, 2, 32, shard)

@@ -19,7 +19,8 @@ from centerclip.cell import Stage
 from centerclip.command import UserError
 from centerclip.model.clip import CenterCLIP
 from centerclip.model.reduction.kmedoids import kmedoids
-from centerclip.report.pictures import drawing, pictures_of, queries, tokens
+from centerclip.report import figures
+from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
 from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
 from centerclip.search.retriever import Retriever, plain
@@ -176,7 +177,7 @@ class TestQueries:
             assert frame.get_x() == pytest.approx(left)
             assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{label} the right one"]
         assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
-        drawing.save(figure, tmp_path / "p.png")
+        figures.save(figure, tmp_path / "p.png")
         assert Image.open(tmp_path / "p.png").width > 500
         with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
-            drawing.save(figure, Path(tmp_path / "p.mp4"))
+            figures.save(figure, Path(tmp_path / "p.mp4"))

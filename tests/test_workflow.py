@@ -303,7 +303,7 @@ class TestWhatRunsAgain:
         repository = tmp_path / "repository"
         shutil.copytree(finished, repository)
         more = ["all", "--configfile", "config/demo.yaml", "small.yaml", "more.yaml"]
-        for captions, failed in ((49, True), (48, False)):
+        for captions, failed in ((49, True), (49, True), (48, False)):
             counts = {"benchmarks": {"shapes": {"counts": {"test": {"captions": captions}}}}}
             (repository / "more.yaml").write_text(yaml.safe_dump(counts))
             assert jobs(repository, *more) == {"check_counts": 1}
@@ -561,12 +561,18 @@ class TestMistakes:
             self.line(snakemake(directory, "--dry-run", "all"), expected)
         done = snakemake(copy_repository(tmp_path / "right", {}), "--dry-run", "all", "--config", "select=middle")
         self.line(done, "--config: select: 'middle' is not one of best, val, last")
+        done = snakemake(tmp_path / "right", "--dry-run", "all", "--config", "training={gpus: 2}")
+        self.line(done, "--config: training.gpus: '2' is not of type 'integer'; Snakemake takes what is in brackets")
 
     def test_in_the_target(self, finished):
         done = snakemake(finished, "--dry-run", "results/shapes_kmean.json")
         self.line(done, "No rule to produce results/shapes_kmean.json")
         done = snakemake(finished, "--dry-run", "results/shapes_kmedoids-s4.json")
         self.line(done, "segments 4 does not divide the 6 frames")
+        done = snakemake(finished, "--dry-run", "results/shapes/zeroshot/weights.safetensors")
+        self.line(done, "zeroshot is evaluated as it starts, and not trained")
+        done = snakemake(finished, "--dry-run", "results/plots/shapes_ablation-clusters.png")
+        self.line(done, "clusters is not one of run.grids")
 
     def test_weights(self, finished):
         (finished / "broken.safetensors").write_bytes(b"no weights")

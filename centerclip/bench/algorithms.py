@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -63,17 +64,10 @@ def naive_spectral(tokens: Tensor, clusters: int) -> Tensor:
     return naive_kmedoids(F.normalize(vectors, dim=-1), clusters)
 
 
-def ours_spectral(tokens: Tensor, clusters: int) -> Tensor:
-    """As `naive_spectral`, by this project's code."""
-    return spectral(tokens, clusters, neighbours=NEIGHBOURS)[0]
-
-
-def ours_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
-    """As `naive_kmedoids`, by this project's code."""
-    return kmedoids(tokens, clusters)[0]
-
-
-PEERS = {"kmedoids": (ours_kmedoids, naive_kmedoids), "spectral": (ours_spectral, naive_spectral)}
+PEERS = {
+    "kmedoids": (kmedoids, naive_kmedoids),
+    "spectral": (partial(spectral, neighbours=NEIGHBOURS), naive_spectral),
+}
 
 
 def random_tokens(segments: int, count: int) -> Tensor:
@@ -81,7 +75,7 @@ def random_tokens(segments: int, count: int) -> Tensor:
     return torch.randn(segments, count, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def peak_bytes(function: Callable[[Tensor, int], Tensor], segments: int, count: int, clusters: int) -> int:
+def peak_bytes(function: Callable[[Tensor, int], object], segments: int, count: int, clusters: int) -> int:
     """Resident memory that one call adds at most; call it in a process of its own. Linux only."""
 
     def peak() -> int:

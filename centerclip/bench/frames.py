@@ -79,8 +79,7 @@ def sample_of_mp4(path: Path, rng: np.random.Generator) -> np.ndarray:
 
 def sample_of_store(store: FrameStore, frames: int, rng: np.random.Generator) -> np.ndarray:
     """A training sample of the stored video "v" that has `frames` frames: [T, 3, SIZE, SIZE]."""
-    indices, _ = sample(frames, FRAMES, rng)
-    return store.read("v", indices)
+    return store.read("v", sample(frames, FRAMES, rng)[0])
 
 
 def by_decord(path: Path, select: Callable[[Shown], np.ndarray], convert: Callable[[np.ndarray], object]) -> list:
@@ -96,15 +95,15 @@ def decoding_ms(path: Path, repeats: int) -> dict[str, float]:
     """Milliseconds to get a video's frames for the store (JPEGs) and for `search`, ours and decord's, in turns.
 
     They are medians of `repeats`; NaN where decord raises."""
+
+    def as_jpeg(frame: np.ndarray) -> bytes:
+        return jpeg(squared(frame, SIZE))
+
     ways = {
         "store_ms": lambda: extract(path, [(0, WHOLE)], FPS, SIZE),
-        "decord_store_ms": lambda: by_decord(
-            path, lambda shown: choose(shown, FPS, 0, WHOLE), lambda frame: jpeg(squared(frame, SIZE))
-        ),
+        "decord_store_ms": lambda: by_decord(path, partial(choose, fps=FPS, start_s=0, end_s=WHOLE), as_jpeg),
         "search_ms": lambda: spread_frames(path, FRAMES, SIZE),
-        "decord_search_ms": lambda: by_decord(
-            path, lambda shown: spread(shown, FRAMES), lambda frame: squared(frame, SIZE)
-        ),
+        "decord_search_ms": lambda: by_decord(path, partial(spread, count=FRAMES), partial(squared, size=SIZE)),
     }
     times = {name: [] for name in ways}
     for _ in range(repeats):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.command import UserError, atomic, positive
-from centerclip.video.watch import STALL_SECONDS
+from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -13,12 +13,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, default=3, help="frames stored a second of video (default: 3)")
     parser.add_argument("--size", type=positive, default=224, help="side of the stored frames, pixels (default: 224)")
     parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
-    parser.add_argument(
-        "--stall-seconds",
-        type=float,
-        default=STALL_SECONDS,
-        help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
-    )
+    add_stall_seconds(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:

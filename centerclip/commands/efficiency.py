@@ -18,18 +18,12 @@ HEADLINE = {  # the paper's claims on cost
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[], help="changes to config/config.yaml, as for snakemake"
-    )
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to config.yaml, as for snakemake")
     parser.add_argument("--benchmark", help="of the config, with --variants")
-    parser.add_argument(
-        "--variants", nargs="+", help="of the config, measured beside those of their backbone and frames"
-    )
+    parser.add_argument("--variants", nargs="+", help="of the config; those of one backbone and length are compared")
     parser.add_argument("--cells", type=Path, help="instead of these: results/BENCHMARK/compared.json")
     parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
-    parser.add_argument(
-        "--largest-batch", type=positive, default=1, help="try batches of up to so many videos (default: 1)"
-    )
+    parser.add_argument("--largest-batch", type=positive, default=1, help="try up to so many videos (default: 1)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--gpus", type=int, default=0, help="take so many for this job alone (default: 0, share)")
     parser.add_argument("--out", type=Path, help="also write everything here, json")

@@ -16,13 +16,9 @@ from centerclip.gpus import claim
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
-    parser.add_argument(
-        "--gpus", type=int, default=1, help="take so many for this job alone; 0: take none (default: 1)"
-    )
+    parser.add_argument("--gpus", type=int, default=1, help="take so many for this job alone; 0: none (default: 1)")
     parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
-    parser.add_argument(
-        "--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions at a time"
-    )
+    parser.add_argument("--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions")
     parser.add_argument("--workers", type=int, default=Runtime.evaluation_workers, help="processes that load frames")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from centerclip.command import positive
 from centerclip.datasets.manifest import in_shard, read_manifest, videos
 from centerclip.video.shards import write_shard
-from centerclip.video.watch import STALL_SECONDS
+from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", required=True, type=positive, help="how many there are")
     parser.add_argument("--fps", required=True, type=float, help="frames stored a second of video")
     parser.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
-    parser.add_argument(
-        "--stall-seconds", type=float, default=STALL_SECONDS, help="end a video that gives no frame for so long"
-    )
+    add_stall_seconds(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:

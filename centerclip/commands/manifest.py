@@ -10,9 +10,7 @@ from centerclip.datasets.readers import read
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "benchmark", type=Path, help="results/NAME/benchmark.json, beside which the manifest is written"
-    )
+    parser.add_argument("benchmark", type=Path, help="results/NAME/benchmark.json; the manifest is written beside it")
 
 
 def job(arguments: argparse.Namespace) -> None:

@@ -22,8 +22,8 @@ def job(arguments: argparse.Namespace) -> None:
     gpus.claim(arguments.gpus)  # before anything else sees them
     import torch
 
-    from centerclip.report.pictures.drawing import save
+    from centerclip.report import figures
 
     torch.set_num_threads(arguments.threads)
     picture = importlib.import_module(pictures.module(arguments.picture))
-    save(picture.draw(list(map(read_cell, arguments.cells))), arguments.out)
+    figures.save(picture.draw(list(map(read_cell, arguments.cells))), arguments.out, bbox_inches="tight")

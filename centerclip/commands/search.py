@@ -5,19 +5,14 @@ from pathlib import Path
 
 from centerclip.command import UserError, positive
 from centerclip.search import models
-from centerclip.video.watch import STALL_SECONDS
+from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
     parser.add_argument("sentence")
     parser.add_argument("--top", type=positive, default=5, help="how many videos to print (default: 5)")
-    parser.add_argument(
-        "--stall-seconds",
-        type=float,
-        default=STALL_SECONDS,
-        help=f"end a video that gives no frame for so long (default: {STALL_SECONDS})",
-    )
+    add_stall_seconds(parser)
     models.options(parser)
 
 

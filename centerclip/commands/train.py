@@ -5,6 +5,7 @@ Stopped or killed, the same command goes on from the last checkpoint.
 
 import argparse
 from contextlib import nullcontext
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from centerclip import layout
@@ -16,34 +17,22 @@ from centerclip.gpus import claim
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="directory of all that is written (default: that of the cell)")
-    number = {"type": int, "metavar": "N"}
-    parser.add_argument(
-        "--gpus",
-        default=Runtime.gpus,
-        help="the batch is split over them, or over CPU processes; 0: take none",
-        **number,
-    )
-    parser.add_argument("--workers", default=Runtime.workers, help="processes that load frames, a GPU", **number)
+    parser.add_argument("--gpus", type=int, help="the batch is split over them, or over CPU processes; 0: take none")
+    parser.add_argument("--workers", type=int, help="processes that load frames, a GPU")
     parser.add_argument("--chunk", type=positive, help="pairs a GPU encodes at a time (default: all that fit)")
     parser.add_argument("--grad-checkpointing", action="store_true", help="compute activations again: less memory")
-    parser.add_argument(
-        "--checkpoint-minutes", type=float, default=Runtime.checkpoint_minutes, help="between checkpoints"
-    )
-    parser.add_argument("--threads", type=positive, default=Runtime.threads, help="of the CPU, of all processes")
-    parser.add_argument(
-        "--evaluation-batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions"
-    )
-    parser.add_argument(
-        "--evaluation-workers", default=Runtime.evaluation_workers, help="processes that load frames", **number
-    )
+    parser.add_argument("--checkpoint-minutes", type=float, help="between checkpoints")
+    parser.add_argument("--threads", type=positive, help="of the CPU, of all processes")
+    parser.add_argument("--evaluation-batch-size", type=positive, help="videos or captions")
+    parser.add_argument("--evaluation-workers", type=int, help="processes that load frames")
+    parser.set_defaults(**asdict(Runtime()))
 
 
 def job(arguments: argparse.Namespace) -> None:
     from centerclip.train import processes
 
-    names = ("workers", "chunk", "grad_checkpointing", "checkpoint_minutes", "threads", "evaluation_batch_size",
-             "evaluation_workers")  # fmt: skip
-    runtime = Runtime(gpus=max(1, arguments.gpus), **{name: getattr(arguments, name) for name in names})
+    chosen = {field.name: getattr(arguments, field.name) for field in fields(Runtime)}
+    runtime = Runtime(**chosen | {"gpus": max(1, arguments.gpus)})
     cell = read_cell(arguments.cell, runtime=runtime)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")
@@ -52,7 +41,8 @@ def job(arguments: argparse.Namespace) -> None:
     if not processes.launched():
         claim(arguments.gpus)
         if arguments.gpus > 1:
-            return processes.launch(arguments.gpus, arguments.log)
+            processes.launch(arguments.gpus, arguments.log)
+            return
     import torch
 
     from centerclip.model.clip import save_weights

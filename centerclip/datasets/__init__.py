@@ -1,9 +1,9 @@
 """The readers of datasets, one file each: `datasets/NAME.py`.
 
-`manifest(settings, source) -> DataFrame` gives the rows of `centerclip.datasets.manifest.COLUMNS`. The directory
-`source` of raw files is made first: by the reader's own `fetch(settings, out)`, or from the table config/sources.csv,
-where the dataset has the reader's name and `video_names(source)` says which videos are files of their own. `settings`
-is the `source` block of the config.
+A reader's `manifest(settings, source)` returns a DataFrame with the columns `centerclip.datasets.manifest.COLUMNS`;
+`settings` is the `source` block of the config. The directory `source` of raw files is made before that, either by the
+reader's `fetch(settings, out)` or from the rows of config/sources.csv whose dataset has the reader's name. Where each
+video is a file of its own there, the reader's `video_names(source)` lists them.
 """
 
 SPLITS = ("train", "val", "test")

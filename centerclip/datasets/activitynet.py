@@ -9,7 +9,7 @@ from centerclip.datasets.manifest import from_captions
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """A paragraph a video: its sentences in order. A video is used up to its annotated duration."""
+    """The manifest: the caption of a video joins its sentences in order. A video ends at its annotated duration."""
     captions, durations = {}, {}
     for split, file in {"train": "train.json", "test": "val_1.json"}.items():
         videos = json.loads((source / file).read_text())

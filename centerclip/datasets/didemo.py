@@ -10,11 +10,12 @@ from centerclip.datasets.manifest import SPLITS, from_captions
 
 
 def descriptions(source: Path, split: str) -> list[dict]:
+    """The descriptions of the moments of a split, each with its `video` and its `description`."""
     return json.loads((source / f"{split}_data.json").read_text())
 
 
 def video_names(source: Path) -> list[str]:
-    """Every video once, by the first name it has: some have two, with different extensions or none."""
+    """The first name of each video: some videos have two names, which differ in the extension."""
     names = {}
     for split in SPLITS:
         for row in descriptions(source, split):
@@ -23,7 +24,7 @@ def video_names(source: Path) -> list[str]:
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """A paragraph a video: its descriptions in the file's order."""
+    """The manifest: the caption of a video joins its descriptions in the order of the file."""
     captions = {}
     for split in SPLITS:
         paragraphs = {}

@@ -14,13 +14,14 @@ VIDEO_SUFFIXES = (
 
 
 def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """The videos in and below `folder` by their suffix, hidden ones apart: path from there -> (size, time of change);
-    and the folders that cannot be read: path from there -> why.
+    """The videos in and below `folder`, each with its size in bytes and its time of change in ns; and the folders that
+    cannot be read, each with the reason. Both are named by their paths from `folder`.
 
-    Links are followed, to each folder once, whose own name goes before those of links.
+    A file is a video if its suffix is one of VIDEO_SUFFIXES; hidden files and folders are passed over. Links are
+    followed, but each folder is visited once, by its own name rather than by a link's if it has both.
 
     Raises:
-        UserError: no such folder, or no videos in it.
+        UserError: the folder is not there, or has no videos in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -50,7 +51,7 @@ def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str
 
 
 def changes(path: Path) -> tuple[int, int]:
-    """A file's size and time of change; (-1, -1) for a link to nothing."""
+    """The size of a file in bytes and its time of change in ns; (-1, -1) for a link to nothing."""
     try:
         status = path.stat()
     except OSError:
@@ -59,14 +60,20 @@ def changes(path: Path) -> tuple[int, int]:
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:
-    """The files below `directory`, links followed, by their names without the extension.
+    """The paths of the files below `directory`, by their names without the extension.
 
-    If stems collide, a video goes before what may be its thumbnail, that before others, then the first path."""
-    paths = [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
-    paths.sort(key=lambda path: (preference(os.path.splitext(path)[1].lower()), path))
+    If several files have one name, a video is preferred to a picture, which may be its thumbnail, and a picture to any
+    other file; of equals the first path is taken.
+    """
+    paths = sorted(all_files(directory), key=lambda path: (preference(os.path.splitext(path)[1].lower()), path))
     return {os.path.splitext(os.path.basename(path))[0]: path for path in reversed(paths)}
 
 
+def all_files(directory: Path) -> list[str]:
+    """The paths of all files below `directory`; links are followed."""
+    return [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
+
+
 def preference(suffix: str) -> int:
-    """How likely a file with this suffix is a video, from 0 down."""
+    """0 for the suffix of a video, 1 for that of a picture that may move, 2 for any other."""
     return 2 if suffix not in VIDEO_SUFFIXES else int(suffix in (".gif", ".webp"))

@@ -1,4 +1,4 @@
-"""Anybody's videos: a directory of files and a csv with `video, caption` and maybe `split, start_s, end_s`."""
+"""Videos of the user's own: a directory of files, and a csv with the columns REQUIRED and maybe OPTIONAL."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from centerclip.command import UserError, located
-from centerclip.datasets.manifest import COLUMNS, SPLITS
+from centerclip.datasets.files import all_files
+from centerclip.datasets.manifest import SPLITS
 
 REQUIRED = ("video", "caption")
 OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
@@ -20,12 +21,13 @@ OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
 def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
     """The manifest of a folder.
 
-    Several rows of a video are several captions, an empty caption makes it a candidate without text, and different
-    bounds make different clips. Without a column `split`, all is test. `settings`: `videos` the directory, `captions`
-    the csv, `columns` its own names for the columns. A `caption_id` is a row, as in the errors.
+    Several rows of a video are several captions of it, and an empty caption makes it a candidate without text. Rows
+    with different bounds are different clips. Without a column `split`, all clips are of the test split. `settings` has
+    `videos` (the directory), `captions` (the csv) and maybe `columns` (its names for the columns). A `caption_id` is
+    the number of the row, as in error messages.
 
     Raises:
-        UserError: a directory or csv that is not there, or whatever is wrong in the csv, with its row.
+        UserError: the directory, the csv or a video is not there, or a row of the csv, which is named, is wrong.
     """
     directory, path = Path(settings["videos"]), Path(settings["captions"])
     if not directory.is_dir():
@@ -40,7 +42,7 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
 
 
 def clips(settings: dict) -> pd.DataFrame:
-    """The manifest of a folder, whether its videos are there or not. Raises UserError for what is wrong in the csv."""
+    """`manifest`, whether or not the videos are there. Raises UserError for what is wrong in the csv."""
     directory, path = Path(settings["videos"]), Path(settings["captions"])
     rows = read_rows(path, settings.get("columns") or {})
     start, end = (seconds(rows[name], name, path) for name in ("start_s", "end_s"))
@@ -66,8 +68,7 @@ def clips(settings: dict) -> pd.DataFrame:
             "end_s": end,
             "caption_id": rows.index.astype(str),
             "caption": rows["caption"],
-        },
-        columns=list(COLUMNS),
+        }
     ).reset_index(drop=True)
 
 
@@ -77,12 +78,15 @@ def plain_name(name: str) -> str:
 
 
 def find(names: Sequence[str], directory: Path) -> dict[str, str]:
-    """The files below `directory` that plain names stand for: name -> path, of those that have none too."""
+    """The path below `directory` that each plain name stands for, whether or not there is a file.
+
+    Names are joined to the directory. Only if that does not give all files, the names of all its files are made plain
+    and compared.
+    """
     files = {name: str(directory / name) for name in names}
-    # not Path.is_file, which raises where a name is too long to be one
-    if not all(map(os.path.isfile, files.values())):  # a file's own name may be no plain one
-        paths = [os.path.join(top, file) for top, _, files in os.walk(directory, followlinks=True) for file in files]
-        listed = {plain_name(os.path.relpath(path, directory)): path for path in paths}
+    # Path.is_file would raise an error for a name that is too long.
+    if not all(map(os.path.isfile, files.values())):
+        listed = {plain_name(os.path.relpath(path, directory)): path for path in all_files(directory)}
         files = {name: path if os.path.isfile(path) else listed.get(name, path) for name, path in files.items()}
     return files
 
@@ -91,13 +95,14 @@ def clip_suffix(start: float, end: float) -> str:
     """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
     if not start and np.isnan(end):
         return ""
-    # 15 digits, so that clips milliseconds apart in a long video keep different names
+    # With 15 digits, clips that are milliseconds apart in a long video have different names.
     return f"[{start:.15g}-{'' if np.isnan(end) else f'{end:.15g}'}]"
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """The csv's rows as text without white space around it, its columns under their standard names, optional ones
-    filled in; the index counts as a spreadsheet does, from 1 and blank rows too. Raises UserError."""
+    """The rows of a csv as stripped text, under the standard names of the columns and with defaults for those of
+    OPTIONAL that are missing. The index is the number of the row in a spreadsheet: it starts at 1 and counts blank
+    rows. Raises UserError."""
     (_, header), *rows = fields(path)
     names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     for standard, column in names.items():
@@ -114,13 +119,12 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
             raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
     padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
     table = pd.DataFrame(padded, [row for row, _ in rows], header)
-    return pd.DataFrame(
-        OPTIONAL | {name: table[column] for name, column in names.items() if column in table}, table.index
-    )
+    present = {name: table[column] for name, column in names.items() if column in table}
+    return pd.DataFrame(OPTIONAL | present, table.index)
 
 
 def fields(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a csv that are not blank, header first: their numbers, from 1, and their fields. Raises UserError."""
+    """The number, from 1, and the fields of each row of a csv that is not blank, the header first. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{located(path)}: no such csv of captions")
     rows = []
@@ -140,8 +144,8 @@ def fields(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def seconds(column: pd.Series, name: str, path: Path) -> pd.Series:
-    """A column of times as float seconds, NaN where empty. Raises UserError with the row of what is no number."""
-    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce")
+    """A column of times as float seconds, NaN where it is empty. Raises UserError for a row that holds no number."""
+    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
     wrong = (column != "") & ~np.isfinite(numbers)
     if wrong.any():
         row = wrong.idxmax()

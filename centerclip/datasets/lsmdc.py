@@ -19,7 +19,7 @@ FILES = {
 
 
 def clips(path: Path) -> list[tuple[str, str]]:
-    """(clip, sentence) of each row. Raises UserError for a row that has not six fields."""
+    """The pairs (clip, sentence) of the rows of a file. Raises UserError for a row without exactly six fields."""
     pairs = []
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
@@ -30,11 +30,11 @@ def clips(path: Path) -> list[tuple[str, str]]:
 
 
 def video_names(source: Path) -> list[str]:
-    """`{movie}/{clip}.avi`; a clip is called `{movie}_{from}-{to}`."""
+    """The file `{movie}/{clip}.avi` of each clip, which is called `{movie}_{from}-{to}`."""
     names = (clip for file in FILES.values() for clip, _ in clips(source / file))
     return [f"{clip.rsplit('_', 1)[0]}/{clip}.avi" for clip in dict.fromkeys(names)]
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """A caption a clip."""
+    """The manifest: each clip has one caption."""
     return from_captions({split: clips(source / file) for split, file in FILES.items()}, source / "videos")

@@ -1,4 +1,4 @@
-"""The manifest: one table a benchmark, a row a caption. What follows knows nothing of a benchmark's own files."""
+"""The manifest of a benchmark: a table with a row for each caption. No later step looks at a benchmark's own files."""
 
 import hashlib
 import os
@@ -29,14 +29,12 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
 
 
 def videos(manifest: pd.DataFrame) -> pd.DataFrame:
-    """One row a video (`video_id, path, start_s, end_s, split`), in order of first appearance."""
-    return manifest.drop_duplicates("video_id")[["video_id", "path", "start_s", "end_s", "split"]].reset_index(
-        drop=True
-    )
+    """One row a video (`video_id, path, start_s, end_s`), in the order in which they first appear."""
+    return manifest.drop_duplicates("video_id", ignore_index=True)[["video_id", "path", "start_s", "end_s"]]
 
 
 def check_manifest(manifest: pd.DataFrame, name: str) -> None:
-    """Raise UserError where the rows of benchmark `name` break the contract of a manifest."""
+    """Raise UserError if the rows of benchmark `name` do not form a manifest."""
     if manifest.empty:
         raise UserError(f"benchmark {name}: no captions at all")
     unknown = sorted(set(manifest["split"]) - set(SPLITS))
@@ -73,15 +71,13 @@ def counted(manifest: pd.DataFrame) -> dict[str, int]:
 
 
 def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) -> None:
-    """Raise UserError where benchmark `name` has not the counts, as in `counted`, that are expected of it."""
+    """Raise UserError unless benchmark `name` has the counts, named as in `counted`, that are expected of it."""
     counts = counted(manifest)
     for key, number in expected.items():
         if counts[key] != number:
             split, what = key.split(".")
-            raise UserError(
-                f"benchmark {name}: {counts[key]:,} {what} in split {split}, where {number:,} are expected"
-                " (counts in the benchmark's block of the config)"
-            )
+            problem = f"{counts[key]:,} {what} in split {split}, where {number:,} are expected"
+            raise UserError(f"benchmark {name}: {problem} (counts in the benchmark's block of the config)")
 
 
 def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
@@ -91,12 +87,12 @@ def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
 
 
 def in_shard(paths: pd.Series, shards: int) -> pd.Series:
-    """Which of so many shards the frames of each video file are in: the same one, whatever other files there are."""
+    """The number of the shard that the frames of each video file are in; it does not depend on the other files."""
     return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
 
 
 def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
-    """16 hex digits for each shard that change when a clip in it, a row of `videos`, or its file changes."""
+    """16 hex digits for each shard, which change when a clip of it (a row of `videos`) or that clip's file changes."""
     digests = [hashlib.sha256() for _ in range(shards)]
     columns = clips[["video_id", "path", "start_s", "end_s"]].itertuples(index=False)
     for clip, shard in zip(columns, in_shard(clips["path"], shards), strict=True):
@@ -109,21 +105,19 @@ def from_captions(
 ) -> pd.DataFrame:
     """The manifest of a benchmark whose videos lie in one directory.
 
-    A video without a file stays in the manifest, so that the frames' report counts and names it.
+    A video without a file stays in the manifest, so that the report of the frames counts and names it.
 
     Args:
-        captions: split -> (video_id, caption), video_id being the name of its file without the extension.
+        captions: for each split its pairs (video_id, caption); a video_id is a file's name without the extension.
         videos: the directory.
-        ends: video_id -> seconds of it to use; None: to the end.
+        ends: for each video_id the second at which it ends; None if all videos are used to their end.
 
     Raises:
         UserError: none of the videos is there.
     """
     files = files_by_stem(videos)
-    rows = pd.DataFrame(
-        [(split, *pair) for split, pairs in captions.items() for pair in pairs],
-        columns=["split", "video_id", "caption"],
-    )
+    triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
+    rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])
     names = rows["video_id"].unique()
     missing = [name for name in names if name not in files]
     if len(missing) == len(names):

@@ -9,8 +9,8 @@ from centerclip.datasets.manifest import from_captions
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """`settings["train"]`: `9k` or `7k`. All captions of the training videos; one a test video, in JSFusion's words,
-    which differ from the json's in spaces and punctuation."""
+    """The manifest: all captions of the training videos that `settings["train"]` chooses, `9k` or `7k`, and one caption
+    of each test video. That one is JSFusion's, which differs from the json's in spaces and punctuation."""
     train = pd.read_csv(source / f"MSRVTT_train.{settings['train']}.csv")["video_id"]
     sentences = pd.DataFrame(json.loads((source / "MSRVTT_data.json").read_text())["sentences"])
     sentences = sentences[sentences["video_id"].isin(train)]

@@ -18,8 +18,8 @@ def reader(name: str) -> ModuleType:
 def read(settings: dict, source: Path) -> pd.DataFrame:
     """The manifest that the reader of `settings`, a `source` block of the config, makes of the directory `source`.
 
-    White space in captions, line breaks too, becomes single spaces. Raises UserError for files that are not as they
-    should be.
+    In captions each run of white space and line breaks becomes one space. Raises UserError for files that are not as
+    the reader expects them.
     """
     rows = reader(settings["reader"]).manifest(settings, source)[list(COLUMNS)]
     return rows.assign(caption=[" ".join(caption.split()) for caption in rows["caption"]])

@@ -1,7 +1,7 @@
-"""Videos rendered by code from a seed: two shapes, two events, one after the other.
+"""Videos that are rendered from a seed: in each, two objects do something, one after the other.
 
-A caption tells each object's size, colour and shape and what it does, so that no single frame is enough: directions,
-appearing against vanishing, and the order of the events show only over time.
+A caption says what each object looks like and what it does. No single frame is enough to tell captions apart, because
+directions, appearing or vanishing, and the order of the two events show only over time.
 """
 
 import math
@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from centerclip.command import UserError
-from centerclip.datasets.manifest import COLUMNS, SPLITS
+from centerclip.datasets import folder
+from centerclip.datasets.manifest import SPLITS
 
 FRAMES, FPS = 24, 12
 SUPERSAMPLING = 3
@@ -74,7 +75,7 @@ def captions(first: Event, second: Event) -> list[str]:
 
 
 def scenes(count: int, rng: np.random.Generator) -> list[tuple[Event, Event]]:
-    """`count` different scenes, their two objects of different colours. Raises UserError if there are not so many."""
+    """`count` different scenes of two objects of different colours. Raises UserError if there are fewer."""
     possible = len(EVENTS) ** 2 * (len(COLOURS) - 1) // len(COLOURS)
     if count > possible // 2:
         raise UserError(f"shapes: {count} videos asked for, at most {possible // 2} can be made")
@@ -87,43 +88,26 @@ def scenes(count: int, rng: np.random.Generator) -> list[tuple[Event, Event]]:
 
 
 def outline(shape: str) -> list[tuple[float, float]]:
-    """The corners of `shape` around the origin, within the unit circle."""
-
-    def around(count: int, radii: tuple[float, ...], turn: float) -> list[tuple[float, float]]:
-        angles = [turn + 2 * math.pi * i / count for i in range(count)]
-        return [
-            (radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)
-        ]
-
+    """The corners (x, y) of `shape` around the origin, within the unit circle."""
     if shape == "cross":
         a, b = 0.94, 0.33
-        return [
-            (-b, -a),
-            (b, -a),
-            (b, -b),
-            (a, -b),
-            (a, b),
-            (b, b),
-            (b, a),
-            (-b, a),
-            (-b, b),
-            (-a, b),
-            (-a, -b),
-            (-b, -b),
-        ]
-    corners, radii, turn = {
+        return [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b),
+                (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b)]  # fmt: skip
+    count, radii, turn = {
         "circle": (48, (0.9,), 0.0),
         "square": (4, (1.0,), math.pi / 4),
         "triangle": (3, (1.0,), -math.pi / 2),
         "star": (10, (1.0, 0.4), -math.pi / 2),
     }[shape]
-    return around(corners, radii, turn)
+    polar = [(radii[i % len(radii)], turn + 2 * math.pi * i / count) for i in range(count)]
+    return [(radius * math.cos(angle), radius * math.sin(angle)) for radius, angle in polar]
 
 
 def tracks(scene: tuple[Event, Event], rng: np.random.Generator) -> list[np.ndarray]:
-    """Where each object is: [FRAMES, 2] centres x, y in shares of the side, NaN while it cannot be seen.
+    """For each object its centres (x, y) [FRAMES, 2], as shares of the picture's side, NaN while it cannot be seen.
 
-    Each object keeps to its own half of the picture, upper or lower, and acts in its own half of the time.
+    One object keeps to the upper half of the picture and one to the lower; the first acts in the first half of the
+    time and the second in the second half.
     """
     upper = int(rng.integers(2))
     time = np.linspace(0, 1, FRAMES)
@@ -143,7 +127,7 @@ def tracks(scene: tuple[Event, Event], rng: np.random.Generator) -> list[np.ndar
 
 
 def render(scene: tuple[Event, Event], resolution: int, rng: np.random.Generator) -> list[Image.Image]:
-    """The scene's frames, `resolution` px square, anti-aliased."""
+    """The FRAMES pictures of a scene, `resolution` px square and anti-aliased."""
     side = resolution * SUPERSAMPLING
     paths = tracks(scene, rng)
     frames = []
@@ -161,9 +145,9 @@ def render(scene: tuple[Event, Event], resolution: int, rng: np.random.Generator
 
 
 def encode(frames: list[Image.Image], path: Path) -> None:
-    """Write frames as an H.264 .mp4, the same bytes for the same frames.
+    """Write frames as an H.264 .mp4; the same frames give the same bytes.
 
-    Only x264's fastest preset gives that: with lookahead, its files were seen to differ from run to run.
+    Only x264's fastest preset does that: with its other presets, files differed from run to run.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "ultrafast", "threads": "1"})
@@ -176,12 +160,12 @@ def encode(frames: list[Image.Image], path: Path) -> None:
 
 
 def fetch(settings: dict, out: Path) -> None:
-    """Render the videos of every split into `out`, whole or not at all, with their captions.csv.
+    """Render the videos of all splits into `out`, with their captions.csv; nothing is left of a rendering that fails.
 
-    `settings`: `seed`, `videos` (how many a split), `resolution` (px, even).
+    `settings` has `seed`, `videos` (their number for each split) and `resolution` (an even number of pixels).
 
     Raises:
-        UserError: an odd resolution, or more videos than there are scenes.
+        UserError: the resolution is odd, or there are fewer scenes than videos to render.
     """
     if settings["resolution"] % 2:
         raise UserError(f"shapes: resolution {settings['resolution']} is odd, which H.264 cannot encode here")
@@ -203,16 +187,5 @@ def fetch(settings: dict, out: Path) -> None:
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
     """The manifest of the rendered videos."""
-    rows = pd.read_csv(source / "captions.csv")
-    return pd.DataFrame(
-        {
-            "split": rows["split"],
-            "video_id": rows["video"].map(lambda name: Path(name).stem),
-            "path": rows["video"].map(lambda name: str(source / name)),
-            "start_s": 0.0,
-            "end_s": np.nan,
-            "caption_id": rows.index.astype(str),
-            "caption": rows["caption"],
-        },
-        columns=list(COLUMNS),
-    )
+    rows = folder.manifest({"videos": source, "captions": source / "captions.csv"})
+    return rows.assign(video_id=[Path(path).stem for path in rows["path"]], caption_id=rows.index.astype(str))

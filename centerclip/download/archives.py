@@ -1,4 +1,4 @@
-"""Archives -> a directory, whole or not at all; what would leave the directory or fill the disk is refused."""
+"""Archives, unpacked safely: nothing is left of one that fails, and none may leave its directory or fill the disk."""
 
 import io
 import lzma
@@ -18,7 +18,7 @@ from centerclip.command import UserError
 
 
 class Joined(io.RawIOBase):
-    """Files that are the parts of one, read from front to end."""
+    """The parts of one file, read one after the other."""
 
     def __init__(self, paths: Sequence[Path]):
         self.parts = (path.open("rb") for path in paths)
@@ -37,20 +37,21 @@ class Joined(io.RawIOBase):
 
 
 def unpack(archives: Sequence[Path], out: Path) -> None:
-    """Unpack a zip, or a tar (maybe compressed, maybe in parts), into the new directory `out`, unless it is there.
+    """Unpack an archive into the new directory `out`, unless that is there already.
 
-    Links inside a tar are kept, a zip's are left out.
+    The archive is a zip or a tar; a tar may be compressed, and may be in several parts. Links in a tar are kept, and
+    those in a zip are left out.
 
     Raises:
-        UserError: an archive that is damaged, or holds a path or link that leads out of `out`, a device, or more bytes
-            than the disk has or than it declares.
+        UserError: the archive is damaged, or holds a path or link that leads out of `out`, a device, or more bytes than
+            the disk has free or than it declares.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     with FileLock(out.with_name(f".{out.name}.lock")):
         if out.exists():
             return
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
+        shutil.rmtree(temporary, ignore_errors=True)  # from a run that was killed
         temporary.mkdir()
         try:
             extract(archives, temporary)
@@ -61,7 +62,7 @@ def unpack(archives: Sequence[Path], out: Path) -> None:
 
 
 def extract(archives: Sequence[Path], out: Path) -> None:
-    """Unpack into the directory `out`. Raises UserError."""
+    """Unpack into the directory `out`. Raises UserError as `unpack`."""
     name = archives[0].name
     members = unzip(archives[0], out) if zipfile.is_zipfile(archives[0]) else untar(archives, out)
     try:
@@ -81,7 +82,7 @@ def room(name: str, size: int, where: Path) -> None:
 
 
 def untar(archives: Sequence[Path], out: Path) -> Iterator[str]:
-    """Unpack a tar member by member, yielding names. The data filter refuses what leads out of `out` and devices."""
+    """Unpack a tar and yield the name of each member. Its filter `data` refuses devices and what leads out of `out`."""
     with tarfile.open(fileobj=io.BufferedReader(Joined(archives), 1 << 20), mode="r|*") as tar:
         for member in tar:
             if member.issparse():
@@ -92,7 +93,7 @@ def untar(archives: Sequence[Path], out: Path) -> Iterator[str]:
 
 
 def unzip(archive: Path, out: Path) -> Iterator[str]:
-    """As `untar`, for a zip. A member gives at most the bytes it declares: zipfile reads no further."""
+    """Unpack a zip and yield the name of each member, which gives no more bytes than it declares."""
     with zipfile.ZipFile(archive) as file:
         room(archive.name, sum(member.file_size for member in file.infolist()), out)
         for member in file.infolist():

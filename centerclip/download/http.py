@@ -1,5 +1,5 @@
-"""One file from the first of its mirrors that has it: resumed after a cut, retried, verified; it takes its name only
-when it is whole and right."""
+"""A file, downloaded from the first mirror that has it. A transfer that breaks off is resumed, and a file gets its name
+only after it is whole and verified."""
 
 import errno
 import glob
@@ -40,14 +40,19 @@ class Interrupted(Exception):
 def download(
     path: Path, urls: Sequence[str], size: int | None = None, hashes: Sequence[str] = (), auth=None, quiet=False
 ) -> None:
-    """Have the file of `urls` (mirrors, in order) at `path`, unless it is there already.
+    """Download the file of `urls`, which are mirrors in order of preference, to `path`, unless it is there already.
 
-    What arrives is kept beside `path` in a hidden file a mirror, from which the next call goes on. `size` in bytes and
-    `hashes` as in `check`; `auth` is (user, password) for the server. Two processes may ask for one file at once.
+    What arrives from a mirror is kept in a hidden file beside `path`, and the next call goes on from there. Two
+    processes may ask for the same file at the same time.
+
+    Args:
+        size, hashes: as in `check`.
+        auth: (user, password) for the server.
+        quiet: show no progress bar.
 
     Raises:
-        UserError: no mirror has it, each with its reason.
-        DiskFull: what has arrived is kept.
+        UserError: no mirror has the file; the message gives the reason of each.
+        DiskFull: the disk is full. What has arrived is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -66,15 +71,15 @@ def download(
                 raise DiskFull(f"{path}: disk full after {part.stat().st_size:,} bytes, which are kept") from None
             else:
                 os.replace(part, path)
-                for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of other mirrors
-                    left.unlink()
+                for part_of_other_mirror in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                    part_of_other_mirror.unlink()
                 return
     advice = "try again, what arrived is kept, or name a local copy in the config (source.local)"
     raise UserError(f"{path.name}: no source has it: {'; '.join(reasons)}; {advice}")
 
 
 def fetch(url: str, part: Path, name: str, size: int | None, hashes: Sequence[str], auth, quiet: bool) -> None:
-    """Bring `part` to the whole and right file of `url`. Raises Refused."""
+    """Complete `part`, so that it is the whole and verified file of `url`. Raises Refused."""
     begun = part.exists()
     failures, reason = 0, ""
     while failures < ATTEMPTS:
@@ -85,7 +90,9 @@ def fetch(url: str, part: Path, name: str, size: int | None, hashes: Sequence[st
             transfer(url, part, name, size, auth, quiet)
         except (requests.RequestException, Interrupted) as error:
             grew = part.exists() and part.stat().st_size > before
-            failures, reason = (1 if grew else failures + 1), brief(error, url)
+            unreachable = isinstance(error, requests.ConnectTimeout | requests.ConnectionError)
+            reason = f"{urlsplit(url).hostname} cannot be reached" if unreachable else first_line(error)
+            failures = 1 if grew else failures + 1
             continue
         try:
             return check(part, size, hashes, name)
@@ -93,19 +100,12 @@ def fetch(url: str, part: Path, name: str, size: int | None, hashes: Sequence[st
             part.unlink()
             if not begun:
                 raise
-            begun = False  # what an earlier call left may have been wrong: once more from the beginning
+            begun = False  # What an earlier call left may have been wrong, so start once more from the beginning.
     raise Refused(f"{ATTEMPTS} attempts in a row brought nothing, the last: {reason}")
 
 
-def brief(error: Exception, url: str) -> str:
-    """Why a transfer broke off, in a few words."""
-    if isinstance(error, requests.ConnectTimeout | requests.ConnectionError):
-        return f"{urlsplit(url).hostname} cannot be reached"
-    return first_line(error)
-
-
 def transfer(url: str, part: Path, name: str, size: int | None, auth, quiet: bool) -> None:
-    """One request for what `part` still lacks. Raises Refused, Interrupted, RequestException, DiskFull."""
+    """Request what `part` lacks, once, and append it. Raises Refused, Interrupted, RequestException or DiskFull."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, auth=auth, stream=True, timeout=TIMEOUT) as response:
@@ -129,9 +129,8 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth, quiet: boo
             free = shutil.disk_usage(part.parent).free
             if remaining > free:
                 raise DiskFull(f"{name}: {remaining:,} bytes are still to come and the disk has {free:,} free")
-        bar = tqdm(
-            desc=name, total=remaining and have + remaining, initial=have, unit="B", unit_scale=True, disable=quiet
-        )
+        total = remaining and have + remaining
+        bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=quiet)
         with bar, open(part, "ab" if have else "wb") as file:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
@@ -139,9 +138,9 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth, quiet: boo
 
 
 def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> None:
-    """Raise Refused unless the file has `size` bytes and one of `hashes`: `sha256:...`, or `git:...`, git's blob id.
+    """Raise Refused unless a file has `size` bytes and one of `hashes`, each `sha256:...` or `git:...` (git's blob id).
 
-    A zip without a published hash must at least have its end.
+    Without hashes, a file called .zip or .tar must at least open as such an archive.
     """
     actual_size = path.stat().st_size
     if size and actual_size != size:
@@ -151,16 +150,15 @@ def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> Non
         actual = [f"{kind}:{digest(path, kind)}" for kind in kinds]
         if not set(actual) & set(hashes):
             raise Refused(f"is {' '.join(actual)}, where {' or '.join(hashes)} is expected")
-    elif (name.endswith(".zip") and not zipfile.is_zipfile(path)) or (
-        name.endswith(".tar") and not tarfile.is_tarfile(path)
-    ):
+        return
+    archive = {".zip": zipfile.is_zipfile, ".tar": tarfile.is_tarfile}.get(os.path.splitext(name)[1])
+    if archive and not archive(path):
         raise Refused("is not a whole archive")
-    else:
-        tqdm.write(f"{name}: no hash is published; this copy is sha256:{digest(path, 'sha256')}")
+    tqdm.write(f"{name}: no hash is published; this copy is sha256:{digest(path, 'sha256')}")
 
 
 def digest(path: Path, kind: str) -> str:
-    """The hex digest of a file: `sha256`, or `git` for the id git gives it as a blob."""
+    """The hex digest of a file, of `kind` `sha256` or `git` (the id that git gives it as a blob)."""
     state = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):

@@ -1,13 +1,13 @@
-"""Where the files of the paper's benchmarks and weights come from: the table config/sources.csv, and getting them.
+"""The files of the paper's benchmarks and weights, fetched from where the table config/sources.csv says they are.
 
-A row is a file that a reader wants (`MSRVTT_data.json`), the directory `videos`, or an archive that holds them:
+A row of the table is a file that a reader wants (`MSRVTT_data.json`), the directory `videos`, or an archive with them:
 
 - `dataset`, `file`: its name.
-- `inside`: the archive that holds it, or the parts of one, by their rows' names.
-- `url`, `mirrors`: where else it comes from. With `{name}` or `{stem}` in it, every video is a file of its own.
-- `bytes`, `hashes`: what it must be, `sha256:...` or `git:...` (git's blob id); of several hashes one must be right.
-- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD that the server asks for.
-- `seen`: when somebody last said that the url works; empty: not known. `licence`: terms, and where to ask.
+- `inside`: the archive that holds it, or the parts of that archive, as their own rows call them.
+- `url`, `mirrors`: where it comes from otherwise. With `{name}` or `{stem}` in them, every video is a file of its own.
+- `bytes`, `hashes`: what it must be, `sha256:...` or `git:...` (git's blob id); one of several hashes must be right.
+- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD, which the server asks for.
+- `seen`: when the url last worked, or empty if nobody knows. `licence`: the terms, and where to ask for access.
 """
 
 import csv
@@ -44,7 +44,6 @@ class Source:
     size: int | None
     hashes: tuple[str, ...]
     credentials: str
-    seen: str
     licence: str
 
     @property
@@ -52,58 +51,56 @@ class Source:
         """Whether every video is a file of its own."""
         return any("{" in url for url in self.urls)
 
-    def auth(self) -> tuple[str, str] | None:
-        """User and password for its server, of the environment."""
-        if not self.credentials:
-            return None
-        return os.environ[f"{self.credentials}_USER"], os.environ[f"{self.credentials}_PASSWORD"]
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables with the user and the password for its server; none if it asks for none."""
+        return [f"{self.credentials}_USER", f"{self.credentials}_PASSWORD"] if self.credentials else []
 
-    def lacking(self) -> list[str]:
-        """The environment variables that its server wants and that are not set."""
-        names = [f"{self.credentials}_USER", f"{self.credentials}_PASSWORD"] if self.credentials else []
-        return [name for name in names if not os.environ.get(name)]
+    def auth(self) -> tuple[str, ...] | None:
+        """The user and the password for its server; None if it asks for none."""
+        return tuple(os.environ[name] for name in self.variables) or None
 
 
 @cache
 def read_table(path: Path = TABLE) -> dict[str, dict[str, Source]]:
-    """The table: dataset -> file -> Source."""
+    """The rows of the table: for each dataset its sources by the names of their files."""
     table = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            urls = (*filter(None, [row["url"]]), *row["mirrors"].split())
-            size = int(row["bytes"]) if row["bytes"] else None
-            table.setdefault(row["dataset"], {})[row["file"]] = Source(
-                row["dataset"], row["file"], tuple(row["inside"].split()), urls, size, tuple(row["hashes"].split()),
-                row["credentials"], row["seen"], row["licence"],
-            )  # fmt: skip
+            inside, mirrors, hashes = (tuple(row[column].split()) for column in ("inside", "mirrors", "hashes"))
+            urls = (row["url"], *mirrors) if row["url"] else mirrors
+            place, size = (row["dataset"], row["file"]), int(row["bytes"]) if row["bytes"] else None
+            source = Source(*place, inside, urls, size, hashes, row["credentials"], row["licence"])
+            table.setdefault(source.dataset, {})[source.file] = source
     return table
 
 
 def wanted(files: dict[str, Source]) -> list[str]:
-    """The files of a dataset that its reader wants: those that are no other's archive."""
+    """The names of the files that the reader of a dataset wants: all that are no archive of another."""
     archives = {name for source in files.values() for name in source.inside}
     return [name for name in files if name not in archives]
 
 
 def fetched(files: dict[str, Source], local: dict[str, str]) -> list[Source]:
-    """What must come over the network for what is `wanted`, where `local` (file -> path) has not got it."""
-    queue, fetched_files = [name for name in wanted(files) if name not in local], {}
+    """The sources that must come over the network, because the user has no local copy; `local` has the paths of those.
+
+    They are the files that are `wanted`, and the archives that hold them.
+    """
+    queue = [name for name in wanted(files) if name not in local]
     for name in queue:
         queue += [archive for archive in files[name].inside if archive not in local and archive not in queue]
-        if files[name].urls:
-            fetched_files[name] = files[name]
-    return list(fetched_files.values())
+    return [files[name] for name in queue if files[name].urls]
 
 
 def needs(dataset: str, local: dict[str, str]) -> list[str]:
-    """What the user must do before `dataset` can be had, a line each: credentials, local copies that are not there."""
+    """What the user must do before `dataset` can be fetched: a line a missing credential or local copy."""
     files = read_table()[dataset]
     lines = [f"{name}: local copy {path} does not exist" for name, path in local.items() if not Path(path).exists()]
     unknown = [name for name in local if name not in files]
     lines += [f"{name}: no such file; the dataset has {', '.join(files)}" for name in unknown]
     lacking = {}
     for source in fetched(files, local):
-        if variables := source.lacking():
+        if variables := [name for name in source.variables if not os.environ.get(name)]:
             lacking.setdefault((" and ".join(variables), source.licence), []).append(source.file)
     for (variables, licence), names in lacking.items():
         lines.append(f"set {variables}, or name local copies, for {', '.join(names)} ({licence})")
@@ -111,7 +108,7 @@ def needs(dataset: str, local: dict[str, str]) -> list[str]:
 
 
 def wishes(name: str, settings: dict) -> list[str]:
-    """What the user must do before the files of dataset `name` can be had, for a person; `settings` as in `fetch`."""
+    """The lines of `needs` for the user to read, each with the `name` of the benchmark; `settings` as in `fetch`."""
     if settings["reader"] not in read_table():
         return []
     lines = [f"{name}: {line}" for line in needs(settings["reader"], settings.get("local") or {})]
@@ -121,12 +118,15 @@ def wishes(name: str, settings: dict) -> list[str]:
 def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]]) -> None:
     """Make the directory `out` of links to all that the reader of `settings` wants: its annotation files and `videos`.
 
-    Downloads and unpacked archives stay in `results/downloads/{dataset}`, beside the benchmarks' directories, and are
-    made once. A local copy always wins and is verified the same way. `settings`: `reader` the dataset's name, `local`
-    its local copies (file -> path). `video_names(out)` gives the names of videos that are files of their own.
+    Downloads and unpacked archives are made once and stay in `results/downloads/{dataset}`. A local copy is preferred
+    to a download, and is verified like one.
+
+    Args:
+        settings: `reader` is the name of the dataset, and `local` has the paths of local copies by their files' names.
+        video_names: called with the directory of the annotation files, it names the videos if each is a file.
 
     Raises:
-        UserError: what the user must do first, a file that cannot be had, or one that is not what it should be.
+        UserError: the user must do something first, a file cannot be fetched, or it is not what it should be.
     """
     dataset, local = settings["reader"], settings.get("local") or {}
     files, cache_directory = read_table()[dataset], out.parent.parent / "downloads" / dataset
@@ -147,7 +147,11 @@ def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]
 
 
 def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory: Path) -> Path:
-    """The path of a file, or of the directory `videos`: a verified local copy, downloaded, or out of an archive."""
+    """The path of a file, or of the directory `videos`, which is a local copy, unpacked from an archive or downloaded.
+
+    Raises:
+        UserError: the file cannot be fetched, or it is not what it should be.
+    """
     source = files[name]
 
     def verified(path: Path) -> Path:
@@ -175,16 +179,16 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
 
 
 def stamp(paths: Iterable[Path]) -> str:
-    """Of which files an archive was unpacked: another for another local copy, or one that was put right."""
+    """8 hex digits that change when one of the files is another, or has changed."""
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     return hashlib.sha1(json.dumps(files).encode()).hexdigest()[:8]
 
 
 def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
-    """Download videos that are files of their own, several at a time. Those that cannot be had are told and left out.
+    """Download videos that are files of their own, several at a time; those that cannot be had are named and left out.
 
     Raises:
-        UserError: a name that leads out of `directory`, a full disk, or more than MAX_LOST that cannot be had.
+        UserError: a name leads out of `directory`, the disk is full, or more than MAX_LOST cannot be had.
     """
 
     def fetch_video(name: str) -> bool:

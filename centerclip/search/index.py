@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 def index_file(folder: Path, retriever: Retriever) -> Path:
-    """Where the index of `folder` by one model is kept."""
+    """The file of the index that a model makes of `folder`."""
     return folder / f".centerclip-{retriever.fingerprint()[:12]}.npz"
 
 
@@ -41,7 +41,7 @@ def read_index(file: Path) -> dict[str, Entry]:
     """The index in `file`; empty if there is none, or a damaged one."""
     try:
         with np.load(file) as stored:
-            rows = zip(*(stored[name] for name in ("path", "size", "changed", "vector")), strict=True)
+            rows = zip(*(stored[name] for name in ("path", *Entry._fields)), strict=True)
             return {str(path): Entry(int(size), int(changed), vector) for path, size, changed, vector in rows}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return {}
@@ -50,13 +50,8 @@ def read_index(file: Path) -> dict[str, Entry]:
 def write_index(file: Path, index: dict[str, Entry]) -> None:
     """Write the index, whole or not at all."""
     with atomic(file) as temporary, open(temporary, "wb") as out:
-        np.savez(
-            out,
-            path=list(index),
-            size=[entry.size for entry in index.values()],
-            changed=[entry.changed for entry in index.values()],
-            vector=[entry.vector for entry in index.values()],
-        )
+        columns = {name: [getattr(entry, name) for entry in index.values()] for name in Entry._fields}
+        np.savez(out, path=list(index), **columns)
 
 
 def update(
@@ -119,7 +114,10 @@ def search(folder: Path, sentence: str, cell: Cell, top: int, stall_seconds: flo
         failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds)
     finally:  # interrupted, it keeps what it has
         if {name: entry[:2] for name, entry in index.items()} != before:
-            keep(file, index)
+            try:
+                write_index(file, index)
+            except OSError as error:
+                print(f"note: the index cannot be kept for the next time: {file}: {error.strerror}", file=sys.stderr)
     for name, reason in sorted(failed.items()):
         print(f"left out: {folder / name}: {reason}", file=sys.stderr)
     ranked = rank(index, retriever.encode_sentences([sentence])[0])
@@ -127,11 +125,3 @@ def search(folder: Path, sentence: str, cell: Cell, top: int, stall_seconds: flo
         raise UserError(f"{folder}: none of the {len(failed)} videos in it can be read")
     for place, (similarity, name) in enumerate(ranked[:top], 1):
         print(f"{place:3}  {similarity:6.3f}  {folder / name}")
-
-
-def keep(file: Path, index: dict[str, Entry]) -> None:
-    """`write_index`, or a note that it cannot be."""
-    try:
-        write_index(file, index)
-    except OSError as error:
-        print(f"note: the index cannot be kept for the next time: {file}: {error.strerror}", file=sys.stderr)

@@ -22,8 +22,6 @@ from centerclip.video.extraction import spread_frames
 
 __all__ = ["Retriever", "plain"]
 
-DECODING = "centerclip.video.extraction"
-
 
 class Retriever:
     """The model of a cell (`cell.read_cell`, `plain`), on the GPU if there is one; what it gives is on the CPU.
@@ -71,7 +69,11 @@ class Retriever:
 
         It is a hash of parameters, settings and the code that decodes, comments and docstrings left out."""
         settings = self.cell.settings()
-        parts = [settings["model"] | {"weights": None}, settings["data"]["frames"], code.digest([DECODING])]
+        parts = [
+            settings["model"] | {"weights": None},
+            settings["data"]["frames"],
+            code.digest([spread_frames.__module__]),
+        ]
         digest = hashlib.sha256(json.dumps(parts).encode())
         for tensor in self.model.state_dict().values():
             digest.update(tensor.cpu().numpy().data)

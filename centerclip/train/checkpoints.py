@@ -125,8 +125,10 @@ def remove(directory: Path) -> None:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error of torch.load means that the file is damaged. Bytes that are no checkpoint may raise anything,
-    EINVAL among it; a disk that does not answer or a full memory tells nothing of the file."""
+    """Whether an error of torch.load means that the file is damaged.
+
+    A damaged file may raise any error, EINVAL included. Other OSErrors and MemoryError do not mean that it is damaged.
+    """
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL
     return not isinstance(error, MemoryError)

@@ -1,6 +1,5 @@
 """Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -14,10 +13,9 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from centerclip.command import UserError, last_error
+from centerclip.command import UserError, end_with_parent, last_error
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def launched() -> bool:
@@ -59,7 +57,7 @@ def join(device: torch.device) -> torch.device:
     which has its GPU from the others."""
     if not launched():
         return device
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

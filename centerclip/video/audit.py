@@ -1,10 +1,10 @@
-"""Whether frames can be trusted: every video file of a directory, and if what is stored of it is what it shows.
+"""Whether the frames of video files can be trusted: those stored and searched are compared with the right ones.
 
     centerclip audit path/to/videos --out audit.csv
 
-A row a file: container, codec, frames, seconds, gaps and breaks in time, what reads it, how many frames are stored and
-searched, and how many of those differ from a decode from front to end. That decode takes no short cut: once through for
-the times of all frames, and once more for the pictures.
+The right frames are those of a decode that takes no short cut: it goes through the file once for the times of all
+frames, and once more for the pictures. The result has a row for each file, with its container, its codec, its gaps and
+breaks in time, and how many frames are wrong.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SEARCHED = 12  # frames that `search` takes of a video
 
 
 def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: int) -> dict:
-    """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square."""
+    """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square. Raises NoFrames."""
     path, row = folder / name, {"file": name}
     (stored,) = extract(path, [(0, np.nan)], fps, size, beat)
     row |= {"reader": stored.decoder, "stored": len(stored.frames), "reason": stored.reason}
@@ -56,13 +56,13 @@ def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: i
 
 
 def different(frames: list[bytes], right: list[bytes]) -> int:
-    """How many pictures are not what they should be, or are too many or too few."""
+    """How many pictures are not the right ones, are missing or are too many."""
     unequal = sum(frame != expected for frame, expected in zip(frames, right, strict=False))
     return unequal + abs(len(frames) - len(right))
 
 
 def audit_or_reason(name: str, *arguments: object, **settings: object) -> dict:
-    """`audit`, of a file that gives frames once and not again too."""
+    """`audit`, or a row with the reason if the file gives frames once and then none."""
     try:
         return audit(name, *arguments, **settings)
     except (NoFrames, FFmpegError) as error:
@@ -84,7 +84,7 @@ def table(folder: Path, fps: float, size: int, processes: int, stall_seconds: fl
 
 
 def summary(report: pd.DataFrame) -> str:
-    """The line that says it all, of a `table`."""
+    """A `table` in one line."""
     good, wrong = report["stored"] > 0, report["wrong"].sum()
     remarks = good & (report["reason"].fillna("") != "")
     return (

@@ -1,4 +1,4 @@
-"""Stored frames and captions -> batches of tensors."""
+"""Batches of tensors, made of stored frames and captions."""
 
 import signal
 
@@ -16,16 +16,16 @@ STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
 
 
 def normalise(frames: Tensor) -> Tensor:
-    """uint8 frames [..., 3, H, W] as CLIP's normalised float32 images."""
+    """The images float32 [..., 3, H, W], normalised for CLIP, of frames uint8 [..., 3, H, W]."""
     return (frames.float() / 255 - MEAN.to(frames.device)) / STD.to(frames.device)
 
 
 def sample(available: int, count: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [count] int64 of a video's `available` frames and their mask [count] bool: one of each of `count` equal
-    spans (paper, section 4.1).
+    """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
+    (paper, section 4.1).
 
-    The frame is the span's middle one, or a random one with `rng`. A video with fewer frames gives them all, the last
-    one repeated with the mask false.
+    The frame is the middle one of the span or, with `rng`, a random one. A video with fewer than `count` frames
+    `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
     """
     if available < count:
         indices = np.arange(count)
@@ -35,13 +35,15 @@ def sample(available: int, count: int, rng: np.random.Generator | None = None) -
 
 
 def leave_sigterm(_: int) -> None:
-    """What a loader's worker begins with: it ignores SIGTERM and ends with the process that it loads for. SLURM sends
-    SIGTERM to all of a job's processes, and that one has a checkpoint to write first."""
+    """Make a worker of a DataLoader ignore SIGTERM, which SLURM sends to all processes of a job.
+
+    The worker ends with the process that it loads for, and that one has a checkpoint to write first.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Videos(Dataset):
-    """A video's `count` sampled frames, the middle ones of spans: `(frames uint8 [T, 3, H, W], mask bool [T])`."""
+    """`count` frames of each video, as `sample` takes them: `(frames uint8 [T, 3, H, W], mask bool [T])`."""
 
     def __init__(self, video_ids: list[str], store: FrameStore, count: int):
         self.video_ids, self.store, self.count = video_ids, store, count
@@ -53,15 +55,15 @@ class Videos(Dataset):
         return self.frames(self.video_ids[index])
 
     def frames(self, video_id: str, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """A video's frames and their mask, drawn at random with `rng`."""
+        """The frames of a video and their mask; with `rng`, the frames are drawn at random."""
         indices, mask = sample(self.store.counts[video_id], self.count, rng)
         return torch.from_numpy(self.store.read(video_id, indices)), torch.from_numpy(mask)
 
 
 class Pairs(Videos):
-    """Training pairs of an epoch: `(frames uint8 [T, 3, H, W], mask bool [T], token ids int64 [L])`, one a caption.
+    """The training pairs of an epoch, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64 [L])`.
 
-    Frames are drawn at random from (seed, epoch, pair), so that an epoch is the same however it is loaded or resumed.
+    The draw of the frames depends on (seed, epoch, pair) alone, so that an epoch is the same however it is loaded.
     """
 
     def __init__(self, rows: pd.DataFrame, store: FrameStore, count: int, text_tokens: int, seed: int, epoch: int):
@@ -76,6 +78,6 @@ class Pairs(Videos):
         return *self.frames(self.video_ids[index], rng), ids
 
     def batches(self, size: int) -> list[list[int]]:
-        """The epoch's pairs in their random order, `size` a batch; the last ones that fill no batch are left out."""
+        """The pairs of the epoch in random order, in batches of `size`; those that fill no batch are left out."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self))
         return order[: len(self) // size * size].reshape(-1, size).tolist()

@@ -1,10 +1,12 @@
-"""Video files -> the pictures they show at given times, as one decode from front to end by FFmpeg (PyAV) has them.
+"""The pictures that a video file shows at given times, exactly as FFmpeg (PyAV) decodes them from front to end.
 
-Nothing here seeks. A seek lands on a keyframe, and where that is no clean entry (open GOPs, intra refresh) or the
-container finds it late (MPEG-TS, ASF), other frames come out than were asked for. One pass suffices all the same: the
-packets say, without being decoded, at which times frames are shown; what is chosen of those is kept as it comes out of
-the decoder; and the times of the frames that did come out say in the end whether the choice was right. Where it was
-not (damaged files, containers without times) the file is decoded a second time.
+Nothing here seeks. A seek lands on a keyframe, and if decoding cannot start cleanly there (open GOPs, intra refresh),
+or the container finds it late (MPEG-TS, ASF), other frames come out than were asked for. One pass is usually enough:
+
+1. The packets are read without decoding them. They say when each frame is shown, and so which frames to keep.
+2. The file is decoded once, and those frames are kept.
+3. The times of the decoded frames tell whether the choice was right. If it was not, as in damaged files and containers
+   without times, the file is decoded a second time.
 """
 
 import os
@@ -23,19 +25,20 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
-JUMP = 10  # s; FFmpeg's dts_delta_threshold: a step of time this long is a break in a transport stream
-BACK = 0.1  # s; a transport stream's time that goes back by more is a break
-MILLISECOND = 1e-3  # s; what a longer tick counts in is frames, which is exact
-EPSILON = 1e-6  # s; more than sums of floats are off, less than any frame lasts
-GAP = 1  # s; a frame shown for longer, and for ten times the usual, is a gap
-PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats of pictures, which may hold several; so may *_pipe
-HDR = (16, 18)  # transfer functions: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
-# Where frames that no other refers to may be skipped: the pictures are marked so (nal_ref_idc 0), the times are right.
+JUMP = 10  # s; a longer step in time is a break in a transport stream, as FFmpeg's dts_delta_threshold has it
+BACK = 0.1  # s; a longer step back in time is a break in a transport stream
+MILLISECOND = 1e-3  # s; a container with a longer tick counts frames, which is exact
+EPSILON = 1e-6  # s; more than rounding errors add up to, and less than any frame lasts
+GAP = 1  # s; a frame that is shown for longer than this, and ten times longer than usual, is a gap
+PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats that may hold one picture or several, as do all *_pipe
+HDR = (16, 18)  # the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
+# (codec, container) whose decoder may skip frames that no other refers to: it knows them (nal_ref_idc 0), and the
+# container has the right times.
 SPARING = {("h264", "mov,mp4,m4a,3gp,3g2,mj2"), ("h264", "matroska,webm")}
 
 
 class NoFrames(Exception):
-    """Why a video gives no frame, in one line."""
+    """No frame can be read from a video; the message is the reason, in one line."""
 
 
 class Shown(NamedTuple):
@@ -48,38 +51,38 @@ class Shown(NamedTuple):
 class Decoded(NamedTuple):
     """What came out of a video."""
 
-    parts: list[list]  # what was made of the frames of each part asked for
+    parts: list[list]  # for each part asked for, what its frames were converted to
     reader: str
-    remark: str  # what a report should say of the frames, or ''
+    remark: str  # what is wrong with the frames, for a report; '' for nothing
     shown: Shown
 
 
-Select = Callable[[Shown], list[np.ndarray]]  # ascending indices of frames, maybe repeated, for each part of a video
-Convert = Callable[[np.ndarray], object]  # of a picture [H, W, 3] uint8
+Select = Callable[[Shown], list[np.ndarray]]  # gives each part of a video its frames: ascending indices, maybe repeated
+Convert = Callable[[np.ndarray], object]  # takes a picture [H, W, 3] uint8
 
 
 def idle() -> None:
-    """What is called for each packet read and each frame decoded, where nobody watches."""
+    """The `beat` of a decoding that nobody watches."""
 
 
 def decode(
     path: Path, select: Select, convert: Convert, sparing: bool = False, beat: Callable[[], None] = idle
 ) -> Decoded:
-    """What `convert` makes of the frames that `select` chooses of a video, upright and in SDR.
+    """The frames that `select` chooses of a video, upright and in SDR, each as `convert` returns it.
 
     Args:
-        sparing: decode no more than those frames need. Of damage in other frames nothing is said then.
-        beat: called as long as something comes out of the file.
+        sparing: decode only what those frames need. Damage in other frames is not noticed then.
+        beat: called for each packet that is read and each frame that is decoded.
 
     Raises:
-        NoFrames: why the file gives none.
+        NoFrames: the file gives no frame.
     """
     try:
         if not path.is_file():
             raise NoFrames("not a file" if path.exists() else "no such file")
         with open(path, "rb") as file:
             head = file.read(12)
-    except OSError as error:  # permission denied, a name that is too long, a disk that does not answer
+    except OSError as error:  # for instance, permission is denied or the disk does not answer
         raise NoFrames(error.strerror) from None
     if not head:
         raise NoFrames("empty file (0 bytes)")
@@ -92,7 +95,7 @@ def decode(
 
 
 def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool) -> Decoded:
-    """`decode` by PyAV. Raises NoFrames, or av.FFmpegError for a file that cannot be opened."""
+    """`decode` with PyAV. Raises NoFrames, and av.FFmpegError for a file that cannot be opened."""
     stamps, shown = video.planned()
     parts = select(shown) if stamps else []
     wanted = {stamps[index]: index for index in chosen(parts)}
@@ -109,7 +112,7 @@ def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool
         raise NoFrames("a still picture, no video")
     shown, breaks = video.timeline(times)
     parts = select(shown)
-    if missing := chosen(parts) - kept.keys():  # the packets told other times
+    if missing := chosen(parts) - kept.keys():  # The packets told other times than the frames.
         for index, frame in enumerate(video.frames()):
             if index in missing:
                 kept[index] = convert(video.picture(frame))
@@ -117,9 +120,10 @@ def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool
 
 
 def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Convert) -> dict[int, object] | None:
-    """What `convert` makes of the frames with the time stamps `wanted`, by the index that each stamp has there.
+    """The converted frames by their indices in `wanted` (time stamp -> index), decoding only what these frames and the
+    `first` one need.
 
-    Decodes what they and the `first` frame need. None where anything was not as the packets say: others may be right.
+    None if anything was not as the packets say, because then other frames may be the right ones.
     """
     kept, seen, last = {}, [], max(wanted)
     for frame in video.frames(needed := {first, *wanted}):
@@ -135,8 +139,10 @@ def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Conve
 
 
 def exact(starts: np.ndarray, rate: float, tick: float) -> np.ndarray:
-    """Times [n], s, of frames that containers round to a multiple of `tick`, Matroska to a millisecond: those of a
-    constant `rate` where they can be, or else the earliest they can be."""
+    """The times [n] in s before a container rounded them to `starts`, multiples of `tick` (a millisecond in Matroska).
+
+    They are those of a constant `rate` if these round to `starts`, and otherwise the earliest that do.
+    """
     regular = np.arange(len(starts)) / rate
     if np.abs(starts - regular).max() <= tick / 2 + EPSILON:
         return regular
@@ -144,12 +150,12 @@ def exact(starts: np.ndarray, rate: float, tick: float) -> np.ndarray:
 
 
 def chosen(parts: Iterable[np.ndarray]) -> set[int]:
-    """All the indices of the parts of a video."""
+    """The indices of the frames of all parts."""
     return {int(index) for part in parts for index in part}
 
 
 def remark(video: "Video", shown: Shown, breaks: int) -> str:
-    """What is not as it should be with a video, with counts; '' for nothing."""
+    """What is wrong with a video and how often; '' for nothing."""
     long = gaps(shown)
     counts = {
         f"packets that do not decode: {video.lost}": video.lost,
@@ -164,15 +170,16 @@ def remark(video: "Video", shown: Shown, breaks: int) -> str:
 
 
 def gaps(shown: Shown) -> np.ndarray:
-    """[g] seconds for which frames are shown that are shown for much longer than is usual in their video."""
+    """How long, in s, each frame [g] is shown that is shown for much longer than is usual in its video."""
     steps = np.diff(shown.starts)
     return steps[steps > max(GAP, 10 * np.median(steps))] if len(steps) else steps
 
 
 class Video:
-    """A video file, read from front to end as often as asked. Raises NoFrames, or av.FFmpegError for no video.
+    """A video file, which is read from front to end each time that its frames are asked for.
 
-    `lost`, `corrupt` and `stopped` tell of the last time through.
+    `lost`, `corrupt` and `stopped` describe the last such reading. Raises NoFrames, and av.FFmpegError for a file that
+    is no video.
     """
 
     def __init__(self, path: Path, beat: Callable[[], None]):
@@ -182,33 +189,33 @@ class Video:
             form = stream.container.format
             self.container, self.codec = form.name, stream.codec_context.codec.canonical_name
             self.time_base = stream.time_base
-            self.rate = float(stream.guessed_rate or 25)  # of a raw stream, which has no times
+            self.rate = float(stream.guessed_rate or 25)  # 25 for a raw stream, which has no times
             self.breaks = bool(form.flags & av.format.Flags.ts_discont.value)
             self.sparing = (self.codec, self.container) in SPARING
             self.still = self.container in PICTURES or self.container.endswith("_pipe")
 
     @contextmanager
     def opened(self) -> Iterator[av.VideoStream]:
-        """Within, the file is open."""
-        # The protocol is named, so that a colon in a file's name makes no other, and no other may be used: a playlist
-        # under a video's name opens no connection.
+        """Open the file and yield the stream to decode."""
+        # The protocol is given, as a colon in a file's name would otherwise choose one. No other is allowed, so that a
+        # playlist with the name of a video opens no connection.
         name, options = f"file:{os.path.abspath(self.path)}", {"protocol_whitelist": "file"}
         with av.open(name, metadata_errors="replace", options=options) as container:
             yield video_stream(container)
 
     @property
     def damage(self) -> bool:
-        """Whether anything was wrong, the last time through."""
+        """Whether anything was wrong in the last reading."""
         return bool(self.lost or self.corrupt or self.stopped)
 
     def planned(self) -> tuple[list[int], Shown | None]:
-        """The time stamps of the frames, ascending, and when each is shown, by what the packets say; nothing if they
-        do not say. Nothing is decoded."""
+        """The ascending time stamps of the frames, and when each is shown, as the packets say without being decoded;
+        [] and None if they do not say it."""
         times = []
         with self.opened() as stream, suppress(av.FFmpegError):
             for packet in stream.container.demux(stream):
                 self.beat()
-                # Cut without re-encoding, a file holds frames that are not shown.
+                # A file that was cut without re-encoding holds frames that are not shown.
                 if packet.size and not packet.is_discard:
                     times.append((packet.pts, packet.duration))
         stamps = {pts for pts, _ in times}
@@ -217,8 +224,10 @@ class Video:
         return sorted(stamps), self.timeline(sorted(times))[0]
 
     def timeline(self, times: list[tuple[int | None, int]]) -> tuple[Shown, int]:
-        """When frames are shown, by their (time stamp, duration) in the order they come out, and how many breaks there
-        are in their time."""
+        """When frames are shown, and how many breaks there are in their time.
+
+        `times` has the (time stamp, duration) of each frame, in units of the stream, in the order they come out.
+        """
         step = 1 / self.rate
         stamps = [pts for pts, _ in times]
         known = [index for index, pts in enumerate(stamps) if pts is not None]
@@ -229,19 +238,21 @@ class Video:
         steps = np.diff(seconds)
         broken = (steps < -BACK) | (steps > JUMP) if self.breaks else steps < -JUMP
         steps[broken] = np.median(steps[~broken]) if (~broken).any() else step
-        # Frames come in the order they are shown; AVI, which has no such times, may give theirs in another.
+        # Frames come out in the order they are shown, but the times that AVI gives them may be in another order.
         starts = np.sort(np.concatenate([[0], steps.cumsum()]))
         starts = exact(starts - starts[0], self.rate, float(self.time_base))
         last = float((times[-1][1] or 0) * self.time_base) or (starts[-1] / len(steps) if len(steps) else step)
         return Shown(starts, starts[-1] + last), int(broken.sum())
 
     def frames(self, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
-        """The frames in the order they are shown; with `needed` (time stamps), those that no other refers to and that
-        are not needed are left out."""
+        """The frames in the order they are shown.
+
+        If `needed` has the time stamps of some, others are left out unless a frame refers to them.
+        """
         self.lost, self.corrupt, self.stopped = 0, 0, ""
         with self.opened() as stream:
             decoder = stream.codec_context
-            # One thread: jobs share the cores, and damage then costs the same frames on every machine.
+            # There is one thread, because jobs share the cores and so that damage costs the same frames everywhere.
             decoder.thread_count = 1
             packets = stream.container.demux(stream)
             while True:
@@ -257,7 +268,7 @@ class Video:
                 try:
                     decoded = packet.decode()
                 except av.FFmpegError:
-                    self.lost += 1  # the frames around it are good
+                    self.lost += 1  # The frames around it are good.
                     continue
                 for frame in decoded:
                     self.beat()
@@ -265,14 +276,14 @@ class Video:
                     yield frame
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """A frame [H, W, 3] uint8 as a viewer sees it: the right way up, HDR tone-mapped."""
+        """A frame [H, W, 3] uint8 as a player shows it: upright, and HDR tone-mapped."""
         toned = self.toned(frame) if frame.color_trc in HDR else frame
         picture = toned.to_ndarray(format="rgb24")
         matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
         return upright(picture, struct.unpack("=9i", bytes(matrix))) if matrix else picture
 
     def toned(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """An HDR frame in BT.709; as it is where FFmpeg's scaler cannot."""
+        """An HDR frame in BT.709, or the frame itself if FFmpeg's scaler cannot convert it."""
         try:
             graph = tone_mapping(frame.width, frame.height, frame.format.name)
             graph.push(frame)
@@ -283,7 +294,7 @@ class Video:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream a player would show; a cover picture is none. Raises NoFrames if there is none, or of what codec."""
+    """The stream that a player would show, which is no cover picture. Raises NoFrames if no stream can be decoded."""
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
@@ -295,9 +306,9 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
-@lru_cache(4)  # making one takes a second
+@lru_cache(4)  # because making one takes a second
 def tone_mapping(width: int, height: int, pixels: str) -> Graph:
-    """A graph of FFmpeg's filters from HDR frames of this shape to RGB in BT.709."""
+    """The FFmpeg filters that convert HDR frames of this shape to RGB in BT.709."""
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 1000))
     scale = graph.add("scale", "out_primaries=bt709:out_transfer=bt709:out_color_matrix=bt709")
@@ -306,8 +317,10 @@ def tone_mapping(width: int, height: int, pixels: str) -> Graph:
 
 
 def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
-    """A picture [H, W, 3] turned and mirrored by a display matrix a b u, c d v, x y w: the point (x, y) is shown at
-    (a x + c y, b x + d y). Turns by other than quarters are taken as the nearest."""
+    """A picture [H, W, 3] turned and mirrored as a display matrix says, by the nearest multiple of 90 degrees.
+
+    The matrix has the rows a b u, c d v and x y w, and shows the point (x, y) at (a x + c y, b x + d y).
+    """
     a, b, _, c, d = matrix[:5]
     if abs(a) < abs(b):
         picture, right, down = picture.transpose(1, 0, 2), c, b
@@ -317,7 +330,7 @@ def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
 
 
 def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
-    """`decode` of an animated WebP by Pillow, as FFmpeg has no decoder for it."""
+    """`decode` of an animated WebP with Pillow, because FFmpeg cannot decode it."""
     try:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) == 1:
@@ -325,7 +338,8 @@ def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
             pictures, lengths = [], []
             for frame in ImageSequence.Iterator(image):
                 pictures.append(np.asarray(frame.convert("RGB")))
-                lengths.append((frame.info["duration"] or 100) / 1e3)  # as browsers show frames of no length
+                # Browsers show a frame without a duration for 100 ms.
+                lengths.append((frame.info["duration"] or 100) / 1e3)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise NoFrames(f"not a video: {error}") from None
     ends = np.cumsum(lengths)

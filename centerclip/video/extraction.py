@@ -1,5 +1,7 @@
-"""Video files -> the pictures a model is given, at chosen times and sizes. Nothing heavy is imported: the processes
-that decode start quickly."""
+"""The pictures of video files that a model is given, at chosen times and of a chosen size.
+
+Nothing heavy is imported, so that the processes that decode start quickly.
+"""
 
 import io
 from collections.abc import Callable, Sequence
@@ -11,20 +13,18 @@ from PIL import Image
 
 from centerclip.video.decoding import EPSILON, NoFrames, Shown, decode, idle
 
-QUALITY = 95  # of the JPEGs, with full colour resolution
-
 
 def choose(shown: Shown, fps: float, start_s: float, end_s: float) -> np.ndarray:
-    """Which frames to keep: those shown at start_s + (i + 0.5) / fps, for each i that falls before the end.
+    """The indices of the frames to keep: those shown at start_s + (i + 0.5) / fps, for each i up to the end.
 
     Args:
         shown: when the frames of the video are shown.
-        fps: frames to keep a second.
-        start_s, end_s: the part of the video, in seconds; end_s NaN: to its end.
+        fps: how many frames to keep a second.
+        start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
 
     Returns:
-        [k] int64 ascending indices, maybe repeated. A part too short for one gives its middle; one that holds no time
-        of the video gives none.
+        [k] int64, ascending, maybe repeated. A part that is too short for a frame gives the one in its middle, and a
+        part that lies outside of the video gives none.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
@@ -35,16 +35,17 @@ def choose(shown: Shown, fps: float, start_s: float, end_s: float) -> np.ndarray
 
 
 def spread(shown: Shown, count: int) -> np.ndarray:
-    """Which frames to keep for `count` of the whole video, each in the middle of an equal span; all, if it has fewer.
+    """The indices of `count` frames, in the middles of as many equal spans of the video, or of all if it has fewer.
 
-    What is returned is as in `choose`."""
+    They are as those of `choose`.
+    """
     if len(shown.starts) <= count:
         return np.arange(len(shown.starts))
     return choose(shown, count / shown.end, 0, np.nan)
 
 
 def squared(frame: np.ndarray, size: int) -> Image.Image:
-    """A frame [H, W, 3] uint8 as CLIP sees it: shorter side at `size` px (bicubic, antialiased), centre square."""
+    """The centre square of a frame [H, W, 3] uint8, scaled to `size` px as CLIP's images are (bicubic, antialiased)."""
     height, width = frame.shape[:2]
     shorter = min(height, width)
     width, height = size * width // shorter, size * height // shorter
@@ -54,24 +55,27 @@ def squared(frame: np.ndarray, size: int) -> Image.Image:
 
 
 def jpeg(picture: Image.Image) -> bytes:
+    """A picture as a JPEG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    picture.save(buffer, "JPEG", quality=95, subsampling=0)  # 0: colour at full resolution
     return buffer.getvalue()
 
 
 class Clip(NamedTuple):
     """The stored frames of a video."""
 
-    frames: list[bytes]  # JPEGs, in order of time
-    decoder: str  # what read the file, '' where nothing could
-    reason: str  # why there are none, or what is wrong with them
+    frames: list[bytes]  # JPEGs in the order of time
+    decoder: str  # what read the file; '' if nothing could
+    reason: str  # why there are no frames, or what is wrong with them; '' for nothing
 
 
 def extract(
     path: Path, bounds: Sequence[tuple[float, float]], fps: float, size: int, beat: Callable[[], None] = idle
 ) -> list[Clip]:
-    """The frames of each of a video file's clips, of which `bounds` has start and end in seconds (an end of NaN: the
-    file's), `size` px square. The file is decoded once, whatever the number of clips."""
+    """The frames of each clip of a video file, `size` px square. The file is decoded once for all clips.
+
+    `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file.
+    """
     whole = any(np.isnan(end) for _, end in bounds)
     try:
         decoded = decode(
@@ -96,23 +100,14 @@ def extract_file(
 
 
 def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
-    """`count` frames of the whole of a video file, `size` px square: uint8 [n, size, size, 3], all if it has fewer.
-
-    Raises:
-        NoFrames: why it gives none.
-    """
-    (pictures,) = decode(
-        Path(path),
-        lambda shown: [spread(shown, count)],
-        lambda picture: squared(picture, size),
-        sparing=True,
-        beat=beat,
-    ).parts
+    """`count` frames spread over a video file, or all if it has fewer: uint8 [n, size, size, 3]. Raises NoFrames."""
+    select, convert = lambda shown: [spread(shown, count)], lambda picture: squared(picture, size)
+    (pictures,) = decode(Path(path), select, convert, sparing=True, beat=beat).parts
     return np.stack(pictures)
 
 
 def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
-    """`spread_frames` of a file in `folder`, or why it gives none, for `watched`."""
+    """`spread_frames` of a file in `folder`, or why it gives no frame, for `watched`."""
     try:
         return spread_frames(folder / name, count, size, beat)
     except NoFrames as error:

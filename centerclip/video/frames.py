@@ -1,7 +1,7 @@
 """Stored frames, read one by one.
 
-A shard `0002.lmdb` is one file with the key `{video_id}/{i:06d}` for a video's i-th frame, a JPEG. The report of a
-store is a csv with a row a video: how many frames it has, and in which shard.
+A shard, such as `0002.lmdb`, is a file that holds the i-th frame of a video as a JPEG under the key
+`{video_id}/{i:06d}`. The report of a store is a csv with a row for each video: how many frames it has, in which shard.
 """
 
 import io
@@ -19,13 +19,14 @@ from centerclip.command import UserError
 
 
 def key(video_id: str, index: int) -> bytes:
+    """The key of a frame in its shard."""
     return f"{video_id}/{index:06d}".encode()
 
 
 class FrameStore:
-    """Random access to stored frames, in each process through a shard it opened itself.
+    """The stored frames of a report, in any order; each process opens the shards by itself.
 
-    `counts` has the number of frames of every video that gave any. Raises UserError for a shard that is gone.
+    `counts` has the number of frames of every video that gave any. Raises UserError for a shard that is not there.
     """
 
     def __init__(self, report: str | Path):
@@ -34,7 +35,7 @@ class FrameStore:
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
         shards = {shard: (Path(report).parent / shard).resolve() for shard in rows["shard"].unique()}
         self.shards: dict[str, Path] = dict(zip(rows["video_id"], rows["shard"].map(shards), strict=True))
-        for path in shards.values():  # here, where an error is one line: a loader's process wraps it in others
+        for path in shards.values():  # Opened here, an error is one line; the process of a loader would add others.
             open_shard(path)
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
@@ -48,12 +49,12 @@ class FrameStore:
 
 @cache
 def open_shard(path: Path) -> lmdb.Environment:
-    """A shard open for reading. Raises UserError if it is gone."""
+    """A shard, open for reading. Raises UserError if it cannot be read."""
     try:
         return lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise UserError(f"{path}: stored frames cannot be read ({error}); delete its .csv to make them anew") from None
 
 
-# LMDB neither survives a fork nor lets the child open the file again: close all before, each process opens its own.
+# LMDB does not survive a fork, after which the child could not open the file again. So all are closed before one.
 os.register_at_fork(before=open_shard.cache_clear)

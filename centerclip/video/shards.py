@@ -30,20 +30,14 @@ def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
             transaction.put(key(video_id, index), frame)
 
 
-def write_shard(
-    clips: pd.DataFrame,
-    fps: float,
-    size: int,
-    path: Path,
-    stall_seconds: float = STALL_SECONDS,
-) -> None:
+def write_shard(clips: pd.DataFrame, fps: float, size: int, path: Path, stall_seconds: float = STALL_SECONDS) -> None:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
     What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
     process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
 
     Raises:
-        UserError: a video_id too long for a key.
+        UserError: a video_id too long for a key, or no video left where there was a shard.
     """
     made_by = code.digest([extraction.__name__])  # another way to decode makes all frames anew
     states = [
@@ -51,6 +45,12 @@ def write_shard(
         for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
     ]
     clips = clips.assign(state=states)
+    if path.exists() and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
+        first = f"{clips['path'].iloc[0]}: no such file"
+        raise UserError(
+            f"{path} stays as it is, as none of its {len(clips)} videos is there any more: {first}."
+            " Put them back (files that were fetched: --forcerun fetch)"
+        )
     with atomic(path) as temporary:
         # The file grows as it is written; the map is only the address space it may take.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)

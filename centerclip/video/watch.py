@@ -1,6 +1,6 @@
-"""Work that may hang or crash, done in other processes and watched: a decoder's endless loop ends with its process."""
+"""Work that may hang or crash, done in other processes that are watched: one that hangs, as a decoder may, is ended."""
 
-import ctypes
+import argparse
 import os
 import pickle
 import signal
@@ -14,22 +14,29 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-Work = Callable[[Item, Callable[[], None]], Result]  # its second argument is to be called as long as it goes on
+from centerclip.command import end_with_parent
 
-STALL_SECONDS = 60  # a video that gives no frame for so long is ended
-POLL = 0.5  # s between looks
-START = 60  # s; longest that a process takes to import what it needs
-BEAT = 0.1  # s between messages that it goes on, at least
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+Item, Result = TypeVar("Item"), TypeVar("Result")
+Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, as long as it goes on
+
+STALL_SECONDS = 60  # how long a video may give no frame
+POLL = 0.5  # s between looks at the processes
+START = 60  # s that a process may take to import what it needs
+BEAT = 0.1  # s at least between two messages that the work goes on
+
+
+def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
+    """Give a command that reads videos its option of how long it waits for a frame."""
+    text = f"end a video that gives no frame for so long (default: {STALL_SECONDS})"
+    parser.add_argument("--stall-seconds", type=float, default=STALL_SECONDS, help=text)
 
 
 class Lost(Exception):
-    """Why an item's work did not end, in a few words."""
+    """The work on an item did not end; the message is the reason, in a few words."""
 
 
 class Worker:
-    """A fresh process that does `work` on one item after the other: no fork, which copies locks that threads hold."""
+    """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
 
     def __init__(self, work: Work):
         here, there = socket.socketpair()
@@ -48,13 +55,14 @@ class Worker:
 
     def begin(self, item: Item) -> None:
         self.item, self.busy, self.quiet = item, True, 0.0
-        with suppress(ConnectionError):  # it has died, as `result` finds
+        with suppress(ConnectionError):  # If the process has died, `result` finds that.
             self.connection.send(item)
 
     def result(self, passed: float, stall_seconds: float) -> tuple | None:
-        """What the work came to, in a tuple of one; None if it goes on. `passed` seconds went by since the last look.
+        """A tuple of what the work returned, or of a Lost if it did not end; None if it goes on.
 
-        Raises whatever the work raised, and RuntimeError for a process that cannot start.
+        `passed` seconds went by since the last look. Raises what the work raised, and RuntimeError if the process
+        cannot start.
         """
         self.quiet += passed
         try:
@@ -84,11 +92,10 @@ class Worker:
 
 
 def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: float) -> Iterator[tuple[Item, object]]:
-    """Yield (item, what `work` returns for it) as each is done, by so many other processes.
+    """Yield each item with what `work` returns for it, as soon as one of the `processes` has done it.
 
-    Work that does not say for `stall_seconds` that it goes on is ended, and work whose process dies is given up: the
-    item comes with a `Lost` in place of the result, and the others go on. What work raises is raised here. Work, items
-    and results are pickled.
+    If work does not call its `beat` for `stall_seconds`, or its process dies, the item comes with a `Lost` in place of
+    the result, and the other items go on. What work raises is raised here. Work, items and results are pickled.
     """
     pending, workers = deque(items), []
     try:
@@ -101,7 +108,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
                 if pending and not worker.busy:
                     worker.begin(pending.popleft())
             wait([worker.connection for worker in workers], POLL)
-            # A process that was stopped (Ctrl-Z, a cluster's preemption) was so with its workers.
+            # If this process was stopped in between (Ctrl-Z, preemption on a cluster), so were its workers.
             now = time.monotonic()
             passed, looked = min(now - looked, 2 * POLL), now
             for worker in [worker for worker in workers if worker.busy]:
@@ -114,9 +121,9 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """What a worker does. Ctrl-C is its parent's to handle, with which it ends, however that ends."""
+    """Do the work of a `Worker`, in its process. It ignores Ctrl-C, and ends when its parent ends, in whatever way."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     told = 0.0
 
     def beat() -> None:
@@ -135,7 +142,7 @@ def serve(connection: Connection) -> None:
             except Exception as error:
                 answer = pickle.dumps((error, True))
             connection.send_bytes(answer)
-    except (EOFError, ConnectionError):  # nothing more to do
+    except (EOFError, ConnectionError):  # There is nothing more to do.
         return
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from centerclip import code, datasets, gpus, layout, resolve
-from centerclip.command import UserError
+from centerclip.command import FAILED, UserError, file_state
 from centerclip.config import check_config, read_yaml
 from centerclip.datasets import planning
 from centerclip.download import sources

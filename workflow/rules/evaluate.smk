@@ -46,6 +46,7 @@ rule efficiency:
         mem_mb=lambda wildcards, attempt: 24000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
+        failed=last_failure("{benchmark}/efficiency"),
         code=costs_code,
     shell:
         "python -m centerclip efficiency --cells {input.cells} --largest-batch 64"

@@ -19,6 +19,7 @@ rule frames:
         runtime=lambda wildcards, attempt: 240 * attempt,
         stall_seconds=str(config["stall_seconds"]),
     params:
+        failed=last_failure("{dataset}/frames/{size}px_{shard}"),
         code=code_of("centerclip.video.shards"),
         clips=lambda wildcards: "" if is_folder(wildcards.dataset) else clips_digest(wildcards),
         fps=of_benchmark("fps"),
@@ -38,6 +39,7 @@ rule frames_report:
     conda:
         ENVIRONMENT
     params:
+        failed=last_failure("{dataset}/frames/{size}px_report"),
         code=code_of("centerclip.commands.frames_report"),
     shell:
         "python -m centerclip frames-report {input.shards} --out {output} --log {log}"
@@ -55,6 +57,7 @@ rule check_frames:
     conda:
         ENVIRONMENT
     params:
+        failed=last_failure("{benchmark}/check_frames_{size}px"),
         share=of_benchmark("max_unreadable_share"),
     shell:
         "python -m centerclip check-frames --manifest {input.manifest} --frames {input.frames}"

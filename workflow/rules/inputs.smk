@@ -8,6 +8,12 @@ def code_of(*modules, cells=()):
     return code.digest([*modules, *algorithms], leave_out=[] if pretrained else ["centerclip.model.weights"])
 
 
+def last_failure(job):
+    """A params function: what changes when a job fails. Snakemake records the parameters of a job that failed as if it
+    had been done, and by that alone would not try it again where an earlier output is left."""
+    return lambda wildcards: file_state(log_file(job).format(**wildcards) + FAILED)
+
+
 def users_own(*paths):
     """Those of the user's own files that can be inputs: jobs tell more than Snakemake of files that are not there, and
     braces in a path are wildcards to it."""
@@ -30,7 +36,8 @@ def manifest(wildcards):
 
 def train_digests(wildcards):
     """What a training depends on besides files and settings, json."""
-    splits = ["train", "val"] if cell(wildcards).training.select == "val" else ["train"]
+    recipe = cell(wildcards).training
+    splits = ["train", "val"] if recipe and recipe.select == "val" else ["train"]
     return digests("centerclip.commands.train", cell(wildcards), splits)
 
 
@@ -137,6 +144,17 @@ def misfit(wildcards):
     except UserError as error:
         return str(error)
     return []
+
+
+def untrained(wildcards):
+    """Nothing, or that a cell has no weights of its own, told as `misfit` tells."""
+    return [] if cell(wildcards).trained else f"{wildcards.variant} is evaluated as it starts, and not trained"
+
+
+def not_run(wildcards):
+    """Nothing, or that an ablation's points are not made, told as `misfit` tells."""
+    _, _, grid = wildcards.plot.partition("-")
+    return [] if not grid or grid in config["run"]["grids"] else f"{grid} is not one of run.grids"
 
 
 def compared(benchmark):

@@ -16,6 +16,7 @@ rule fetch:
     resources:
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
+        failed=last_failure("{dataset}/fetch"),
         code=fetch_code,
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
@@ -32,6 +33,7 @@ rule manifest:
     conda:
         ENVIRONMENT
     params:
+        failed=last_failure("{benchmark}/manifest"),
         code=manifest_code,
         captions=lambda wildcards: planning.captions(source_of(wildcards.benchmark)),
     shell:
@@ -49,6 +51,7 @@ rule check_counts:
     conda:
         ENVIRONMENT
     params:
+        failed=last_failure("{benchmark}/check_counts"),
         expect=expected_counts,
     shell:
         "python -m centerclip check-counts {wildcards.benchmark} --manifest {input.manifest}"

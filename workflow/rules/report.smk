@@ -44,6 +44,7 @@ rule summary:
 
 rule plot:
     input:
+        not_run,
         table=f"{layout.TABLE}.csv",
         cells=results,
     output:

@@ -57,6 +57,7 @@ rule compared_settings:
 rule train_digests:
     input:
         ancient(JSON_TEMPLATE),
+        untrained,
     output:
         layout.TRAIN_DIGESTS,
     log:

@@ -1,12 +1,8 @@
-"""What pictures share: frames as squares, and a figure as a file."""
-
-from pathlib import Path
+"""What pictures share: a title, and frames as squares."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-
-from centerclip.report import figures
 
 RIGHT = "#D55E00"  # of the colour-blind safe palette of Okabe and Ito; a word says the same
 
@@ -20,8 +16,3 @@ def titled(figure: Figure, title: str) -> Figure:
 def show(axes: Axes, frame: Tensor, left: float) -> None:
     """Draw a frame uint8 [3, H, W] as the unit square from `left`."""
     axes.imshow(frame.permute(1, 2, 0).numpy(), extent=(left, left + 1, 1, 0), interpolation="bilinear")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """`figures.save` without the margins."""
-    figures.save(figure, path, bbox_inches="tight")

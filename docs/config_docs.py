@@ -1,4 +1,4 @@
-"""The config's schema -> config/README.md, a row a key: python -m centerclip.config_docs > config/README.md"""
+"""The config's schema -> config/README.md, a row a key: python docs/config_docs.py > config/README.md"""
 
 import json
 from collections.abc import Iterator
@@ -95,9 +95,5 @@ def markdown(schema: dict, config: dict) -> str:
     return "".join(parts)
 
 
-def main() -> None:
-    print(markdown(yaml.safe_load(SCHEMA.read_text()), yaml.safe_load(BASE.read_text())), end="")
-
-
 if __name__ == "__main__":
-    main()
+    print(markdown(yaml.safe_load(SCHEMA.read_text()), yaml.safe_load(BASE.read_text())), end="")
