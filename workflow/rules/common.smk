@@ -76,11 +76,3 @@ def log_file(job):
 
 def times_file(job):
     return layout.JOB_BENCHMARK.format(job=job)
-
-
-def all_cores(otherwise):
-    """All that Snakemake may use; on a cluster, where a job has its cores to itself and none are said, `otherwise`."""
-    try:
-        return workflow.cores
-    except WorkflowError:
-        return otherwise

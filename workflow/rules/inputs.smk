@@ -214,3 +214,11 @@ def costs_code(wildcards):
     """The digest of what measures costs, on random weights."""
     algorithms = [name for cell in compared(wildcards.benchmark) for name in cell.algorithms]
     return code_of("centerclip.evaluate.efficiency", *algorithms)
+
+
+def all_cores(otherwise):
+    """All that Snakemake may use; on a cluster, where a job has its cores to itself and none are said, `otherwise`."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return otherwise
