@@ -1,10 +1,11 @@
 """A cell, benchmark x variant x seed: its settings by group, its role in comparisons, where its files lie."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from centerclip import layout
+from centerclip import code, layout
 from centerclip.command import UserError
 from centerclip.model import reduction
 
@@ -216,3 +217,12 @@ def read_compared(path: Path) -> list[Cell]:
         return [from_settings(settings) for settings in json.loads(path.read_text())]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json") from None
+
+
+def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
+    """The digest of the code of `modules` as it runs for `cells`: with their algorithms, and with the code that reads
+    pretrained weights only if one of them starts from such."""
+    cells = list(cells)
+    algorithms = [name for cell in cells for name in cell.algorithms]
+    pretrained = any(cell.model.weights for cell in cells)
+    return code.digest([*modules, *algorithms], leave_out=[] if pretrained else ["centerclip.model.weights"])

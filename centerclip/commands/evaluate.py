@@ -1,7 +1,6 @@
 """Evaluate a cell, trained or not, on the test split of its benchmark."""
 
 import argparse
-import json
 import platform
 import subprocess
 from importlib.metadata import version
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
-from centerclip.command import positive, write_json
+from centerclip.command import positive, read_json, write_json
 from centerclip.gpus import claim
 
 
@@ -45,7 +44,7 @@ def job(arguments: argparse.Namespace) -> None:
         "n_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
         "n_videos_left_out": test["video_id"].nunique() - rows["video_id"].nunique(),
         "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
-        "training": json.loads(cell.path(layout.HISTORY).read_text()) if cell.trained else None,
+        "training": read_json(cell.path(layout.HISTORY)) if cell.trained else None,
         "provenance": {
             "commit": commit(),
             "versions": {"python": platform.python_version()}

@@ -25,7 +25,7 @@ def captions(source: dict, splits: Iterable[str] = SPLITS) -> str:
 
     It is '' for a published benchmark too: Snakemake sees by the files themselves when these change.
     """
-    if source["reader"] != FOLDER or (rows := planned(source)) is None:
+    if source["reader"] != FOLDER or (rows := planned(*stated(source))) is None:
         return ""
     from centerclip.datasets.manifest import captions_digest
 
@@ -37,18 +37,14 @@ def shard(benchmarks: Iterable[tuple[dict, Path]], shards: int, number: int) -> 
 
     It is '' as long as nothing says what their videos are.
     """
-    states = []
-    for source, manifest in benchmarks:
-        table = Path(source["captions"]) if source["reader"] == FOLDER else manifest
-        states.append((json.dumps(source), manifest, file_state(table)))
-    digests = all_shards(tuple(states), shards)
+    digests = all_shards(tuple(stated(*benchmark) for benchmark in benchmarks), shards)
     return digests[number] if digests else ""
 
 
 @lru_cache(8)
-def all_shards(states: tuple[tuple[str, Path, str], ...], shards: int) -> list[str]:
-    """The digests of all shards, or none; of each benchmark `states` has the source, the manifest and its state."""
-    tables = [planned(json.loads(source), manifest) for source, manifest, _ in states]
+def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], shards: int) -> list[str]:
+    """The digests of all shards, or none; each of `benchmarks` is as `stated`."""
+    tables = [planned(*benchmark) for benchmark in benchmarks]
     if any(table is None for table in tables):
         return []
     import pandas as pd
@@ -58,11 +54,19 @@ def all_shards(states: tuple[tuple[str, Path, str], ...], shards: int) -> list[s
     return shard_digests(videos(pd.concat(tables)), shards)
 
 
-def planned(source: dict, manifest: Path | None = None) -> pd.DataFrame | None:
+def stated(source: dict, manifest: Path | None = None) -> tuple[str, Path | None, str]:
+    """The arguments of `planned`: the `source` block as json, the manifest, the state of the file that is read."""
+    table = source["captions"] if source["reader"] == FOLDER else manifest
+    return json.dumps(source), manifest, file_state(table)
+
+
+@lru_cache(8)  # every cell of a benchmark asks
+def planned(block: str, manifest: Path | None, state: str) -> pd.DataFrame | None:
     """The manifest of a benchmark as it will be: of the user's own csv as that is now, or else the file `manifest`.
 
     None where there is none yet, or where the csv has a mistake, of which the job that reads it tells.
     """
+    source = json.loads(block)
     if source["reader"] != FOLDER and not manifest.exists():
         return None
     from centerclip.datasets import folder

@@ -12,13 +12,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from centerclip import code
-from centerclip.cell import Cell
+from centerclip.cell import Cell, code_digest
 from centerclip.command import UserError, atomic, first_line, tell
 from centerclip.train import processes
 
 LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.aside.pt"
-PRETRAINED = "centerclip.model.weights"  # the code that only cells with pretrained weights depend on
 
 
 def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
@@ -35,7 +33,7 @@ def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
     return {
         "settings": fingerprint(json.dumps(cell.settings(), sort_keys=True).encode()),
         "data": fingerprint(pairs.encode(), *(path.read_bytes() for path in files)),
-        "code": code.digest(["centerclip.train.loop", *cell.algorithms], [] if weights else [PRETRAINED]),
+        "code": code_digest(["centerclip.train.loop"], [cell]),
     }
 
 

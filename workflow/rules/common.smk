@@ -4,7 +4,6 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -13,7 +12,8 @@ sys.path.insert(0, str(ROOT))
 # Jobs run this copy of the package, whatever the working directory and the environment are.
 shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from centerclip import code, datasets, gpus, layout, resolve
+from centerclip import datasets, gpus, layout, resolve
+from centerclip.cell import code_digest
 from centerclip.command import FAILED, UserError, file_state
 from centerclip.config import check_config, read_yaml
 from centerclip.datasets import planning

@@ -2,10 +2,8 @@
 
 
 def code_of(*modules, cells=()):
-    """The digest of the code that a job runs: of modules, and of the algorithms of cells."""
-    algorithms = [name for cell in cells for name in cell.algorithms]
-    pretrained = any(cell.model.weights for cell in cells)
-    return code.digest([*modules, *algorithms], leave_out=[] if pretrained else ["centerclip.model.weights"])
+    """The digest of the code that a job runs: of modules, as they run for cells."""
+    return code_digest(modules, cells)
 
 
 def last_failure(job):
@@ -29,9 +27,13 @@ def is_folder(benchmark):
     return source_of(benchmark)["reader"] == planning.FOLDER
 
 
+def manifest_of(benchmark):
+    path = layout.MANIFEST.format(benchmark=benchmark)
+    return ancient(path) if is_folder(benchmark) else path
+
+
 def manifest(wildcards):
-    path = layout.MANIFEST.format(benchmark=wildcards.benchmark)
-    return ancient(path) if is_folder(wildcards.benchmark) else path
+    return manifest_of(wildcards.benchmark)
 
 
 def train_digests(wildcards):
@@ -52,7 +54,7 @@ def digests(module, cell, splits):
 
 def manifests_of(wildcards):
     """The manifests of the benchmarks that share a dataset's frames."""
-    return [manifest(SimpleNamespace(benchmark=name)) for name in resolve.benchmarks_of(config, wildcards.dataset)]
+    return [manifest_of(name) for name in resolve.benchmarks_of(config, wildcards.dataset)]
 
 
 def clips_digest(wildcards):
@@ -72,9 +74,9 @@ def shard_reports(wildcards):
     return expand(layout.SHARD_REPORT, shard=[f"{number:04d}" for number in shards], **wildcards)
 
 
-def of_benchmark(key, default=None):
+def of_benchmark(key):
     """A params function: what the block of the job's benchmark or dataset says at `key`."""
-    return lambda wildcards: config["benchmarks"][wildcards[0]].get(key, default)
+    return lambda wildcards: config["benchmarks"][wildcards[0]][key]
 
 
 def checks(wildcards):
@@ -122,12 +124,16 @@ def tell_wishes(dataset):
         print(line, file=sys.stderr)
 
 
-def pretrained(wildcards):
+def pretrained_of(cell):
     """The file that a cell's weights start from; nothing for random ones."""
-    weights = cell(wildcards).model.weights
-    if weights == layout.PRETRAINED.format(backbone=cell(wildcards).model.backbone):
+    weights = cell.model.weights
+    if weights == layout.PRETRAINED.format(backbone=cell.model.backbone):
         return [weights]
     return users_own(weights) if weights else []
+
+
+def pretrained(wildcards):
+    return pretrained_of(cell(wildcards))
 
 
 def trained(wildcards):
@@ -189,8 +195,10 @@ def pictured(template):
 
 
 def pictured_weights(wildcards):
-    shown = [SimpleNamespace(benchmark=cell.benchmark, variant=cell.name) for cell in pictured_cells(wildcards)]
-    return [file for names in shown for file in (trained(names)[:1] or [*pretrained(names)])]
+    weights = [
+        [str(cell.path(layout.WEIGHTS))] if cell.trained else pretrained_of(cell) for cell in pictured_cells(wildcards)
+    ]
+    return [file for files in weights for file in files]
 
 
 def plot_code(wildcards):
