@@ -17,7 +17,8 @@ class Stage:
     """One reduction stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
 
     What is kept is each cluster's `medoid` or, with `keep` "mean", the mean of its tokens. `embedding` adds a learned
-    vector, zero at first, to each. `options` go to the algorithm.
+    vector to each. `padded`, "drop" or "keep", says which segments of a short video count (`ReductionStage`). `options`
+    go to the algorithm.
     """
 
     algorithm: str
@@ -26,6 +27,7 @@ class Stage:
     clusters: int
     keep: str = "medoid"
     embedding: bool = False
+    padded: str = "drop"
     options: dict = field(default_factory=dict)
 
 
@@ -55,17 +57,22 @@ class Data:
 
 @dataclass(frozen=True)
 class Training:
-    """The recipe: what trained weights depend on besides the data and the model. The defaults are the paper's."""
+    """The recipe: what trained weights depend on besides the data and the model. The defaults are the published ones,
+    the paper's or, where it says nothing, its authors' code's."""
 
     epochs: int = 5
     batch_size: int = 128
     lr: float = 5e-6
-    lr_new: float = 5e-3
+    lr_new: float = 5e-6
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.2
+    no_decay: str = "biases"  # or "vectors", all of one dimension or none
     warmup: float = 0.1
     clip_norm: float = 1.0
+    frozen: str = "stem"  # what does not train, or "none"
+    spans: str = "floor"  # that frames are drawn from, or "whole"
+    precision: str = "float16"  # of matrix products on a GPU
     select: str = "best"
 
 
@@ -118,6 +125,7 @@ class Cell:
     model: Model
     data: Data
     training: Training | None
+    precision: str = "float32"  # of matrix products on a GPU, outside of training
     costs: Costs = Costs()
     runtime: Runtime = Runtime()
     results: Path = Path("results")
@@ -150,6 +158,11 @@ class Cell:
         return plain and len(stages) < 2 and self.model.shift is None and self.data.frames == frames
 
     @property
+    def segment_frames(self) -> int:
+        """How many frames a segment of its last stage holds; 1 without stages."""
+        return self.data.frames // min((stage.segments for stage in self.model.stages), default=self.data.frames)
+
+    @property
     def algorithms(self) -> list[str]:
         """The modules of its stages' algorithms."""
         return [reduction.module(stage.algorithm) for stage in self.model.stages]
@@ -175,8 +188,8 @@ class Cell:
         return json.loads(json.dumps(groups))
 
     def cost_settings(self) -> dict:
-        """All that its costs depend on, for json: neither its weights nor its recipe, but whether it is trained."""
-        recipe = Training() if self.trained else None
+        """All that its costs depend on, for json: neither its weights nor most of its recipe."""
+        recipe = self.training and Training(frozen=self.training.frozen, precision=self.training.precision)
         bare = replace(self, seed=0, name=self.variant, model=replace(self.model, weights=None), training=recipe)
         return bare.settings() | {"costs": asdict(self.costs)}
 

@@ -5,6 +5,7 @@ import ctypes
 import glob
 import json
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,14 +23,15 @@ class UserError(Exception):
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds. What a
-    killed process left goes."""
+    killed process of this host left goes; what others left stays, as nothing here tells whether they still run."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        pid = left.suffixes[-2][1:]
-        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+    begin = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
+        pid = left.name.removeprefix(begin).removesuffix(".tmp")
+        if pid.isdecimal() and (pid == str(os.getpid()) or not Path("/proc", pid).exists()):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{begin}{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -1,5 +1,6 @@
 """The config -> the cells that it stands for, with nothing left to look up."""
 
+from dataclasses import fields
 from functools import reduce
 from itertools import chain
 from operator import or_
@@ -11,7 +12,14 @@ from centerclip.fit import Misfit
 from centerclip.model import backbones
 
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
-STAGE_KEYS = ("block", "segments", "clusters", "keep", "embedding")  # what else a grid sets is an algorithm's option
+STAGE_KEYS = (
+    "block",
+    "segments",
+    "clusters",
+    "keep",
+    "embedding",
+    "padded",
+)  # what else a grid sets is an algorithm's option
 
 
 def listed(config: dict, benchmark: str) -> list[str]:
@@ -106,6 +114,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
         ),
         data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=image_size),
         training=training(recipe, config["select"]) if settings.get("train", True) else None,
+        precision=config["evaluation"]["precision"],
         costs=Costs(batch_size=min(recipe["batch_size"], recipe["gpu_batch"])),
         runtime=runtime(recipe, config["evaluation"]),
     )
@@ -113,8 +122,8 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
 
 def training(recipe: dict, select: str) -> Training:
     """The part of a `training` block that results depend on."""
-    keys = ("epochs", "batch_size", "lr", "lr_new", "eps", "weight_decay", "warmup", "clip_norm")
-    return Training(**{key: recipe[key] for key in keys}, betas=tuple(recipe["betas"]), select=select)
+    keys = [field.name for field in fields(Training) if field.name != "select"]
+    return Training(**{key: recipe[key] for key in keys} | {"betas": tuple(recipe["betas"])}, select=select)
 
 
 def runtime(recipe: dict, evaluation: dict) -> Runtime:

@@ -1,12 +1,16 @@
 """Which frames of a video the model sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cells import TRAINING, tiny_cell
 
+from centerclip.cell import Data
 from centerclip.video.batches import Pairs, normalise, sample
 
 
@@ -31,6 +35,19 @@ def test_training_takes_one_frame_of_each_span(available, count, seed):
         assert ((np.floor(edges[:-1]) <= indices) & (indices < edges[1:])).all()
 
 
+@pytest.mark.parametrize(
+    ("available", "spans"), [(23, [[i] for i in range(12)]), (30, [[2 * i, 2 * i + 1] for i in range(12)])]
+)
+def test_published_spans_have_whole_frames_and_never_reach_the_videos_end(available, spans):
+    """12 spans of 23 frames have 1 each: always frames 0 to 11; of 30 they have 2, and never frames 24 to 29."""
+    draws = [sample(available, 12, np.random.default_rng(seed), "floor")[0] for seed in range(200)]
+    assert [sorted(set(column.tolist())) for column in np.stack(draws, 1)] == spans
+    assert (
+        max(sample(available, 12, np.random.default_rng(seed), "whole")[0].max() for seed in range(50)) == available - 1
+    )
+    assert sample(5, 12, np.random.default_rng(0), "floor")[0].tolist() == [0, 1, 2, 3, 4] + [4] * 7
+
+
 def test_normalise_is_clips():
     white, black = normalise(torch.tensor([255, 0], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 2, 2))
     assert white[0, 0, 0].item() == pytest.approx((1 - 0.48145466) / 0.26862954)
@@ -49,19 +66,30 @@ class Store:
 
 def test_an_epochs_pairs_depend_on_seed_and_epoch_alone():
     rows = pd.DataFrame({"video_id": ["a", "a", "b"], "caption": ["one", "two", "three"]})
+    cell = tiny_cell(data=Data(frames=4, text_tokens=8, image_size=2))
 
     def epoch(number, seed=1):
-        pairs = Pairs(rows, Store(), 4, 8, seed, number)
+        pairs = Pairs(rows, Store(), replace(cell, seed=seed), number)
         return pairs.batches(2), [[part.tolist() for part in pairs[index]] for index in range(3)]
 
     assert epoch(0) == epoch(0)
     assert epoch(0)[1] != epoch(1)[1] and epoch(0)[1] != epoch(0, seed=2)[1]
     (batch,) = epoch(0)[0]
     assert len(set(batch)) == 2
-    frames, mask, ids = Pairs(rows, Store(), 4, 8, 1, 0)[2]
+    frames, mask, ids = Pairs(rows, Store(), cell, 0)[2]
     assert (frames.shape, frames.dtype, mask.tolist(), ids.shape) == (
         (4, 3, 2, 2),
         torch.uint8,
         [True] * 3 + [False],
         (8,),
     )
+
+
+def test_pairs_draw_from_the_spans_of_the_recipe():
+    """Of 40 frames in 3 spans, those of 13 end at frame 38, those of the whole video with it."""
+    rows = pd.DataFrame({"video_id": ["a"], "caption": ["one"]})
+    last = {}
+    for spans in ("floor", "whole"):
+        cell = tiny_cell(data=Data(3, 8, 2), training=replace(TRAINING, spans=spans))
+        last[spans] = max(int(Pairs(rows, Store(), cell, epoch)[0][0].max()) for epoch in range(200))
+    assert last == {"floor": 38, "whole": 39}

@@ -1,12 +1,22 @@
-"""The benchmark of stored frames: both sides show the same pictures, and the projection is the measured rate's."""
+"""The benchmark of stored frames: both sides show the same pictures, and the projection is the measured rate's.
+
+The page of fidelity: every choice is on it, and can be made.
+"""
+
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from support.videos import make_video
 
+from centerclip.bench import fidelity
 from centerclip.bench import frames as frames_benchmark
 from centerclip.command import UserError
+from centerclip.config import read_config
 from centerclip.video.extraction import choose
 
 
@@ -56,3 +66,23 @@ def test_projection():
     row = frames_benchmark.projection(measured).set_index("benchmark").loc["MSR-VTT"]
     assert row["minutes, 8 cores"] == pytest.approx(10_000 * 15 * 0.1 / 60 / 8)
     assert row["GB"] == pytest.approx(10_000 * 15 * 0.2 / 1000)
+
+
+def test_the_page_of_fidelity_has_every_choice_with_what_it_changes(tmp_path):
+    """On the tiny backbone; the repository's page, of ViT-B-32, has the same lines."""
+    command = [sys.executable, "-m", "centerclip.bench.fidelity", "--backbone", "tiny", "--videos", "2", "--out"]
+    subprocess.run([*command, tmp_path / "page.md"], check=True, capture_output=True)
+    made, ours = (path.read_text() for path in (tmp_path / "page.md", REPOSITORY / "docs/fidelity.md"))
+    lines = [[line for line in page.splitlines() if line.startswith("| ")] for page in (made, ours)]
+    made, ours = ([[cell.strip() for cell in line.split("|")[1:-1]] for line in page] for page in lines)
+    assert [row[:5] for row in made] == [row[:5] for row in ours]
+    effects = {row[0]: row[5] for row in made}
+    assert all(effects[choice.what] for choice in fidelity.FOLLOWED + fidelity.DEVIATIONS if choice.effect)
+
+
+@pytest.mark.parametrize("choice", fidelity.FOLLOWED + fidelity.DEVIATIONS, ids=lambda choice: choice.what)
+def test_what_is_said_to_be_set_can_be_set(choice, tmp_path):
+    """Each key in the column `how to switch` is one that the config takes."""
+    for block in re.findall(r"`((?:training|evaluation): \{.*?\}|select: \w+)`", choice.switch):
+        (tmp_path / "mine.yaml").write_text(block)
+        assert read_config([tmp_path / "mine.yaml"]) != read_config([])

@@ -78,4 +78,4 @@ def test_another_file_is_a_mistake(tmp_path, content):
 
 
 def test_a_stage_keeps_medoids_and_adds_nothing_unless_told():
-    assert Stage("kmedoids", 6, 4, 49) == Stage("kmedoids", 6, 4, 49, "medoid", False, {})
+    assert Stage("kmedoids", 6, 4, 49) == Stage("kmedoids", 6, 4, 49, "medoid", False, "drop", {})

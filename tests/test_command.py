@@ -1,6 +1,7 @@
 """What all stages share: files appear whole or not at all, and a mistake is one line."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -20,14 +21,16 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
     assert file.read_text() == "whole" and list(file.parent.iterdir()) == [file]
 
 
-def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+def test_what_a_killed_process_of_this_host_left_goes_and_what_others_write_stays(tmp_path):
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    killed, living, other = f".[a].json.{ended.stdout.strip()}.tmp", f".[a].json.{os.getppid()}.tmp", ".a.json.1.tmp"
-    for name in (killed, living, other):
+    host, pid = platform.node(), ended.stdout.strip()
+    killed, living = f".[a].json.{host}.{pid}.tmp", f".[a].json.{host}.{os.getppid()}.tmp"
+    others = {f".a.json.{host}.1.tmp", f".[a].json.other-host.{pid}.tmp", f".[a].json.{host}.org.{pid}.tmp"}
+    for name in (killed, living, *others):
         (tmp_path / name).write_text("half")
     with atomic(tmp_path / "[a].json") as temporary:
         temporary.write_text("whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"[a].json", living, other}
+    assert {path.name for path in tmp_path.iterdir()} == {"[a].json", living, *others}
 
 
 @pytest.mark.parametrize("log", [False, True])

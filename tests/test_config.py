@@ -291,18 +291,21 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
         assert stages == ([] if row.algorithm == "none" else [expected])
 
 
-@pytest.mark.parametrize("benchmark", ["msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet"])
-def test_the_papers_recipe(benchmark):
+@pytest.mark.parametrize("benchmark", ["msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet", "didemo"])
+def test_the_published_recipe(benchmark):
     recipe = {"batch_size": 128, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1}
-    if benchmark == "activitynet":
-        recipe |= {"lr": 1e-5, "lr_new": 1e-2, "epochs": 8}
+    recipe |= {"frozen": "stem", "no_decay": "biases", "spans": "floor", "precision": "float16"}
+    if benchmark in ("activitynet", "didemo"):
+        recipe |= {"lr": 1e-5, "lr_new": 1e-5, "epochs": 8}
         lengths = 60, 77
     else:
-        recipe |= {"lr": 5e-6, "lr_new": 5e-3, "epochs": 5}
+        recipe |= {"lr": 5e-6, "lr_new": 5e-6, "epochs": 5}
         lengths = 12, 32
     for name in variants(config(), benchmark):
         published = cell(config(), benchmark, name)
-        assert published.seed == 42 and (published.data.frames, published.data.text_tokens) == lengths
+        assert published.seed == 42 and published.precision == "float32"
+        assert all(stage.padded == "drop" and "sigma" not in stage.options for stage in published.model.stages)
+        assert (published.data.frames, published.data.text_tokens) == lengths
         if published.trained:
             assert asdict(published.training) == recipe | {"select": "best"}
         assert not any("normalise" in stage.options for stage in published.model.stages)

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from conftest import REPOSITORY
-from support.cells import STAGE, tiny_cell
+from support.cells import STAGE, TRAINING, tiny_cell
 
 from centerclip import cli
 from centerclip.bench import algorithms
@@ -71,8 +71,8 @@ def test_cells_are_grouped_by_what_can_be_compared_and_know_their_baseline():
     longer = cells("kmedoids", data=replace(compared[0].data, frames=24))
     groups = efficiency.groups([*compared[:2], *cells("baseline-b16"), *compared[2:], *longer])
     assert groups == [compared, cells("baseline-b16"), longer]
-    assert efficiency.baseline(compared) == 2
-    assert efficiency.baseline(compared[:2]) == 0
+    assert efficiency.baseline(compared) == 3  # rather than zeroshot, which does not train
+    assert efficiency.baseline(compared[:3]) == 2 and efficiency.baseline(compared[:2]) == 0
 
 
 def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
@@ -86,6 +86,24 @@ def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
     for row in rows:
         assert row["training_gb"] is row["training_reserved_gb"] is row["training_chunk"] is None
         assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
+
+
+def test_bytes_are_those_of_what_trains():
+    """A frozen stem keeps less than a free one; what is not trained keeps nothing that is worth a number."""
+    free = replace(TRAINING, frozen="none")
+    measured = [*cells("baseline"), *cells("kmedoids", training=free), *cells("zeroshot"), *cells("kmedoids")]
+    baseline, loose, zeroshot, frozen = efficiency.measure(measured, torch.device("cpu"), repeats=1)
+    assert zeroshot["saved_mb"] is zeroshot["saved_mb_ratio"] is None
+    assert frozen["saved_mb"] < loose["saved_mb"] and frozen["saved_mb"] < baseline["saved_mb"]
+
+
+@pytest.mark.parametrize(("ms", "expected"), [((10.0, 11.0), False), ((112.0, 3.7), True), ((3.7, 112.0), True)])
+def test_one_network_with_two_times_tells_of_a_busy_machine(ms, expected, capsys):
+    compared = cells("zeroshot", "kmedoids", "baseline")
+    assert efficiency.busy(compared, [ms[0], 1.0, ms[1]]) is expected
+    told = capsys.readouterr().err
+    assert ("are one network and took 3.7 and 112.0 ms: the machine was busy" in told) == expected
+    assert not efficiency.busy(cells("kmedoids", "baseline"), [1.0, 50.0])  # two networks
 
 
 def test_costs_depend_neither_on_weights_nor_on_how_a_cell_is_run():
@@ -109,11 +127,20 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
         return [[(times[model.name][len(videos)], 0.0)] * repeats for model in models]
 
     monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
+    made = efficiency.smooth_videos
     models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
     best = efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000)
     assert best == [(8, 5), (1, 10), (16, 100 / 16)]
     assert asked == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"]), (16, ["a", "c"]), (32, ["c"])]
     assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=4) == [(4, 6), (1, 10), (4, 25)]
+
+    def no_room(count, frames, size):
+        if count == 4:
+            raise torch.OutOfMemoryError
+        return made(count, frames, size)
+
+    monkeypatch.setattr(efficiency, "smooth_videos", no_room)  # for the batch itself
+    assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000) == [(2, 8), (1, 10), (2, 50)]
 
 
 def test_a_training_step_is_the_real_one_on_the_whole_batch():

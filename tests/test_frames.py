@@ -55,6 +55,18 @@ def edit(path, first_s, length_s):
     path.write_bytes(data)
 
 
+def test_every_frame_of_a_re_encoded_video_is_stored_as_it_decodes(tmp_path):
+    """`fps: all`: pixels equal to those of the frames as PyAV gives them, and the authors' bounds of a clip, whose last
+    frame, at its very end, counts."""
+    path = make_video(tmp_path / "v.mp4", count=10, size=(64, 56), rate=3)
+    with av.open(str(path)) as container:
+        decoded = [frame.to_ndarray(format="rgb24")[:, 4:60] for frame in container.decode(video=0)]
+    whole, clip = extract(path, [(0, NAN), (1, 2)], None, 56)
+    pictures = [np.asarray(Image.open(io.BytesIO(data))) for data in whole.frames]
+    assert len(pictures) == 10 and all(map(np.array_equal, pictures, decoded))
+    assert clip.frames == whole.frames[3:7]
+
+
 class TestChoose:
     """Ten frames a second for two seconds, at 0.0, 0.1, ..., 1.9."""
 

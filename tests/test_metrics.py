@@ -6,13 +6,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centerclip.evaluate import metrics
-from centerclip.evaluate.metrics import ranks, retrieval_metrics, summary
+from centerclip.evaluate.metrics import published_ranks, ranks, retrieval_metrics, summary
 
 
 def test_hand_worked_ranks():
     similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.2, 0.2, 0.2], [0.3, 0.1, 0.3]])
     # first; second; a tie of three counts as last; a tie of two as second
     assert ranks(similarity, torch.tensor([0, 1, 1, 0])).tolist() == [1, 2, 3, 2]
+
+
+def test_hand_worked_ranks_as_published():
+    """Every place that a tie shares is a rank: 1; 2; 1, 2 and 3; 2 and 3 behind a better one."""
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.2, 0.2, 0.2], [0.9, 0.3, 0.3]])
+    assert published_ranks(similarity, torch.tensor([0, 1, 1, 2])).tolist() == [1, 2, 1, 2, 3, 2, 3]
+    assert ranks(similarity, torch.tensor([0, 1, 1, 2])).tolist() == [1, 2, 3, 3]
+
+
+def test_videos_with_a_caption_in_common_in_both_counts():
+    """Videos 0 and 1 have the same caption, video 2 another: each finds its own. Video to text, 0 and 1 tie: against
+    the query both are second; as published there are five ranks, 1 2, 1 2 and 1."""
+    videos = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    result = retrieval_metrics(videos, videos, torch.arange(3))
+    assert result["video_to_text"]["R@1"] == pytest.approx(100 / 3)
+    published = result["published"]["video_to_text"]
+    assert published["R@1"] == pytest.approx(100 * 3 / 5) and published["R@2"] == 100
+    assert (published["MdR"], published["MnR"]) == (1, pytest.approx(7 / 5))
+
+
+def places_by_loops(row, right):
+    """The published way: the places of the sorted row that hold what the right candidate has."""
+    return [place for place, value in enumerate(sorted(row, reverse=True), 1) if value == row[right]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=8), st.data())
+def test_published_ranks_are_the_loops(rows, data):
+    truth = [data.draw(st.integers(0, 4)) for _ in rows]
+    expected = [place for row, right in zip(rows, truth, strict=True) for place in places_by_loops(row, right)]
+    assert published_ranks(torch.tensor(rows), torch.tensor(truth)).tolist() == expected
 
 
 def test_hand_worked_summary():
@@ -26,6 +57,7 @@ def test_a_model_that_tells_nothing_apart_scores_nothing():
     for direction in ("text_to_video", "video_to_text"):
         recalls = {f"R@{k}": 100.0 if k >= 20 else 0.0 for k in (1, 2, 5, 10, 20, 50, 100)}
         assert result[direction] == recalls | {"MdR": 20.0, "MnR": 20.0}
+        assert result["published"][direction]["MnR"] == 10.5  # twenty queries with the ranks 1 to 20 each
 
 
 def test_several_captions_a_video_hand_worked():

@@ -9,9 +9,11 @@ import torch
 from centerclip.cell import Model, Stage
 from centerclip.command import UserError
 from centerclip.evaluate.costs import gflops, saved_bytes
+from centerclip.model import reduction, shifts
 from centerclip.model.backbones import model_config
-from centerclip.model.clip import CenterCLIP, build, build_trained, save_weights
+from centerclip.model.clip import CenterCLIP, build, build_trained, freeze, save_weights
 from centerclip.model.reduction.spectral import spectral
+from centerclip.model.shifts import SHIFTS
 from centerclip.model.stages import Reduction, cluster_means
 
 KMEDOIDS = Stage("kmedoids", block=2, segments=4, clusters=49)
@@ -86,16 +88,48 @@ def test_a_stage_that_keeps_every_token_of_every_frame_is_the_baseline(tiny, fra
 def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tokens():
     model = tiny_model(KMEDOIDS)
     x = torch.randn(2 * 12, 50, 64, generator=torch.Generator().manual_seed(1))
-    mask = torch.ones(2, 12, dtype=torch.bool)
-    mask[1, 7:] = False  # segments of 3 frames: the third has one valid frame, the fourth none
-    out, segments = model.stages["2"](x, mask)
-    assert out.shape == (2 * 4, 1 + 49, 64)
-    assert segments.tolist() == [[True, True, True, True], [True, True, True, False]]
+    out, segments = model.stages["2"](x, torch.ones(2, 12, dtype=torch.bool))
+    assert out.shape == (2 * 4, 1 + 49, 64) and segments.all()
     assert torch.allclose(out[0, 0], x[0:3, 0].mean(0), atol=1e-6)
-    assert torch.allclose(out[6, 0], x[12 + 6, 0])
     tokens = x[3:6, 1:].flatten(0, 1)  # the first video's second segment
     places = [(tokens == kept).all(-1).nonzero().item() for kept in out[1, 1:]]
     assert places == sorted(places)
+
+
+PADDED = {  # real frames of 12 in segments of 3 -> which segments count, with "drop" and with "keep"
+    12: ([True] * 4, [True] * 4),
+    9: ([True, True, True, False], [True, True, True, False]),
+    7: ([True, True, False, False], [True, True, True, False]),
+    3: ([True, False, False, False], [True, False, False, False]),
+    2: ([True, False, False, False], [True, False, False, False]),  # no segment is whole: its last one counts
+}
+
+
+@pytest.mark.parametrize("padded", ["drop", "keep"])
+def test_which_segments_of_a_short_video_count_and_what_their_class_token_is(padded):
+    model = tiny_model(replace(KMEDOIDS, padded=padded))
+    x = torch.randn(len(PADDED) * 12, 50, 64, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(12) < torch.tensor(list(PADDED))[:, None]
+    out, segments = model.stages["2"](x, mask)
+    assert segments.tolist() == [both[padded == "keep"] for both in PADDED.values()]
+    third = x.view(len(PADDED), 12, 50, 64)[2, 6:9, 0]  # [CLASS] of the video of 7 frames: one of them is real
+    expected = third.mean(0) if padded == "drop" else third[0]
+    assert torch.allclose(out.view(len(PADDED), 4, 50, 64)[2, 2, 0], expected, atol=1e-6)
+    assert out.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_video_shorter_than_a_segment_has_a_vector_and_several_stages_agree(frames):
+    """Of 1 real frame in 12: through 4 segments, and through 6 and then 3."""
+    mask = (torch.arange(12) < 1).expand(2, -1)
+    stages = Stage("kmedoids", 1, 6, 49), Stage("kmedoids", 3, 3, 49)
+    for model in (tiny_model(KMEDOIDS).eval(), tiny_model(*stages).eval()):
+        vectors = model.encode_video(frames, mask)
+        assert torch.allclose(vectors.norm(dim=-1), torch.ones(2))
+        changed = torch.cat([frames[:, :1], frames[:, :1].expand(-1, 2, -1, -1, -1), torch.randn(2, 9, 3, 56, 56)], 1)
+        if len(model.stages) == 1:  # of the first segment alone
+            again = torch.cat([frames[:, :3], changed[:, 3:]], 1)
+            assert torch.allclose(model.encode_video(again, mask), vectors, atol=1e-6)
 
 
 def test_gradients_reach_the_kept_tokens_and_no_others():
@@ -151,15 +185,16 @@ def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["temporal_shift", "token_shift"])
-def test_a_shift_reaches_both_branches_of_every_block_and_keeps_every_token(tiny, frames, name):
+@pytest.mark.parametrize("name", SHIFTS)
+def test_a_shift_runs_every_block_and_keeps_every_token(tiny, frames, name, monkeypatch):
     model = tiny_model(shift=name).eval()
     model.load_state_dict(tiny.state_dict())
-    assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-3)
+    assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-4)
     seen = []
-    model.shift = lambda tokens: seen.append(tokens.shape) or tokens
+    for shift in ("shifted", "patches_shifted", "class_shifted"):
+        monkeypatch.setattr(shifts, shift, lambda tokens: seen.append(tokens.shape) or tokens)
     assert torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
-    assert seen == [(2, 12, 50, 64)] * (4 * 2)
+    assert seen == [(2, 12, 50, 64)] * (4 if name == "temporal_shift" else 8)
 
 
 @torch.no_grad()
@@ -210,39 +245,73 @@ def test_clustering_saves_memory_for_the_backward_pass(frames):
     assert saved_bytes(clustered, frames) / saved_bytes(baseline, frames) == pytest.approx(2 / 3, abs=0.06)
 
 
-def test_a_cluster_embedding_starts_at_zero_and_learns(frames):
-    model = tiny_model(replace(KMEDOIDS, embedding=True))
-    embedding = model.get_parameter("stages.2.embedding")
-    assert embedding.shape == (49, 64) and not embedding.any()
+@pytest.mark.parametrize("clusters", [20, 49, 60])
+def test_a_cluster_embedding_starts_as_the_positions_of_the_first_patches_and_learns(frames, clusters):
+    model = tiny_model(replace(KMEDOIDS, clusters=clusters, embedding=True))
+    embedding, places = model.get_parameter("stages.2.embedding"), min(clusters, 49)
+    assert embedding.shape == (clusters, 64) and embedding[:places].any() and not embedding[places:].any()
+    assert torch.equal(embedding[:places], model.visual.positional_embedding[1 : 1 + places])
     model.encode_video(frames).sum().backward()
     assert embedding.grad.abs().sum() > 0
 
 
-@pytest.mark.filterwarnings("ignore:CPU autocast")
-@pytest.mark.parametrize("algorithm", ["kmedoids", "spectral"])
-def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm):
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("algorithm", reduction.names())
+def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm, precision):
     tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
-    reduction = Reduction(algorithm, 49, {})
-    expected = reduction(tokens, 3)
+    for given in (tokens, tokens.to(precision)):
+        reduced = Reduction(algorithm, 49, {})
+        torch.manual_seed(0)
+        expected = reduced(given, 3)
+        with torch.autocast("cpu", precision):
+            torch.manual_seed(0)
+            medoids, assignment = reduced(given, 3)
+        assert torch.equal(medoids, expected[0]) and torch.equal(assignment, expected[1])
+
+
+def test_autocast_would_change_what_spectral_computes():
+    """So that the test above can fail."""
+    tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        medoids, assignment = reduction(tokens, 3)
-        lowered = spectral(tokens, 49, frames=3)[0]
-    assert torch.equal(medoids, expected[0]) and torch.equal(assignment, expected[1])
-    assert algorithm == "kmedoids" or not torch.equal(lowered, medoids)
+        lowered = spectral(tokens, 49, frames=3, sigma=None)[0]
+    assert not torch.equal(lowered, spectral(tokens, 49, frames=3, sigma=None)[0])
 
 
 def test_an_algorithm_is_told_the_frames_and_whether_the_model_trains(frames, monkeypatch):
     model, told = tiny_model(replace(KMEDOIDS, algorithm="pooling")), []
-    reduction = model.stages["2"].reduction
-    function = reduction.function
-    monkeypatch.setattr(reduction, "context", ["frames", "training"])
+    pooling = model.stages["2"].reduction
+    function = pooling.function
+    monkeypatch.setattr(pooling, "context", list(reduction.CONTEXT))
     monkeypatch.setattr(
-        reduction, "function", lambda *arguments, **context: told.append(context) or function(*arguments, frames=3)
+        pooling, "function", lambda *arguments, **context: told.append(context) or function(*arguments, frames=3)
     )
     with torch.no_grad():
         model.train().encode_video(frames)
         model.eval().encode_video(frames)
-    assert told == [{"frames": 3, "training": True}, {"frames": 3, "training": False}]
+    assert told == [{"frames": 3, "segments": 4, "training": training} for training in (True, False)]
+
+
+@pytest.mark.parametrize(("backbone", "millions"), [("ViT-B-32", 27.7), ("tiny", 3.2)])
+def test_a_frozen_stem_is_all_that_comes_before_the_blocks(backbone, millions):
+    with torch.device("meta"):
+        model = CenterCLIP(backbone, [KMEDOIDS])
+    freeze(model, "stem")
+    still = {name: parameter.numel() for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert set(still) == {
+        *("token_embedding.weight", "positional_embedding", "visual.class_embedding", "visual.positional_embedding"),
+        *("visual.conv1.weight", "visual.ln_pre.weight", "visual.ln_pre.bias"),
+    }
+    assert round(sum(still.values()) / 1e6, 1) == millions
+    freeze(model, "none")
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_frozen_stem_saves_nothing_for_the_backward_pass(frames):
+    """One map of patches is not kept: 12 x 49 x 64 float32, and what the LayerNorm before the blocks keeps."""
+    model = tiny_model()
+    whole = saved_bytes(model, frames)
+    freeze(model, "stem")
+    assert whole - saved_bytes(model, frames) >= 12 * 49 * 64 * 4
 
 
 class TestTrained:

@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
@@ -134,6 +135,26 @@ class TestSmall:
         ]
         assert didemo.video_names(source) == ["1@N00_2_ab.mov", "2@N00_3_cd.", "4@N00_5_gh.mov", "3@N00_4_ef.avi"]
 
+    def test_didemos_videos_end_where_the_source_says(self, tmp_path):
+        source = make_source(tmp_path, "didemo")
+        for seconds, expected in ((31, {31.0}), (None, {None})):
+            manifest = readers.read({"reader": "didemo", "seconds": seconds}, source)
+            assert {None if pd.isna(end) else end for end in manifest["end_s"]} == expected
+
+    def test_only_descriptions_of_listed_names_of_didemo_count(self, tmp_path):
+        """The first video has two names, of which one is listed."""
+        source, lists = make_source(tmp_path, "didemo"), tmp_path / "lists"
+        lists.mkdir()
+        names = {"train": "1@N00_2_ab.\n2@N00_3_cd.\n", "val": "4@N00_5_gh.mov", "test": "3@N00_4_ef.avi"}
+        for split, listed in names.items():
+            (lists / f"{split}_list.txt").write_text(listed)
+        settings = {"reader": "didemo", "lists": str(lists)}
+        captions = readers.read(settings, source).set_index("video_id")["caption"]
+        assert captions["1@N00_2_ab"] == "the cat lands" and len(captions) == 4
+        (lists / "val_list.txt").unlink()
+        with pytest.raises(UserError, match=r"val_list\.txt: No such file or directory \(lists in DiDeMo's source\)"):
+            readers.read(settings, source)
+
     def test_lsmdc(self, tmp_path):
         source = make_source(tmp_path, "lsmdc")
         clips = ["0001_A_B_00.00.01.000-00.00.02.000", "3_D_00.00.01.000-00.00.02.000", "2_C_00.00.05.500-00.00.06.000"]
@@ -253,3 +274,12 @@ class TestReal:
             data = json.loads((source / f"{split}_data.json").read_text())
             words = sum(len(row["description"].split()) for row in data)
             assert rows["caption"].str.split().map(len).sum() == words
+        for split in ("train", "val", "test"):
+            (source / f"{split}_list.txt").touch()
+        skipped = readers.read({"reader": "didemo", "lists": str(shared_annotations / "didemo")}, source)
+        for split, left_out in (("val", 71), ("test", 89)):
+            data = json.loads((source / f"{split}_data.json").read_text())
+            listed = set((shared_annotations / f"didemo/{split}_list.txt").read_text().split())
+            assert sum(row["video"] not in listed for row in data) == left_out
+            words = sum(len(row["description"].split()) for row in data if row["video"] in listed)
+            assert skipped.loc[skipped["split"] == split, "caption"].str.split().map(len).sum() == words

@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from operator import mul
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 
 from centerclip.command import UserError
 from centerclip.model import reduction
-from centerclip.model.reduction.kmedoids import kmedoids, pairwise_distances
+from centerclip.model.reduction.kmedoids import kmedoids, pairwise_distances, sliced_gram, slow_at_float64
 from centerclip.model.reduction.pooling import pooling
 from centerclip.model.reduction.sparse_sampling import sparse_sampling
 from centerclip.model.reduction.spectral import affinity, embedding, nearest, spectral
-from centerclip.model.shifts import SHIFTS, temporal_shift, token_shift
+from centerclip.model.shifts import SHIFTS, class_shifted, patches_shifted, shifted
 from centerclip.model.stages import Reduction
 
 
@@ -90,6 +91,57 @@ def test_distances_in_float32_are_right_to_2_digits_or_zero():
     assert (fast[near] == 0).all() and (exact[near] > 0).any()
     assert (fast.diagonal(20, 1, 2)[:, :20] == 0).all()  # of duplicates
     assert torch.allclose(fast[~near], exact[~near], rtol=0.01, atol=0)
+
+
+def scaled_problems(count, tokens, width):
+    """`count` problems each of smooth, clustered and nearly equal tokens, of huge and tiny ones, of tokens with a few
+    channels far larger than the others, and of half precision: [count, tokens, width] each."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(count, *shape, width, generator=generator)
+
+    base, share = normal(tokens // 3), torch.arange(3) / 10
+    yield (base[:, None] + share[:, None, None] * normal(1)[:, None] + 0.02 * normal(3, tokens // 3)).flatten(1, 2)
+    yield 3 * normal(10)[:, torch.arange(tokens) % 10] + 0.5 * normal(tokens)
+    yield torch.cat([base, base + 1e-4 * normal(tokens // 3), base + 1e-6 * normal(tokens // 3)], 1)
+    yield 1e15 * normal(tokens)
+    yield 1e-15 * normal(tokens)
+    yield normal(tokens) * torch.where(torch.arange(width) < 4, 40, 1)
+    yield normal(tokens).half()
+
+
+def test_slices_of_float32_give_the_medoids_of_float64(monkeypatch):
+    """What runs on a GPU that is slow at float64, on 2,002 problems, of which at least 99.9 % must agree."""
+    same = []
+    for tokens in scaled_problems(286, 147, 96):
+        expected = kmedoids(tokens, 49)[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[kmedoids.__module__], "slow_at_float64", lambda device: True)
+            same.append((kmedoids(tokens, 49)[0] == expected).all(1))
+    same = torch.cat(same)
+    assert len(same) >= 2000 and same.double().mean() >= 0.999
+
+
+@pytest.mark.parametrize("width", [1, 3, 64, 768, 1000])
+def test_slices_multiply_without_loss(width):
+    """Points of 31 bits, as whole numbers: every product is exact, in float32 sums too."""
+    bits = (24 - math.ceil(math.log2(width))) // 2
+    whole = torch.randint(-(2**26), 2**26, (2, 9, width), generator=torch.Generator().manual_seed(0))
+    products = [[[sum(map(mul, x, y)) for y in points] for x in points] for points in whole.tolist()]
+    got = sliced_gram(whole.double())
+    assert bits >= 7 and torch.equal(got, got.new_tensor(products))
+
+
+def test_only_gpus_with_few_float64_units_are_slow_at_it(monkeypatch):
+    assert not slow_at_float64(torch.device("cpu"))
+    cards = {"P100": (6, 0), "V100": (7, 0), "T4": (7, 5), "A100": (8, 0), "A10": (8, 6), "L4": (8, 9), "H100": (9, 0)}
+    cards |= {"B200": (10, 0), "B300": (10, 3), "RTX 5090": (12, 0)}
+    slow = []
+    for card, capability in cards.items():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        slow += [card] * slow_at_float64(torch.device("cuda"))
+    assert slow == ["T4", "A10", "L4", "B300", "RTX 5090"]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +253,10 @@ def test_names_and_options_are_read_from_the_files():
         "graph", "neighbours", "sigma", "distance", "normalise", "iterations"
     ]  # fmt: skip
     assert reduction.options("pooling") == []
-    assert reduction.context("pooling") == ["frames"] and reduction.context("sparse_sampling") == ["training"]
-    assert reduction.context("kmedoids") == [] and list(SHIFTS) == ["temporal_shift", "token_shift"]
+    assert reduction.context("pooling") == ["frames"] and reduction.context("kmedoids") == []
+    assert reduction.context("sparse_sampling") == ["segments", "training"]
+    shifts = ["temporal_shift", "token_shift"]
+    assert list(SHIFTS) == [*shifts, *(f"{shift}_in_branches" for shift in shifts)]
 
 
 def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
@@ -248,12 +302,12 @@ def test_spectral_is_scipys_laplacian_eigenvectors_then_the_loops():
         for j in near[i]:
             graph[i, j] = graph[j, i] = math.exp(-(distance[i, j] ** 2) / (2 * 3.0**2))
     distances = pairwise_distances(points[None])
-    assert np.allclose(affinity(distances, nearest(distances, 7), 3.0)[0], graph, atol=1e-6)
+    assert np.allclose(affinity(distances, nearest(distances, 8), 3.0)[0], graph, atol=1e-6)
     degree = graph.sum(1)
     laplacian = np.eye(36) - graph / np.sqrt(np.outer(degree, degree))
     _, vectors = scipy.linalg.eigh(laplacian, subset_by_index=[0, 5])
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    medoids, assignment = spectral(points[None], 6, neighbours=7, sigma=3.0)
+    medoids, assignment = spectral(points[None], 6, neighbours=8, sigma=3.0)
     assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(rows.tolist(), 6, first=0)
 
 
@@ -275,7 +329,7 @@ def test_only_the_eigenvectors_span_matters(graph):
     between_turned = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(turned))
     assert np.abs(between_rows - between_turned).max() < 1e-5
     assert scipy.linalg.subspace_angles(rows, turned).max() < 1e-5
-    medoids, assignment = spectral(points, 7, graph=graph, neighbours=6)
+    medoids, assignment = spectral(points, 7, graph=graph, neighbours=6, sigma=None)
     assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(turned.tolist(), 7, first=0)
 
 
@@ -286,8 +340,10 @@ def test_the_answer_is_the_same_from_run_to_run():
         assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
-@pytest.mark.parametrize(("count", "frames", "neighbours"), [(98, 2, 10), (202, 2, 15), (49, 1, 5), (101, 1, 10)])
-def test_the_papers_number_of_neighbours(count, frames, neighbours):
+@pytest.mark.parametrize(
+    ("count", "frames", "neighbours"), [(98, 2, 10), (198, 2, 10), (200, 2, 15), (49, 1, 5), (100, 1, 10)]
+)
+def test_the_published_number_of_neighbours(count, frames, neighbours):
     points = torch.randn(1, count, 4, generator=torch.Generator().manual_seed(0))
     expected = spectral(points, 9, neighbours=neighbours)
     got = spectral(points, 9, frames=frames)
@@ -305,8 +361,15 @@ def test_sparse_sampling_takes_the_middle_of_equal_spans_and_a_random_one_in_tra
     medoids, assignment = sparse_sampling(torch.zeros(1, 7, 1), 3)
     assert medoids.tolist() == [[1, 4, 6]] and assignment.tolist() == [[0, 0, 0, 1, 1, 2, 2]]
     torch.manual_seed(0)
-    drawn, _ = sparse_sampling(torch.zeros(200, 7, 1), 3, training=True)
+    drawn, _ = sparse_sampling(torch.zeros(200, 7, 1), 3, segments=200, training=True)
     assert [sorted(set(column)) for column in drawn.T.tolist()] == [[0, 1, 2], [3, 4], [5, 6]]
+
+
+def test_sparse_sampling_draws_once_for_all_videos_and_anew_for_each_segment():
+    torch.manual_seed(0)
+    medoids, _ = sparse_sampling(torch.zeros(3 * 2, 100, 1), 10, segments=2, training=True)
+    first, second = medoids.view(3, 2, 10)[0]
+    assert (medoids.view(3, 2, 10) == medoids[:2]).all() and not torch.equal(first, second)
 
 
 @settings(max_examples=50, deadline=None)
@@ -321,13 +384,47 @@ def test_shifts_move_an_eighth_of_the_channels_each_way():
     """Token t, n has the value 10 t + n in all 16 channels."""
     values = torch.tensor([[[0.0, 1, 2], [10, 11, 12], [20, 21, 22]]])
     tokens = values[..., None].expand(-1, -1, -1, 16)
-    shifted = temporal_shift(tokens)
-    assert shifted[..., 0].tolist() == shifted[..., 1].tolist() == [[[10, 11, 12], [20, 21, 22], [0, 0, 0]]]
-    assert shifted[..., 2].tolist() == shifted[..., 3].tolist() == [[[0, 0, 0], [0, 1, 2], [10, 11, 12]]]
-    assert torch.equal(shifted[..., 4:], tokens[..., 4:])
-    only_class = token_shift(tokens)
-    assert torch.equal(only_class[:, :, 0], shifted[:, :, 0])
-    assert torch.equal(only_class[:, :, 1:], tokens[:, :, 1:])
+    moved = shifted(tokens)
+    assert moved[..., 0].tolist() == moved[..., 1].tolist() == [[[10, 11, 12], [20, 21, 22], [0, 0, 0]]]
+    assert moved[..., 2].tolist() == moved[..., 3].tolist() == [[[0, 0, 0], [0, 1, 2], [10, 11, 12]]]
+    assert torch.equal(moved[..., 4:], tokens[..., 4:])
+    for part, changed, kept in ((class_shifted, slice(0, 1), slice(1, 3)), (patches_shifted, slice(1, 3), slice(0, 1))):
+        assert torch.equal(part(tokens)[:, :, changed], moved[:, :, changed])
+        assert torch.equal(part(tokens)[:, :, kept], tokens[:, :, kept])
+
+
+class Doubler(torch.nn.Module):
+    """A block whose attention adds what it sees, and whose MLP adds ten times that."""
+
+    def __init__(self):
+        super().__init__()
+        self.ln_1 = self.ln_2 = self.ls_1 = self.ls_2 = self.attention = torch.nn.Identity()
+
+    def mlp(self, x):
+        return 10 * x
+
+    def forward(self, x):
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_class", "of_patches"),
+    [
+        # a block makes 22 x of x: 2 x after attention, then 11 times that
+        ("temporal_shift", [22, 44, 66], [44, 66, 0]),  # the next frame's comes in once, before all
+        ("token_shift", [66, 0, 0], [22, 44, 66]),  # and twice: before attention and before the MLP
+        # x + next: 3, 5, 3; then 10 times the next one's of these are added
+        ("temporal_shift_in_branches", [53, 35, 3], [53, 35, 3]),
+        ("token_shift_in_branches", [53, 35, 3], [22, 44, 66]),
+    ],
+)
+def test_where_a_shift_acts_hand_worked(name, of_class, of_patches):
+    """Three frames of the values 1, 2, 3; the first channels come from the next frame."""
+    tokens = torch.tensor([1.0, 2.0, 3.0])[None, :, None, None].expand(1, 3, 1 + 4, 8)
+    out = SHIFTS[name](Doubler(), tokens)
+    assert out[0, :, 0, 0].tolist() == of_class and out[0, :, 1, 0].tolist() == of_patches
+    assert out[0, :, :, 2:].tolist() == (22 * tokens[0, :, :, 2:]).tolist()
 
 
 def test_spectral_finds_the_pieces_of_a_graph_and_its_lone_tokens():

@@ -212,13 +212,35 @@ class TestIndex:
             assert Retriever(replace(cell, **change)).fingerprint() != mine
 
     @pytest.mark.parametrize(
-        ("module", "counts"), [("centerclip.video.decoding", True), ("centerclip.search.index", False)]
+        ("module", "counts"),
+        [
+            *((name, True) for name in ("video.decoding", "model.clip", "model.stages")),
+            *((name, False) for name in ("search.index", "model.weights")),
+        ],
     )
-    def test_another_way_to_decode_makes_another_model(self, retriever, monkeypatch, module, counts):
+    def test_another_way_to_decode_or_encode_makes_another_model(self, retriever, monkeypatch, module, counts):
         """As it is executed: `code.executed` leaves comments out."""
         before, executed = retriever.fingerprint(), code.executed
-        monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == module))
+        monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == f"centerclip.{module}"))
         assert (retriever.fingerprint() != before) == counts
+
+    def test_it_encodes_in_the_precision_of_evaluation_which_makes_another_model(self, retriever, monkeypatch):
+        """Lowered to bfloat16, as on a GPU."""
+        exact, lower = retriever, Retriever(replace(retriever.cell, precision="bfloat16"))
+        assert exact.fingerprint() == lower.fingerprint()  # on a CPU both are float32
+        module = sys.modules[Retriever.__module__]
+        monkeypatch.setattr(
+            module,
+            "autocast",
+            lambda _, precision: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
+        )
+        monkeypatch.setattr(module, "computed_in", lambda _, precision: precision)
+        assert exact.fingerprint() != lower.fingerprint()
+        video = torch.randint(256, (12, 3, 56, 56), dtype=torch.uint8), torch.ones(12, dtype=torch.bool)
+        one, other = (model.encode_frames(*video) for model in (exact, lower))
+        assert not torch.equal(one, other) and one @ other > 0.99
+        one, other = (model.encode_sentences(["a grey video"]) for model in (exact, lower))
+        assert not torch.equal(one, other)
 
     def test_each_model_has_its_own(self, folder):
         encode = mock.patch.object(Retriever, "encode_frames", autospec=True, side_effect=Retriever.encode_frames)

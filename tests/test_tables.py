@@ -88,9 +88,10 @@ def test_the_csv_has_these_columns_for_every_benchmark():
     identity = ["benchmark", "variant", "backbone", "frames", "block", "segments", "clusters", "algorithm", "shift"]
     paper = [f"paper {name}" for name in ("training_gb", "ms", *SCORES)]
     history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
-    last = ["n_texts", "n_texts_cut", "n_videos", "n_videos_left_out", "device", *paper]
+    last = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out", "device", *paper]
+    published = [f"{name} published" for name in SCORES]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
-    assert list(made) == [*identity, *ROLES, *SCORES, "seeds", *history, *COSTS, *last]
+    assert list(made) == [*identity, *ROLES, *SCORES, *published, "seeds", *history, *COSTS, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
     kmedoids = made.loc["kmedoids"]
     assert kmedoids[identity[3:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
@@ -188,9 +189,35 @@ class TestShown:
             "2 threads",
         ):
             assert part in sentences
+        assert (
+            "authors' may be GiB" in sentences and "(busy)" not in sentences and "shorter than a seg" not in sentences
+        )
         last = result("msrvtt", "baseline", 43)
         last["training"]["select"] = "last"
         assert "Weights are those of the last epoch." in notes(table(last), costs())
+
+    def test_the_difference_is_of_scores_that_count_ties_as_published(self):
+        made = result("msvd", "baseline-b16", 50)
+        made["published"]["video_to_text"]["R@1"] = 51.5  # where ours is 49.0 and the paper's 62.7
+        rows = table(made)
+        assert comparison(rows).text["v2t R@1"].tolist() == ["49.0", "62.7", "-11.2"]
+        assert "which changes most, by +2.5, the v2t R@1 of baseline-b16" in notes(rows, costs())
+        assert "which changes nothing here" in notes(table(result("msvd", "baseline", 50)), costs())
+
+    def test_times_of_a_busy_machine_are_marked_and_none_is_the_best(self):
+        rows = table(
+            result("shapes", "baseline", 50),
+            result("shapes", "kmedoids", 50),
+            measured=costs("baseline", "kmedoids", busy=True),
+        )
+        shown = comparison(rows)
+        assert shown.text["ms"].tolist() == ["20.0 (busy)", "19.0 (busy)"] and not shown.bold["ms"].any()
+        assert "Times marked (busy) are wrong" in notes(rows, costs())
+
+    def test_videos_shorter_than_a_segment_are_told_of(self):
+        made = result("lsmdc", "kmedoids-s4", 20) | {"n_videos_short": 3}
+        rows = table(made, result("lsmdc", "baseline", 20))
+        assert "whose only segment counts although its end is padding: kmedoids-s4 3." in notes(rows, costs())
 
 
 def command(*arguments) -> subprocess.CompletedProcess:

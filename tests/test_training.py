@@ -12,20 +12,24 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file
+from support.cells import STAGE, tiny_cell
 from support.training import CELL, Twelve, batch, run_in, write_cell
 
 from centerclip import layout
 from centerclip.cell import Model, Runtime, read_cell
 from centerclip.command import UserError
+from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.costs import saved_bytes
-from centerclip.evaluate.features import count_cut
+from centerclip.evaluate.features import count_cut, count_short, evaluate
 from centerclip.model.clip import build
-from centerclip.model.device import autocast
+from centerclip.model.device import autocast, computed_in, lowered
 from centerclip.train import checkpoints, loop
 from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, parameter_groups
 from centerclip.video.batches import normalise
+from centerclip.video.frames import FrameStore
 
 CPU = torch.device("cpu")
+SAMPLING = tiny_cell(replace(STAGE, algorithm="sparse_sampling"))
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
@@ -58,13 +62,40 @@ def test_learning_rate_rises_then_falls_as_a_cosine():
 def test_parameter_groups():
     model = build(CELL.model, 0)
     groups = parameter_groups(model, CELL.training)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    where = {names[id(p)]: (group["peak_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert len(where) == len(names)
+    where = placed(model, groups)
+    assert where.keys() == {name for name, _ in model.named_parameters()}
     assert where["stages.2.embedding"] == (1e-2, 0.2)
     assert where["visual.proj"] == where["visual.transformer.resblocks.0.mlp.c_fc.weight"] == (1e-3, 0.2)
-    assert where["logit_scale"] == where["ln_final.weight"] == (1e-3, 0)
-    assert all(decay == 0 for name, (_, decay) in where.items() if name.endswith("bias"))
+    assert where["logit_scale"] == where["ln_final.weight"] == where["visual.class_embedding"] == (1e-3, 0.2)
+    assert where["visual.transformer.resblocks.0.attn.in_proj_bias"] == (1e-3, 0)
+    assert all((decay == 0) == name.endswith("bias") for name, (_, decay) in where.items())
+
+
+def placed(model, groups):
+    """(peak learning rate, weight decay) of each parameter by its name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: (group["peak_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_all_vectors_may_be_spared_from_weight_decay():
+    model = build(CELL.model, 0)
+    where = placed(model, parameter_groups(model, replace(CELL.training, no_decay="vectors")))
+    dimensions = {name: parameter.ndim for name, parameter in model.named_parameters()}
+    assert all((decay == 0) == (dimensions[name] < 2) for name, (_, decay) in where.items())
+    assert where["logit_scale"] == where["visual.class_embedding"] == (1e-3, 0)
+
+
+def test_what_is_frozen_has_no_gradient_and_no_moments_and_stays():
+    run = Run(CELL, CPU)
+    before = {name: parameter.clone() for name, parameter in run.model.named_parameters()}
+    loop.train_step(run, batch(0), 1.0)
+    frozen = {name for name, parameter in run.model.named_parameters() if parameter.grad is None}
+    assert all(torch.equal(run.model.get_parameter(name), before[name]) for name in frozen)
+    assert "token_embedding.weight" in frozen and len(frozen) == 7
+    assert len(run.optimizer.state) == len(before) - len(frozen)
+    free = Run(replace(CELL, training=replace(CELL.training, frozen="none")), CPU)
+    loop.train_step(free, batch(0), 1.0)
+    assert len(free.optimizer.state) == len(before)
 
 
 def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
@@ -77,10 +108,12 @@ def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
 
 
 def gradients(run, chunk):
+    """The loss and the gradients, of what trains, of a step."""
     run.model.zero_grad(set_to_none=True)
-    torch.manual_seed(0)
-    loss = loop.backward(run.model, batch(0), chunk, run.scaler)
-    return loss, {name: parameter.grad.clone() for name, parameter in run.model.named_parameters()}
+    run.chunk = chunk
+    loss = loop.backward(run, batch(0), seed=0)
+    trains = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    return loss, {name: parameter.grad.clone() for name, parameter in trains.items()}
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3])
@@ -125,9 +158,7 @@ def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
 
 def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):
     """Random sampling of tokens: the vectors of the second pass, which carry the gradient, are those of the first."""
-    (stage,) = CELL.model.stages
-    sampling = replace(CELL.model, stages=(replace(stage, algorithm="sparse_sampling"),))
-    run, seen = Run(replace(CELL, model=sampling), CPU), []
+    run, seen = Run(SAMPLING, CPU), []
     encode = run.model.encode_video
     monkeypatch.setattr(run.model, "encode_video", lambda *arguments: seen.append(encode(*arguments)) or seen[-1])
     gradients(run, 2)
@@ -135,19 +166,27 @@ def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
 
 
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
-@pytest.mark.parametrize(("hardware", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
-def test_float16_where_bfloat16_is_only_emulated(monkeypatch, hardware, expected):
-    """Volta and Turing cards compute bfloat16, but not in hardware."""
-    supported = lambda including_emulation=True: including_emulation or hardware  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert autocast(torch.device("cuda")).fast_dtype is expected
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_what_is_drawn_does_not_depend_on_the_chunk(chunk):
+    run = Run(SAMPLING, CPU)
+    whole, expected = gradients(run, 4)
+    loss, got = gradients(run, chunk)
+    assert loss == pytest.approx(whole, rel=1e-6)
+    assert all(torch.allclose(got[name], gradient, rtol=1e-4, atol=1e-6) for name, gradient in expected.items())
 
 
-def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
-    expected = Run(CELL, CPU)
-    loss = loop.train_step(expected, batch(0), 1.0)
-    run = Run(CELL, CPU)
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_the_precision_is_a_gpus_alone():
+    cuda = torch.device("cuda")
+    for precision, dtype in (("float32", None), ("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        assert lowered(cuda, precision) is dtype and lowered(CPU, precision) is None
+        assert computed_in(CPU, precision) == "float32" and computed_in(cuda, precision).startswith(precision)
+    assert autocast(cuda, "bfloat16").fast_dtype is torch.bfloat16
+    assert not Run(CELL, CPU).scaler.is_enabled()  # only float16's gradients are scaled
+
+
+def of_small_memory(run, monkeypatch):
+    """The run, on a GPU that holds two videos."""
     encode = run.model.encode_video
 
     def small(frames, mask):
@@ -156,6 +195,29 @@ def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
         return encode(frames, mask)
 
     monkeypatch.setattr(run.model, "encode_video", small)
+    return run
+
+
+def test_after_out_of_memory_a_run_resumes_to_equal_bytes(tmp_path, monkeypatch):
+    """Of an algorithm that draws: the retry draws what the first try drew, and the chunk is in the checkpoint."""
+    straight = of_small_memory(run_in(tmp_path / "straight", SAMPLING), monkeypatch)
+    straight.train_epoch(Twelve())
+    first = of_small_memory(run_in(tmp_path / "resumed", SAMPLING), monkeypatch)
+    first.stop()
+    with pytest.raises(UserError, match="stopped"):
+        first.train_epoch(Twelve())
+    second = run_in(tmp_path / "resumed", SAMPLING)
+    second.resume()
+    assert second.chunk == 2
+    second.train_epoch(Twelve())
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], tensor), name
+
+
+def test_out_of_memory_halves_the_chunk_and_not_the_batch(monkeypatch):
+    expected = Run(CELL, CPU)
+    loss = loop.train_step(expected, batch(0), 1.0)
+    run = of_small_memory(Run(CELL, CPU), monkeypatch)
     assert loop.train_step(run, batch(0), 1.0) == pytest.approx(loss, rel=1e-6)
     assert run.chunk == 2
 
@@ -249,10 +311,10 @@ class TestGoingOn:
             assert self.close(torch.load(stopped / f"{rank}.pt"), undisturbed)
 
 
-@pytest.mark.parametrize(("select", "chosen"), [("best", 2), ("val", 1), ("last", 3)])
-def test_the_selected_epoch(select, chosen):
+@pytest.mark.parametrize(("select", "chosen"), [("best", 3), ("val", 1), ("last", 4)])
+def test_the_selected_epoch_is_the_later_of_equal_ones(select, chosen):
     run = Run(replace(CELL, training=replace(CELL.training, select=select)), CPU)
-    for epoch, recall in enumerate((10.0, 30.0, 20.0)):
+    for epoch, recall in enumerate((10.0, 30.0, 30.0, 20.0)):
         with torch.no_grad():
             run.model.logit_scale.fill_(epoch + 1)
         run.progress["losses"] = [1.0, 2.0]
@@ -265,6 +327,14 @@ def test_the_selected_epoch(select, chosen):
 def test_captions_longer_than_is_read_are_counted():
     """A common word is a token, and so are the start and the end."""
     assert [count_cut(["", "a dog", "a dog runs", "the old man"], tokens) for tokens in (3, 4, 5)] == [3, 2, 0]
+
+
+def test_videos_shorter_than_a_segment_are_counted_where_such_do_not_count():
+    """6 frames in 2 segments: a segment has 3."""
+    counts = {"a": 2, "b": 3, "c": 40}
+    assert count_short("abc", counts, CELL) == 1
+    assert count_short("abc", counts, tiny_cell(replace(STAGE, padded="keep"))) == 0
+    assert count_short("abc", counts, tiny_cell()) == 0
 
 
 class TestCells:
@@ -310,6 +380,16 @@ class TestCells:
         assert history["selected_epoch"] in (1, 2) and history["train_texts_cut"] == 0 and history["seconds"] > 0
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
         assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
+
+    def test_two_processes_evaluate_their_shares_to_the_metrics_of_one(self, path, tmp_path):
+        """Of the 4 videos of `test`, and the 9 of `train`, an odd number."""
+        cell = read_cell(path)
+        manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+        for split in ("test", "train"):
+            expected = evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
+            two_processes(split, tmp_path, path)
+            for rank in (0, 1):
+                assert torch.load(tmp_path / f"{rank}.pt") == expected
 
     @pytest.mark.parametrize("select", ["best", "val"])
     def test_other_captions_to_train_on_or_select_by_set_a_checkpoint_aside(self, path, select, monkeypatch, capsys):
@@ -357,7 +437,8 @@ class TestCells:
         assert done.returncode == 0, done.stderr
         result = json.loads((tmp_path / "results/shapes_mine.json").read_text())
         assert result["settings"] == CELL.settings() and "cost" not in result
-        assert (result["n_texts_cut"], result["n_videos_left_out"], result["n_texts_left_out"]) == (0, 0, 0)
+        assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))
+        assert result["n_texts_left_out"] == 0 and result["provenance"]["precision"] == "float32"
         epochs = result["training"]["epochs"]
         assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
         assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()

@@ -147,7 +147,12 @@ def test_what_a_stage_learns_may_be_missing(state, tmp_path):
     write(state, tmp_path / "w.pt")
     stage = Stage("kmedoids", block=2, segments=2, clusters=9, embedding=True)
     model = build(Model("tiny", str(tmp_path / "w.pt"), (stage,)), 1)
-    assert torch.equal(model.visual.proj, state["visual.proj"]) and not model.stages["2"].embedding.any()
+    embedding = model.stages["2"].embedding
+    assert torch.equal(model.visual.proj, state["visual.proj"])
+    assert torch.equal(embedding, state["visual.positional_embedding"][1:10])
+    write(state | {"stages.2.embedding": 2 * embedding.detach()}, tmp_path / "learned.pt")
+    learned = build(Model("tiny", str(tmp_path / "learned.pt"), (stage,)), 1)
+    assert torch.equal(learned.stages["2"].embedding, 2 * embedding)
 
 
 class Part(torch.nn.Module):

@@ -28,7 +28,7 @@ WIDTH = 768
 # with ViT-B-16 and S=4, one of ActivityNet with ViT-B-16 and S=15.
 SHAPES = [(64, 147, 49), (12, 245, 49), (8, 588, 160), (15, 784, 160)]
 PATIENCE_MS = 10_000  # a side that took longer than this is not repeated
-NEIGHBOURS = 15  # of both sides
+NEIGHBOURS = 15  # of both sides, a token itself counted
 
 
 def naive_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
@@ -53,7 +53,7 @@ def naive_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
 def naive_spectral(tokens: Tensor, clusters: int) -> Tensor:
     """Medoids [B, K] of tokens [B, N, D], by a full SVD of each Laplacian."""
     distances = torch.cdist(tokens, tokens)
-    ranked = distances.topk(NEIGHBOURS + 1, largest=False).indices
+    ranked = distances.topk(NEIGHBOURS, largest=False).indices
     edges = torch.zeros_like(distances).scatter(2, ranked, 1)
     edges = torch.maximum(edges, edges.mT)
     variance = (distances.square() * edges).sum((1, 2), keepdim=True) / edges.sum((1, 2), keepdim=True)
@@ -66,7 +66,7 @@ def naive_spectral(tokens: Tensor, clusters: int) -> Tensor:
 
 PEERS = {
     "kmedoids": (kmedoids, naive_kmedoids),
-    "spectral": (partial(spectral, neighbours=NEIGHBOURS), naive_spectral),
+    "spectral": (partial(spectral, neighbours=NEIGHBOURS, sigma=None), naive_spectral),
 }
 
 

@@ -48,7 +48,7 @@ def main() -> None:
         store = FrameStore(cell.path(layout.FRAMES))
         rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "train")
         rows = rows[rows["caption"] != ""]
-        pairs = Pairs(rows, store, cell.data.frames, cell.data.text_tokens, cell.seed, 0)
+        pairs = Pairs(rows, store, cell, epoch=0)
         batches = pairs.batches(cell.training.batch_size)[: arguments.batches]
         rates = [samples_per_second(pairs, batches, workers) for workers in arguments.workers]
         table = pd.DataFrame({"workers": arguments.workers, "samples a second": rates})

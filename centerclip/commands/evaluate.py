@@ -28,9 +28,9 @@ def job(arguments: argparse.Namespace) -> None:
     import torch
 
     from centerclip.datasets.manifest import read_manifest, usable
-    from centerclip.evaluate.features import count_cut, evaluate
+    from centerclip.evaluate.features import count_cut, count_short, evaluate
     from centerclip.model.clip import build_finished
-    from centerclip.model.device import device_name, pick_device, precision
+    from centerclip.model.device import computed_in, device_name, pick_device
     from centerclip.video.frames import FrameStore
 
     torch.set_num_threads(arguments.threads)
@@ -42,6 +42,7 @@ def job(arguments: argparse.Namespace) -> None:
         "variant": cell.variant,
         **evaluate(build_finished(cell).to(device), rows, store, cell),
         "n_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
+        "n_videos_short": count_short(rows["video_id"].unique(), store.counts, cell),
         "n_videos_left_out": test["video_id"].nunique() - rows["video_id"].nunique(),
         "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
         "training": read_json(cell.path(layout.HISTORY)) if cell.trained else None,
@@ -50,7 +51,7 @@ def job(arguments: argparse.Namespace) -> None:
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},
             "device": device_name(device),
-            "precision": precision(device),
+            "precision": computed_in(device, cell.precision),
             "threads": torch.get_num_threads(),
         },
         "settings": cell.settings(),

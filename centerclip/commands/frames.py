@@ -15,7 +15,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
     parser.add_argument("--manifests", required=True, nargs="+", type=Path, help="of all benchmarks with these videos")
     parser.add_argument("--shards", required=True, type=positive, help="how many there are")
-    parser.add_argument("--fps", required=True, type=float, help="frames stored a second of video")
+    parser.add_argument("--fps", required=True, type=rate, help="frames stored a second of video, or `all`")
     parser.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
     add_stall_seconds(parser)
 
@@ -24,3 +24,8 @@ def job(arguments: argparse.Namespace) -> None:
     clips = videos(pd.concat(map(read_manifest, arguments.manifests)))
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
+
+
+def rate(text: str) -> float | None:
+    """A command line's frames a second; None for `all`."""
+    return None if text == "all" else float(text)

@@ -5,14 +5,17 @@ from dataclasses import replace
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from centerclip.cell import Cell, Runtime
+from centerclip.command import tell
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
-from centerclip.model.clip import CenterCLIP, build
+from centerclip.model.clip import CenterCLIP, build, freeze
 from centerclip.model.device import autocast
 from centerclip.train.loop import Run, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
+QUIET = 0.1  # share by which times of one network differ at most on a machine that does nothing else
 SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
 
@@ -25,9 +28,9 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def baseline(cells: list[Cell]) -> int:
-    """The index of the cell that the others of its group are compared with: the first without stages and shift, or
-    the first of all."""
-    return next((index for index, cell in enumerate(cells) if cell.model.plain), 0)
+    """The index of the cell that the others of its group are compared with: the first without stages and shift, rather
+    one that is trained, or else the first of all."""
+    return max(range(len(cells)), key=lambda index: (cells[index].model.plain, cells[index].trained, -index))
 
 
 def measure(cells: list[Cell], device: torch.device, repeats: int, largest: int = 1) -> list[dict]:
@@ -40,14 +43,15 @@ def measure(cells: list[Cell], device: torch.device, repeats: int, largest: int 
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int) -> list[dict]:
     """The costs of encoding, per video; ratios are to the group's baseline, that of times the median of the turns' own
-    ratios. Times are in the precision of evaluation on `device`, the other costs in float32."""
+    ratios. Times are in the precision of evaluation on `device`, the other costs in float32. `busy` says of all whether
+    their times tell that the machine was, and the bytes saved for the backward pass are None of what does not train."""
     models = []
     for cell in cells:
         models.append(build(cell.model, seed=0).eval().to(device))
         models[-1].visual = models[0].visual  # equal weights, in memory once
     shape = cells[0].data.frames, cells[0].data.image_size
     video = smooth_videos(1, *shape).to(device)
-    with autocast(device):
+    with autocast(device, cells[0].precision):
         times = milliseconds(models, video, repeats, SECONDS)
         whole = [[turn for turn, _ in turns] for turns in times]
         batches = best_batches(models, shape, list(map(median, whole)), repeats, largest)
@@ -65,16 +69,38 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             "batch": batch,
             "batch_ms": batch_ms,
             "gflops": gflops(model, video),
-            "saved_mb": saved_bytes(model, video) / 1e6,
+            "saved_mb": saved_mb(model, video, cell),
         }
         for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
     ]
-    first = baseline(cells)
+    first, disturbed = baseline(cells), busy(cells, [row["ms"] for row in rows])
     for row, turns in zip(rows, whole, strict=True):
+        row["busy"] = disturbed
         row["ms_ratio"] = median(turn / reference for turn, reference in zip(turns, whole[first], strict=True))
         for name in ("gflops", "saved_mb"):
-            row[f"{name}_ratio"] = row[name] / rows[first][name]
+            known = None not in (row[name], rows[first][name])
+            row[f"{name}_ratio"] = row[name] / rows[first][name] if known else None
     return rows
+
+
+def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:
+    """10^6 bytes that a training step of a cell keeps of a video for the backward pass; None if it is not trained."""
+    if not cell.trained:
+        return None
+    freeze(model, cell.training.frozen)
+    return saved_bytes(model, video) / 1e6
+
+
+def busy(cells: list[Cell], ms: list[float]) -> bool:
+    """Whether cells that are one network, such as `zeroshot` and `baseline`, took times that differ by more than QUIET,
+    of which a line on the terminal tells: then something else ran beside them, and no time of the group is right."""
+    for one, first in zip(cells, ms, strict=True):
+        for other, second in zip(cells, ms, strict=True):
+            if one.model == other.model and second > (1 + QUIET) * first:
+                names = f"{one.variant} and {other.variant} are one network and took {first:.1f} and {second:.1f} ms"
+                tell(f"warning: {one.benchmark}: {names}: the machine was busy, and the times are marked so")
+                return True
+    return False
 
 
 def best_batches(
@@ -86,8 +112,8 @@ def best_batches(
     best = [(1, time) for time in ms]
     gaining, batch = list(range(len(models))), 2
     while gaining and batch <= largest:
-        videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
         try:
+            videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
             times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)
         except torch.OutOfMemoryError:
             break

@@ -13,12 +13,14 @@ from centerclip.cell import Cell
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import CenterCLIP
 from centerclip.model.device import autocast
+from centerclip.train import processes
 from centerclip.video.batches import Videos, leave_sigterm, normalise
 from centerclip.video.frames import FrameStore
 
 
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> dict:
-    """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device."""
+    """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device. Of processes that
+    train together each encodes its share, and all return the same."""
     return retrieval_metrics(*features(model, rows, store, cell))
 
 
@@ -36,25 +38,28 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     captioned = rows[rows["caption"] != ""]
     tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
 
-    def vectors(loader: DataLoader, encode: Callable[..., Tensor], what: str) -> Tensor:
-        with autocast(device):
-            return torch.cat([encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")])
+    def vectors(items: list[str], encode: Callable[..., Tensor], load: Callable[..., DataLoader], what: str) -> Tensor:
+        loader = load(processes.share_of(items), batch_size=cell.runtime.evaluation_batch_size)
+        with autocast(device, cell.precision):
+            batches = [encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")]
+        return processes.of_all(torch.cat(batches), len(items))
 
-    videos = vectors(
-        DataLoader(
-            Videos(video_ids, store, cell.data.frames),
-            batch_size=cell.runtime.evaluation_batch_size,
+    def load_videos(share: list[str], batch_size: int) -> DataLoader:
+        return DataLoader(
+            Videos(share, store, cell.data.frames),
+            batch_size=batch_size,
             num_workers=cell.runtime.evaluation_workers,
             worker_init_fn=leave_sigterm,
-        ),
-        lambda batch: model.encode_video(normalise(batch[0].to(device)), batch[1].to(device)),
-        "videos",
-    )
-    texts = vectors(
-        DataLoader(captioned["caption"].tolist(), batch_size=cell.runtime.evaluation_batch_size),
-        lambda batch: model.encode_text(tokenizer(batch).to(device)),
-        "captions",
-    )
+        )
+
+    def encode_videos(batch: list[Tensor]) -> Tensor:
+        return model.encode_video(normalise(batch[0].to(device)), batch[1].to(device))
+
+    def encode_texts(batch: list[str]) -> Tensor:
+        return model.encode_text(tokenizer(batch).to(device))
+
+    videos = vectors(video_ids, encode_videos, load_videos, "videos")
+    texts = vectors(captioned["caption"].tolist(), encode_texts, DataLoader, "captions")
     places = {video_id: index for index, video_id in enumerate(video_ids)}
     truth = torch.tensor([places[video_id] for video_id in captioned["video_id"]], device=device)
     return texts, videos, truth
@@ -64,3 +69,9 @@ def count_cut(captions: Iterable[str], text_tokens: int) -> int:
     """How many captions have more than `text_tokens` tokens, start and end marks included, and are not read whole."""
     tokenizer = SimpleTokenizer()
     return sum(len(tokenizer.encode(caption)) + 2 > text_tokens for caption in captions)
+
+
+def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:
+    """How many videos have fewer frames, of `counts`, than a segment of the model, where such do not count."""
+    drops = any(stage.padded == "drop" for stage in cell.model.stages)
+    return sum(counts[video_id] < cell.segment_frames for video_id in video_ids) if drops else 0

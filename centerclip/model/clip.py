@@ -21,12 +21,17 @@ from centerclip.model import backbones
 from centerclip.model.shifts import SHIFTS
 from centerclip.model.stages import ReductionStage
 
+STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
+    *("token_embedding.", "positional_embedding"),
+    *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
+)
+
 
 class CenterCLIP(open_clip.CLIP):
     """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment.
 
-    `stages` holds a stage by the number of blocks that come before it. `shift` names a shift of SHIFTS that every
-    block's attention and MLP see their tokens through.
+    `stages` holds a stage by the number of blocks that come before it. `shift` names a shift of SHIFTS, by which every
+    block runs.
     """
 
     def __init__(self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None):
@@ -59,13 +64,8 @@ class CenterCLIP(open_clip.CLIP):
         return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)
 
     def shifted(self, block: nn.Module, x: Tensor, frames: int) -> Tensor:
-        """`block` of x [B * T, 1 + N, D] whose two branches see the tokens shifted, the residual path as they are."""
-
-        def shift(x: Tensor) -> Tensor:
-            return self.shift(x.unflatten(0, (-1, frames))).flatten(0, 1)
-
-        x = x + block.ls_1(block.attention(block.ln_1(shift(x))))
-        return x + block.ls_2(block.mlp(block.ln_2(shift(x))))
+        """`block` of x [B * T, 1 + N, D], run by the shift."""
+        return self.shift(block, x.unflatten(0, (-1, frames))).flatten(0, 1)
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
         """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
@@ -78,7 +78,8 @@ class CenterCLIP(open_clip.CLIP):
 
 
 def build(model: Model, seed: int) -> CenterCLIP:
-    """The model before any training: with its pretrained weights or, without, weights drawn from `seed`.
+    """The model before any training: with its pretrained weights or, without, weights drawn from `seed`. The embedding
+    of a stage starts as the positional embedding of the first K patches, as the authors' does.
 
     Raises:
         UserError: pretrained weights that cannot be read or do not fit.
@@ -90,7 +91,18 @@ def build(model: Model, seed: int) -> CenterCLIP:
         from centerclip.model.weights import load_weights
 
         load_weights(built, model.backbone, model.weights)
+    for stage in built.stages.values():
+        stage.start_embedding(built.visual.positional_embedding[1:])
     return built
+
+
+def freeze(model: open_clip.CLIP, part: str) -> None:
+    """Let all parameters of a model train but those of `part`: "stem", what comes before the first blocks, or "none".
+
+    What is frozen has no gradient and no optimiser state, and nothing is saved for the backward pass in front of it.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
 
 
 def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:

@@ -24,15 +24,20 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision on a GPU, bfloat16 where it has that in hardware and float16 elsewhere; float32 on a CPU."""
-    gpu = device.type == "cuda"
-    dtype = torch.float16 if gpu and not torch.cuda.is_bf16_supported(including_emulation=False) else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=gpu)
+def lowered(device: torch.device, precision: str) -> torch.dtype | None:
+    """What matrix products are computed in on `device` for a `precision` of float32, bfloat16 or float16: None for
+    float32, which a CPU always computes in."""
+    return getattr(torch, precision) if device.type == "cuda" and precision != "float32" else None
 
 
-def precision(device: torch.device) -> str:
-    """What models compute in on `device`, in words."""
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which models run on `device` in `precision`."""
+    dtype = lowered(device, precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+def computed_in(device: torch.device, precision: str) -> str:
+    """What models run in on `device`, in words."""
     if device.type == "cpu":
         return "float32"
-    return f"{str(autocast(device).fast_dtype).removeprefix('torch.')} autocast, float32 without TF32 elsewhere"
+    return f"{precision} autocast, float32 without TF32 elsewhere" if lowered(device, precision) else "float32, no TF32"

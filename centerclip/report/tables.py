@@ -13,15 +13,17 @@ from centerclip.report.documents import Table
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
+PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
 STAGE = ["block", "segments", "clusters", "algorithm"]
 COMPARED = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 COSTS = [
     *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
-    *("training_gb", "training_reserved_gb", "training_chunk"),
+    *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]
-COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_left_out"]
+TIMES = ["ms", "batch_ms"]
+COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
@@ -92,6 +94,11 @@ def measurements(result: dict) -> dict:
     by_epoch = [epoch["text_to_video"]["R@1"] for epoch in training.get("epochs", [])]
     return {
         **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
+        **{
+            PUBLISHED[f"{short} {metric}"]: result["published"][direction][metric]
+            for direction, short in DIRECTIONS.items()
+            for metric in METRICS
+        },
         "best t2v R@1": max(by_epoch, default=None),
         "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
@@ -105,7 +112,7 @@ def measurements(result: dict) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    numbers = [*measured(rows), *HISTORY]
+    numbers = [*measured(rows), *PUBLISHED.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -150,6 +157,7 @@ def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
+    scores += PUBLISHED.values()
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES, *scores, "seeds"]
     return table[[*first, *HISTORY, *COSTS, *COUNTS, "device", *PAPER.values()]]
 
@@ -173,14 +181,20 @@ def digits(column: str) -> int:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows have the best of `column`, as it is shown; none where all are equal."""
+    """Which rows have the best of `column`, as it is shown; none where all are equal, or times of a busy machine."""
     shown = table[column].astype(float).round(digits(column))
-    ranked = column not in HISTORY and shown.nunique() > 1
+    ranked = column not in HISTORY and shown.nunique() > 1 and not (column in TIMES and disturbed(table).any())
     return ranked & (shown == (shown.max() if "R@" in column else shown.min()))
 
 
+def disturbed(table: pd.DataFrame) -> pd.Series:
+    """Which rows have times of a busy machine."""
+    return table["busy"].eq(True)
+
+
 def comparison(table: pd.DataFrame) -> Table:
-    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's."""
+    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours, counted as the paper's
+    are, less the paper's."""
     compared = table["published"].notna()
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
@@ -191,6 +205,8 @@ def comparison(table: pd.DataFrame) -> Table:
         ours = {}
         for column in columns:
             ours[column] = text(row[column], column) or "-"
+            if column in TIMES and disturbed(table)[index]:
+                ours[column] += " (busy)"
             if pd.notna(spread := row.get(f"{column} std")):
                 ours[column] += f" ± {spread:.1f}"
         made = pd.notna(row["t2v R@1"])
@@ -199,7 +215,8 @@ def comparison(table: pd.DataFrame) -> Table:
         if compared[index]:
             published = {column: row[PAPER[column]] for column in columns if column in PAPER}
             paper = {column: text(value, column) for column, value in published.items()}
-            less = {column: text(row[column] - value, column, "+") for column, value in published.items()}
+            alike = {column: row[PUBLISHED.get(column, column)] for column in published}
+            less = {column: text(alike[column] - value, column, "+") for column, value in published.items()}
             lines += [{"": "paper"} | paper, {"": "difference"} | less]
             bold += 2 * [dict.fromkeys(columns, False)]
     names = ["variant", ""] if compared.any() else ["variant"]
@@ -225,7 +242,7 @@ def notes(table: pd.DataFrame, costs: dict) -> str:
     """What the table was measured on and how, in sentences."""
     made = table[table["seeds"] > 0]
     first = made.iloc[0]
-    devices, seeds = ", ".join(made["device"].unique()), made["seeds"].max()
+    devices, seeds, busy = ", ".join(made["device"].unique()), made["seeds"].max(), disturbed(table).any()
     sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
@@ -238,10 +255,38 @@ def notes(table: pd.DataFrame, costs: dict) -> str:
         f"Costs were measured on {costs['device']} with {costs['threads']} threads, with random weights and generated"
         " videos, and while no other job of the run was going on. The variants of a backbone took turns, and times are"
         f" medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms and the GFLOPs are"
-        " those of one video, the ms also in batches of the best size. The GB of training are the peak of a step with"
-        " the batch that the authors put on one GPU.",
+        " those of one video, the ms also in batches of the best size.",
+        "GB of training and ms here are the peak of one step's tensors, in 10^9 bytes and with the batch that the"
+        " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
+        " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
+        " ratios to the baseline, as the summary does.",
+        *(["Times marked (busy) are wrong: one network, timed twice, differed by more than 10 %."] if busy else []),
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
+        *short_note(made),
     ]
     if table["published"].notna().any():
         sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
-    return " ".join(sentences)
+    return " ".join([*sentences, ties_note(made)])
+
+
+def short_note(made: pd.DataFrame) -> list[str]:
+    """Of which variants a segment is longer than some videos, if of any."""
+    short = made[made["n_videos_short"] > 0]
+    if short.empty:
+        return []
+    counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
+    return [f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}."]
+
+
+def ties_note(made: pd.DataFrame) -> str:
+    """How ties count here and in the paper, and which recall that changes most."""
+    recalls = [score for score in SCORES if "R@" in score]
+    change = pd.DataFrame({score: made[PUBLISHED[score]] - made[score] for score in recalls}, made.index).stack()
+    (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
+    effect = (
+        f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}" if most else "changes nothing here"
+    )
+    return (
+        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries,"
+        f" which {effect}. What is compared with the paper's numbers is counted so."
+    )

@@ -14,8 +14,8 @@ from centerclip import code
 from centerclip.cell import Cell
 from centerclip.evaluate.features import count_cut
 from centerclip.fit import check_cell
-from centerclip.model.clip import build_finished
-from centerclip.model.device import pick_device
+from centerclip.model.clip import CenterCLIP, build_finished
+from centerclip.model.device import autocast, computed_in, pick_device
 from centerclip.search.models import plain
 from centerclip.video.batches import normalise, sample
 from centerclip.video.extraction import spread_frames
@@ -49,7 +49,8 @@ class Retriever:
     @torch.no_grad()
     def encode_frames(self, frames: Tensor, mask: Tensor) -> Tensor:
         """The float32 unit vector [E] of uint8 frames [T, 3, H, W] with their mask bool [T]."""
-        return self.model.encode_video(normalise(frames[None].to(self.device)), mask[None].to(self.device))[0].cpu()
+        with autocast(self.device, self.cell.precision):
+            return self.model.encode_video(normalise(frames[None].to(self.device)), mask[None].to(self.device))[0].cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
         """[V, E] float32 unit vectors of video files. Raises NoFrames."""
@@ -58,7 +59,8 @@ class Retriever:
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """[S, E] float32 unit vectors. Of a sentence that is `too_long`, only the beginning is read."""
-        return self.model.encode_text(self.tokenizer(list(sentences)).to(self.device)).cpu()
+        with autocast(self.device, self.cell.precision):
+            return self.model.encode_text(self.tokenizer(list(sentences)).to(self.device)).cpu()
 
     def too_long(self, sentence: str) -> bool:
         """Whether the model does not read all of a sentence."""
@@ -67,12 +69,16 @@ class Retriever:
     def fingerprint(self) -> str:
         """64 hex digits, equal for two models that give the same vectors to the same videos.
 
-        It is a hash of parameters, settings and the code that decodes, comments and docstrings left out."""
+        It is a hash of parameters, settings, the precision, and the code that decodes and encodes, comments and
+        docstrings left out.
+        """
         settings = self.cell.settings()
+        encoding = [spread_frames.__module__, CenterCLIP.__module__, *self.cell.algorithms]
         parts = [
             settings["model"] | {"weights": None},
             settings["data"]["frames"],
-            code.digest([spread_frames.__module__]),
+            computed_in(self.device, self.cell.precision),
+            code.digest(encoding, leave_out=["centerclip.model.weights"]),
         ]
         digest = hashlib.sha256(json.dumps(parts).encode())
         for tensor in self.model.state_dict().values():

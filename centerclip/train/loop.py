@@ -24,8 +24,8 @@ from centerclip.cell import Cell, Training
 from centerclip.command import UserError
 from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.features import count_cut, evaluate
-from centerclip.model.clip import CenterCLIP, build
-from centerclip.model.device import autocast, pick_device, precision
+from centerclip.model.clip import CenterCLIP, build, freeze
+from centerclip.model.device import autocast, computed_in, lowered, pick_device
 from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
 from centerclip.video.batches import Pairs, leave_sigterm, normalise
@@ -52,7 +52,8 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         size = cell.training.batch_size
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
     device = processes.join(pick_device())
-    print(f"training on {device} in {precision(device)}, process {processes.rank() + 1} of {processes.world()}")
+    computed = computed_in(device, cell.training.precision)
+    print(f"training on {device} in {computed}, process {processes.rank() + 1} of {processes.world()}")
     used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])
     run = Run(cell, device, Checkpoints(checkpoints, origin(cell, used, cell.path(layout.FRAMES))))
     run.resume()
@@ -60,7 +61,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
     if processes.rank() == 0:
         run.board = open_board(tensorboard, run.progress["epoch"] * steps + run.progress["step"])
     for epoch in range(run.progress["epoch"], cell.training.epochs):
-        run.train_epoch(Pairs(rows, store, cell.data.frames, cell.data.text_tokens, cell.seed, epoch))
+        run.train_epoch(Pairs(rows, store, cell, epoch))
         run.save()
         run.evaluating = True
         metrics = evaluate(run.model, splits["test"], store, cell)
@@ -83,7 +84,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
 
 
 class Run:
-    """One training run: model, optimiser and progress, which is what a checkpoint holds.
+    """One training run: model, optimiser, progress and the chunk that the memory holds, which a checkpoint has.
 
     Pretrained weights are loaded. Nothing is saved without `checkpoints`.
     """
@@ -91,12 +92,13 @@ class Run:
     def __init__(self, cell: Cell, device: torch.device, checkpoints: Checkpoints | None = None):
         self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
         self.model = build(cell.located_model, cell.seed).to(device)
+        freeze(self.model, self.recipe.frozen)
         self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas, eps=self.recipe.eps)
         # float16 needs its gradients scaled; bfloat16 and float32 do not
-        self.scaler = torch.amp.GradScaler(enabled=autocast(device).fast_dtype is torch.float16)
-        self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time
+        self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
+        self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at = time.monotonic()
@@ -111,7 +113,7 @@ class Run:
         if self.board:
             self.board.flush()
         state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "scaler")}
-        self.checkpoints.save(state | {"progress": self.progress, "selected": self.selected})
+        self.checkpoints.save(state | {"progress": self.progress, "selected": self.selected, "chunk": self.chunk})
 
     def resume(self) -> None:
         """Go back to the last checkpoint that can be resumed, if there is one."""
@@ -122,6 +124,7 @@ class Run:
             if state[part]:  # the scaler's is empty where the precision needed none
                 getattr(self, part).load_state_dict(state[part])
         self.progress, self.selected = state["progress"], state["selected"]
+        self.chunk = min(self.chunk, state["chunk"])
         print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
 
     def stop(self, *_) -> None:
@@ -159,11 +162,9 @@ class Run:
             for batch in bar:
                 arrived = time.perf_counter()
                 step = pairs.epoch * len(batches) + self.progress["step"]
-                # of what the model draws, however it got here
-                torch.manual_seed(self.cell.seed << 32 | processes.rank() << 24 | step)
                 factor = learning_rate_factor(step, self.recipe.epochs * len(batches), self.recipe.warmup)
                 try:
-                    loss = train_step(self, batch, factor)
+                    loss = train_step(self, batch, factor, seed=self.cell.seed << 32 | step)
                 except FloatingPointError as error:
                     videos = ", ".join(pairs.video_ids[index] for index in batches[self.progress["step"]])
                     where = f"at epoch {pairs.epoch + 1}, step {self.progress['step'] + 1}, on the videos {videos}"
@@ -184,23 +185,25 @@ class Run:
         print(f"{name}: {worked:.1f} s in steps, {waited:.1f} s waiting for data", flush=True)
 
     def end_epoch(self, metrics: dict) -> None:
-        """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far."""
+        """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far: of epochs that
+        are equally good the last, as in the authors' code."""
         judge = "val" if self.recipe.select == "val" else "text_to_video"
         before = [epoch[judge]["R@1"] for epoch in self.progress["epochs"]]
         losses, number = self.progress["losses"], self.progress["epoch"] + 1
         self.progress["epochs"].append({"epoch": number, "loss": sum(losses) / len(losses), **metrics})
-        if self.recipe.select == "last" or metrics[judge]["R@1"] > max(before, default=-1):
+        if self.recipe.select == "last" or metrics[judge]["R@1"] >= max(before, default=0):
             weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
             self.selected = {"epoch": number, "weights": weights}
         self.progress |= {"epoch": number, "step": 0, "losses": []}
 
 
-def train_step(run: Run, batch: list[Tensor], factor: float) -> float:
+def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> float:
     """One step at `factor` of the peak learning rate; returns the loss. `batch` is this process's share of the step's:
-    frames uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L].
+    frames uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L]. What the model draws is drawn from
+    `seed`, the same in every process and chunk.
 
-    A GPU that runs out of memory gets the batch in chunks half as large, of which the loss and the gradients are the
-    same.
+    A GPU that runs out of memory gets the batch in chunks half as large, of which the draws, the loss and the gradients
+    are the same.
 
     Raises:
         UserError: a single pair is too much for the GPU.
@@ -210,7 +213,7 @@ def train_step(run: Run, batch: list[Tensor], factor: float) -> float:
     while True:
         run.optimizer.zero_grad(set_to_none=True)
         try:
-            loss = backward(run.model, batch, run.chunk, run.scaler)
+            loss = backward(run, batch, seed)
             break
         except torch.OutOfMemoryError:
             if run.chunk == 1:
@@ -233,42 +236,41 @@ def train_step(run: Run, batch: list[Tensor], factor: float) -> float:
     return loss
 
 
-def backward(model: CenterCLIP, batch: list[Tensor], chunk: int, scaler: torch.amp.GradScaler) -> float:
-    """Add the gradients of the loss to the model's; returns the loss. `batch` is this process's share of the step's
-    batch; loss and gradients are those of all of it.
+def backward(run: Run, batch: list[Tensor], seed: int) -> float:
+    """Add the gradients of the loss to the model's; returns the loss. Arguments are as in `train_step`; loss and
+    gradients are those of all of the step's batch.
 
     All vectors meet in the loss, which gives the gradient of each; every process takes its own further, into the
-    encoders, and the encoders' gradients are added up. A share larger than `chunk` is encoded without a graph first
+    encoders, and the encoders' gradients are added up. A share larger than the chunk is encoded without a graph first
     and then again, chunk by chunk, with one (gradient caching). That costs one more forward pass and the memory of one
-    chunk; the second pass draws what the first drew.
+    chunk; every pass draws what the first drew.
     """
-    frames, mask, ids = batch
-    device, count = frames.device, len(frames)
-    parts = [slice(start, start + chunk) for start in range(0, count, chunk)]
-    seeds = torch.randint(2**62, (len(parts),)).tolist()
+    model, device, (frames, mask, ids) = run.model, run.device, batch
+    count = len(frames)
+    parts = [slice(start, start + run.chunk) for start in range(0, count, run.chunk)]
 
-    def encode(part: slice, seed: int) -> Tensor:
+    def encode(part: slice) -> Tensor:
         torch.manual_seed(seed)
-        with autocast(device):
+        with autocast(device, run.recipe.precision):
             videos = model.encode_video(normalise(frames[part]), mask[part])
             return torch.stack([videos, model.encode_text(ids[part])])
 
     def encode_all() -> Tensor:
         with torch.set_grad_enabled(len(parts) == 1):
-            return torch.cat([encode(part, seed) for part, seed in zip(parts, seeds, strict=True)], 1)
+            return torch.cat([encode(part) for part in parts], 1)
 
     vectors = processes.everywhere(encode_all, device)
-    gathered = processes.gather(vectors.detach()).requires_grad_()
+    gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()  # [2, B of all, E]
     loss = contrastive_loss(*gathered, model.logit_scale)
-    scaler.scale(loss).backward()
+    run.scaler.scale(loss).backward()
     gradient = gathered.grad[:, processes.rank() * count :][:, :count]
 
     def differentiate() -> None:
         if len(parts) == 1:
             vectors.backward(gradient)
         else:
-            for part, seed in zip(parts, seeds, strict=True):
-                encode(part, seed).backward(gradient[:, part])
+            for part in parts:
+                encode(part).backward(gradient[:, part])
 
     processes.everywhere(differentiate, device)
     shares = [parameter.grad for parameter in model.parameters() if parameter is not model.logit_scale]
@@ -292,14 +294,16 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
-    """AdamW's groups: CLIP's parameters at `lr`, those of stages at `lr_new`, each with and without weight decay.
+    """AdamW's groups of what trains: CLIP's parameters at `lr`, those of stages at `lr_new`, each with and without
+    weight decay.
 
-    Biases and LayerNorm's weights, all the one-dimensional parameters, and the logit scale are not decayed.
+    Without it are biases, as in the authors' code, or all vectors: LayerNorms and the logit scale too.
     """
     groups = {}
     for name, parameter in model.named_parameters():
-        new, decays = name.startswith("stages."), parameter.ndim >= 2
-        groups.setdefault((new, decays), []).append(parameter)
+        if parameter.requires_grad:
+            decays = parameter.ndim >= 2 if recipe.no_decay == "vectors" else "bias" not in name
+            groups.setdefault((name.startswith("stages."), decays), []).append(parameter)
     return [
         {
             "params": parameters,

@@ -92,12 +92,23 @@ def everywhere(work: Callable[[], Tensor | None], device: torch.device) -> Tenso
 
 
 def gather(share: Tensor) -> Tensor:
-    """The tensors `share` [2, B, E] of all processes as one [2, B * processes, E], in the order of their ranks."""
+    """The tensors `share` of all processes, of one shape, stacked in the order of their ranks."""
     if not launched():
-        return share
+        return share[None]
     parts = [torch.empty_like(share) for _ in range(world())]
     dist.all_gather(parts, share.contiguous())
-    return torch.cat(parts, 1)
+    return torch.stack(parts)
+
+
+def share_of(items: list) -> list:
+    """This process's share of `items`: every so many-th, as many as any other has, the first ones again if the last do
+    not suffice."""
+    return [items[index % len(items)] for index in range(rank(), -(-len(items) // world()) * world(), world())]
+
+
+def of_all(vectors: Tensor, count: int) -> Tensor:
+    """The vectors [count, E] of all items, of those [n, E] of each process's `share_of` them."""
+    return gather(vectors).transpose(0, 1).flatten(0, 1)[:count]
 
 
 def add_up(tensors: list[Tensor]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from centerclip.cell import Cell
 from centerclip.video.frames import FrameStore
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
@@ -20,18 +21,23 @@ def normalise(frames: Tensor) -> Tensor:
     return (frames.float() / 255 - MEAN.to(frames.device)) / STD.to(frames.device)
 
 
-def sample(available: int, count: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    available: int, count: int, rng: np.random.Generator | None = None, spans: str = "whole"
+) -> tuple[np.ndarray, np.ndarray]:
     """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
     (paper, section 4.1).
 
-    The frame is the middle one of the span or, with `rng`, a random one. A video with fewer than `count` frames
-    `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
+    The frame is the middle one of the span or, with `rng`, a random one. The spans are the `whole` video's or, with
+    "floor", have floor(available / count) frames each, from the first frame on: so the authors' code draws in training,
+    which never sees the rest, at the video's end. A video with fewer than `count` frames `available` gives all of them;
+    its last one is repeated, and the mask is false for the repetitions.
     """
     if available < count:
         indices = np.arange(count)
         return np.minimum(indices, available - 1), indices < available
     place = rng.random(count) if rng else 0.5
-    return ((np.arange(count) + place) * available / count).astype(int), np.ones(count, bool)
+    length = available // count if spans == "floor" else available / count
+    return ((np.arange(count) + place) * length).astype(int), np.ones(count, bool)
 
 
 def leave_sigterm(_: int) -> None:
@@ -54,28 +60,29 @@ class Videos(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.frames(self.video_ids[index])
 
-    def frames(self, video_id: str, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """The frames of a video and their mask; with `rng`, the frames are drawn at random."""
-        indices, mask = sample(self.store.counts[video_id], self.count, rng)
+    def frames(self, video_id: str, *drawn: object) -> tuple[Tensor, Tensor]:
+        """The frames of a video and their mask; `drawn` are further arguments of `sample`."""
+        indices, mask = sample(self.store.counts[video_id], self.count, *drawn)
         return torch.from_numpy(self.store.read(video_id, indices)), torch.from_numpy(mask)
 
 
 class Pairs(Videos):
-    """The training pairs of an epoch, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64 [L])`.
+    """The training pairs of an epoch of `cell`, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64
+    [L])`.
 
     The draw of the frames depends on (seed, epoch, pair) alone, so that an epoch is the same however it is loaded.
     """
 
-    def __init__(self, rows: pd.DataFrame, store: FrameStore, count: int, text_tokens: int, seed: int, epoch: int):
-        super().__init__(rows["video_id"].tolist(), store, count)
+    def __init__(self, rows: pd.DataFrame, store: FrameStore, cell: Cell, epoch: int):
+        super().__init__(rows["video_id"].tolist(), store, cell.data.frames)
         self.captions = rows["caption"].tolist()
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=text_tokens)
-        self.seed, self.epoch = seed, epoch
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=cell.data.text_tokens)
+        self.seed, self.spans, self.epoch = cell.seed, cell.training.spans, epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, index])
         ids = self.tokenizer(self.captions[index])[0]
-        return *self.frames(self.video_ids[index], rng), ids
+        return *self.frames(self.video_ids[index], rng, self.spans), ids
 
     def batches(self, size: int) -> list[list[int]]:
         """The pairs of the epoch in random order, in batches of `size`; those that fill no batch are left out."""

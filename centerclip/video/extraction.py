@@ -14,12 +14,13 @@ from PIL import Image
 from centerclip.video.decoding import EPSILON, NoFrames, Shown, decode, idle
 
 
-def choose(shown: Shown, fps: float, start_s: float, end_s: float) -> np.ndarray:
+def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
     """The indices of the frames to keep: those shown at start_s + (i + 0.5) / fps, for each i up to the end.
 
     Args:
         shown: when the frames of the video are shown.
-        fps: how many frames to keep a second.
+        fps: how many frames to keep a second. None: every frame that is first shown from the start to the end, both
+            counted, as the authors' code reads its re-encoded videos.
         start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
 
     Returns:
@@ -29,6 +30,8 @@ def choose(shown: Shown, fps: float, start_s: float, end_s: float) -> np.ndarray
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
         return np.empty(0, np.int64)
+    if fps is None:
+        return np.flatnonzero((shown.starts > start_s - EPSILON) & (shown.starts < start_s + length + EPSILON))
     offsets = (np.arange(np.ceil(length * fps - 0.5 - EPSILON)) + 0.5) / fps
     times = start_s + (offsets if len(offsets) else np.array([length / 2]))
     return np.maximum(np.searchsorted(shown.starts, times + EPSILON, side="right") - 1, 0)
@@ -54,6 +57,13 @@ def squared(frame: np.ndarray, size: int) -> Image.Image:
     return scaled.crop((left, top, left + size, top + size))
 
 
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file, which loses nothing."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def jpeg(picture: Image.Image) -> bytes:
     """A picture as a JPEG file."""
     buffer = io.BytesIO()
@@ -64,24 +74,26 @@ def jpeg(picture: Image.Image) -> bytes:
 class Clip(NamedTuple):
     """The stored frames of a video."""
 
-    frames: list[bytes]  # JPEGs in the order of time
+    frames: list[bytes]  # picture files in the order of time
     decoder: str  # what read the file; '' if nothing could
     reason: str  # why there are no frames, or what is wrong with them; '' for nothing
 
 
 def extract(
-    path: Path, bounds: Sequence[tuple[float, float]], fps: float, size: int, beat: Callable[[], None] = idle
+    path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: int, beat: Callable[[], None] = idle
 ) -> list[Clip]:
     """The frames of each clip of a video file, `size` px square. The file is decoded once for all clips.
 
-    `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file.
+    `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file. With `fps` None every
+    frame is kept, without loss.
     """
+    convert = jpeg if fps else png
     whole = any(np.isnan(end) for _, end in bounds)
     try:
         decoded = decode(
             path,
             lambda shown: [choose(shown, fps, *clip) for clip in bounds],
-            lambda picture: jpeg(squared(picture, size)),
+            lambda picture: convert(squared(picture, size)),
             sparing=not whole,
             beat=beat,
         )
@@ -93,7 +105,7 @@ def extract(
 
 
 def extract_file(
-    item: tuple[str, Sequence[tuple[float, float]]], beat: Callable[[], None], fps: float, size: int
+    item: tuple[str, Sequence[tuple[float, float]]], beat: Callable[[], None], fps: float | None, size: int
 ) -> list[Clip]:
     """`extract` of (path, bounds), for `watched`."""
     return extract(Path(item[0]), item[1], fps, size, beat)

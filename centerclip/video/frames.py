@@ -1,6 +1,6 @@
 """Stored frames, read one by one.
 
-A shard, such as `0002.lmdb`, is a file that holds the i-th frame of a video as a JPEG under the key
+A shard, such as `0002.lmdb`, is a file that holds the i-th frame of a video as a JPEG, or a PNG, under the key
 `{video_id}/{i:06d}`. The report of a store is a csv with a row for each video: how many frames it has, in which shard.
 """
 

@@ -1,4 +1,4 @@
-"""Video files -> shards of stored frames: decoded once, kept as JPEGs in LMDB.
+"""Video files -> shards of stored frames: decoded once, kept as pictures in LMDB.
 
 `0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which reader, why if none did or
 what is wrong with them, and the state that its file was in. Made again, a shard decodes only videos whose state is
@@ -30,7 +30,9 @@ def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
             transaction.put(key(video_id, index), frame)
 
 
-def write_shard(clips: pd.DataFrame, fps: float, size: int, path: Path, stall_seconds: float = STALL_SECONDS) -> None:
+def write_shard(
+    clips: pd.DataFrame, fps: float | None, size: int, path: Path, stall_seconds: float = STALL_SECONDS
+) -> None:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
     What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a

@@ -1,7 +1,7 @@
 """One of two processes that train together, for test_training.py: `python -m support.two_processes WHAT DIRECTORY`.
 
-WHAT is a chunk, for the gradients of a step of `batch(0)` and how an error travels, or `epoch`, to train the rest of an
-epoch from the checkpoint in DIRECTORY.
+WHAT is a chunk, for the gradients of a step of `batch(0)` and how an error travels; `epoch`, to train the rest of an
+epoch from the checkpoint in DIRECTORY; or a split, on which the model of a third argument, a cell.json, is evaluated.
 """
 
 import sys
@@ -9,16 +9,23 @@ from pathlib import Path
 
 import torch
 
+from centerclip import layout
+from centerclip.cell import read_cell
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.evaluate.features import evaluate
+from centerclip.model.clip import build
 from centerclip.train import processes
 from centerclip.train.loop import Run, backward
+from centerclip.video.frames import FrameStore
 from support.training import CELL, Twelve, batch, run_in
 
 
 def gradients(chunk: int, device: torch.device) -> dict:
     """The loss and the gradients of a step, and what an error of the second process alone says here."""
     run = Run(CELL, device)
+    run.chunk = chunk
     share = slice(2 * processes.rank(), 2 * processes.rank() + 2)
-    loss = backward(run.model, [part[share] for part in batch(0)], chunk, run.scaler)
+    loss = backward(run, [part[share] for part in batch(0)], seed=0)
     assert processes.anywhere(processes.rank() == 1, device)
 
     def fail() -> None:
@@ -29,17 +36,27 @@ def gradients(chunk: int, device: torch.device) -> dict:
         processes.everywhere(fail, device)
     except FloatingPointError as error:
         reason = str(error)
-    return {name: tensor.grad for name, tensor in run.model.named_parameters()} | {"loss": loss, "reason": reason}
+    trains = {name: tensor.grad for name, tensor in run.model.named_parameters() if tensor.requires_grad}
+    return trains | {"loss": loss, "reason": reason}
+
+
+def metrics(split: str, path: str) -> dict:
+    """The metrics of the model that a cell starts as on a split."""
+    cell = read_cell(path)
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+    return evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    device, (what, directory) = processes.join(torch.device("cpu")), sys.argv[1:]
+    device, (what, directory, *path) = processes.join(torch.device("cpu")), sys.argv[1:]
     if what == "epoch":
         run = run_in(Path(directory), device=device)
         run.resume()
         run.train_epoch(Twelve())
         result = run.model.state_dict()
+    elif path:
+        result = metrics(what, *path)
     else:
         result = gradients(int(what), device)
     torch.save(result, Path(directory, f"{processes.rank()}.pt"))

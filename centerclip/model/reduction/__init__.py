@@ -3,8 +3,9 @@
 `NAME(tokens, clusters, **options) -> (medoids, assignment)`: tokens [B, N, D] of any float dtype are B independent
 problems, the patches of a segment frame by frame; medoids [B, K] int64 are token indices in ascending order; assignment
 [B, N] int64 says into which of the K clusters each token fell. Its options are its keyword-only arguments. Those called
-`frames` (how many the N tokens come from) and `training` (whether the model trains) are no options: the model gives
-them to those who ask.
+`frames` (how many the N tokens come from), `segments` (how many a video has; they follow each other in B) and
+`training` (whether the model trains) are no options: the model gives them to those who ask. What is drawn at random
+should not depend on B: a step may encode its videos a few at a time, each time from the same state of the generator.
 
 The file says with `KIND = "clustering"` that the algorithm brings like tokens together, or with `KIND = "sampling"`
 that it does not. This module reads the files without running them, so that checking a config imports nothing heavy.
@@ -20,7 +21,7 @@ from centerclip.command import UserError
 
 DIRECTORY = Path(__file__).parent
 CLUSTERING, SAMPLING = "clustering", "sampling"
-CONTEXT = ("frames", "training")
+CONTEXT = ("frames", "segments", "training")
 
 
 def names() -> list[str]:

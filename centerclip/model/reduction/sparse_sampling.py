@@ -6,12 +6,18 @@ from torch import Tensor
 KIND = "sampling"
 
 
-def sparse_sampling(tokens: Tensor, clusters: int, *, training: bool = False) -> tuple[Tensor, Tensor]:
+def sparse_sampling(
+    tokens: Tensor, clusters: int, *, segments: int = 1, training: bool = False
+) -> tuple[Tensor, Tensor]:
     """One token of each of K equal spans of the sequence: its middle one, a random one in training.
+
+    A draw is one for the whole batch, another for each segment of a video, as in the authors' code. So it depends on
+    the generator's state alone, not on how many videos are encoded at a time.
 
     Args:
         tokens: [B, N, D].
         clusters: K, 1..N.
+        segments: of a video, whose rows follow each other.
         training: whether to draw at random.
 
     Returns:
@@ -24,7 +30,7 @@ def sparse_sampling(tokens: Tensor, clusters: int, *, training: bool = False) ->
     if not 1 <= clusters <= count:
         raise ValueError(f"{clusters} clusters of {count} tokens")
     starts = -(-torch.arange(clusters + 1, device=tokens.device) * count // clusters)  # rounded up
-    place = torch.rand(batch, clusters, device=tokens.device) if training else tokens.new_full((batch, clusters), 0.5)
-    medoids = starts[:-1] + (place.float() * starts.diff()).long()
+    place = torch.rand(segments, clusters) if training else torch.full((segments, clusters), 0.5)
+    medoids = starts[:-1] + (place.to(tokens.device) * starts.diff()).long()  # [S, K]
     span = torch.arange(count, device=tokens.device) * clusters // count
-    return medoids, span.expand(batch, -1)
+    return medoids.repeat(batch // segments, 1), span.expand(batch, -1)

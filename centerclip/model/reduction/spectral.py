@@ -16,7 +16,7 @@ def spectral(
     *,
     graph: str = "knn",
     neighbours: int | None = None,
-    sigma: float | None = None,
+    sigma: float | None = 2.0,
     distance: str | float = "euclidean",
     normalise: bool = False,
     iterations: int = 100,
@@ -34,9 +34,10 @@ def spectral(
         tokens: [B, N, D], any float dtype, finite.
         clusters: K, 1..N.
         graph: "knn", two tokens are joined if either is among the other's nearest; or "heat", all are joined.
-        neighbours: of each token in a knn graph, itself apart; at most N - 1 are taken. None: the paper's 5 a frame,
-            and 5 more above 100 tokens a frame.
-        sigma: width of the kernel, in units of the distance; None: the root mean square length of the graph's edges.
+        neighbours: of each token in a knn graph, itself counted; at most N. None: the paper's 5 a frame, and 5 more
+            from 100 tokens a frame on.
+        sigma: width of the kernel, in units of the distance: 2 in the authors' code, between tokens as they are. None:
+            the root mean square length of the graph's edges, which makes the weights free of the tokens' scale.
         distance, normalise, iterations: as in `kmedoids`; the distance is the tokens', not the rows'.
         frames: how many the tokens come from.
 
@@ -49,7 +50,7 @@ def spectral(
     """
     check_clusters(tokens, clusters)
     if neighbours is None:
-        neighbours = 5 * frames + (5 if tokens.shape[1] > 100 * frames else 0)
+        neighbours = 5 * frames + (5 if tokens.shape[1] >= 100 * frames else 0)
     if graph not in ("knn", "heat"):
         raise ValueError(f"graph {graph!r} is not knn or heat")
     if neighbours < 1 or (sigma is not None and sigma <= 0):
@@ -62,8 +63,9 @@ def spectral(
 
 
 def nearest(distances: Tensor, neighbours: int) -> Tensor:
-    """Edges [B, N, N] bool of the symmetric nearest-neighbour graph of distances [B, N, N]; each token joins itself."""
-    ranked = distances.topk(min(neighbours + 1, distances.shape[-1]), largest=False, sorted=False).indices
+    """Edges [B, N, N] bool of the symmetric graph of distances [B, N, N] that joins each token to the `neighbours`
+    nearest, itself being one."""
+    ranked = distances.topk(min(neighbours, distances.shape[-1]), largest=False, sorted=False).indices
     edges = torch.zeros_like(distances, dtype=torch.bool).scatter_(2, ranked, True)
     edges.diagonal(dim1=1, dim2=2).fill_(True)
     return edges | edges.mT
