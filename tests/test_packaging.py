@@ -64,4 +64,5 @@ def test_the_readmes_table_is_the_demos():
     names = [*shown["variant"][:6], "gflops", "saved_mb"]
     for variant, row in table.iterrows():
         digits = [3 if name == "gflops" else 1 for name in names]
-        assert shown[variant] == [f"{row[name]:.{n}f}" for name, n in zip(names, digits, strict=True)]
+        figures = [f"{row[name]:.{n}f}" for name, n in zip(names, digits, strict=True)]
+        assert shown[variant] == ["-" if figure == "nan" else figure for figure in figures]
