@@ -7,7 +7,7 @@ from pathlib import Path
 
 from centerclip import code, layout
 from centerclip.command import UserError
-from centerclip.model import reduction
+from centerclip.model import pretrained, reduction
 
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
@@ -171,7 +171,7 @@ class Cell:
     def located_model(self) -> Model:
         """Its model as it starts, whose pretrained weights are found from any directory."""
         weights = self.model.weights
-        if weights and weights != "openai":
+        if weights and not pretrained.published(weights):
             weights = str(self.results.absolute().parent / weights)
         return replace(self.model, weights=weights)
 

@@ -8,10 +8,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from centerclip import ROOT, layout
+from centerclip import ROOT
 from centerclip.cell import Cell
 from centerclip.command import UserError, located
 from centerclip.fit import Misfit, check_cell
+from centerclip.model import backbones, pretrained
 from centerclip.resolve import cell, every_variant, points, variants
 
 COMMAND = "--config"  # what no file has was given so
@@ -27,6 +28,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     schema = yaml.safe_load(SCHEMA.read_text())
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_schema(config, schema, given)
+    check_backbones(given, config)
     for name, grid in config["grids"].items():
         key = ["grids", name, "of"]
         check_names(given, key, [grid["of"]], config["variants"])
@@ -51,7 +53,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
                 places = [origin(config, benchmark, variant, key) for key in error.keys]
                 last = max(places, key=partial(holder, given))  # they fitted each other until it was set
                 raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
-            check_weights(given, checked)
+            check_weights(given, checked, config["weights"][checked.model.backbone])
 
 
 def check_schema(config: dict, schema: dict, given: dict[str, dict]) -> None:
@@ -82,11 +84,32 @@ def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str
         raise complaint(given, key, f"{shared} is read by {readers[1]}, not {readers[0]}")
 
 
-def check_weights(given: dict[str, dict], cell: Cell) -> None:
-    """Raise UserError where the local file that a cell's weights start from is not there."""
-    weights, backbone = cell.model.weights, cell.model.backbone
-    if weights and weights != layout.PRETRAINED.format(backbone=backbone) and not Path(weights).is_file():
-        raise complaint(given, ["weights", backbone], f"{located(Path(weights))}: no such file")
+def check_backbones(given: dict[str, dict], config: dict) -> None:
+    """Raise UserError for a name that is not a backbone's, and for weights that are not those of their backbone, as far
+    as names tell."""
+    variants = [(["variants", name, "backbone"], block) for name, block in config["variants"].items()]
+    named = [(key, block["backbone"]) for key, block in variants if "backbone" in block]
+    for key, backbone in [(["backbone"], config["backbone"]), *named]:
+        if wrong := backbones.problem(backbone):
+            raise complaint(given, key, wrong)
+    for backbone, weights in config["weights"].items():
+        wrong = backbones.problem(backbone)
+        if not wrong and pretrained.published(weights):
+            wrong = pretrained.misnamed(backbone, weights)
+        if wrong:
+            raise complaint(given, ["weights", backbone], wrong)
+
+
+def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> None:
+    """Raise UserError where the `weights` that a cell starts from are a local file that is not there, or are to be
+    downloaded and are none of its backbone's."""
+    key, file = ["weights", cell.model.backbone], Path(cell.model.weights or "")
+    if weights is None or file.is_file():
+        return
+    if not pretrained.published(weights):
+        raise complaint(given, key, f"{located(file)}: no such file")
+    if wrong := pretrained.problem(cell.model.backbone, weights):
+        raise complaint(given, key, wrong)
 
 
 def read_config(overlays: Iterable[Path]) -> dict:
@@ -141,8 +164,6 @@ def describe(error: ValidationError) -> tuple[list, str]:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return [*key, missing], "missing"
-    if error.validator == "not":
-        return key, f"{error.instance!r} is not allowed: {error.schema['description']}"
     if error.validator == "enum":
         return key, f"{error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
     return key, error.message

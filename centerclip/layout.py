@@ -27,7 +27,7 @@ SHARD = "results/{dataset}/frames/{size}px/{shard}.lmdb"
 SHARD_REPORT = "results/{dataset}/frames/{size}px/{shard}.csv"
 FRAMES = "results/{dataset}/frames/{size}px/report.csv"
 
-PRETRAINED = "results/weights/{backbone}.safetensors"  # what `openai` in the config stands for
+PRETRAINED = "results/weights/{backbone}/{weights}.safetensors"  # published ones, by their name in the config
 DOWNLOADS = "results/downloads"
 
 TABLE = "results/tables/{benchmark}"  # .csv .html .md .tex

@@ -9,7 +9,7 @@ from centerclip import layout
 from centerclip.cell import Cell, Costs, Data, Model, Runtime, Stage, Training
 from centerclip.command import UserError
 from centerclip.fit import Misfit
-from centerclip.model import backbones
+from centerclip.model import backbones, pretrained
 
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = (
@@ -94,6 +94,8 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     if backbone not in config["weights"]:
         raise Misfit(f"missing: what {backbone} starts from", ["weights", backbone])
     weights = config["weights"][backbone]
+    if pretrained.published(weights):
+        weights = layout.PRETRAINED.format(backbone=backbone, weights=weights)
     stages = tuple(Stage(**block["stage"] | stage) for stage in settings.get("stages", []))
     frames = settings.get("frames", block["frames"])
     if "segment_frames" in settings:
@@ -108,7 +110,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
         name=name,
         model=Model(
             backbone=backbone,
-            weights=layout.PRETRAINED.format(backbone=backbone) if weights == "openai" else weights,
+            weights=weights,
             stages=stages,
             shift=settings.get("shift"),
         ),

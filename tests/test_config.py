@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
@@ -51,13 +53,58 @@ def test_the_configs_of_the_repository_are_right():
         ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seeds, backbone"),
         ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' is not of type 'integer'"),
         ({"training": {"gpus": 3}}, "baseline on shapes: training.gpus 3 does not divide training.batch_size 128"),
-        ({"backbone": "ViT-L-14"}, "mine.yaml: backbone: 'ViT-L-14' is not one of ViT-B-32, ViT-B-16, ViT-B-32-gelu"),
+        ({"backbone": "ViT-L14"}, "mine.yaml: backbone: 'ViT-L14' is no backbone; such as ViT-L-14, "),
+        ({"backbone": "../ViT-B-16"}, "mine.yaml: backbone: '../ViT-B-16' is no backbone; such as "),
+        ({"backbone": 32}, "mine.yaml: backbone: 32 is not of type 'string'"),
+        ({"backbone": "ViT-B-32-quickgelu"}, "mine.yaml: backbone: ViT-B-32-quickgelu is called ViT-B-32 here"),
+        (
+            {"variants": {"baseline": {"backbone": "ViT-L-16-SigLIP-256"}}},
+            "mine.yaml: variants.baseline.backbone: ViT-L-16-SigLIP-256 does not work here, as its video side is a"
+            " model of timm; such as ViT-",
+        ),
+        ({"backbone": "RN50"}, "mine.yaml: backbone: RN50 does not work here, as its video side is a ResNet; such as"),
+        ({"backbone": "coca_ViT-L-14"}, "its video side pools by attention, as CoCa's does; such as ViT-L-14"),
+        ({"backbone": "roberta-ViT-B-32"}, "its text side is a model of Hugging Face; such as ViT-B-32"),
+        (
+            {"backbone": "ViT-L-14-CLIPA"},
+            "its tokenizer is Hugging Face's; such as ViT-L-14, ViT-L-14-336, ViT-L-14-280 do, `centerclip backbones`",
+        ),
+        ({"weights": {"ViT-X": None}}, "mine.yaml: weights.ViT-X: 'ViT-X' is no backbone; such as"),
+        (
+            {"weights": {"ViT-L-14": "openai"}},
+            "mine.yaml: weights.ViT-L-14: OpenAI's were trained with quick_gelu, where ViT-L-14 has gelu: name the"
+            " backbone ViT-L-14-quickgelu",
+        ),
+        (
+            {"weights": {"ViT-B-32-256": "openai"}},
+            "OpenAI's were trained with quick_gelu, where ViT-B-32-256 has gelu",
+        ),
+        (
+            {"backbone": "ViT-L-14", "weights": {"ViT-L-14": "datacomp"}},
+            "mine.yaml: weights.ViT-L-14: open_clip has no weights 'datacomp' of ViT-L-14, but laion400m_e31, ",
+        ),
+        (
+            {"backbone": "ViT-L-16", "weights": {"ViT-L-16": "weights"}},
+            "open_clip has no weights 'weights' of ViT-L-16, but none; a file is named with its suffix",
+        ),
+        (
+            {"weights": {"ViT-B-32": "datacomp_xl_s13b_b90k"}},
+            "weights.ViT-B-32: trained with gelu, where ViT-B-32 has quick_gelu: name the backbone ViT-B-32-gelu",
+        ),
+        (
+            {"backbone": "ViT-L-14", "weights": {"ViT-L-14": "laion2b_s32b_b82k"}},
+            "weights.ViT-L-14: trained on images normalised by mean [0.5, 0.5, 0.5] and std [0.5, 0.5, 0.5], where",
+        ),
+        ({"weights": {"ViT-L-14": "hf-hub:laion"}}, "weights.ViT-L-14: 'hf-hub:laion' is not hf-hub:ORG/NAME"),
+        ({"weights": {"ViT-L-14": "hf-hub:a/../b"}}, "weights.ViT-L-14: 'hf-hub:a/../b' is not hf-hub:ORG/NAME"),
+        ({"weights": {"ViT-L-14": "./weights"}, "backbone": "ViT-L-14"}, "mine.yaml: weights.ViT-L-14: weights (in "),
         ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 is less than or equal to the minimum of 0"),
         ({"training": {"rate": 1}}, "mine.yaml: training.rate: unknown key; allowed are epochs, batch_size"),
-        ({"weights": {"tiny": "openai"}}, "mine.yaml: weights.tiny: 'openai' is not allowed: A local .safetensors"),
+        ({"weights": {"tiny": "openai"}}, "mine.yaml: weights.tiny: 'openai': nothing is published of tiny"),
+        ({"weights": {"tiny": ""}}, "mine.yaml: weights.tiny: '' should be non-empty"),
         (
             {"weights": {"ViT-B-16-gelu": "openai"}},
-            "mine.yaml: weights.ViT-B-16-gelu: 'openai' is not allowed: A local",
+            "trained with quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16",
         ),
         (
             {"backbone": "ViT-B-32-gelu"},
@@ -226,6 +273,41 @@ def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs
     assert cell(base, "shapes", "baseline").model.stages == ()
     with pytest.raises(UserError, match="unknown variant 'none'; the config has zeroshot, baseline"):
         cell(base, "shapes", "none")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "path"),
+    [
+        ("ViT-B-32", "openai", "results/weights/ViT-B-32/openai.safetensors"),
+        ("ViT-L-14", "datacomp_xl_s13b_b90k", "results/weights/ViT-L-14/datacomp_xl_s13b_b90k.safetensors"),
+        ("ViT-L-14", "hf-hub:org/Name-1.0", "results/weights/ViT-L-14/hf-hub:org/Name-1.0.safetensors"),
+        ("ViT-L-14", "dir/file", "dir/file"),
+        ("ViT-L-14", "weights.pt", "weights.pt"),
+        ("ViT-L-14", None, None),
+    ],
+)
+def test_published_weights_are_a_file_by_their_name_so_that_others_train_again(backbone, weights, path):
+    base = config({"backbone": backbone, "weights": {backbone: weights}})
+    assert cell(base, "msrvtt", "baseline").model.weights == path
+
+
+def test_any_backbone_is_a_line_of_the_config_and_one_of_its_weights():
+    run = {"run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]}}
+    mine = config(run, {"backbone": "ViT-L-14", "weights": {"ViT-L-14": "datacomp_xl_s13b_b90k"}})
+    check_config(mine, {"config.yaml": mine})
+    kmedoids = cell(mine, "msrvtt", "kmedoids")
+    assert (kmedoids.model.backbone, kmedoids.data.image_size) == ("ViT-L-14", 224)
+    larger = config(run, {"backbone": "ViT-H-14-378-quickgelu", "weights": {"ViT-H-14-378-quickgelu": None}})
+    check_config(larger, {"config.yaml": larger})
+    assert cell(larger, "msrvtt", "kmedoids").data.image_size == 378
+
+
+def test_the_repositorys_configs_are_checked_without_open_clip():
+    """Importing it takes seconds, and Snakemake reads the config again for every job of a cluster."""
+    checked = "from centerclip.config import read_config; read_config([])"
+    code = f"import sys; {checked}; print({{'torch', 'open_clip', 'huggingface_hub'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_stages_in_a_row_see_what_the_ones_before_them_kept():

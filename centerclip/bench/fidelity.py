@@ -382,7 +382,7 @@ def table(choices: list[Choice], here: str, made: Sample) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.fidelity", description=__doc__)
     parser.add_argument("--videos", type=positive, default=4, help="to measure on (default: 4)")
-    parser.add_argument("--backbone", choices=backbones.names(), default="ViT-B-32", help="(default: ViT-B-32)")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--out", required=True, type=Path, help="the page, markdown")
 
     def job(arguments: argparse.Namespace) -> None:

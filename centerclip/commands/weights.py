@@ -1,14 +1,15 @@
-"""Download weights of CLIP that OpenAI published, and convert them to safetensors."""
+"""Download published weights of a backbone, and convert them to safetensors."""
 
 import argparse
 from pathlib import Path
 
-from centerclip.model import backbones
+from centerclip.model import backbones, pretrained
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backbone", required=True, choices=backbones.OPENAI)
-    parser.add_argument("--downloads", required=True, type=Path, help="directory to keep the downloaded archive in")
+    parser.add_argument("--backbone", required=True, type=backbones.named)
+    parser.add_argument("--weights", required=True, help="openai, another tag of open_clip's, or hf-hub:ORG/NAME")
+    parser.add_argument("--downloads", required=True, type=Path, help="directory to keep archives of sources.csv in")
     parser.add_argument("--out", required=True, type=Path, help="the weights to write, .safetensors")
 
 
@@ -16,5 +17,7 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.download import sources
     from centerclip.model.weights import convert
 
-    archive = sources.obtain(sources.read_table()["clip"], f"{arguments.backbone}.pt", {}, arguments.downloads)
-    convert(archive, arguments.backbone, arguments.out)
+    weights = arguments.weights
+    if weights == pretrained.OPENAI and arguments.backbone in pretrained.SOURCED:
+        weights = sources.obtain(sources.read_table()["clip"], f"{arguments.backbone}.pt", {}, arguments.downloads)
+    convert(weights, arguments.backbone, arguments.out)

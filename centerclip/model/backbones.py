@@ -1,22 +1,30 @@
-"""The CLIP backbones by name, as open_clip model configurations; nothing heavy is imported.
+"""The CLIP backbones by name, as open_clip's model configurations; nothing heavy is imported.
 
-`ViT-B-32` and `ViT-B-16` are OpenAI's, whose activation is `quick_gelu`, x * sigmoid(1.702 x); those with `-gelu` have
-`gelu` in its place, as LAION's and DataComp's weights want. `tiny` is this project's own, for the demo and the tests:
-49 patches a frame, as ViT-B-32 has.
+They are the models whose both sides are open_clip's own code, by its names but for four: `ViT-B-32` and `ViT-B-16` are
+OpenAI's, whose activation is `quick_gelu`, x * sigmoid(1.702 x); `ViT-B-32-gelu` and `ViT-B-16-gelu` have `gelu` in its
+place, as all others have but those with `-quickgelu`. `tiny` is this project's own, for the demo and the tests: 49
+patches a frame, as ViT-B-32 has.
 """
 
+import argparse
 import json
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-OPEN_CLIP_NAMES = {
+from centerclip.command import UserError
+
+OTHER_NAMES = {  # ours -> open_clip's
     "ViT-B-32": "ViT-B-32-quickgelu",
     "ViT-B-16": "ViT-B-16-quickgelu",
     "ViT-B-32-gelu": "ViT-B-32",
     "ViT-B-16-gelu": "ViT-B-16",
 }
-OPENAI = ("ViT-B-32", "ViT-B-16")  # those that OpenAI published weights of
+OUR_NAMES = {theirs: ours for ours, theirs in OTHER_NAMES.items()}
+QUICK = "-quickgelu"
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
@@ -27,25 +35,83 @@ TINY = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a reduction stage must fit: image side in pixels, patch tokens a frame, blocks, longest text in tokens."""
+    """What a reduction stage must fit: image side in pixels, patch tokens a frame and their width, blocks, what becomes
+    of the last block's tokens ("tok": the [CLASS] token's, "avg": the patches' mean), longest text in tokens."""
 
     image_size: int
     patches: int
+    width: int
     blocks: int
+    pooling: str
     context: int
 
 
+@cache
+def directory() -> Path:
+    """Where open_clip keeps its model configurations, a file each."""
+    (package,) = find_spec("open_clip").submodule_search_locations
+    return Path(package, "model_configs")
+
+
+@cache
+def read(name: str) -> dict | None:
+    """The configuration of backbone `name`, whether it works here or not; None: there is none."""
+    if name == "tiny":
+        return TINY
+    file = directory() / f"{OTHER_NAMES.get(name, name)}.json"
+    return json.loads(file.read_text()) if re.fullmatch(r"[\w.-]+", name) and file.is_file() else None
+
+
+def reason(config: dict) -> str | None:
+    """What of a model of open_clip does not work here; None: all of it works."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "timm_model_name" in vision:
+        return "its video side is a model of timm"
+    if not isinstance(vision["layers"], int):
+        return "its video side is a ResNet"
+    if "multimodal_cfg" in config or vision.get("attentional_pool"):
+        return "its video side pools by attention, as CoCa's does"
+    if "hf_model_name" in text:
+        return "its text side is a model of Hugging Face"
+    if "hf_tokenizer_name" in text:
+        return "its tokenizer is Hugging Face's"
+    if not isinstance(vision["image_size"], int):
+        return "its images are not square"
+    return None
+
+
+@cache
 def names() -> list[str]:
     """The backbones there are."""
-    return [*OPEN_CLIP_NAMES, "tiny"]
+    theirs = [OUR_NAMES.get(file.stem, file.stem) for file in directory().glob("*.json")]
+    return [*sorted(name for name in theirs if reason(read(name)) is None), "tiny"]
+
+
+@cache
+def problem(name: str) -> str | None:
+    """Why `name` is not that of a backbone, and which are; None: it is."""
+    if name in OUR_NAMES and name not in OTHER_NAMES:
+        return f"{name} is called {OUR_NAMES[name]} here"
+    config = read(name)
+    if config is not None and reason(config) is None:
+        return None
+    wrong = f"{name!r} is no backbone" if config is None else f"{name} does not work here, as {reason(config)}"
+    near = ", ".join(get_close_matches(name, names())) or "ViT-B-32, ViT-L-14"
+    return f"{wrong}; such as {near} do, `centerclip backbones` lists all"
+
+
+def named(text: str) -> str:
+    """A command line's backbone, for argparse."""
+    if wrong := problem(text):
+        raise argparse.ArgumentTypeError(wrong)
+    return text
 
 
 def model_config(name: str) -> dict:
-    """The arguments of `open_clip.CLIP` for backbone `name`."""
-    if name == "tiny":
-        return TINY
-    (package,) = find_spec("open_clip").submodule_search_locations
-    return json.loads(Path(package, "model_configs", f"{OPEN_CLIP_NAMES[name]}.json").read_text())
+    """The arguments of `open_clip.CLIP` for backbone `name`. Raises UserError where there is none."""
+    if wrong := problem(name):
+        raise UserError(f"backbone: {wrong}")
+    return read(name)
 
 
 def activation(name: str) -> str:
@@ -55,8 +121,19 @@ def activation(name: str) -> str:
 
 def twin(name: str) -> str | None:
     """The backbone that differs from `name` in its activation alone; None for one without such another."""
-    partner = name.removesuffix("-gelu") if name.endswith("-gelu") else f"{name}-gelu"
-    return partner if partner in OPEN_CLIP_NAMES else None
+    own = OTHER_NAMES.get(name, name)
+    other = own.removesuffix(QUICK) if own.endswith(QUICK) else own + QUICK
+    partner = OUR_NAMES.get(other, other)
+    return partner if problem(partner) is None else None
+
+
+def mismatch(name: str, trained: str) -> str | None:
+    """Why weights trained with an activation are not those of backbone `name`, and whose; None: they may be."""
+    computed, other = activation(name), twin(name)
+    if trained == computed:
+        return None
+    advice = f": name the backbone {other}" if other and trained == activation(other) else ""
+    return f"trained with {trained}, where {name} has {computed}{advice}"
 
 
 def geometry(name: str) -> Geometry:
@@ -66,6 +143,8 @@ def geometry(name: str) -> Geometry:
     return Geometry(
         image_size=vision["image_size"],
         patches=(vision["image_size"] // vision["patch_size"]) ** 2,
+        width=vision["width"],
         blocks=vision["layers"],
+        pooling=vision.get("pool_type", "tok"),
         context=config["text_cfg"]["context_length"],
     )

@@ -69,12 +69,20 @@ class CenterCLIP(open_clip.CLIP):
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
         """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
-        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones."""
+        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones, to which
+        they are padded where the padding behind a text is seen."""
+        if self.attn_mask is None or self.text_pool_type == "last":
+            text = F.pad(text, (0, self.context_length - text.shape[1]))
         length = text.shape[1]
+        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
         x = self.token_embedding(text) + self.positional_embedding[:length]
-        x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask[:length, :length]))
-        x = (text_global_pool(x, text, self.text_pool_type) @ self.text_projection).float()
-        return F.normalize(x, dim=-1) if normalize else x
+        x = self.ln_final(self.transformer(x, attn_mask=mask))
+        x = text_global_pool(x, text, self.text_pool_type, self.text_eos_id)
+        if isinstance(self.text_projection, nn.Linear):
+            x = self.text_projection(x)
+        elif self.text_projection is not None:
+            x = x @ self.text_projection
+        return F.normalize(x.float(), dim=-1) if normalize else x.float()
 
 
 def build(model: Model, seed: int) -> CenterCLIP:

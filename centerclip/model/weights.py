@@ -1,18 +1,21 @@
-"""Weights that a model starts from: files in any usual layout."""
+"""Weights that a model starts from: published ones, and files in any usual layout."""
 
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import open_clip
 import torch
+from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from centerclip.command import UserError, first_line, located, tell
-from centerclip.model import backbones
+from centerclip.model import backbones, pretrained
 from centerclip.model.clip import save_weights
 
 HUGGING_FACE = {  # parts of its names -> open_clip's
@@ -38,7 +41,7 @@ HUGGING_FACE = {  # parts of its names -> open_clip's
 
 
 def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> None:
-    """Load `openai` (open_clip's own download) or a local file into `model`, which is of `backbone`.
+    """Load published weights, by open_clip's own download, or a local file into `model`, which is of `backbone`.
 
     The file is a .safetensors, OpenAI's TorchScript archive, or what torch.save wrote: a state dict, or a training's
     checkpoint with one under `state_dict`. Names are open_clip's or Hugging Face's, and may have a prefix in common.
@@ -49,7 +52,8 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
         UserError: no download, or a file that is not there, not whole, not finite, or of another activation or shape
             than the backbone's.
     """
-    state = download(backbone) if weights == "openai" else read_state(Path(weights))
+    file = None if pretrained.published(str(weights)) else Path(weights)
+    state = read_state(file or download(backbone, str(weights)))
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.startswith("stages.")]
     unknown = [name for name in state if name not in expected]
@@ -62,21 +66,42 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
             raise UserError(f"weights {weights}: {name} is {shapes}")
         if not tensor.isfinite().all():
             raise UserError(f"weights {weights}: {name} has numbers that are not finite")
-    if weights != "openai":
-        check_activation(Path(weights), backbone)
+    if file:
+        check_activation(file, backbone)
     model.load_state_dict(state, strict=False)
 
 
-def download(backbone: str) -> dict[str, Tensor]:
-    """OpenAI's state dict of `backbone`. Raises UserError if there is none, or it cannot be had."""
-    if backbone not in backbones.OPENAI:
-        published = ", ".join(backbones.OPENAI)
-        raise UserError(f"weights openai: there are none of {backbone}, only of {published}; name a local file")
-    try:
-        return open_clip.create_model(backbones.OPEN_CLIP_NAMES[backbone], pretrained="openai").state_dict()
-    except Exception as error:  # of any of the network's layers
-        reason = first_line(error)
-        raise UserError(f"weights openai: open_clip cannot get them ({reason}); name a local file") from None
+def download(backbone: str, weights: str) -> Path:
+    """The file of published weights of `backbone`, in open_clip's cache. Raises UserError if there is none such that
+    works in it, or it cannot be had."""
+
+    def had(get: Callable[..., str], *arguments: object) -> Path:
+        try:
+            return Path(get(*arguments))
+        except Exception as error:  # of any of the network's layers
+            reason = first_line(error)
+            raise UserError(f"weights {weights}: open_clip cannot get them ({reason}); name a local file") from None
+
+    if wrong := pretrained.problem(backbone, weights):
+        raise UserError(f"weights {weights}: {wrong}")
+    if not weights.startswith(pretrained.HUB):
+        return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
+    get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
+    if wrong := other_model(backbone, read_json(had(get, repository, "open_clip_config.json"))):
+        raise UserError(f"weights {weights}: {wrong}")
+    return had(get, repository)
+
+
+def other_model(backbone: str, config: dict) -> str | None:
+    """What tells the model of an open_clip_config.json from a backbone; None: they are the same, and it was trained on
+    images as the frames here are."""
+    theirs, ours = config.get("model_cfg", {}), backbones.model_config(backbone)
+    for part, defaults in ("vision_cfg", CLIPVisionCfg()), ("text_cfg", CLIPTextCfg()):
+        both = [asdict(defaults) | model.get(part, {}) for model in (theirs, ours)]
+        for key in both[0]:
+            if both[0][key] != both[1].get(key):
+                return f"{part}.{key} is {both[0][key]!r} where {backbone} has {both[1].get(key)!r}"
+    return pretrained.fault(backbone, config.get("preprocess_cfg", {}) | {"quick_gelu": theirs.get("quick_gelu")})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -160,16 +185,13 @@ def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def check_activation(path: Path, backbone: str) -> None:
     """Raise UserError where weights were trained with another activation than the backbone's; where nothing tells, say
     which is assumed."""
-    twin = backbones.twin(backbone)
-    if twin is None:
-        return
-    trained, computed = activation(path), backbones.activation(backbone)
-    if trained is None:
+    trained, twin = activation(path), backbones.twin(backbone)
+    if trained is None and twin:
         advice = f"for {backbones.activation(twin)} name the backbone {twin}"
+        computed = backbones.activation(backbone)
         tell(f"weights {path}: trained with {computed}, it is assumed, as {backbone} computes; {advice}")
-    elif trained != computed:
-        advice = f": name the backbone {twin}" if trained == backbones.activation(twin) else ""
-        raise UserError(f"weights {path}: trained with {trained}, where {backbone} has {computed}{advice}")
+    elif trained and (mismatch := backbones.mismatch(backbone, trained)):
+        raise UserError(f"weights {path}: {mismatch}")
 
 
 def activation(path: Path) -> str | None:
@@ -196,12 +218,12 @@ def read_json(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def convert(archive: Path, backbone: str, out: Path) -> None:
-    """Write the state dict of `backbone` that `archive`, a TorchScript file of OpenAI's, holds, as safetensors.
+def convert(weights: str | Path, backbone: str, out: Path) -> None:
+    """Write the state dict of `backbone` that weights, published ones or a file, hold, as safetensors.
 
     Raises:
-        UserError: `archive` is no such file, or is another model's.
+        UserError: as `load_weights`.
     """
     model = open_clip.CLIP(**backbones.model_config(backbone))
-    load_weights(model, backbone, archive)
+    load_weights(model, backbone, weights)
     save_weights(model.state_dict(), backbone, out)

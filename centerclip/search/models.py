@@ -13,7 +13,7 @@ from centerclip.model import backbones
 def plain(
     backbone: str = "ViT-B-32", weights: str | None = "openai", frames: int = 12, stages: Sequence[Stage] = ()
 ) -> Cell:
-    """A model that is no cell of the workflow, as one: of `weights`, a file, `openai` or None for random ones."""
+    """A model that is no cell of the workflow, as one: of `weights`, published ones, a file or None for random ones."""
     geometry = backbones.geometry(backbone)
     return Cell(
         benchmark="",
@@ -32,8 +32,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """The options of a command that name the models which it uses."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
-    model.add_argument("--weights", default="openai", help="or weights: openai (default), .safetensors, .pt or .bin")
-    parser.add_argument("--backbone", choices=backbones.names(), help="with --weights: whose (default: ViT-B-32)")
+    weights = "or weights: openai (default), another tag of open_clip's, hf-hub:ORG/NAME, or a local file"
+    model.add_argument("--weights", default="openai", help=weights)
+    parser.add_argument("--backbone", type=backbones.named, help="with --weights: whose (default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
 
 

@@ -19,6 +19,7 @@ from centerclip.config import check_config, read_yaml
 from centerclip.datasets import planning
 from centerclip.download import sources
 from centerclip.fit import check_cell
+from centerclip.model.pretrained import published
 from centerclip.report import pictures, plots
 
 ENVIRONMENT = "../../environment.yml"
@@ -39,6 +40,7 @@ wildcard_constraints:
     dataset="|".join(config["benchmarks"]),
     variant=f"({'|'.join(resolve.every_variant(config))})(-seed-[0-9]+)?",
     backbone="|".join(config["weights"]),
+    weights="[^/]+|hf-hub:[^/]+/[^/]+",
     size="[0-9]+",
     shard="[0-9]{4}",
     plot="|".join([*plots.PLOTS, f"{plots.ABLATION}({'|'.join(config['grids'])})"]),

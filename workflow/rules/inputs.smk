@@ -127,7 +127,7 @@ def tell_wishes(dataset):
 def pretrained_of(cell):
     """The file that a cell's weights start from; nothing for random ones."""
     weights = cell.model.weights
-    if weights == layout.PRETRAINED.format(backbone=cell.model.backbone):
+    if published(config["weights"][cell.model.backbone]):
         return [weights]
     return users_own(weights) if weights else []
 

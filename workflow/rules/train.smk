@@ -5,15 +5,15 @@ rule pretrained_weights:
     output:
         layout.PRETRAINED,
     log:
-        log_file("weights/{backbone}"),
+        log_file("weights/{backbone}/{weights}"),
     conda:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.weights"),
         downloads=f"{layout.DOWNLOADS}/clip",
     shell:
-        "python -m centerclip weights --backbone {wildcards.backbone} --downloads {params.downloads}"
-        " --out {output} --log {log}"
+        "python -m centerclip weights --backbone {wildcards.backbone} --weights {wildcards.weights}"
+        " --downloads {params.downloads} --out {output} --log {log}"
 
 
 rule train:
