@@ -1,5 +1,6 @@
 """The model against open_clip's own, and its stages against counting by hand."""
 
+import sys
 from dataclasses import replace
 
 import open_clip
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from centerclip.cell import Model, Stage
+from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.evaluate.costs import gflops, saved_bytes
-from centerclip.model import reduction, shifts
+from centerclip.model import backbones, reduction, shifts
 from centerclip.model.backbones import model_config
 from centerclip.model.clip import CenterCLIP, build, build_trained, freeze, save_weights
 from centerclip.model.reduction.spectral import spectral
@@ -64,6 +66,119 @@ def test_a_shorter_context_changes_no_text_that_fits_it(tiny):
     texts = ["a red circle", "two words and then some more"]
     short, full = (open_clip.SimpleTokenizer(context_length=length)(texts) for length in (32, 77))
     assert torch.allclose(tiny.encode_text(short), tiny.encode_text(full), atol=1e-5)
+
+
+SHAPES = {  # of the video side
+    "patch 14": {"patch_size": 14},
+    "width 80, 4 heads": {"width": 80, "head_width": 20, "mlp_ratio": 4.3637},
+    "average pooling": {"pool_type": "avg"},
+    "no norm before the blocks": {"no_ln_pre": True},
+    "the last norm after pooling": {"final_ln_after_pool": True, "pool_type": "avg"},
+    "scaled layers": {"ls_init_value": 0.1},
+}
+TEXTS = {  # and of the text side
+    "width 80": {"width": 80, "heads": 5},
+    "every token sees every other": {"no_causal_mask": True},
+    "its first token": {"pool_type": "first"},
+    "its last token": {"pool_type": "last"},
+    "its end mark": {"pool_type": "eos", "eos_id": 49407},
+    "projected with a bias": {"proj_bias": True},
+    "not projected": {"proj_type": "none"},
+}
+
+
+def shaped(monkeypatch, side: str, changes: dict) -> tuple[CenterCLIP, open_clip.CLIP]:
+    """Ours and open_clip's model of the tiny backbone with changes to one of its sides, and the same weights."""
+    config = backbones.TINY | {side: backbones.TINY[side] | changes}
+    monkeypatch.setattr(backbones, "model_config", lambda _: config)
+    ours, theirs = tiny_model().eval(), open_clip.CLIP(**config).eval()
+    for parameter in ours.parameters():  # biases too, which start as zeros
+        torch.nn.init.normal_(parameter, std=0.1)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_the_video_side_is_open_clips(shape, frames, monkeypatch):
+    ours, theirs = shaped(monkeypatch, "vision_cfg", SHAPES[shape])
+    expected = theirs.encode_image(frames[:, 0], normalize=True)
+    assert torch.allclose(ours.encode_video(frames[:, :1]), expected, atol=1e-5)
+    assert backbones.geometry("tiny").patches == ours.visual.positional_embedding.shape[0] - 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", TEXTS)
+def test_every_shape_of_the_text_side_is_open_clips(shape, monkeypatch):
+    ours, theirs = shaped(monkeypatch, "text_cfg", TEXTS[shape])
+    texts = ["a red circle", "two words and then some more"]
+    short, full = (open_clip.SimpleTokenizer(context_length=length)(texts) for length in (32, 77))
+    expected = theirs.encode_text(full, normalize=True)
+    for ids in (short, full):
+        assert torch.allclose(ours.encode_text(ids), expected, atol=1e-5)
+    assert torch.allclose(ours.encode_text(full, normalize=False), theirs.encode_text(full), atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["ViT-L-14", "ViT-L-14-336", "ViT-H-14"])
+def test_a_large_backbones_parameters_and_sizes_are_open_clips(backbone):
+    with torch.device("meta"):
+        ours, theirs = CenterCLIP(backbone), open_clip.CLIP(**open_clip.get_model_config(backbone))
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    geometry = backbones.geometry(backbone)
+    assert theirs.visual.positional_embedding.shape == (1 + geometry.patches, geometry.width)
+    assert len(theirs.visual.transformer.resblocks) == geometry.blocks
+    assert (theirs.visual.image_size, theirs.context_length) == ((geometry.image_size,) * 2, geometry.context)
+    assert geometry.pooling == theirs.visual.pool_type
+
+
+class TestBackbones:
+    def test_they_are_all_that_open_clip_makes_of_its_own_code_alone(self):
+        models = {backbones.OTHER_NAMES.get(name, name) for name in backbones.names()} - {"tiny"}
+        assert len(models) == 32 and models < set(open_clip.list_models())
+        for name in open_clip.list_models():
+            config = open_clip.get_model_config(name)
+            tower = (
+                isinstance(config["vision_cfg"].get("layers"), int) and "timm_model_name" not in config["vision_cfg"]
+            )
+            own = tower and not {"custom_text", "multimodal_cfg"} & config.keys()
+            text = "hf_model_name" not in config["text_cfg"] and "hf_tokenizer_name" not in config["text_cfg"]
+            assert (name in models) == (own and text), name
+
+    def test_images_that_are_not_square_are_refused(self):
+        config = backbones.TINY | {"vision_cfg": backbones.TINY["vision_cfg"] | {"image_size": [56, 112]}}
+        assert backbones.reason(config) == "its images are not square"
+
+    @pytest.mark.parametrize(
+        ("name", "twin"),
+        [
+            ("ViT-B-32", "ViT-B-32-gelu"),
+            ("ViT-L-14", "ViT-L-14-quickgelu"),
+            ("ViT-L-14-336", "ViT-L-14-336-quickgelu"),
+            ("ViT-B-32-256", None),
+            ("tiny", None),
+        ],
+    )
+    def test_twins_differ_in_the_activation_alone(self, name, twin):
+        assert backbones.twin(name) == twin
+        if twin:
+            assert backbones.twin(twin) == name
+            one, other = (backbones.model_config(of) for of in (name, twin))
+            assert one | {"quick_gelu": True} == other | {"quick_gelu": True}
+            assert backbones.activation(name) != backbones.activation(twin)
+
+    def test_another_name_is_one_line(self):
+        with pytest.raises(UserError, match=r"^backbone: 'ViT-L14' is no backbone; such as ViT-L-14, "):
+            CenterCLIP("ViT-L14")
+
+    def test_the_command_lists_them_with_the_weights_that_work_in_them(self, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "argv", ["centerclip", "backbones"])
+        main()
+        lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+        assert list(lines) == ["backbone", *backbones.names()]
+        assert lines["ViT-L-14-336-quickgelu"] == ["336", "576", "1024", "24", "tok", "77", "quick_gelu", "openai"]
+        assert "datacomp_xl_s13b_b90k" in lines["ViT-L-14"] and "openai" not in lines["ViT-L-14"]
+        assert lines["tiny"] == ["56", "49", "64", "4", "tok", "77", "quick_gelu"]
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16"])

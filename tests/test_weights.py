@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from itertools import product
 
 import open_clip
@@ -11,10 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from centerclip.cell import Model, Stage
+from centerclip.cli import main
 from centerclip.command import UserError
+from centerclip.download import sources
 from centerclip.model import backbones
 from centerclip.model.clip import CenterCLIP, build, save_weights
-from centerclip.model.weights import convert
+from centerclip.model.pretrained import SOURCED
+from centerclip.model.weights import activation, convert
 
 
 def load(backbone: str, path: object, seed: int = 0) -> CenterCLIP:
@@ -319,15 +323,151 @@ class TestMistakes:
         assert refused("w.pt") == f"weights w.pt (in {tmp_path}): no such file"
         assert refused("/w.pt") == "weights /w.pt: no such file"
 
-    def test_no_network_for_openais_weights(self, monkeypatch):
+    def test_the_activation_counts_where_no_other_backbone_has_it(self, state, tmp_path, small):
+        archive(state, tmp_path / "w.pt")
+        line = refused(tmp_path / "w.pt", "ViT-B-32-256")
+        assert line.endswith("trained with quick_gelu, where ViT-B-32-256 has gelu")
+
+
+@pytest.fixture
+def downloads(state, tmp_path, monkeypatch, small):
+    """A file in place of every download of open_clip's, and what was asked for: settings of tags, or a repository and
+    a file in it. `config` is the open_clip_config.json of all repositories."""
+    save_file(state, tmp_path / "downloaded.safetensors")
+    config = {
+        "model_cfg": backbones.model_config("ViT-L-14"),
+        "preprocess_cfg": {"mean": open_clip.OPENAI_DATASET_MEAN},
+    }
+    made = argparse.Namespace(asked=[], config=config, weights=tmp_path / "downloaded.safetensors")
+
+    def of_tag(settings):
+        made.asked.append(settings["hf_hub"])
+        return str(made.weights)
+
+    def of_repository(repository, filename=None):
+        made.asked.append((repository, filename))
+        if filename is None:
+            return str(made.weights)
+        (tmp_path / filename).write_text(json.dumps(made.config))
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", of_tag)
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained_from_hf", of_repository)
+    return made
+
+
+HUB = "hf-hub:org/name"
+
+
+class TestPublished:
+    @pytest.mark.parametrize(
+        ("backbone", "weights", "asked"),
+        [
+            ("ViT-B-32", "openai", ["timm/vit_base_patch32_clip_224.openai/"]),
+            ("ViT-L-14-quickgelu", "openai", ["timm/vit_large_patch14_clip_224.openai/"]),
+            ("ViT-B-32-gelu", "laion2b_s34b_b79k", ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K/"]),
+            ("ViT-L-14", "datacomp_xl_s13b_b90k", ["laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K/"]),
+            ("ViT-L-14", HUB, [("org/name", "open_clip_config.json"), ("org/name", None)]),
+        ],
+    )
+    def test_they_are_open_clips_download(self, backbone, weights, asked, downloads, state, capsys):
+        loaded = load(backbone, weights, 1).state_dict()
+        assert downloads.asked == asked and capsys.readouterr().err == ""
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+    @pytest.mark.parametrize(
+        ("backbone", "weights", "line"),
+        [
+            ("tiny", "openai", "nothing is published of tiny"),
+            ("ViT-B-32-gelu", "openai", "with quick_gelu, where ViT-B-32-gelu has gelu: name the backbone ViT-B-32"),
+            ("ViT-L-14", "openai", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
+            ("ViT-L-14", "metaclip_400m", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
+            ("ViT-L-14-quickgelu", "laion400m_e32", "has quick_gelu: name the backbone ViT-L-14"),
+            ("ViT-H-14-quickgelu", "openai", "no weights 'openai' of ViT-H-14-quickgelu, but metaclip_fullcc, dfn5b;"),
+            ("ViT-L-14", "laion2b_s32b_b82k", "normalised by mean [0.5, 0.5, 0.5] and std"),
+            ("ViT-L-14", "hf-hub:name", "'hf-hub:name' is not hf-hub:ORG/NAME"),
+        ],
+    )
+    def test_those_that_do_not_fit_are_not_downloaded(self, backbone, weights, line, downloads):
+        assert line in refused(weights, backbone) and downloads.asked == []
+
+    @pytest.mark.parametrize(
+        ("config", "line"),
+        [
+            (
+                {"quick_gelu": True},
+                "trained with quick_gelu, where ViT-L-14 has gelu: name the backbone ViT-L-14-quick",
+            ),
+            (
+                {"vision_cfg": backbones.TINY["vision_cfg"] | {"head_width": 32}},
+                "vision_cfg.head_width is 32 where ViT-",
+            ),
+            (
+                {"text_cfg": backbones.TINY["text_cfg"] | {"hf_tokenizer_name": "t5"}},
+                "text_cfg.hf_tokenizer_name is 't5'",
+            ),
+            ({"vision_cfg": backbones.TINY["vision_cfg"] | {"new": 1}}, "vision_cfg.new is 1 where ViT-L-14 has None"),
+        ],
+    )
+    def test_another_model_in_a_repository(self, config, line, downloads):
+        downloads.config["model_cfg"] = downloads.config["model_cfg"] | config
+        assert line in refused(HUB, "ViT-L-14") and downloads.asked == [("org/name", "open_clip_config.json")]
+
+    def test_other_images_of_a_repository(self, downloads):
+        downloads.config["preprocess_cfg"] = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+        assert "normalised by mean [0.5, 0.5, 0.5]" in refused(HUB, "ViT-L-14")
+
+    @pytest.mark.parametrize(
+        ("weights", "function"),
+        [("datacomp_xl_s13b_b90k", "download_pretrained"), (HUB, "download_pretrained_from_hf")],
+    )
+    def test_no_network(self, weights, function, monkeypatch, small):
         def unreachable(*_, **__):
             raise RuntimeError("Failed to download\nlonger story")
 
-        monkeypatch.setattr("open_clip.create_model", unreachable)
-        assert "openai: open_clip cannot get them (Failed to download)" in refused("openai", "ViT-B-32")
+        monkeypatch.setattr(open_clip.pretrained, function, unreachable)
+        assert "open_clip cannot get them (Failed to download); name a local file" in refused(weights, "ViT-L-14")
 
-    @pytest.mark.parametrize("backbone", ["tiny", "ViT-B-32-gelu"])
-    def test_openai_has_no_weights_of_other_backbones(self, backbone, small):
-        assert refused("openai", backbone) == (
-            f"weights openai: there are none of {backbone}, only of ViT-B-32, ViT-B-16; name a local file"
+
+class TestCommand:
+    def run(self, monkeypatch, out, backbone, weights):
+        arguments = ["--backbone", backbone, "--weights", weights, "--downloads", out.parent / "clip", "--out", out]
+        monkeypatch.setattr(sys, "argv", ["centerclip", "weights", *map(str, arguments)])
+        main()
+
+    def test_published_weights_become_safetensors_that_tell_their_activation(
+        self, downloads, state, tmp_path, monkeypatch
+    ):
+        out = tmp_path / "out.safetensors"
+        self.run(monkeypatch, out, "ViT-L-14", "datacomp_xl_s13b_b90k")
+        assert all(torch.equal(load_file(out)[name], tensor) for name, tensor in state.items())
+        assert activation(out) == "gelu"
+
+    def test_whole_or_not_at_all(self, downloads, tmp_path, mistake):
+        out = tmp_path / "out/w.safetensors"
+        save_file({"x": torch.zeros(1)}, downloads.weights)
+        line = mistake(
+            *(main, "weights", "--backbone", "ViT-L-14", "--weights", HUB),
+            *("--downloads", tmp_path / "clip", "--out", out),
         )
+        assert (
+            line.startswith(f"error: weights {HUB}: not those of ViT-L-14: the file lacks ") and not out.parent.exists()
+        )
+
+    @pytest.mark.parametrize("backbone", SOURCED)
+    def test_openais_come_by_the_table_of_sources(self, backbone, downloads, state, tmp_path, monkeypatch):
+        source = sources.read_table()["clip"][f"{backbone}.pt"]
+        assert all(text.startswith("sha256:") for text in source.hashes) and source.hashes[0][7:] in source.urls[0]
+
+        def download(path, urls, *_):
+            assert urls == source.urls
+            path.parent.mkdir()
+            archive(state, path)
+
+        monkeypatch.setattr(sources, "download", download)
+        self.run(monkeypatch, tmp_path / "out.safetensors", backbone, "openai")
+        assert downloads.asked == [] and activation(tmp_path / "out.safetensors") == "quick_gelu"
+
+    def test_a_backbone_that_there_is_not(self, mistake):
+        line = mistake(main, "weights", "--backbone", "RN50", "--weights", "openai", status=2)
+        assert "argument --backbone: RN50 does not work here, as its video side is a ResNet; such as" in line
