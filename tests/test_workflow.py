@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.browser import read_report
 from support.gpus import machine
 from support.server import serving
@@ -40,9 +40,11 @@ from support.workflow import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from centerclip.cell import read_cell
+from centerclip.cell import Model, read_cell
 from centerclip.datasets.manifest import read_manifest
 from centerclip.evaluate.metrics import RECALLED
+from centerclip.model.backbones import TINY
+from centerclip.model.clip import build
 from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
 
@@ -583,6 +585,31 @@ class TestMistakes:
             (finished / "other.yaml").write_text(yaml.safe_dump(SMALL | {"weights": {"tiny": name}}))
             files = ["--configfile", "config/demo.yaml", "other.yaml", "--cores", "1"]
             self.line(snakemake(finished, *files, "results/shapes_zeroshot.json"), expected)
+
+
+def test_published_weights_are_made_once_and_others_make_a_cell_anew(tmp_path):
+    """Out of a cache of Hugging Face's, without a network."""
+    cache, model = tmp_path / "hub/models--org--name", build(Model("tiny"), 3).state_dict()
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs/main").write_text("0")
+    (cache / "snapshots/0").mkdir(parents=True)
+    (cache / "snapshots/0/open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
+    save_file(model, cache / "snapshots/0/open_clip_model.safetensors")
+    repository = copy_repository(tmp_path / "repository", SMALL | {"weights": {"tiny": "hf-hub:org/name"}})
+    assert jobs(repository, "results/shapes_zeroshot.json")["pretrained_weights"] == 1
+    made, offline = (
+        "results/weights/tiny/hf-hub:org/name.safetensors",
+        {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )
+    done = snakemake(repository, made, env=ENVIRONMENT | offline)
+    assert done.returncode == 0, done.stderr
+    assert all(torch.equal(load_file(repository / made)[name], tensor) for name, tensor in model.items())
+    assert "pretrained_weights" not in jobs(repository, "results/shapes_zeroshot.json")
+    (repository / "small.yaml").write_text(yaml.safe_dump(SMALL | {"weights": {"tiny": "hf-hub:org/other"}}))
+    assert jobs(repository, "results/shapes_zeroshot.json")["pretrained_weights"] == 1
+    done = snakemake(repository, "results/weights/tiny/hf-hub:org/other.safetensors", env=ENVIRONMENT | offline)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "error: weights hf-hub:org/other: open_clip cannot get them (Failed to download file (open_cl" in done.stderr
 
 
 def test_a_folder_of_ones_own_videos(tmp_path):

@@ -8,6 +8,8 @@ rule pretrained_weights:
         log_file("weights/{backbone}/{weights}"),
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,  # ViT-H-14 twice; ViT-bigG-14 takes two attempts
     params:
         code=code_of("centerclip.commands.weights"),
         downloads=f"{layout.DOWNLOADS}/clip",
