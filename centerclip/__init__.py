@@ -1,7 +1,15 @@
 """CenterCLIP, reproduced: token clustering for efficient text-video retrieval (SIGIR 2022)."""
 
+from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).parent
 INSTALLED = HERE / "repository"  # made by pyproject.toml, in an installed package that is not an editable one
 ROOT = INSTALLED if INSTALLED.is_dir() else HERE.parent  # of config/ and workflow/schemas/
+
+
+def __getattr__(name: str) -> object:
+    """`centerclip.reduce`, whose heavy imports wait until somebody asks for it."""
+    if name == "reduce":
+        return import_module("centerclip.model.reduced").reduce
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

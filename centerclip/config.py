@@ -32,12 +32,17 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     for name, grid in config["grids"].items():
         key = ["grids", name, "of"]
         check_names(given, key, [grid["of"]], config["variants"])
-        if grid["sets"] != "frames" and not config["variants"][grid["of"]].get("stages"):
+        if grid["sets"] != "frames" and not config["variants"][grid["of"]].keys() & {"stages", "schedule"}:
             raise complaint(given, key, f"{grid['of']} has no stage whose {grid['sets']} could be set")
     known = every_variant(config)
     check_schema(config | {"variants": known}, schema, given)
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
-    check_names(given, ["run", "variants"], config["run"]["variants"] or [], known)
+    for name, names in config["lists"].items():
+        check_names(given, ["lists", name], names, known)
+    if isinstance(chosen := config["run"]["variants"], str):
+        check_names(given, ["run", "variants"], [chosen], config["lists"])
+    else:
+        check_names(given, ["run", "variants"], chosen or [], known)
     check_names(given, ["run", "grids"], config["run"]["grids"], config["grids"])
     for benchmark, block in config["benchmarks"].items():
         check_dataset(given, config["benchmarks"], benchmark)

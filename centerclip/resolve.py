@@ -9,22 +9,18 @@ from centerclip import layout
 from centerclip.cell import Cell, Costs, Data, Model, Runtime, Stage, Training
 from centerclip.command import UserError
 from centerclip.fit import Misfit
-from centerclip.model import backbones, pretrained
+from centerclip.model import backbones, pretrained, reduction, schedules
 
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
-STAGE_KEYS = (
-    "block",
-    "segments",
-    "clusters",
-    "keep",
-    "embedding",
-    "padded",
-)  # what else a grid sets is an algorithm's option
+STAGE_KEYS = [field.name for field in fields(Stage) if field.name not in ("algorithm", "options")]
+# What else a grid sets is an option of the algorithm, or of the schedule.
 
 
 def listed(config: dict, benchmark: str) -> list[str]:
-    """The variants that `all` makes of a benchmark without any grid: run.variants or its own."""
-    return config["run"]["variants"] or config["benchmarks"][benchmark]["variants"]
+    """The variants that `all` makes of a benchmark without any grid: run.variants, a list or the name of one, or its
+    own."""
+    chosen = config["run"]["variants"]
+    return config["lists"][chosen] if isinstance(chosen, str) else chosen or config["benchmarks"][benchmark]["variants"]
 
 
 def variants(config: dict, benchmark: str) -> list[str]:
@@ -51,7 +47,9 @@ def points(config: dict, name: str) -> dict[str, dict]:
     changes = {}
     for value in grid["values"]:
         change = {key: value}
-        if key not in FRAME_KEYS:
+        if "schedule" in base and key not in FRAME_KEYS:
+            change = {"schedule": base["schedule"] | change}
+        elif key not in FRAME_KEYS:
             change = {"stages": [changed(stage, change) for stage in base.get("stages", [])]}
         changes[f"{grid['of']}-{name}-{str(value).lower().replace('.', 'p')}"] = base | change
     return changes
@@ -96,12 +94,14 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     weights = config["weights"][backbone]
     if pretrained.published(weights):
         weights = layout.PRETRAINED.format(backbone=backbone, weights=weights)
-    stages = tuple(Stage(**block["stage"] | stage) for stage in settings.get("stages", []))
+    stages = tuple(stage(block["stage"], given) for given in settings.get("stages", []))
     frames = settings.get("frames", block["frames"])
     if "segment_frames" in settings:
         frames = settings["segment_frames"] * stages[0].segments
+    geometry = backbones.geometry(backbone)
+    if "schedule" in settings:
+        stages = scheduled(settings["schedule"], geometry.blocks, frames)
     recipe = config["training"] | block.get("training", {}) | settings.get("training", {})
-    image_size = backbones.geometry(backbone).image_size
     return Cell(
         benchmark=benchmark,
         dataset=dataset(config, benchmark),
@@ -113,13 +113,33 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
             weights=weights,
             stages=stages,
             shift=settings.get("shift"),
+            proportional=settings.get("proportional", False),
         ),
-        data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=image_size),
+        data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=geometry.image_size),
         training=training(recipe, config["select"]) if settings.get("train", True) else None,
         precision=config["evaluation"]["precision"],
         costs=Costs(batch_size=min(recipe["batch_size"], recipe["gpu_batch"])),
         runtime=runtime(recipe, config["evaluation"]),
     )
+
+
+def stage(defaults: dict, given: dict) -> Stage:
+    """A stage of a variant, which takes what it leaves out from its benchmark's `stage`."""
+    if reduction.sees_pixels(given["algorithm"]):
+        return Stage(**given)
+    if "remove" in given:
+        defaults = {key: value for key, value in defaults.items() if key != "clusters"}
+    return Stage(**defaults | given)
+
+
+def scheduled(schedule: dict, blocks: int, frames: int) -> tuple[Stage, ...]:
+    """The stages of a schedule for an encoder of so many blocks and videos of so many frames. Raises Misfit if it does
+    not fit them."""
+    options = {key: value for key, value in schedule.items() if key != "name"}
+    try:
+        return schedules.stages(schedule["name"], blocks, frames, options)
+    except UserError as error:
+        raise Misfit(str(error), ["schedule"], ["frames"], ["backbone"]) from None
 
 
 def training(recipe: dict, select: str) -> Training:

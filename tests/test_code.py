@@ -85,7 +85,17 @@ def test_every_module_of_this_package_can_be_walked():
 
 LAYERS = [  # training evaluates its epochs, and measuring costs takes training steps
     *(["command"], ["layout"], ["code"], ["gpus"], ["model.backbones"], ["model.pretrained"], ["model.reduction"]),
-    *(["cell"], ["fit"], ["resolve"], ["config"], ["download"], ["datasets"], ["video"], ["model"]),
+    *(
+        ["cell"],
+        ["model.schedules"],
+        ["fit"],
+        ["resolve"],
+        ["config"],
+        ["download"],
+        ["datasets"],
+        ["video"],
+        ["model"],
+    ),
     *(["train", "evaluate"], ["search"], ["report"], ["bench"], ["commands"], ["cli"]),
 ]
 

@@ -16,7 +16,7 @@ from centerclip.model.backbones import model_config
 from centerclip.model.clip import CenterCLIP, build, build_trained, freeze, save_weights
 from centerclip.model.reduction.spectral import spectral
 from centerclip.model.shifts import SHIFTS
-from centerclip.model.stages import Reduction, cluster_means
+from centerclip.model.stages import Reduction, Sequences, cluster_means
 
 KMEDOIDS = Stage("kmedoids", block=2, segments=4, clusters=49)
 
@@ -203,7 +203,7 @@ def test_a_stage_that_keeps_every_token_of_every_frame_is_the_baseline(tiny, fra
 def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tokens():
     model = tiny_model(KMEDOIDS)
     x = torch.randn(2 * 12, 50, 64, generator=torch.Generator().manual_seed(1))
-    out, segments = model.stages["2"](x, torch.ones(2, 12, dtype=torch.bool))
+    out, segments, *_ = model.stages["2"](Sequences(x, torch.ones(2, 12, dtype=torch.bool)))
     assert out.shape == (2 * 4, 1 + 49, 64) and segments.all()
     assert torch.allclose(out[0, 0], x[0:3, 0].mean(0), atol=1e-6)
     tokens = x[3:6, 1:].flatten(0, 1)  # the first video's second segment
@@ -225,7 +225,7 @@ def test_which_segments_of_a_short_video_count_and_what_their_class_token_is(pad
     model = tiny_model(replace(KMEDOIDS, padded=padded))
     x = torch.randn(len(PADDED) * 12, 50, 64, generator=torch.Generator().manual_seed(1))
     mask = torch.arange(12) < torch.tensor(list(PADDED))[:, None]
-    out, segments = model.stages["2"](x, mask)
+    out, segments, *_ = model.stages["2"](Sequences(x, mask))
     assert segments.tolist() == [both[padded == "keep"] for both in PADDED.values()]
     third = x.view(len(PADDED), 12, 50, 64)[2, 6:9, 0]  # [CLASS] of the video of 7 frames: one of them is real
     expected = third.mean(0) if padded == "drop" else third[0]
@@ -250,7 +250,7 @@ def test_a_video_shorter_than_a_segment_has_a_vector_and_several_stages_agree(fr
 def test_gradients_reach_the_kept_tokens_and_no_others():
     model = tiny_model(KMEDOIDS)
     x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    out, _ = model.stages["2"](x, torch.ones(1, 12, dtype=torch.bool))
+    out = model.stages["2"](Sequences(x, torch.ones(1, 12, dtype=torch.bool))).tokens
     out.sum().backward()
     tokens, gradient = (y.unflatten(0, (4, 3))[:, :, 1:].flatten(1, 2) for y in (x, x.grad))
     kept = (tokens[:, :, None] == out[:, None, 1:]).all(-1).any(-1)
@@ -261,7 +261,7 @@ def test_gradients_reach_the_kept_tokens_and_no_others():
 def test_a_stage_may_keep_the_means_of_clusters_with_gradients_to_every_token():
     model = tiny_model(replace(KMEDOIDS, algorithm="pooling", keep="mean"))
     x = torch.randn(12, 50, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    out, _ = model.stages["2"](x, torch.ones(1, 12, dtype=torch.bool))
+    out = model.stages["2"](Sequences(x, torch.ones(1, 12, dtype=torch.bool))).tokens
     assert torch.allclose(out, x.unflatten(0, (4, 3)).mean(1), atol=1e-6)
     out.sum().backward()
     assert (x.grad[:, 1:].abs().sum(-1) > 0).all()
@@ -270,11 +270,15 @@ def test_a_stage_may_keep_the_means_of_clusters_with_gradients_to_every_token():
 def test_cluster_means_by_loops():
     tokens = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
     assignment = torch.tensor([[0, 0, 1, 2, 2, 2, 1, 0, 0], [2, 1, 0, 0, 0, 0, 0, 0, 0]])
-    means = cluster_means(tokens, assignment, 3)
-    for b in range(2):
-        for k in range(3):
-            members = [tokens[b, n] for n in range(9) if assignment[b, n] == k]
-            assert torch.allclose(means[b, k], torch.stack(members).mean(0), atol=1e-6)
+    medoids, sizes = torch.tensor([[1, 6, 3], [2, 1, 0]]), torch.tensor([[1.0, 2, 1, 5, 1, 1, 3, 1, 4]]).repeat(2, 1)
+    for given in (None, sizes):
+        means = cluster_means(tokens, medoids, assignment, given)
+        for b in range(2):
+            for k in range(3):
+                members = [n for n in range(9) if assignment[b, n] == k]
+                weights = [1.0 if given is None else given[b, n].item() for n in members]
+                expected = sum(w * tokens[b, n] for w, n in zip(weights, members, strict=True)) / sum(weights)
+                assert torch.allclose(means[b, k], expected, atol=1e-6)
 
 
 def test_sampling_is_random_only_in_training(frames):
@@ -371,16 +375,17 @@ def test_a_cluster_embedding_starts_as_the_positions_of_the_first_patches_and_le
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("algorithm", reduction.names())
+@pytest.mark.parametrize("algorithm", [name for name in reduction.names() if not reduction.sees_pixels(name)])
 def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm, precision):
     tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
     for given in (tokens, tokens.to(precision)):
-        reduced = Reduction(algorithm, 49, {})
+        clusters, context = (100 if algorithm == "tome" else 49), {"frames": 3, "segments": 1, "classes": 1}
+        reduced = Reduction(algorithm, {})
         torch.manual_seed(0)
-        expected = reduced(given, 3)
+        expected = reduced(given, clusters, **context)
         with torch.autocast("cpu", precision):
             torch.manual_seed(0)
-            medoids, assignment = reduced(given, 3)
+            medoids, assignment = reduced(given, clusters, **context)
         assert torch.equal(medoids, expected[0]) and torch.equal(assignment, expected[1])
 
 
@@ -403,7 +408,7 @@ def test_an_algorithm_is_told_the_frames_and_whether_the_model_trains(frames, mo
     with torch.no_grad():
         model.train().encode_video(frames)
         model.eval().encode_video(frames)
-    assert told == [{"frames": 3, "segments": 4, "training": training} for training in (True, False)]
+    assert told == [{"frames": 3, "segments": 4, "classes": 1, "training": training} for training in (True, False)]
 
 
 @pytest.mark.parametrize(("backbone", "millions"), [("ViT-B-32", 27.7), ("tiny", 3.2)])

@@ -27,6 +27,13 @@ def snippet(section: str, language: str) -> str:
     return block
 
 
+def test_a_model_that_one_holds_is_reduced_in_less_than_ten_lines(capsys):
+    code = snippet("A model that you hold", "python")
+    assert len(code.splitlines()) < 10
+    exec(code.replace("ViT-B-32-quickgelu", "ViT-S-32"), {})
+    assert capsys.readouterr().out == "torch.Size([2, 384])\n"
+
+
 def test_the_python_example(tmp_path, monkeypatch):
     """On a cell of the tiny model and two generated videos; similarities by hand from the model itself."""
     example = snippet("Search your own videos", "python")

@@ -240,35 +240,41 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
         reduction.algorithm(name)(points, 2)
 
 
-@pytest.mark.parametrize("name", reduction.names())
+@pytest.mark.parametrize("name", [name for name in reduction.names() if not reduction.sees_pixels(name)])
 @pytest.mark.parametrize("clusters", [0, 5])
 def test_impossible_numbers_of_clusters_are_refused(name, clusters):
     with pytest.raises(ValueError, match=r"4 tokens|tokens of 4"):
-        Reduction(name, clusters, {})(torch.zeros(1, 4, 2), frames=2)
+        Reduction(name, {})(torch.zeros(1, 4, 2), clusters, frames=2, segments=1, classes=1)
 
 
 def test_names_and_options_are_read_from_the_files():
-    assert reduction.names() == ["kmedoids", "pooling", "sparse_sampling", "spectral"]
+    assert reduction.names() == [
+        "dpc_knn", "first_tokens", "kmedoids", "pooling", "random_tokens", "rlt", "sparse_sampling", "spectral", "tome"
+    ]  # fmt: skip
     assert reduction.options("spectral") == [
         "graph", "neighbours", "sigma", "distance", "normalise", "iterations"
     ]  # fmt: skip
     assert reduction.options("pooling") == []
     assert reduction.context("pooling") == ["frames"] and reduction.context("kmedoids") == []
     assert reduction.context("sparse_sampling") == ["segments", "training"]
+    assert [name for name in reduction.names() if reduction.sees_pixels(name)] == ["rlt"]
     shifts = ["temporal_shift", "token_shift"]
     assert list(SHIFTS) == [*shifts, *(f"{shift}_in_branches" for shift in shifts)]
 
 
 def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
     kinds = {name: reduction.kind(name) for name in reduction.names()}
-    clustering, sampling = ["kmedoids", "spectral"], ["pooling", "sparse_sampling"]
-    assert kinds == dict.fromkeys(clustering, "clustering") | dict.fromkeys(sampling, "sampling")
+    assert kinds == {
+        **dict.fromkeys(["kmedoids", "spectral"], "clustering"),
+        **dict.fromkeys(["dpc_knn", "tome"], "merging"),
+        **dict.fromkeys(["first_tokens", "pooling", "random_tokens", "rlt", "sparse_sampling"], "sampling"),
+    }
     monkeypatch.setattr(reduction, "DIRECTORY", tmp_path)
     (tmp_path / "mine.py").write_text("def mine(tokens, clusters): ...")
     (tmp_path / "helper.py").write_text("KIND = 'other'")
     assert reduction.names() == ["mine"]
     for name in ("mine", "helper"):
-        with pytest.raises(UserError, match=rf'{name}\.py: it has to declare KIND = "clustering" or KIND = "sampling"'):
+        with pytest.raises(UserError, match=rf'{name}\.py: it has to declare KIND = "clustering" or KIND = '):
             reduction.kind(name)
 
 

@@ -1,8 +1,7 @@
-"""CLIP towers from open_clip with reduction stages between the blocks of the video side."""
+"""CLIP with a video side: built, frozen, its weights saved and read again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -12,14 +11,12 @@ from open_clip.transformer import text_global_pool
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from centerclip import layout
 from centerclip.cell import Cell, Model, Stage
 from centerclip.command import UserError, atomic, first_line, located
 from centerclip.model import backbones
-from centerclip.model.shifts import SHIFTS
-from centerclip.model.stages import ReductionStage
+from centerclip.model.video import VideoSide
 
 STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
     *("token_embedding.", "positional_embedding"),
@@ -27,45 +24,14 @@ STEM = (  # the parameters of both towers in front of their blocks, by the begin
 )
 
 
-class CenterCLIP(open_clip.CLIP):
-    """An open_clip CLIP (its parameter names kept) that encodes videos; with no stage, every frame is one segment.
+class CenterCLIP(VideoSide, open_clip.CLIP):
+    """An open_clip CLIP (its parameter names kept) that encodes videos."""
 
-    `stages` holds a stage by the number of blocks that come before it. `shift` names a shift of SHIFTS, by which every
-    block runs.
-    """
-
-    def __init__(self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None):
+    def __init__(
+        self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None, proportional: bool = False
+    ):
         super().__init__(**backbones.model_config(backbone))
-        self.shift = SHIFTS[shift] if shift else None
-        width = self.visual.conv1.out_channels
-        ordered = sorted(stages, key=lambda stage: stage.block)
-        self.stages = nn.ModuleDict({str(stage.block): ReductionStage(stage, width) for stage in ordered})
-
-    def encode_video(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode videos (paper, section 3.2).
-
-        Args:
-            frames: [B, T, 3, H, W] float, normalised as CLIP's images.
-            mask: [B, T] bool, false for padding; at least one true a row. None: all true.
-
-        Returns:
-            [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors.
-        """
-        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
-        x = self.visual._embeds(frames.flatten(0, 1))  # [B * T, 1 + N, D]
-        for index, block in enumerate(self.visual.transformer.resblocks):
-            if str(index) in self.stages:
-                x, mask = self.stages[str(index)](x, mask)
-            run = partial(self.shifted, block, frames=mask.shape[1]) if self.shift else block
-            again = self.visual.transformer.grad_checkpointing and torch.is_grad_enabled()
-            x = checkpoint(run, x, use_reentrant=False) if again else run(x)
-        pooled, _ = self.visual._pool(x)
-        segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*mask.shape, -1)
-        return F.normalize((segments * mask[:, :, None]).sum(1), dim=-1)
-
-    def shifted(self, block: nn.Module, x: Tensor, frames: int) -> Tensor:
-        """`block` of x [B * T, 1 + N, D], run by the shift."""
-        return self.shift(block, x.unflatten(0, (-1, frames))).flatten(0, 1)
+        self.reduce_by(stages, shift, proportional)
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
         """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
@@ -93,7 +59,7 @@ def build(model: Model, seed: int) -> CenterCLIP:
         UserError: pretrained weights that cannot be read or do not fit.
     """
     torch.manual_seed(seed)
-    built = CenterCLIP(model.backbone, model.stages, model.shift)
+    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional)
     if model.weights is not None:
         # Imported here, because nothing else depends on this code and it imports this module.
         from centerclip.model.weights import load_weights

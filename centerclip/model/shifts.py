@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from centerclip.model.blocks import mlp
+
 SHARE = 8  # one channel in so many comes from the next frame, one from the previous
 
 
@@ -40,11 +42,6 @@ def class_shifted(tokens: Tensor) -> Tensor:
 def attention(block: nn.Module, tokens: Tensor) -> Tensor:
     """What the attention of a block adds to tokens [B, T, 1 + N, D]."""
     return block.ls_1(block.attention(block.ln_1(tokens.flatten(0, 1)))).view_as(tokens)
-
-
-def mlp(block: nn.Module, tokens: Tensor) -> Tensor:
-    """What the MLP of a block adds to tokens [B, T, 1 + N, D]."""
-    return block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
 def temporal_shift(block: nn.Module, tokens: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """Token-reduction algorithms, one file each, found by name: `reduction/NAME.py` defines the function `NAME`.
 
 `NAME(tokens, clusters, **options) -> (medoids, assignment)`: tokens [B, N, D] of any float dtype are B independent
-problems, the patches of a segment frame by frame; medoids [B, K] int64 are token indices in ascending order; assignment
-[B, N] int64 says into which of the K clusters each token fell. Its options are its keyword-only arguments. Those called
-`frames` (how many the N tokens come from), `segments` (how many a video has; they follow each other in B) and
-`training` (whether the model trains) are no options: the model gives them to those who ask. What is drawn at random
-should not depend on B: a step may encode its videos a few at a time, each time from the same state of the generator.
+problems, the patches of a segment frame by frame; medoids [B, K] int64 are token indices, in the order in which what is
+kept goes on, which is ascending but for `tome`; assignment [B, N] int64 says into which of the K clusters each token
+fell, cluster k being that of medoid k. Its options are its keyword-only arguments. Those called `frames` (how many the
+N tokens come from), `segments` (how many a video has; they follow each other in B), `classes` ([CLASS] tokens in front
+of each segment's) and `training` (whether the model trains) are no options: the model gives them to those who ask. What
+is drawn at random should not depend on B: a step may encode its videos a few at a time, each time from the same state
+of the generator.
 
-The file says with `KIND = "clustering"` that the algorithm brings like tokens together, or with `KIND = "sampling"`
-that it does not. This module reads the files without running them, so that checking a config imports nothing heavy.
+The file says with `KIND = "clustering"` that the algorithm brings like tokens together, with `KIND = "merging"` that it
+does and is the method of another paper, about which CenterCLIP claims nothing, or with `KIND = "sampling"` that it does
+not; an algorithm that says `SEES = "pixels"` is of the form of `rlt`. This module reads the files without running them,
+so that checking a config imports nothing heavy.
 """
 
 import ast
@@ -20,8 +24,8 @@ from pathlib import Path
 from centerclip.command import UserError
 
 DIRECTORY = Path(__file__).parent
-CLUSTERING, SAMPLING = "clustering", "sampling"
-CONTEXT = ("frames", "segments", "training")
+CLUSTERING, MERGING, SAMPLING = KINDS = "clustering", "merging", "sampling"
+CONTEXT = ("frames", "segments", "classes", "training")
 
 
 def names() -> list[str]:
@@ -40,14 +44,25 @@ def algorithm(name: str) -> Callable:
 
 
 def kind(name: str) -> str:
-    """CLUSTERING or SAMPLING, as the file of algorithm `name` declares. Raises UserError if it does not."""
+    """The one of KINDS that the file of algorithm `name` declares. Raises UserError if it declares none."""
+    if (declared := constant(name, "KIND")) in KINDS:
+        return declared
+    known = " or ".join(f'KIND = "{kind}"' for kind in KINDS)
+    raise UserError(f"{DIRECTORY / f'{name}.py'}: it has to declare {known}")
+
+
+def sees_pixels(name: str) -> bool:
+    """Whether algorithm `name` is given the frames and not the tokens."""
+    return name in names() and constant(name, "SEES") == "pixels"
+
+
+def constant(name: str, constant: str) -> object:
+    """The value of a constant in the file of algorithm `name`; None if it has none."""
     for statement in syntax(name):
         match statement:
-            case ast.Assign(targets=[ast.Name(id="KIND")], value=ast.Constant(value=declared)):
-                if declared in (CLUSTERING, SAMPLING):
-                    return declared
-    path = DIRECTORY / f"{name}.py"
-    raise UserError(f'{path}: it has to declare KIND = "{CLUSTERING}" or KIND = "{SAMPLING}"')
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == constant:
+                return value
+    return None
 
 
 def options(name: str) -> list[str]:

@@ -1,0 +1,202 @@
+"""Every way to reduce tokens at equal cost: each method set to the budgets that are asked for, as shares of the
+baseline's operations, and measured beside it in one run, with made-up weights and videos.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from centerclip.cell import Cell, Model, Stage, Training
+from centerclip.command import UserError, atomic, positive, run, write_json
+from centerclip.evaluate import efficiency
+from centerclip.evaluate.costs import smooth_videos
+from centerclip.fit import Held, after, check_stages
+from centerclip.model import backbones, schedules
+from centerclip.model.device import device_name, pick_device
+from centerclip.model.reduction.rlt import changes
+from centerclip.report.plots import style
+from centerclip.search.models import plain
+
+BUDGETS = (0.8, 0.65, 0.5)
+SINGLE = {  # methods of one stage, which the budget places: all after the same block
+    "kmedoids": Stage("kmedoids", 0),
+    "spectral": Stage("spectral", 0),
+    "dpc_knn": Stage("dpc_knn", 0, keep="mean"),
+    "pooling": Stage("pooling", 0, keep="mean"),
+    "sparse_sampling": Stage("sparse_sampling", 0),
+    "random": Stage("random_tokens", 0),
+    "first": Stage("first_tokens", 0),
+}
+METHODS = (*SINGLE, "tome", "tempme", "rlt")
+
+
+def operations(model: Model, frames: int) -> float:
+    """Those of the encoder's blocks on a video, 2 a multiply-add: 8 D^2 a token and 4 D a pair of tokens in attention,
+    16 D^2 a token in the MLP. What reductions take is left out."""
+    geometry = backbones.geometry(model.backbone)
+    width, total, held = geometry.width, 0, Held(frames, geometry.patches, 1)
+    stages = {stage.place: stage for stage in model.stages}
+    for block in range(geometry.blocks):
+        for inside in (False, True):
+            if (block, inside) in stages:
+                held = after(stages[block, inside], held, [])
+            length = held.classes + held.patches
+            pairs = 4 * width * length if not inside else 0
+            total += held.sequences * length * ((16 if inside else 8) * width**2 + pairs)
+    return total
+
+
+def one_stage(stage: Stage, backbone: str, frames: int, segments: int) -> Iterator[Model]:
+    """A method of one stage after every block: `segments` of as many tokens as a frame has patches."""
+    geometry = backbones.geometry(backbone)
+    for block in range(geometry.blocks):
+        placed = replace(stage, block=block, segments=segments, clusters=geometry.patches)
+        yield Model(backbone, stages=(placed,))
+
+
+def scheduled(name: str, backbone: str, frames: int) -> Iterator[Model]:
+    """A schedule with every number of tokens that each frame may lose, the first blocks one more than the others."""
+    blocks = backbones.geometry(backbone).blocks
+    for remove, more in product(range(backbones.geometry(backbone).patches // 2), range(blocks)):
+        fewer = [remove + (block < more) for block in range(blocks)]
+        options = {"remove": fewer if more else remove}
+        yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=True)
+
+
+def nearest(models: Iterator[Model], frames: int, target: float) -> Model:
+    """The model whose operations are nearest to `target`."""
+    return min(models, key=lambda model: abs(operations(model, frames) - target))
+
+
+def run_length(backbone: str, frames: int, share: float) -> Model:
+    """RLT whose threshold leaves `share` of a smooth video's tokens."""
+    geometry = backbones.geometry(backbone)
+    video = smooth_videos(1, frames, geometry.image_size)
+    later = changes(video, int(geometry.image_size / geometry.patches**0.5))  # of all frames but the first
+    tokens = share * frames * (1 + geometry.patches) - frames - geometry.patches
+    threshold = torch.quantile(later, min(max(1 - tokens / later.numel(), 0), 1)).item()
+    return Model(backbone, stages=(Stage("rlt", 0, options={"threshold": round(threshold, 4)}),))
+
+
+def fitted(method: str, backbone: str, frames: int, segments: int, budget: float) -> Model:
+    """The setting of a method whose operations are nearest to the share `budget` of the baseline's."""
+    target = budget * operations(Model(backbone), frames)
+    if method == "rlt":
+        return run_length(backbone, frames, budget)
+    if method in SINGLE:
+        return nearest(one_stage(SINGLE[method], backbone, frames, segments), frames, target)
+    return nearest(scheduled(method, backbone, frames), frames, target)
+
+
+def setting(model: Model, method: str) -> str:
+    """What was set of a method, in words."""
+    if method in SINGLE:
+        return f"block {model.stages[0].block}"
+    if method == "rlt":
+        return f"threshold {model.stages[0].options['threshold']}"
+    fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
+    return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
+
+
+def cells(backbone: str, frames: int, segments: int, budgets: list[float], methods: list[str]) -> list[Cell]:
+    """The baseline, twice, so that a busy machine shows, then each method at each budget. Raises UserError for a method
+    that does not fit."""
+    base = replace(plain(backbone, None, frames), training=Training())
+    named = [("baseline", Model(backbone)), ("baseline again", Model(backbone))]
+    for budget, method in product(budgets, methods):
+        try:
+            model = fitted(method, backbone, frames, segments, budget)
+            check_stages(model, frames, backbones.geometry(backbone))
+        except UserError as error:
+            raise UserError(f"{method}: {error}") from None
+        named.append((f"{method} {budget:g}", model))
+    return [replace(base, benchmark="bench", variant=name, name=name, model=model) for name, model in named]
+
+
+def measured(compared: list[Cell], repeats: int, largest: int, device: torch.device) -> pd.DataFrame:
+    """A row a model: what `efficiency.encoding` says, with the method, the budget and the setting."""
+    rows = pd.DataFrame(efficiency.encoding(compared, device, repeats, largest))
+    method, _, budget = (rows["variant"].str.partition(" ")[column] for column in range(3))
+    rows = rows.assign(method=method, budget=pd.to_numeric(budget, errors="coerce"), gmacs=rows["gflops"] / 2)
+    rows["setting"] = [
+        setting(cell.model, name) if cell.model.stages else "" for cell, name in zip(compared, method, strict=True)
+    ]
+    rows["time / GFLOPs"] = rows["ms_ratio"] / rows["gflops_ratio"]
+    rows["batch time / GFLOPs"] = rows["batch_ms"] / rows["batch_ms"].iloc[0] / rows["gflops_ratio"]
+    return rows
+
+
+def shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table that is printed."""
+    columns = {
+        "method": "method", "budget": "budget", "setting": "setting", "gflops": "GFLOPs", "gmacs": "G multiply-adds",
+        "gflops_ratio": "GFLOPs ratio", "tokens_per_block": "tokens by block", "saved_mb": "MB for backward",
+        "ms": "ms / video", "batch": "best batch", "batch_ms": "ms / video in it", "clustering_share": "in reduction",
+        "time / GFLOPs": "time / GFLOPs", "batch time / GFLOPs": "batch time / GFLOPs",
+    }  # fmt: skip
+    table = rows[list(columns)].rename(columns=columns)
+    table["tokens by block"] = [" ".join(map(str, tokens)) for tokens in table["tokens by block"]]
+    table["in reduction"] = [f"{share:.1%}" for share in table["in reduction"]]
+    return table.round({"GFLOPs": 2, "G multiply-adds": 2, "MB for backward": 1, "ms / video": 1, "ms / video in it": 1,
+                        "GFLOPs ratio": 3, "time / GFLOPs": 3, "batch time / GFLOPs": 3})  # fmt: skip
+
+
+def draw(rows: pd.DataFrame, title: str) -> Figure:
+    """Time against operations, both as shares of the baseline's: on the diagonal a method saves what it promises."""
+    style.apply()
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    data = rows[rows["budget"].notna()]
+    look = style.looks(data["method"])
+    look |= {"hue": "method", "style": "method"}
+    sns.scatterplot(data, x="gflops_ratio", y="ms_ratio", ax=axes, s=50, edgecolor="black", **look)
+    low, high = 0.95 * data["gflops_ratio"].min(), 1.05 * max(1, data["ms_ratio"].max())
+    axes.plot([low, high], [low, high], color="0.3", linestyle="--", zorder=0.9)
+    axes.set(xlabel="operations (share of the baseline's)", ylabel="time of a video (share of the baseline's)")
+    style.join_legends(figure, data["method"])
+    figure.suptitle(title)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.reduction", description=__doc__)
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
+    parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
+    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="shares of the baseline's GFLOPs")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="(default: all)")
+    parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
+    parser.add_argument("--largest-batch", type=positive, default=2, help="try up to so many videos (default: 2)")
+    parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
+    parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")
+
+    def job(arguments: argparse.Namespace) -> None:
+        torch.set_num_threads(arguments.threads or torch.get_num_threads())
+        device = pick_device()
+        settings = arguments.backbone, arguments.frames, arguments.segments, arguments.budgets, arguments.methods
+        rows = measured(cells(*settings), arguments.repeats, arguments.largest_batch, device)
+        where = (
+            f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
+        )
+        text = shown(rows).to_markdown(index=False)
+        print(text)
+        if arguments.out:
+            conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+            write_json(arguments.out.with_suffix(".json"), conditions | {"rows": rows.to_dict("records")})
+            with atomic(arguments.out.with_suffix(".md")) as temporary:
+                temporary.write_text(f"{where}\n\n{text}\n")
+            with atomic(arguments.out.with_suffix(".png")) as temporary:
+                draw(rows, where).savefig(temporary, dpi=150, format="png")
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

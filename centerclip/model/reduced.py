@@ -1,0 +1,91 @@
+"""A CLIP that one already holds, with a way to reduce the tokens of its videos: `centerclip.reduce`."""
+
+from collections.abc import Sequence
+
+import open_clip
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from centerclip.cell import Model, Stage
+from centerclip.command import UserError
+from centerclip.fit import check_stages
+from centerclip.model import reduction
+from centerclip.model.backbones import Geometry
+from centerclip.model.schedules import SCHEDULES
+from centerclip.model.schedules import stages as scheduled
+from centerclip.model.video import VideoSide
+
+
+class ReducedCLIP(VideoSide, nn.Module):
+    """A model of open_clip, as `clip` unchanged and its weights shared, that encodes videos by stages."""
+
+    def __init__(self, clip: nn.Module, stages: Sequence[Stage], proportional: bool):
+        super().__init__()
+        self.clip = clip
+        self.reduce_by(stages, proportional=proportional)
+        for stage in self.stages.values():
+            stage.start_embedding(self.visual.positional_embedding[1:])
+        self.to(clip.visual.conv1.weight.device).train(clip.training)
+
+    @property
+    def visual(self) -> VisionTransformer:
+        return self.clip.visual
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Encode token ids as the model's own tokenizer gives them to [B, E] float32 unit vectors."""
+        return F.normalize(self.clip.encode_text(text).float(), dim=-1)
+
+
+def reduce(
+    model: open_clip.CLIP,
+    method: str,
+    *,
+    segments: int | None = None,
+    clusters: int | None = None,
+    block: int | None = None,
+    keep: str = "medoid",
+    frames: int = 12,
+    **options: object,
+) -> ReducedCLIP:
+    """A model whose `encode_video(frames [B, T, 3, H, W], mask [B, T] or None)` gives [B, E] float32 unit vectors.
+
+    Args:
+        model: of open_clip, whose video side is its own ViT; it is not changed, and its weights are shared.
+        method: an algorithm of `centerclip/model/reduction`, as one stage, or a schedule: "tome", "tempme".
+        segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
+            has patches. block: how many blocks come before the stage. None: half of them. keep: "medoid", "mean" or
+            "weighted". Schedules take none of these.
+        frames: T, which a stage and a schedule have to fit.
+        options: of the algorithm or the schedule.
+
+    Raises:
+        UserError: another video side, an unknown method or option, or what does not fit.
+    """
+    geometry = held_geometry(model)
+    if method in SCHEDULES:
+        stages = scheduled(method, geometry.blocks, frames, options)
+    elif reduction.sees_pixels(method):
+        stages = (Stage(method, 0, options=options),)
+    else:
+        block = geometry.blocks // 2 if block is None else block
+        stages = (Stage(method, block, segments, clusters or geometry.patches, keep, options=options),)
+    described = Model("the model", None, stages, proportional=method in SCHEDULES)
+    check_stages(described, frames, geometry)
+    return ReducedCLIP(model, stages, described.proportional)
+
+
+def held_geometry(model: nn.Module) -> Geometry:
+    """The geometry of a model in memory. Raises UserError where its video side is not open_clip's own ViT."""
+    visual = getattr(model, "visual", None)
+    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
+        kind = type(visual).__name__
+        raise UserError(f"reduce: the video side is a {kind}, not open_clip's VisionTransformer with [CLASS] or mean")
+    return Geometry(
+        image_size=visual.image_size[0],
+        patches=visual.grid_size[0] * visual.grid_size[1],
+        width=visual.conv1.out_channels,
+        blocks=len(visual.transformer.resblocks),
+        pooling=visual.pool_type,
+        context=getattr(model, "context_length", 77),
+    )

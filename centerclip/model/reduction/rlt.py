@@ -1,0 +1,33 @@
+"""Run-length tokenisation (Choudhury et al., NeurIPS 2024): patches that do not change are not encoded again."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+KIND = "sampling"
+SEES = "pixels"
+
+
+def rlt(frames: Tensor, patch: int, *, threshold: float = 0.1) -> Tensor:
+    """Which patches of a video's frames are encoded: those of the first frame, and those that differ from the same
+    patch of the frame before them.
+
+    They differ if the mean absolute difference of their pixels is more than `threshold`. How many are left depends on
+    the video, so that frames have different numbers of tokens (`model.packed`). Here patches are left out behind the
+    patch embedding, which is 3 % of a ViT-B/32's operations; survivors keep their positions. O(pixels).
+
+    Args:
+        frames: [B, T, 3, H, W] float, normalised.
+        patch: side of a patch in pixels.
+        threshold: in units of the normalised pixels.
+
+    Returns:
+        [B, T, N] bool.
+    """
+    return F.pad(changes(frames, patch) > threshold, (0, 0, 1, 0), value=True)
+
+
+def changes(frames: Tensor, patch: int) -> Tensor:
+    """Mean absolute differences [B, T - 1, N] of each patch of frames [B, T, 3, H, W] to that of the frame before."""
+    between = (frames[:, 1:] - frames[:, :-1]).abs().flatten(0, 1)
+    means = F.avg_pool2d(between, patch).mean(1).flatten(1)
+    return means.unflatten(0, (len(frames), frames.shape[1] - 1))

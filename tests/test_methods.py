@@ -1,0 +1,409 @@
+"""Ways to reduce tokens that are not CenterCLIP's, against loops, the counts of their papers, and each other."""
+
+import math
+from dataclasses import replace
+
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.cells import tiny_cell
+from support.training import batch
+from torch.nn.functional import linear, normalize
+
+import centerclip
+from centerclip.cell import Model, Stage
+from centerclip.command import UserError
+from centerclip.config import read_config
+from centerclip.evaluate.costs import smooth_videos
+from centerclip.model import backbones, schedules
+from centerclip.model.clip import CenterCLIP, build
+from centerclip.model.reduction.dpc_knn import dpc_knn
+from centerclip.model.reduction.first_tokens import first_tokens
+from centerclip.model.reduction.random_tokens import random_tokens
+from centerclip.model.reduction.rlt import rlt
+from centerclip.model.reduction.tome import tome
+from centerclip.model.stages import Sequences
+from centerclip.resolve import cell
+from centerclip.train.loop import Run, backward
+
+CPU = torch.device("cpu")
+# r, schedule, image side of 8-pixel patches, [CLASS] and others that leave each of 12 blocks, of a video of 12 frames
+COUNTS = [
+    (2, "tome", 56, [576, 552, 528, 504, 480, 456, 432, 408, 384, 360, 336, 312]),
+    (3, "tome", 56, [564, 528, 492, 456, 420, 384, 348, 312, 276, 240, 204, 168]),
+    (2, "tempme", 56, [576, 552, 528, 504, 480, 456, 432, 408, 264, 168, 107, 97]),
+    (10, "tempme", 112, [2244, 2124, 2004, 1884, 1764, 1644, 1524, 1404, 888, 564, 356, 321]),
+]
+
+
+def model_of(name: str, blocks: int = 4, frames: int = 6, **options) -> Model:
+    """The tiny model by a schedule."""
+    return Model("tiny", stages=schedules.stages(name, blocks, frames, options), proportional=True)
+
+
+METHODS = {
+    "tome": model_of("tome", remove=5),
+    "tempme": model_of("tempme", remove=3, joins=[2, 3]),
+    "dpc_knn": Model("tiny", stages=(Stage("dpc_knn", 2, 2, 49, keep="mean"),)),
+    "rlt": Model("tiny", stages=(Stage("rlt", 0, options={"threshold": 1.23}),)),  # half of what noise differs by
+    "random": Model("tiny", stages=(Stage("random_tokens", 2, 2, 49),)),
+    "first": Model("tiny", stages=(Stage("first_tokens", 2, 2, 49),)),
+    "kmedoids, proportional": Model("tiny", stages=(Stage("kmedoids", 2, 2, 49),), proportional=True),
+}
+
+
+def twelve_blocks(side: int, width: int = 16) -> dict:
+    """The configuration of a narrow encoder as deep as a ViT-B."""
+    vision = {"image_size": side, "patch_size": 8, "layers": 12, "width": width, "head_width": 8}
+    return backbones.TINY | {"embed_dim": 8, "vision_cfg": vision}
+
+
+def as_backbone(monkeypatch, config: dict) -> None:
+    monkeypatch.setattr(backbones, "model_config", lambda name: config)
+
+
+def matching_by_loops(points, joining, classes):
+    """The merge of ToMe in plain Python: the order of those that stay, and whom each of the others joins."""
+    n = len(points)
+    a, b = (range(1, n, 2), range(0, n, 2)) if classes % 2 else (range(0, n, 2), range(1, n, 2))
+    unit = normalize(points.double(), dim=-1)
+    cosine = (unit @ unit.T).float()  # of equal tokens 1, whatever float64 rounds
+    partner = {i: max(b, key=lambda j: (cosine[i, j].item(), -j)) for i in a}
+    best = sorted(a, key=lambda i: (-cosine[i, partner[i]].item(), i))[:joining]
+    return [i for i in a if i not in best] + list(b), {i: partner[i] for i in best}
+
+
+class TestMatching:
+    @pytest.mark.parametrize("classes", [1, 2])
+    @pytest.mark.parametrize("joining", [1, 4, 10])
+    @pytest.mark.parametrize("kind", ["random", "tied", "duplicated"])
+    def test_it_is_the_loops_answer(self, kind, joining, classes):
+        generator = torch.Generator().manual_seed(0)
+        points = torch.randn(21, 6, generator=generator)
+        if kind == "tied":  # of few directions, which a float tells apart exactly
+            points = torch.eye(6)[torch.randint(6, (21,), generator=generator)]
+        if kind == "duplicated":
+            points = points[torch.arange(21) // 2]
+        (medoids,), (assignment,) = tome(points[None], 21 - joining, classes=classes)
+        order, joined = matching_by_loops(points, joining, classes)
+        assert medoids.tolist() == order
+        assert {i: medoids[assignment[i]].item() for i in joined} == joined
+        assert torch.equal(assignment[medoids], torch.arange(21 - joining))
+
+    def test_by_hand(self):
+        """A is 1 and 3: 3 is more like 4 than 1 is like 0, and joins it; behind two [CLASS] A is 0, 2, 4."""
+        points = torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, -1.0], [0.0, 2.0], [0.1, 1.0]])
+        medoids, assignment = tome(points[None], 4)
+        assert medoids.tolist() == [[1, 0, 2, 4]] and assignment.tolist() == [[1, 0, 2, 3, 3]]
+        medoids, assignment = tome(points[None], 4, classes=2)  # 4 is more like 3 than 0 is like 1
+        assert medoids.tolist() == [[0, 2, 1, 3]] and assignment.tolist() == [[0, 2, 1, 3, 3]]
+
+    def test_more_than_half_cannot_join(self):
+        with pytest.raises(ValueError, match="no more than 2 can join"):
+            tome(torch.randn(1, 5, 3), 2)
+        assert tome(torch.randn(1, 5, 3), 5)[0].tolist() == [[0, 1, 2, 3, 4]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("remove", "name", "side", "expected"), COUNTS)
+def test_the_tokens_that_leave_each_block_are_the_papers_and_stand_for_every_patch(
+    remove, name, side, expected, monkeypatch
+):
+    as_backbone(monkeypatch, twelve_blocks(side))
+    model = build(model_of(name, 12, 12, remove=remove), 0).eval()
+    run, counts = model.run_block, []
+
+    def note(*arguments):
+        left = run(*arguments)
+        counts.append(left.tokens.shape[0] * left.tokens.shape[1])
+        assert left.sizes[:, left.classes :].sum() == 12 * (side // 8) ** 2
+        assert (left.sizes[:, : left.classes] == 1).all()
+        return left
+
+    monkeypatch.setattr(model, "run_block", note)
+    model.encode_video(smooth_videos(1, 12, side))
+    assert counts == expected
+
+
+def block_by_hand(block, tokens, sizes):
+    """Attention with log sizes added to the logits: what it adds to tokens [N, D], and keys [N, D / H]."""
+    attn, x = block.attn, block.ln_1(tokens)
+    q, k, v = linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, -1)
+    mixed, size = [], q.shape[1] // attn.num_heads
+    for head in range(attn.num_heads):
+        part = slice(head * size, (head + 1) * size)
+        logits = q[:, part] @ k[:, part].T / math.sqrt(size) + sizes.log()
+        mixed.append(logits.softmax(-1) @ v[:, part])
+    return attn.out_proj(torch.cat(mixed, 1)), k.view(len(k), attn.num_heads, size).mean(1)
+
+
+def merged_by_hand(tokens, sizes, seen, classes, joining):
+    """[CLASS] tokens and others after `joining` of the others joined those that they are most like, and their sizes."""
+    order, joined = matching_by_loops(seen[classes:], min(joining, (len(seen) - classes) // 2), classes)
+    kept, weights = list(tokens[:classes]), [1.0] * classes
+    for i in order:
+        members = [i, *(j for j, partner in joined.items() if partner == i)]
+        weights.append(sum(sizes[classes + j].item() for j in members))
+        kept.append(sum(sizes[classes + j] * tokens[classes + j] for j in members) / weights[-1])
+    return torch.stack(kept), torch.tensor(weights)
+
+
+def video_by_hand(model, video, remove, joins=(), across=0.0, within=0.0):
+    """The vector of one video by ToMe or, with joins, by TempMe, sequence by sequence."""
+    visual, blocks = model.visual, list(model.visual.transformer.resblocks)
+    clips = [(tokens, torch.ones(len(tokens))) for tokens in visual._embeds(video)]
+    classes, first = 1, len(blocks) - 1 - len(joins) if joins else len(blocks)
+    for index, block in enumerate(blocks):
+        if 0 <= index - first < len(joins):
+            join, groups = joins[index - first], []
+            positions = model.stages[str(index)].clip_embedding
+            for start in range(0, len(clips), join):
+                group = clips[start : start + join]
+                place = [positions[start + number].expand_as(tokens) for number, (tokens, _) in enumerate(group)]
+                seen, sizes, added = (
+                    torch.cat([part[:classes] for part in parts] + [part[classes:] for part in parts])
+                    for parts in (*zip(*group, strict=True), place)
+                )
+                fewer = math.floor(across * len(seen))
+                groups.append(merged_by_hand(seen + added, sizes, seen, classes * join, fewer))
+            clips, classes = groups, classes * join
+        for number, (tokens, sizes) in enumerate(clips):
+            added, keys = block_by_hand(block, tokens, sizes)
+            fewer = remove if index < first else math.floor(within * len(tokens))
+            tokens, sizes = merged_by_hand(tokens + added, sizes, keys, classes, fewer)
+            clips[number] = tokens + block.mlp(block.ln_2(tokens)), sizes
+    vectors = torch.cat([normalize(visual.ln_post(tokens[:classes]) @ visual.proj, dim=-1) for tokens, _ in clips])
+    return normalize(vectors.mean(0), dim=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tome", "tempme"])
+def test_a_video_is_that_of_the_method_by_hand(name):
+    video = smooth_videos(2, 6, 56)
+    model = build(METHODS[name], 0).eval()
+    for stage in model.stages.values():
+        if stage.clip_embedding is not None:
+            torch.nn.init.normal_(stage.clip_embedding, std=0.1)
+    options = {"tome": {"remove": 5}, "tempme": {"remove": 3, "joins": (2, 3), "across": 0.3, "within": 0.1}}[name]
+    expected = torch.stack([video_by_hand(model, part, **options) for part in video])
+    got = model.encode_video(video)
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert not torch.allclose(got, build(Model("tiny"), 0).eval().encode_video(video), atol=1e-3)
+
+
+@torch.no_grad()
+def test_removing_nothing_is_the_baseline():
+    video, baseline = smooth_videos(2, 6, 56), build(Model("tiny"), 0).eval()
+    expected = baseline.encode_video(video)
+    assert torch.equal(build(model_of("tome", remove=0), 0).eval().encode_video(video), expected)
+    inside = tuple(Stage("tome", block, remove=0, inside=True, sees="keys", keep="weighted") for block in range(4))
+    for proportional in (False, True):
+        model = build(Model("tiny", stages=inside, proportional=proportional), 0).eval()
+        assert torch.allclose(model.encode_video(video), expected, atol=1e-6)  # by the same sums in another order
+    everything = build(Model("tiny", stages=(Stage("rlt", 0, options={"threshold": 0.0}),)), 0).eval()
+    assert torch.allclose(everything.encode_video(video), expected, atol=1e-6)
+
+
+def test_schedules_that_do_not_fit_are_one_line():
+    for name, options, problem in [
+        ("tome", {"remove": [1, 2]}, "remove: 2 numbers for 4 blocks"),
+        ("tempme", {}, "joins [2, 2, 3] do not go with 6 frames and 4 blocks"),
+        ("tempme", {"joins": [2, 3], "share": 1}, "schedule tempme has no option 'share'; it has remove, joins"),
+        ("other", {}, "schedule 'other' is not one of tome, tempme"),
+    ]:
+        with pytest.raises(UserError) as error:
+            schedules.stages(name, 4, 6, options)
+        assert str(error.value).startswith(problem)
+
+
+def dpc_by_loops(points, clusters, k):
+    n, width = len(points), len(points[0])
+    distance = [[math.dist(a, b) / math.sqrt(width) for b in points] for a in points]
+    spread = [sum(d * d for d in sorted(row)[:k]) / k for row in distance]
+    order = sorted(range(n), key=lambda i: (round(spread[i], 9), i))
+    indicator = [max(map(max, distance))] * n
+    for place, i in enumerate(order[1:], 1):
+        indicator[i] = min(distance[i][j] for j in order[:place])
+    score = [math.exp(-spread[i]) * indicator[i] for i in range(n)]
+    medoids = sorted(sorted(range(n), key=lambda i: (-round(score[i], 6), i))[:clusters])
+    nearest = [min(range(clusters), key=lambda c: (distance[medoids[c]][i], c)) for i in range(n)]
+    return medoids, [medoids.index(i) if i in medoids else nearest[i] for i in range(n)]
+
+
+@pytest.mark.parametrize("clusters", [1, 4, 9])
+@pytest.mark.parametrize("kind", ["random", "duplicated", "constant"])
+def test_density_peaks_are_the_loops(kind, clusters):
+    points = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    points = {"random": points, "duplicated": points[torch.arange(30) // 3], "constant": torch.ones(30, 4)}[kind]
+    medoids, assignment = dpc_knn(points[None], clusters)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == dpc_by_loops(points.tolist(), clusters, 5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 20), st.sampled_from([dpc_knn, random_tokens, first_tokens]))
+def test_every_token_belongs_to_a_kept_one_and_those_to_themselves(seed, clusters, algorithm):
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)).expand(2, -1, -1)
+    medoids, assignment = algorithm(points, clusters)
+    assert (medoids.diff(dim=1) > 0).all() and medoids.shape == (2, clusters)
+    assert torch.equal(assignment.gather(1, medoids), torch.arange(clusters).expand(2, -1))
+    assert assignment.min() >= 0 and assignment.max() < clusters
+
+
+def test_random_tokens_are_the_same_in_evaluation_and_others_in_training():
+    tokens = torch.zeros(6, 50, 1)
+    medoids, _ = random_tokens(tokens, 10, segments=3)
+    assert torch.equal(medoids, random_tokens(tokens, 10, segments=3)[0])
+    assert torch.equal(medoids[:3], medoids[3:]) and not torch.equal(medoids[0], medoids[1])
+    assert not torch.equal(medoids, random_tokens(tokens, 10, segments=3, seed=1)[0])
+    assert not torch.equal(*(random_tokens(tokens, 10, segments=3, training=True)[0] for _ in range(2)))
+    assert first_tokens(tokens[:1, :5], 2)[1].tolist() == [[0, 1, 1, 1, 1]]
+
+
+class TestRunLength:
+    def test_by_hand(self):
+        """4 patches of 2 x 2 pixels: the second frame changes one by 0.2 and one by 0.1, the third none."""
+        frames = torch.zeros(1, 3, 3, 4, 4)
+        frames[:, 1:, :, :2, :2] = 0.2
+        frames[:, 1:, :, 2:, 2:] = 0.1
+        assert rlt(frames, 2, threshold=0.1).tolist() == [[[True] * 4, [True, False, False, False], [False] * 4]]
+        assert rlt(frames[:, :1], 2).tolist() == [[[True] * 4]]
+
+    @torch.no_grad()
+    def test_packed_frames_are_those_with_a_mask(self):
+        video, threshold = smooth_videos(2, 6, 56), 0.17
+        model = build(Model("tiny", stages=(Stage("rlt", 0, options={"threshold": threshold}),)), 0).eval()
+        keep = rlt(video, 8, threshold=threshold)
+        assert 0.1 < keep[:, 1:].float().mean() < 0.9  # so that the frames differ in length
+        x = model.visual._embeds(video.flatten(0, 1))
+        real = torch.nn.functional.pad(keep.flatten(0, 1), (1, 0), value=True)
+        mask = torch.zeros(12, 50, 50).masked_fill(~real[:, None], -torch.inf).repeat_interleave(4, 0)
+        for block in model.visual.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        frames = normalize(model.visual._pool(x)[0] @ model.visual.proj, dim=-1).view(2, 6, -1)
+        assert torch.allclose(model.encode_video(video), normalize(frames.mean(1), dim=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_chunks_and_recomputed_activations_change_no_gradient(name):
+    """And padded frames, of which two videos have two, pass none on."""
+
+    def gradients(**runtime):
+        mine = tiny_cell(model=METHODS[name])
+        mine = replace(mine, training=replace(mine.training, frozen="none"), runtime=replace(mine.runtime, **runtime))
+        run = Run(mine, CPU)
+        run.model.train()
+        frames, mask, ids = batch(0)
+        mask[1:3, 4:] = False
+        loss = backward(run, [frames, mask, ids], seed=3)
+        return loss, {key: value.grad for key, value in run.model.named_parameters() if value.grad is not None}
+
+    loss, whole = gradients()
+    assert math.isfinite(loss) and all(value.isfinite().all() for value in whole.values())
+    for runtime in ({"chunk": 1}, {"chunk": 3}, {"grad_checkpointing": True}):
+        again, got = gradients(**runtime)
+        assert again == pytest.approx(loss, rel=1e-5) and got.keys() == whole.keys()
+        assert all(torch.allclose(got[key], whole[key], atol=1e-5) for key in whole)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tome", "rlt"])
+def test_what_acts_within_frames_does_not_see_padding(name):
+    model, video = build(METHODS[name], 0).eval(), smooth_videos(2, 6, 56)
+    mask = (torch.arange(6) < 4).expand(2, -1)
+    assert torch.allclose(model.encode_video(video, mask), model.encode_video(video[:, :4]), atol=1e-6)
+
+
+@torch.no_grad()
+def test_only_real_frames_class_tokens_count_where_all_go_on():
+    model, video = build(METHODS["tempme"], 0).eval(), smooth_videos(1, 6, 56)
+    vectors = []
+    pooled = model.pooled
+    model.pooled = lambda given: vectors.append(pooled(given)) or vectors[-1]
+    got = model.encode_video(video, torch.arange(6)[None] < 4)
+    assert vectors[0].shape == (1, 6, 64)
+    each = normalize(vectors[0][0] @ model.visual.proj, dim=-1)
+    assert torch.allclose(got[0], normalize(each[:4].sum(0), dim=0), atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("after", [False, True])
+def test_a_mean_over_patches_is_of_as_many_as_tokens_stand_for(after, monkeypatch):
+    """In a backbone that pools by average: one token of size 3 counts as three equal ones."""
+    vision = backbones.TINY["vision_cfg"] | {"pool_type": "avg", "final_ln_after_pool": after}
+    as_backbone(monkeypatch, backbones.TINY | {"vision_cfg": vision})
+    model = CenterCLIP("tiny", proportional=True).eval()
+    x = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0))
+    mask, sizes = torch.ones(1, 1, dtype=torch.bool), torch.tensor([[1.0, 1, 3, 1]])
+    repeated = x[:, [0, 1, 2, 2, 2, 3]]
+    expected = model.pooled(Sequences(repeated, mask))
+    assert torch.allclose(model.pooled(Sequences(x, mask, sizes=sizes)), expected, atol=1e-6)
+
+
+class TestAModelThatOneHolds:
+    @torch.no_grad()
+    @pytest.mark.parametrize(
+        ("method", "pool"),
+        [("kmedoids", "tok"), ("kmedoids", "avg"), ("tome", "tok"), ("tome", "avg"), ("rlt", "tok")],
+    )
+    def test_it_encodes_as_ours_and_stays_as_it_is(self, method, pool, monkeypatch):
+        vision = backbones.TINY["vision_cfg"] | {"pool_type": pool}
+        as_backbone(monkeypatch, backbones.TINY | {"vision_cfg": vision})
+        held = open_clip.CLIP(**backbones.model_config("tiny")).eval()
+        before = {name: tensor.clone() for name, tensor in held.state_dict().items()}
+        video = smooth_videos(2, 6, 56)
+        options = {"kmedoids": {"segments": 2, "clusters": 49}, "tome": {"remove": 5}, "rlt": {"threshold": 0.17}}[
+            method
+        ]
+        reduced = centerclip.reduce(held, method, frames=6, **options)
+        ours = CenterCLIP("tiny", [stage.settings for stage in reduced.stages.values()], None, method == "tome").eval()
+        ours.load_state_dict(before)
+        assert torch.equal(reduced.encode_video(video), ours.encode_video(video))
+        assert not torch.allclose(
+            reduced.encode_video(video), CenterCLIP.encode_video(self.plain(held), video), atol=1e-3
+        )
+        ids = open_clip.SimpleTokenizer()(["a red circle"])
+        assert torch.allclose(reduced.encode_text(ids), held.encode_text(ids, normalize=True), atol=1e-6)
+        after = held.state_dict()
+        assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+    def plain(self, held):
+        """The baseline with the same weights."""
+        baseline = CenterCLIP("tiny").eval()
+        baseline.load_state_dict(held.state_dict())
+        return baseline
+
+    @pytest.mark.parametrize(
+        ("method", "options", "problem"),
+        [
+            ("kmedoid", {}, "algorithm 'kmedoid' is not one of dpc_knn, "),
+            ("kmedoids", {"segments": 5}, "segments 5 does not divide the 12 frames"),
+            ("tome", {"r": 2}, "schedule tome has no option 'r'; it has remove"),
+            ("kmedoids", {"remove": 2}, "kmedoids has no option 'remove'; it has distance, "),
+        ],
+    )
+    def test_mistakes_are_one_line(self, method, options, problem):
+        with pytest.raises(UserError, match=problem):
+            centerclip.reduce(build(Model("tiny"), 0), method, **options)
+        with pytest.raises(UserError, match="the video side is a Linear, not open_clip's"):
+            held = torch.nn.Module()
+            held.visual = torch.nn.Linear(1, 1)
+            centerclip.reduce(held, method, **options)
+
+
+def test_the_bench_is_a_list_of_variants_of_every_benchmark_of_the_paper_and_not_in_its_all(tmp_path):
+    config = read_config([])
+    names = set(config["lists"]["bench"])
+    assert {"tome", "tempme", "dpc_knn", "rlt", "random"} < names
+    for benchmark in config["run"]["benchmarks"]:
+        assert (
+            not names
+            & {"tome", "tempme", "dpc_knn", "rlt", "random"}
+            & set(config["benchmarks"][benchmark]["variants"])
+        )
+    overlay = tmp_path / "bench.yaml"
+    overlay.write_text("run: {variants: bench}")
+    assert read_config([overlay])["run"]["variants"] == "bench"
+    stages = cell(config, "activitynet", "tempme").model.stages
+    assert [stage.segments for stage in stages if stage.segments] == [30, 15, 5]
