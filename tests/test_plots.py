@@ -140,6 +140,11 @@ def test_recall_against_cost_is_relative_to_the_own_baseline(table):
     assert labels == ["baseline (1,200)", "kmedoids (800)", "spectral (800)", "hollow: published"]
 
 
+def test_the_frontier_is_what_no_other_beats_in_cost_and_recall():
+    points = pd.DataFrame({"cost": [100, 60, 60, 80, 50], "recall": [40.0, 41, 42, 41, 30]})
+    assert recall_vs_cost.frontier(points).to_numpy().tolist() == [[50, 30], [60, 42]]
+
+
 def write_cells(results, losses: dict[str, list[float]]) -> list:
     """Results, a file a name; NAME-seed-1 is of the variant NAME; no losses: untrained."""
     paths = []

@@ -83,7 +83,8 @@ def test_every_key_of_the_config_is_documented_and_up_to_date():
     documented = set(re.findall(r"^\| `(?:[\w.-]+\.)?([\w-]+)` \|", made, re.MULTILINE))
     for file in ("config.yaml", "demo.yaml"):
         config = yaml.safe_load((REPOSITORY / "config" / file).read_text())
-        names = {name for block in ("weights", "variants", "grids", "benchmarks") for name in config.get(block, {})}
+        named = ("weights", "variants", "lists", "grids", "benchmarks")
+        names = {name for block in named for name in config.get(block, {})}
         assert keys(config) - names - documented == set()
     assert all(cells[-2].strip() for cells in (line.split("|") for line in made.splitlines()) if len(cells) == 6)
 

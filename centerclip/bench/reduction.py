@@ -7,22 +7,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
-from centerclip.cell import Cell, Model, Stage, Training
+from centerclip.cell import Model, Stage
 from centerclip.command import UserError, atomic, positive, run, write_json
-from centerclip.evaluate import efficiency
-from centerclip.evaluate.costs import smooth_videos
+from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.fit import Held, after, check_stages
 from centerclip.model import backbones, schedules
+from centerclip.model.clip import build, freeze
 from centerclip.model.device import device_name, pick_device
+from centerclip.model.reduced import ReducedCLIP
 from centerclip.model.reduction.rlt import changes
 from centerclip.report.plots import style
-from centerclip.search.models import plain
 
 BUDGETS = (0.8, 0.65, 0.5)
 SINGLE = {  # methods of one stage, which the budget places: all after the same block
@@ -105,31 +107,51 @@ def setting(model: Model, method: str) -> str:
     return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
 
 
-def cells(backbone: str, frames: int, segments: int, budgets: list[float], methods: list[str]) -> list[Cell]:
-    """The baseline, twice, so that a busy machine shows, then each method at each budget. Raises UserError for a method
-    that does not fit."""
-    base = replace(plain(backbone, None, frames), training=Training())
-    named = [("baseline", Model(backbone)), ("baseline again", Model(backbone))]
+def settings(backbone: str, frames: int, segments: int, budgets: list[float], methods: list[str]) -> pd.DataFrame:
+    """Each method at each budget, a row each: `method`, `budget`, the `model` and its `setting` in words; the baseline
+    first. Raises UserError for a method that does not fit."""
+    rows = [{"method": "baseline", "budget": None, "model": Model(backbone), "setting": ""}]
     for budget, method in product(budgets, methods):
         try:
             model = fitted(method, backbone, frames, segments, budget)
             check_stages(model, frames, backbones.geometry(backbone))
         except UserError as error:
             raise UserError(f"{method}: {error}") from None
-        named.append((f"{method} {budget:g}", model))
-    return [replace(base, benchmark="bench", variant=name, name=name, model=model) for name, model in named]
+        rows.append({"method": method, "budget": budget, "model": model, "setting": setting(model, method)})
+    return pd.DataFrame(rows)
 
 
-def measured(compared: list[Cell], repeats: int, largest: int, device: torch.device) -> pd.DataFrame:
-    """A row a model: what `efficiency.encoding` says, with the method, the budget and the setting."""
-    rows = pd.DataFrame(efficiency.encoding(compared, device, repeats, largest))
-    method, _, budget = (rows["variant"].str.partition(" ")[column] for column in range(3))
-    rows = rows.assign(method=method, budget=pd.to_numeric(budget, errors="coerce"), gmacs=rows["gflops"] / 2)
-    rows["setting"] = [
-        setting(cell.model, name) if cell.model.stages else "" for cell, name in zip(compared, method, strict=True)
-    ]
+def measured(compared: pd.DataFrame, frames: int, repeats: int, batch: int, device: torch.device) -> pd.DataFrame:
+    """`compared` with what each model costs. Times of one video and of `batch` of them alternate with the baseline's,
+    so that a slow moment meets both; ratios are medians of the turns' own. The baseline's own row is what the machine's
+    noise makes of two times of one network."""
+    backbone = compared["model"].iloc[0].backbone
+    clip = build(Model(backbone), seed=0).eval().to(device)
+    freeze(clip, "stem")
+    size = backbones.geometry(backbone).image_size
+    videos = smooth_videos(batch, frames, size).to(device)
+    baseline, rows = ReducedCLIP(clip, (), False), []
+    for model in tqdm(compared["model"], "reduction", unit="model"):
+        reduced = ReducedCLIP(clip, model.stages, model.proportional)
+        times = {count: milliseconds([baseline, reduced], videos[:count], repeats) for count in {1, batch}}
+        best = [min(median(whole for whole, _ in turns[side]) for turns in times.values()) for side in range(2)]
+        ratios = [own / reference for (reference, _), (own, _) in zip(*times[1], strict=True)]
+        rows.append(
+            {
+                "tokens_per_block": tokens_per_block(reduced, videos[:1]),
+                "gflops": gflops(reduced, videos[:1]),
+                "saved_mb": saved_bytes(reduced, videos[:1]) / 1e6,
+                "ms": median(whole for whole, _ in times[1][1]),
+                "ms_ratio": median(ratios),
+                "batch_ms": best[1],
+                "batch_ratio": best[1] / best[0],
+                "share": median(inside / whole for whole, inside in times[1][1]),
+            }
+        )
+    rows = compared.drop(columns="model").join(pd.DataFrame(rows))
+    rows["gmacs"], rows["gflops_ratio"] = rows["gflops"] / 2, rows["gflops"] / rows["gflops"].iloc[0]
     rows["time / GFLOPs"] = rows["ms_ratio"] / rows["gflops_ratio"]
-    rows["batch time / GFLOPs"] = rows["batch_ms"] / rows["batch_ms"].iloc[0] / rows["gflops_ratio"]
+    rows["batch time / GFLOPs"] = rows["batch_ratio"] / rows["gflops_ratio"]
     return rows
 
 
@@ -138,14 +160,15 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "method": "method", "budget": "budget", "setting": "setting", "gflops": "GFLOPs", "gmacs": "G multiply-adds",
         "gflops_ratio": "GFLOPs ratio", "tokens_per_block": "tokens by block", "saved_mb": "MB for backward",
-        "ms": "ms / video", "batch": "best batch", "batch_ms": "ms / video in it", "clustering_share": "in reduction",
-        "time / GFLOPs": "time / GFLOPs", "batch time / GFLOPs": "batch time / GFLOPs",
+        "ms": "ms / video", "batch_ms": "ms in the best batch", "share": "in reduction",
+        "time / GFLOPs": "time / GFLOPs", "batch time / GFLOPs": "in the best batch",
     }  # fmt: skip
     table = rows[list(columns)].rename(columns=columns)
+    table["budget"] = ["" if pd.isna(budget) else f"{budget:g}" for budget in table["budget"]]
     table["tokens by block"] = [" ".join(map(str, tokens)) for tokens in table["tokens by block"]]
     table["in reduction"] = [f"{share:.1%}" for share in table["in reduction"]]
-    return table.round({"GFLOPs": 2, "G multiply-adds": 2, "MB for backward": 1, "ms / video": 1, "ms / video in it": 1,
-                        "GFLOPs ratio": 3, "time / GFLOPs": 3, "batch time / GFLOPs": 3})  # fmt: skip
+    return table.round({"GFLOPs": 2, "G multiply-adds": 2, "MB for backward": 1, "ms / video": 1, "GFLOPs ratio": 3,
+                        "ms in the best batch": 1, "time / GFLOPs": 3, "in the best batch": 3})  # fmt: skip
 
 
 def draw(rows: pd.DataFrame, title: str) -> Figure:
@@ -173,15 +196,16 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="shares of the baseline's GFLOPs")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="(default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
-    parser.add_argument("--largest-batch", type=positive, default=2, help="try up to so many videos (default: 2)")
+    parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads or torch.get_num_threads())
         device = pick_device()
-        settings = arguments.backbone, arguments.frames, arguments.segments, arguments.budgets, arguments.methods
-        rows = measured(cells(*settings), arguments.repeats, arguments.largest_batch, device)
+        backbone, frames = arguments.backbone, arguments.frames
+        compared = settings(backbone, frames, arguments.segments, arguments.budgets, arguments.methods)
+        rows = measured(compared, frames, arguments.repeats, arguments.batch, device)
         where = (
             f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
         )

@@ -19,6 +19,12 @@ def relative(table: pd.DataFrame) -> pd.DataFrame:
     return 100 * table[columns] / of_baselines(table, columns)
 
 
+def frontier(points: pd.DataFrame) -> pd.DataFrame:
+    """Those of `points` (cost, recall) that no other has more recall than at the same cost or less, by rising cost."""
+    ordered = points.sort_values(["cost", "recall"], ascending=[True, False])
+    return ordered[ordered["recall"] > ordered["recall"].cummax().shift(fill_value=float("-inf"))]
+
+
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
@@ -36,6 +42,8 @@ def draw(data: pd.DataFrame) -> Figure:
         style.rings(published, "cost", axes, **look)
         drawn = points.assign(cost=costs[ours], recall=data["t2v R@1"]).dropna()
         if len(drawn):
+            best = frontier(drawn)
+            axes.plot(best["cost"], best["recall"], color="0.6", linewidth=1, zorder=0.8)
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
         axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=style.R1)
@@ -44,7 +52,8 @@ def draw(data: pd.DataFrame) -> Figure:
     style.join_legends(figure, points["variant"], *([style.RING] if compared else []), title="variant (tokens / video)")
     return style.describe(
         figure, data, "recall against cost",
-        "Up and to the left is better: more recall for less; axes do not start at 0. Area: tokens of a video, all"
+        "Up and to the left is better: more recall for less; axes do not start at 0. The line joins those that no other"
+        " beats in both. Area: tokens of a video, all"
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
         " memory kept for the backward pass and in the time to encode.",
         "Published: GPU memory of training, inference time." if compared else "",

@@ -1,0 +1,125 @@
+"""Recall against cost with its spread: the demo's model trained by every method of the bench at one budget, several
+seeds each, and each seed compared with the same seed's baseline. It runs the workflow, so that a second call goes on
+where the first one stopped.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from centerclip import ROOT, layout, resolve
+from centerclip.command import UserError, atomic, run
+from centerclip.config import read_config
+from centerclip.report.plots import style
+
+OVERLAYS = [ROOT / "config/demo.yaml", ROOT / "config/bench.yaml"]
+BENCHMARK, SCORE = "shapes", "t2v R@1"
+
+
+def workflow(targets: list[Path]) -> None:
+    """Make the targets. Raises UserError if that fails."""
+    options = ["--cores", "all", "--rerun-incomplete", "--keep-going", "--quiet", "rules"]
+    command = [sys.executable, "-m", "snakemake", *map(str, targets), *options, "--configfile", *map(str, OVERLAYS)]
+    if subprocess.run(command, check=False).returncode:
+        raise UserError("the workflow failed: see above, and results/logs")
+
+
+def results(config: dict) -> tuple[list[Path], Path]:
+    """The results of every cell and the costs of the variants: files that the workflow makes."""
+    names = resolve.cell_names(config, BENCHMARK)
+    files = [resolve.cell(config, BENCHMARK, name).path(layout.RESULT) for name in names]
+    return files, Path(layout.COSTS.format(benchmark=BENCHMARK))
+
+
+def read(files: list[Path]) -> pd.DataFrame:
+    """A row a result: variant, seed and text-to-video R@1 in per cent."""
+    contents = [json.loads(file.read_text()) for file in files]
+    return pd.DataFrame(
+        {
+            "variant": [content["settings"]["variant"] for content in contents],
+            "seed": [content["settings"]["seed"] for content in contents],
+            SCORE: [content["text_to_video"]["R@1"] for content in contents],
+        }
+    )
+
+
+def compare(scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """A row a variant, in order: seeds, mean and standard deviation of R@1, those of the difference to the same seed's
+    baseline, how many seeds are better than it, and the costs as shares of the baseline's."""
+    by_seed = scores.pivot(index="seed", columns="variant", values=SCORE)[list(dict.fromkeys(scores["variant"]))]
+    difference = by_seed.sub(by_seed["baseline"], axis=0)
+    shares = costs.set_index("variant").reindex(by_seed.columns)[["gflops_ratio", "saved_mb_ratio"]]
+    table = pd.DataFrame(
+        {
+            "seeds": by_seed.count(),
+            "mean": by_seed.mean(),
+            "std": by_seed.std(),
+            "difference": difference.mean(),
+            "difference std": difference.std(),
+            "better": (difference > 0).sum(),
+        }
+    )
+    return table.join(shares).rename_axis("variant").reset_index()
+
+
+def shown(table: pd.DataFrame) -> str:
+    """The table that is printed, markdown."""
+    return pd.DataFrame(
+        {
+            "variant": table["variant"],
+            "seeds": table["seeds"],
+            SCORE: [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(table["mean"], table["std"], strict=True)],
+            "to the same seed's baseline": [
+                f"{mean:+.1f} ± {std:.1f}"
+                for mean, std in zip(table["difference"], table["difference std"], strict=True)
+            ],
+            "seeds better": table["better"],
+            "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
+            "ratio of bytes for backward": table["saved_mb_ratio"].map("{:.3f}".format),
+        }
+    ).to_markdown(index=False, disable_numparse=True)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """R@1 over the share of the baseline's operations, a mark a variant, bars of one standard deviation."""
+    style.apply()
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.subplots()
+    look = style.looks(table["variant"])
+    for row, colour, marker in zip(table.itertuples(), look["palette"], look["markers"], strict=True):
+        spread = {"yerr": row.std, "ecolor": colour, "capsize": 3}
+        axes.errorbar(row.gflops_ratio, row.mean, fmt=marker, color=colour, label=row.variant, mec="black", **spread)
+    axes.set(xlabel="operations (share of the baseline's)", ylabel=style.R1)
+    style.join_legends(figure, table["variant"])
+    figure.suptitle(f"{BENCHMARK}: {table['seeds'].min()} seeds a method, mean and standard deviation")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.recall", description=__doc__)
+    parser.add_argument("--out", required=True, type=Path, help="write NAME.csv, the table NAME.md, the plot NAME.png")
+
+    def job(arguments: argparse.Namespace) -> None:
+        config = read_config(OVERLAYS)
+        files, costs = results(config)
+        workflow([*files, costs])
+        table = compare(read(files), pd.DataFrame(json.loads(costs.read_text())["rows"]))
+        text = shown(table)
+        print(text)
+        with atomic(arguments.out.with_suffix(".csv")) as temporary:
+            table.to_csv(temporary, index=False)
+        with atomic(arguments.out.with_suffix(".md")) as temporary:
+            temporary.write_text(f"{text}\n")
+        with atomic(arguments.out.with_suffix(".png")) as temporary:
+            draw(table).savefig(temporary, dpi=150, format="png")
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()
