@@ -3,6 +3,8 @@ baseline's operations, and measured beside it in one run, with made-up weights a
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -129,18 +131,18 @@ def measured(compared: pd.DataFrame, frames: int, repeats: int, batch: int, devi
     clip = build(Model(backbone), seed=0).eval().to(device)
     freeze(clip, "stem")
     size = backbones.geometry(backbone).image_size
-    videos = smooth_videos(batch, frames, size).to(device)
+    videos = {count: smooth_videos(count, frames, size).to(device) for count in {1, batch}}
     baseline, rows = ReducedCLIP(clip, (), False), []
     for model in tqdm(compared["model"], "reduction", unit="model"):
         reduced = ReducedCLIP(clip, model.stages, model.proportional)
-        times = {count: milliseconds([baseline, reduced], videos[:count], repeats) for count in {1, batch}}
+        times = {count: milliseconds([baseline, reduced], given, repeats) for count, given in videos.items()}
         best = [min(median(whole for whole, _ in turns[side]) for turns in times.values()) for side in range(2)]
         ratios = [own / reference for (reference, _), (own, _) in zip(*times[1], strict=True)]
         rows.append(
             {
-                "tokens_per_block": tokens_per_block(reduced, videos[:1]),
-                "gflops": gflops(reduced, videos[:1]),
-                "saved_mb": saved_bytes(reduced, videos[:1]) / 1e6,
+                "tokens_per_block": tokens_per_block(reduced, videos[1]),
+                "gflops": gflops(reduced, videos[1]),
+                "saved_mb": saved_bytes(reduced, videos[1]) / 1e6,
                 "ms": median(whole for whole, _ in times[1][1]),
                 "ms_ratio": median(ratios),
                 "batch_ms": best[1],
@@ -210,12 +212,13 @@ def main() -> None:
             f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
         )
         text = shown(rows).to_markdown(index=False)
+        command = shlex.join(["python", "-m", "centerclip.bench.reduction", *sys.argv[1:]])
         print(text)
         if arguments.out:
             conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
             write_json(arguments.out.with_suffix(".json"), conditions | {"rows": rows.to_dict("records")})
             with atomic(arguments.out.with_suffix(".md")) as temporary:
-                temporary.write_text(f"{where}\n\n{text}\n")
+                temporary.write_text(f"    {command}\n\n{where}\n\n{text}\n")
             with atomic(arguments.out.with_suffix(".png")) as temporary:
                 draw(rows, where).savefig(temporary, dpi=150, format="png")
 
