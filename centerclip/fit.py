@@ -44,7 +44,7 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
             problem = f"block {stage.block}: stages need different blocks from 0 to {geometry.blocks - 1}"
             raise Misfit(problem, [*key, "block"], ["backbone"])
         if stage.sees == "keys" and not stage.inside:
-            raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"], [*key, "inside"])
+            raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"])
         if model.shift and stage.inside:
             raise Misfit(f"shift {model.shift} runs whole blocks: no stage is inside one", ["shift"], [*key, "inside"])
         if reduction.sees_pixels(stage.algorithm):

@@ -100,6 +100,8 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
         frames = settings["segment_frames"] * stages[0].segments
     geometry = backbones.geometry(backbone)
     if "schedule" in settings:
+        if stages:
+            raise Misfit("a variant has either stages or a schedule", ["schedule"], ["stages"])
         stages = scheduled(settings["schedule"], geometry.blocks, frames)
     recipe = config["training"] | block.get("training", {}) | settings.get("training", {})
     return Cell(
@@ -126,7 +128,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
 def stage(defaults: dict, given: dict) -> Stage:
     """A stage of a variant, which takes what it leaves out from its benchmark's `stage`."""
     if reduction.sees_pixels(given["algorithm"]):
-        return Stage(**given)
+        return Stage(**{"block": 0} | given)
     if "remove" in given:
         defaults = {key: value for key, value in defaults.items() if key != "clusters"}
     return Stage(**defaults | given)

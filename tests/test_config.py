@@ -145,6 +145,31 @@ def test_the_configs_of_the_repository_are_right():
             variant(algorithm="pooling", clusters=48),
             "on shapes: pooling keeps every patch: clusters must be 49",
         ),
+        ({"run": {"variants": "other"}}, "mine.yaml: run.variants: 'other' is not one of bench"),
+        ({"lists": {"bench": ["other"]}}, "mine.yaml: lists.bench: 'other' is not one of zeroshot, "),
+        (variant(sees="keys"), "stages.0.sees: kmedoids on shapes: sees keys: only a stage inside a block does"),
+        (variant(remove=3, clusters=5), "clusters: kmedoids on shapes: a stage has either clusters or remove"),
+        (
+            variant(algorithm="tome", clusters=9),
+            "tome removes half of the 147 tokens of a segment at most: 9 is too few",
+        ),
+        (variant(algorithm="rlt", block=2), "rlt is given pixels: at block 0, and without other keys than options"),
+        (
+            variant(classes="all", segments=1, embedding=True, remove=3),
+            "embedding: is of clusters, which the stage does",
+        ),
+        (
+            variant(clip_embedding=3),
+            "clip_embedding: kmedoids on shapes: clip_embedding 3: the stage is given 12 frames",
+        ),
+        (
+            {"variants": {"spectral": {"schedule": {"name": "tome"}}}},
+            "mine.yaml: variants.spectral.schedule: spectral on shapes: a variant has either stages or a schedule",
+        ),
+        (
+            {"variants": {"kmedoids": {"shift": "token_shift", "stages": [{"algorithm": "tome", "inside": True}]}}},
+            "variants.kmedoids.shift: kmedoids on shapes: shift token_shift runs whole blocks: no stage is inside one",
+        ),
         (variant(algorithm="token_shift"), "on shapes: algorithm 'token_shift' is not one of dpc_knn, "),
         (
             {"variants": {"baseline": {"shift": "shift"}}},
