@@ -119,14 +119,15 @@ class TestEqualCost:
             assert counted - around == pytest.approx(bench.operations(model, 12), rel=0.02)
 
     def test_the_command_without_data(self, tmp_path):
-        """Every method at one budget, of a model so small that reducing costs more than it saves."""
-        words = ["--backbone", "ViT-S-32", "--budgets", "0.6", "--repeats", "1", "--batch", "1"]
+        """At one budget, of a model so small that reducing costs more than it saves."""
+        methods = ["kmedoids", "tome", "rlt"]
+        words = ["--backbone", "tiny", "--budgets", "0.6", "--repeats", "1", "--batch", "1", "--methods", *methods]
         command = [sys.executable, "-m", "centerclip.bench.reduction", *words, "--out", str(tmp_path / "cost")]
         printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
         rows = pd.DataFrame(json.loads((tmp_path / "cost.json").read_text())["rows"])
-        assert rows["method"].tolist() == ["baseline", *bench.METHODS]
+        assert rows["method"].tolist() == ["baseline", *methods]
         assert (rows["gmacs"] * 2 == rows["gflops"]).all() and rows["saved_mb"].notna().all()
-        assert rows["gflops_ratio"][1:].between(0.55, 0.68).all()
+        assert rows["gflops_ratio"][1:].between(0.55, 0.75).all()
         assert printed in (tmp_path / "cost.md").read_text() and (tmp_path / "cost.png").stat().st_size > 5000
 
     def test_what_does_not_fit_is_one_line(self):
