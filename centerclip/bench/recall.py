@@ -18,6 +18,7 @@ from centerclip.command import UserError, atomic, run
 from centerclip.config import read_config
 from centerclip.model import backbones
 from centerclip.model.reduction.rlt import rlt
+from centerclip.report import figures
 from centerclip.report.plots import style
 from centerclip.video.batches import Videos, normalise
 from centerclip.video.frames import FrameStore
@@ -59,8 +60,8 @@ def share_of_tokens(cell: Cell) -> float:
     (stage,) = cell.model.stages
     store, geometry = FrameStore(cell.path(layout.FRAMES)), backbones.geometry(cell.model.backbone)
     videos = Videos([name for name, count in store.counts.items() if count], store, cell.data.frames)
-    patch = int(geometry.image_size / geometry.patches**0.5)
-    kept = [rlt(normalise(videos[index][0])[None], patch, **stage.options).sum().item() for index in range(len(videos))]
+    given = (normalise(videos[index][0])[None] for index in range(len(videos)))
+    kept = [rlt(frames, geometry.patch_size, **stage.options).sum().item() for frames in given]
     frames = cell.data.frames
     return (sum(kept) / len(kept) + frames) / (frames * (1 + geometry.patches))
 
@@ -136,8 +137,7 @@ def main() -> None:
             table.to_csv(temporary, index=False)
         with atomic(arguments.out.with_suffix(".md")) as temporary:
             temporary.write_text(f"{text}\n")
-        with atomic(arguments.out.with_suffix(".png")) as temporary:
-            draw(table).savefig(temporary, dpi=150, format="png")
+        figures.save(draw(table), arguments.out.with_suffix(".png"))
 
     run(parser, job)
 

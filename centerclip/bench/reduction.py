@@ -26,6 +26,7 @@ from centerclip.model.clip import build, freeze
 from centerclip.model.device import device_name, pick_device
 from centerclip.model.reduced import ReducedCLIP
 from centerclip.model.reduction.rlt import changes
+from centerclip.report import figures
 from centerclip.report.plots import style
 
 BUDGETS = (0.8, 0.65, 0.5)
@@ -83,7 +84,7 @@ def run_length(backbone: str, frames: int, share: float) -> Model:
     """RLT whose threshold leaves `share` of a smooth video's tokens."""
     geometry = backbones.geometry(backbone)
     video = smooth_videos(1, frames, geometry.image_size)
-    later = changes(video, int(geometry.image_size / geometry.patches**0.5))  # of all frames but the first
+    later = changes(video, geometry.patch_size)  # of all frames but the first
     tokens = share * frames * (1 + geometry.patches) - frames - geometry.patches
     threshold = torch.quantile(later, min(max(1 - tokens / later.numel(), 0), 1)).item()
     return Model(backbone, stages=(Stage("rlt", 0, options={"threshold": round(threshold, 4)}),))
@@ -219,8 +220,7 @@ def main() -> None:
             write_json(arguments.out.with_suffix(".json"), conditions | {"rows": rows.to_dict("records")})
             with atomic(arguments.out.with_suffix(".md")) as temporary:
                 temporary.write_text(f"    {command}\n\n{where}\n\n{text}\n")
-            with atomic(arguments.out.with_suffix(".png")) as temporary:
-                draw(rows, where).savefig(temporary, dpi=150, format="png")
+            figures.save(draw(rows, where), arguments.out.with_suffix(".png"))
 
     run(parser, job)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
+from math import isqrt
 from pathlib import Path
 
 from centerclip.command import UserError
@@ -44,6 +45,11 @@ class Geometry:
     blocks: int
     pooling: str
     context: int
+
+    @property
+    def patch_size(self) -> int:
+        """The side of a patch in pixels."""
+        return self.image_size // isqrt(self.patches)
 
 
 @cache

@@ -99,7 +99,7 @@ class ReductionStage(nn.Module):
         tokens, sizes = patches(x, width), given.sizes
         if self.sized:
             sizes = torch.ones(given.tokens.shape[:2], device=x.device) if sizes is None else sizes
-            sizes = patches(sizes.unflatten(0, (-1, joined))[..., None], width)[..., 0]
+            sizes = patches(sizes.unflatten(0, (-1, joined)), width)
         if stage.keep == "medoid":
             kept = pick(tokens, medoids)
         else:
@@ -131,8 +131,8 @@ def whole_segments(real: Tensor) -> Tensor:
 
 
 def patches(x: Tensor, classes: int) -> Tensor:
-    """The tokens behind the `classes` [CLASS] of each frame, frame by frame [B, frames * N, D], of
-    x [B, frames, classes + N, D]."""
+    """What is behind the `classes` [CLASS] of each frame, frame by frame [B, frames * N, ...], of
+    x [B, frames, classes + N, ...]."""
     return x[:, :, classes:].flatten(1, 2)
 
 
