@@ -29,7 +29,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     begin = f".{path.name}.{platform.node()}."
     for left in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
         pid = left.name.removeprefix(begin).removesuffix(".tmp")
-        if pid.isdecimal() and (pid == str(os.getpid()) or not Path("/proc", pid).exists()):
+        if pid.isdecimal() and (int(pid) == os.getpid() or not runs(int(pid))):
             left.unlink(missing_ok=True)
     temporary = path.with_name(f"{begin}{os.getpid()}.tmp")
     try:
@@ -37,6 +37,17 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process of this number on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True
 
 
 def file_state(path: str) -> str:
@@ -93,8 +104,9 @@ def positive(text: str) -> int:
 
 
 def end_with_parent(signal: int) -> None:
-    """Let this process get `signal` when the process that started it ends, however that ends. Linux only."""
-    ctypes.CDLL(None).prctl(1, signal)  # 1 is PR_SET_PDEATHSIG of prctl(2).
+    """Let this process get `signal` when the process that started it ends, however that ends. Only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal)  # 1 is PR_SET_PDEATHSIG of prctl(2).
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import REPOSITORY
 from support.videos import make_video
 
-from centerclip.bench import fidelity, recall
+from centerclip.bench import fidelity, pictures, recall
 from centerclip.bench import frames as frames_benchmark
 from centerclip.bench import reduction as bench
 from centerclip.cell import Model
@@ -29,6 +29,7 @@ from centerclip.video.extraction import choose
 
 def test_both_ways_give_the_same_video(tmp_path):
     """Two seconds at 12 frames a second, of rising grey: six frames at 3 a second, four of the 24 apart."""
+    pytest.importorskip("decord")
     video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(300, 240))
     frames_benchmark.reencode(video, tmp_path / "usual.mp4")
     usual = frames_benchmark.sample_of_mp4(tmp_path / "usual.mp4", np.random.default_rng(0))
@@ -38,6 +39,7 @@ def test_both_ways_give_the_same_video(tmp_path):
 
 
 def test_a_row_for_every_video_that_decodes(tmp_path):
+    pytest.importorskip("decord")
     (tmp_path / "out").mkdir()
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     good = make_video(tmp_path / "good.mp4", count=24, rate=12, size=(96, 64))
@@ -50,6 +52,7 @@ def test_a_row_for_every_video_that_decodes(tmp_path):
 
 def test_decord_is_asked_for_the_same_frames(tmp_path):
     """Of a file that it reads rightly; one that it cannot open has no times."""
+    pytest.importorskip("decord")
     video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(96, 64))
     found = frames_benchmark.by_decord(video, lambda shown: choose(shown, 3, 0, float("nan")), lambda frame: frame)
     assert [frame[-5:].mean() for frame in found] == pytest.approx([20, 60, 100, 140, 180, 220], abs=4)
@@ -65,6 +68,27 @@ def test_totals_are_of_the_videos_that_both_read():
         "store_time_over_decords": 1.0,
         "search_time_over_decords": 0.25,
     }
+
+
+def test_kinds_of_pictures_are_compared_on_the_same_frames(tmp_path):
+    """A video of 12 frames and one too short for a sample; what loses less is nearer, and full colour is larger."""
+    make_video(tmp_path / "v.mp4", count=24, rate=12, size=(96, 64))
+    make_video(tmp_path / "short.mp4", count=6, rate=12, size=(96, 64))
+    videos = pictures.samples(tmp_path, 56)
+    assert list(videos) == ["v.mp4"] and videos["v.mp4"].shape == (12, 56, 56, 3)
+    rows = pictures.measure(videos, 1, "tiny").set_index(["reader", "quality", "subsampling"])
+    assert len(rows) == len(pictures.KINDS) and rows["cosine"].between(0.99, 1 + 1e-6).all()
+    by_simplejpeg = rows.loc["simplejpeg"]
+    assert by_simplejpeg.loc[(95, "444"), "error"] <= by_simplejpeg.loc[(85, "420"), "error"]
+    assert by_simplejpeg.loc[(95, "444"), "bytes"] > by_simplejpeg.loc[(90, "420"), "bytes"]
+    for reader in ("pillow", "torchvision"):  # decoders may round otherwise, and no more
+        assert rows.loc[(reader, 90, "420"), "error"] == pytest.approx(by_simplejpeg.loc[(90, "420"), "error"], abs=0.1)
+
+
+def test_cores_that_keep_a_gpu_busy():
+    assert pictures.cores(2.5) == (
+        "400 samples a second and core; cores for so many samples a second: 1.2 for 500, 2.5 for 1,000, 5.0 for 2,000"
+    )
 
 
 def test_projection():

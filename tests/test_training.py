@@ -24,7 +24,7 @@ from centerclip.evaluate.features import count_cut, count_short, evaluate
 from centerclip.model.clip import build
 from centerclip.model.device import autocast, computed_in, lowered
 from centerclip.train import checkpoints, loop
-from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, parameter_groups
+from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, loading, parameter_groups
 from centerclip.video.batches import normalise
 from centerclip.video.frames import FrameStore
 
@@ -322,6 +322,11 @@ def test_the_selected_epoch_is_the_later_of_equal_ones(select, chosen):
     assert run.selected["epoch"] == chosen and run.selected["weights"]["logit_scale"] == chosen
     assert run.progress["epochs"][0] == {"epoch": 1, "loss": 1.5, "text_to_video": {"R@1": 10.0}, "val": {"R@1": 50.0}}
     assert json.dumps(run.progress)
+
+
+def test_waiting_for_data_names_the_remedy_from_a_fifth_of_the_time_on():
+    assert loading(2.0, 8.0, workers=4) == "8.0 s in steps, 2.0 s waiting for data"
+    assert loading(2.1, 8.0, workers=4).endswith("(training.workers is 4)")
 
 
 def test_captions_longer_than_is_read_are_counted():

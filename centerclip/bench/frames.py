@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import av
-import decord
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -27,6 +26,11 @@ from centerclip.video.decoding import NoFrames, Shown
 from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
 from centerclip.video.frames import FrameStore
 from centerclip.video.shards import combine, write_shard
+
+try:
+    import decord
+except ImportError:  # nothing else uses it
+    decord = None
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end
@@ -198,6 +202,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
+        if decord is None:
+            raise UserError("decord, beside which this measures, is not there: it has wheels for x86-64 alone")
         if not arguments.videos.is_dir():
             raise UserError(f"{arguments.videos}: no such directory")
         videos = sorted(path for path in arguments.videos.iterdir() if path.suffix not in (".csv", ".txt", ".json"))

@@ -8,6 +8,7 @@ import math
 import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -182,7 +183,7 @@ class Run:
                     self.save()
                 if self.stopping:
                     raise UserError(STOPPED)
-        print(f"{name}: {worked:.1f} s in steps, {waited:.1f} s waiting for data", flush=True)
+        print(f"{name}: {loading(waited, worked, self.cell.runtime.workers)}", flush=True)
 
     def end_epoch(self, metrics: dict) -> None:
         """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far: of epochs that
@@ -314,6 +315,15 @@ def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
     ]
 
 
+def loading(waited: float, worked: float, workers: int) -> str:
+    """What an epoch's seconds without data, and in steps, come to, in one line; with the remedy where the device waited
+    for more than a fifth of the time."""
+    line = f"{worked:.1f} s in steps, {waited:.1f} s waiting for data"
+    if waited <= 0.2 * (waited + worked):
+        return line
+    return f"{line}: more processes would load it faster, each on a core of its own (training.workers is {workers})"
+
+
 def open_board(directory: Path, step: int) -> SummaryWriter:
     """Where TensorBoard's scalars go on from `step`; what was written from there on is void."""
     if step == 0:
@@ -325,4 +335,5 @@ def peak_memory(device: torch.device) -> dict:
     """Peak memory of the training process in bytes, and of what kind."""
     if device.type == "cuda":
         return {"bytes": torch.cuda.max_memory_allocated(device), "kind": "GPU, allocated"}
-    return {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "kind": "CPU, resident"}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "kind": "CPU, resident"}

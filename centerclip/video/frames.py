@@ -13,6 +13,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pandas as pd
+import simplejpeg
 from PIL import Image
 
 from centerclip.command import UserError
@@ -44,7 +45,14 @@ class FrameStore:
             stored = [transaction.get(key(video_id, index)) for index in indices]
             if None in stored:
                 raise KeyError(f"{video_id} has {self.counts[video_id]} frames, not all of {list(indices)}")
-            return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in stored]).transpose(0, 3, 1, 2)
+            return np.stack([picture(data) for data in stored]).transpose(0, 3, 1, 2)
+
+
+def picture(data: memoryview) -> np.ndarray:
+    """A stored frame uint8 [size, size, 3]."""
+    if simplejpeg.is_jpeg(data):
+        return simplejpeg.decode_jpeg(data)
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 @cache
