@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cells import tiny_cell
-from support.training import batch
+from support.methods import METHODS, model_of
+from support.training import Twelve, batch, run_in, two_processes
 from torch.nn.functional import linear, normalize
 
 import centerclip
@@ -36,22 +37,6 @@ COUNTS = [
     (2, "tempme", 56, [576, 552, 528, 504, 480, 456, 432, 408, 264, 168, 107, 97]),
     (10, "tempme", 112, [2244, 2124, 2004, 1884, 1764, 1644, 1524, 1404, 888, 564, 356, 321]),
 ]
-
-
-def model_of(name: str, blocks: int = 4, frames: int = 6, **options) -> Model:
-    """The tiny model by a schedule."""
-    return Model("tiny", stages=schedules.stages(name, blocks, frames, options), proportional=True)
-
-
-METHODS = {
-    "tome": model_of("tome", remove=5),
-    "tempme": model_of("tempme", remove=3, joins=[2, 3]),
-    "dpc_knn": Model("tiny", stages=(Stage("dpc_knn", 2, 2, 49, keep="mean"),)),
-    "rlt": Model("tiny", stages=(Stage("rlt", 0, options={"threshold": 1.23}),)),  # half of what noise differs by
-    "random": Model("tiny", stages=(Stage("random_tokens", 2, 2, 49),)),
-    "first": Model("tiny", stages=(Stage("first_tokens", 2, 2, 49),)),
-    "kmedoids, proportional": Model("tiny", stages=(Stage("kmedoids", 2, 2, 49),), proportional=True),
-}
 
 
 def twelve_blocks(side: int, width: int = 16) -> dict:
@@ -305,6 +290,34 @@ def test_chunks_and_recomputed_activations_change_no_gradient(name):
         again, got = gradients(**runtime)
         assert again == pytest.approx(loss, rel=1e-5) and got.keys() == whole.keys()
         assert all(torch.allclose(got[key], whole[key], atol=1e-5) for key in whole)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_training_that_was_stopped_ends_at_equal_bytes(name, tmp_path):
+    mine = tiny_cell(model=METHODS[name])
+    straight, first, second = (run_in(tmp_path / place, mine) for place in ("straight", "stopped", "stopped"))
+    straight.train_epoch(Twelve())
+    first.stop()
+    with pytest.raises(UserError, match="stopped"):
+        first.train_epoch(Twelve())
+    second.resume()
+    assert second.progress["step"] == 1
+    second.train_epoch(Twelve())
+    weights = second.model.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in straight.model.state_dict().items())
+
+
+def test_two_processes_have_one_processs_loss_and_gradients(tmp_path):
+    two_processes("methods", tmp_path)
+    got = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for name, model in METHODS.items():
+        run = Run(tiny_cell(model=model), CPU)
+        loss = backward(run, batch(0), seed=0)
+        for rank in (0, 1):
+            assert got[rank][name].pop("loss") == pytest.approx(loss, rel=1e-6), name
+            for key, gradient in got[rank][name].items():
+                expected = run.model.get_parameter(key).grad
+                assert (gradient - expected).abs().max() <= 1e-4 * expected.abs().max(), (name, key)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -10,10 +9,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
-from support.training import CELL, Twelve, batch, run_in, write_cell
+from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, two_processes, write_cell
 
 from centerclip import layout
 from centerclip.cell import Model, Runtime, read_cell
@@ -30,14 +28,6 @@ from centerclip.video.frames import FrameStore
 
 CPU = torch.device("cpu")
 SAMPLING = tiny_cell(replace(STAGE, algorithm="sparse_sampling"))
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-
-
-def two_processes(*arguments: object) -> None:
-    """Run tests/support/two_processes.py."""
-    words = [*TWO, "support.two_processes", *map(str, arguments)]
-    subprocess.run(words, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
 
 
 def test_loss_by_hand():

@@ -1,11 +1,15 @@
 """Something small to train on, for tests."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from conftest import REPOSITORY
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +22,8 @@ from centerclip.video import shards
 from centerclip.video.extraction import jpeg
 from support.cells import STAGE, tiny_cell
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 CELL = tiny_cell(replace(STAGE, embedding=True))
 ORIGIN = {"settings": "1", "data": "2", "code": "3"}
 
@@ -28,6 +34,12 @@ def batch(seed: int) -> list[Tensor]:
     frames = torch.randint(256, (4, 6, 3, 56, 56), generator=generator, dtype=torch.uint8)
     ids = torch.randint(1, 49407, (4, 8), generator=generator)
     return [frames, torch.ones(4, 6, dtype=torch.bool), ids]
+
+
+def two_processes(*arguments: object) -> None:
+    """Run two_processes.py in two processes."""
+    words = [*TWO, "support.two_processes", *map(str, arguments)]
+    subprocess.run(words, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
 
 
 class Twelve:

@@ -1,6 +1,7 @@
 """One of two processes that train together, for test_training.py: `python -m support.two_processes WHAT DIRECTORY`.
 
-WHAT is a chunk, for the gradients of a step of `batch(0)` and how an error travels; `epoch`, to train the rest of an
+WHAT is a chunk, for the gradients of a step of `batch(0)` and how an error travels; `methods`, for the gradients of
+each of METHODS; `epoch`, to train the rest of an
 epoch from the checkpoint in DIRECTORY; or a split, on which the model of a third argument, a cell.json, is evaluated.
 """
 
@@ -10,22 +11,30 @@ from pathlib import Path
 import torch
 
 from centerclip import layout
-from centerclip.cell import read_cell
+from centerclip.cell import Cell, read_cell
 from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.features import evaluate
 from centerclip.model.clip import build
 from centerclip.train import processes
 from centerclip.train.loop import Run, backward
 from centerclip.video.frames import FrameStore
+from support.cells import tiny_cell
+from support.methods import METHODS
 from support.training import CELL, Twelve, batch, run_in
 
 
-def gradients(chunk: int, device: torch.device) -> dict:
-    """The loss and the gradients of a step, and what an error of the second process alone says here."""
-    run = Run(CELL, device)
+def gradients(cell: Cell, device: torch.device, chunk: int = 4) -> dict:
+    """The loss and the gradients of a step."""
+    run = Run(cell, device)
     run.chunk = chunk
     share = slice(2 * processes.rank(), 2 * processes.rank() + 2)
     loss = backward(run, [part[share] for part in batch(0)], seed=0)
+    trains = {name: tensor.grad for name, tensor in run.model.named_parameters() if tensor.requires_grad}
+    return trains | {"loss": loss}
+
+
+def error_of_the_other(device: torch.device) -> str:
+    """What an error of the second process alone says here."""
     assert processes.anywhere(processes.rank() == 1, device)
 
     def fail() -> None:
@@ -35,9 +44,7 @@ def gradients(chunk: int, device: torch.device) -> dict:
     try:
         processes.everywhere(fail, device)
     except FloatingPointError as error:
-        reason = str(error)
-    trains = {name: tensor.grad for name, tensor in run.model.named_parameters() if tensor.requires_grad}
-    return trains | {"loss": loss, "reason": reason}
+        return str(error)
 
 
 def metrics(split: str, path: str) -> dict:
@@ -55,10 +62,12 @@ def main() -> None:
         run.resume()
         run.train_epoch(Twelve())
         result = run.model.state_dict()
+    elif what == "methods":
+        result = {name: gradients(tiny_cell(model=model), device) for name, model in METHODS.items()}
     elif path:
         result = metrics(what, *path)
     else:
-        result = gradients(int(what), device)
+        result = gradients(CELL, device, int(what)) | {"reason": error_of_the_other(device)}
     torch.save(result, Path(directory, f"{processes.rank()}.pt"))
 
 
