@@ -49,14 +49,17 @@ KINDS = [
 
 
 def by_pillow(files: list[bytes]) -> Tensor:
+    """The pictures uint8 [T, 3, H, W] of JPEG files, by Pillow."""
     return channels_first([np.asarray(Image.open(io.BytesIO(file))) for file in files])
 
 
 def by_simplejpeg(files: list[bytes]) -> Tensor:
+    """The pictures uint8 [T, 3, H, W] of JPEG files, by simplejpeg."""
     return channels_first([simplejpeg.decode_jpeg(file) for file in files])
 
 
 def by_torchvision(files: list[bytes]) -> Tensor:
+    """The pictures uint8 [T, 3, H, W] of JPEG files, by torchvision."""
     return torch.stack([decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8)) for file in files])
 
 
