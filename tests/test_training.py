@@ -21,7 +21,7 @@ from centerclip.evaluate.costs import saved_bytes
 from centerclip.evaluate.features import count_cut, count_short, evaluate
 from centerclip.model.clip import build
 from centerclip.model.device import autocast, computed_in, lowered
-from centerclip.train import checkpoints, loop
+from centerclip.train import checkpoints, loop, processes
 from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, loading, parameter_groups
 from centerclip.video.batches import normalise
 from centerclip.video.frames import FrameStore
@@ -144,6 +144,44 @@ def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
         for name, gradient in expected.items():
             scale = gradient.abs().max()
             assert scale == 0 or (got[name] - gradient).abs().max() < 1e-4 * scale, name
+
+
+def test_gradients_are_sent_in_buckets_while_a_pass_goes_on(monkeypatch):
+    """Of four layers, two to a bucket, and one that no gradient reaches: the first bucket leaves when the last of two
+    passes has the last two layers behind it. The processes are one whose sums are twice what it sends."""
+    layers = torch.nn.Sequential(*(torch.nn.Linear(4, 4, bias=False) for _ in range(4)))
+    spare, sent = torch.nn.Parameter(torch.zeros(3)), []
+
+    class Sending:
+        def __init__(self, tensor, async_op):
+            self.tensor = tensor
+            sent.append((tensor.numel(), [layer.weight.grad.any().item() for layer in layers]))
+
+        def wait(self):
+            self.tensor *= 2
+
+    monkeypatch.setattr(processes, "launched", lambda: True)
+    monkeypatch.setattr(processes.dist, "all_reduce", Sending)
+    monkeypatch.setattr(processes, "BUCKET", 2 * 4 * 4 * 4)
+    inputs = torch.eye(4)
+    with processes.added_up([spare, *layers.parameters()], passes=2):
+        for _ in range(2):
+            layers(inputs).sum().backward()
+            inputs = inputs + 1
+    first, second, third = sent
+    assert first == (32, [True] * 4)  # the first pass reached all four
+    assert (second[0], third[0]) == (32, 3) and spare.grad is None
+    expected = [2 * gradient for gradient in torch.autograd.grad(
+        layers(torch.eye(4)).sum() + layers(torch.eye(4) + 1).sum(), list(layers.parameters()))]  # fmt: skip
+    assert all(map(torch.allclose, [layer.weight.grad for layer in layers], expected))
+    sent.clear()
+    layers.zero_grad(set_to_none=True)
+    with processes.added_up(list(layers.parameters()), passes=1):
+        layers(inputs).sum().backward()
+    assert [seen for _, seen in sent] == [[False, False, True, True], [True] * 4]
+    with pytest.raises(FloatingPointError), processes.added_up([spare], passes=1):  # nobody waits for it in vain
+        raise FloatingPointError
+    assert sent[-1][0] == 3
 
 
 def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):

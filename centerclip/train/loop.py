@@ -266,16 +266,18 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
     run.scaler.scale(loss).backward()
     gradient = gathered.grad[:, processes.rank() * count :][:, :count]
 
+    encoders = [parameter for parameter in model.parameters()
+                if parameter.requires_grad and parameter is not model.logit_scale]  # fmt: skip
+
     def differentiate() -> None:
-        if len(parts) == 1:
-            vectors.backward(gradient)
-        else:
-            for part in parts:
-                encode(part).backward(gradient[:, part])
+        with processes.added_up(encoders, len(parts)):
+            if len(parts) == 1:
+                vectors.backward(gradient)
+            else:
+                for part in parts:
+                    encode(part).backward(gradient[:, part])
 
     processes.everywhere(differentiate, device)
-    shares = [parameter.grad for parameter in model.parameters() if parameter is not model.logit_scale]
-    processes.add_up([share for share in shares if share is not None])
     return loss.item()
 
 

@@ -3,7 +3,10 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from centerclip.command import UserError, end_with_parent, last_error
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
+BUCKET = 25 << 20  # bytes of gradients that are sent at a time, as PyTorch's DistributedDataParallel has it
 
 
 def launched() -> bool:
@@ -111,8 +115,61 @@ def of_all(vectors: Tensor, count: int) -> Tensor:
     return gather(vectors).transpose(0, 1).flatten(0, 1)[:count]
 
 
-def add_up(tensors: list[Tensor]) -> None:
-    """Replace each tensor by its sum over the processes."""
-    if launched():
-        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
-            work.wait()
+class Bucket:
+    """Gradients that are added up over the processes together: those of `parameters` lie in one tensor, which starts at
+    zero and is sent when each has had its gradient of so many backward passes."""
+
+    def __init__(self, parameters: list[Tensor], passes: int):
+        self.parameters, self.missing = parameters, passes * len(parameters)
+        self.reached: set[Tensor] = set()
+        self.sum = torch.cat([torch.zeros_like(parameter).flatten() for parameter in parameters])
+        parts = self.sum.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def note(self, parameter: Tensor) -> None:
+        self.reached.add(parameter)
+        self.missing -= 1
+
+    def send(self) -> None:
+        self.work = dist.all_reduce(self.sum, async_op=True)
+
+    def receive(self) -> None:
+        self.work.wait()
+        for parameter in set(self.parameters) - self.reached:
+            parameter.grad = None
+
+
+@contextmanager
+def added_up(parameters: list[Tensor], passes: int) -> Iterator[None]:
+    """Add up over the processes the gradients that `passes` backward passes in this block give to `parameters`, which
+    have none yet: in buckets, the last parameters first, each sent while a pass still computes the others.
+
+    All processes send all buckets in the same order, also one in which an error ends the block."""
+    if not launched():
+        yield
+        return
+    buckets, members, size = [], [], 0
+    for parameter in reversed(parameters):
+        members, size = [*members, parameter], size + parameter.nbytes
+        if size >= BUCKET or parameter is parameters[0]:
+            buckets.append(Bucket(members, passes))
+            members, size = [], 0
+    pending = deque(buckets)
+
+    def note(bucket: Bucket, parameter: Tensor) -> None:
+        bucket.note(parameter)
+        while pending and not pending[0].missing:
+            pending.popleft().send()
+
+    hooks = [parameter.register_post_accumulate_grad_hook(partial(note, bucket))
+             for bucket in buckets for parameter in bucket.parameters]  # fmt: skip
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for bucket in pending:
+            bucket.send()
+        for bucket in buckets:
+            bucket.receive()

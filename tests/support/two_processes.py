@@ -38,8 +38,11 @@ def error_of_the_other(device: torch.device) -> str:
     assert processes.anywhere(processes.rank() == 1, device)
 
     def fail() -> None:
-        if processes.rank() == 1:
-            raise FloatingPointError("here")
+        weight = torch.nn.Parameter(torch.ones(2))
+        with processes.added_up([weight], passes=1):
+            if processes.rank() == 1:
+                raise FloatingPointError("here")
+            weight.sum().backward()
 
     try:
         processes.everywhere(fail, device)
