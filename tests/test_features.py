@@ -91,7 +91,7 @@ class TestWritten:
         assert line.endswith("none: no such folder")
         monkeypatch.setattr("centerclip.search.features.find_spec", lambda name: None)
         line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.parquet")
-        assert "parquet needs pyarrow (pip install 'centerclip[parquet]')" in line
+        assert "parquet needs pyarrow (pip install pyarrow)" in line
         assert not list(tmp_path.glob("*features*"))
 
 

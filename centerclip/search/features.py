@@ -16,7 +16,7 @@ def check(out: Path) -> None:
     if out.suffix not in (".npz", ".parquet"):
         raise UserError(f"{out}: features are written as .npz or .parquet")
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise UserError(f"{out}: parquet needs pyarrow (pip install 'centerclip[parquet]'); .npz needs nothing")
+        raise UserError(f"{out}: parquet needs pyarrow (pip install pyarrow), .npz needs nothing more")
 
 
 def write(out: Path, index: dict[str, Entry], left_out: dict[str, str], retriever: Retriever) -> None:
