@@ -170,7 +170,7 @@ def test_search_is_measured_on_what_it_does(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "out.json")])
     search_benchmark.main()
     found = json.loads((tmp_path / "out.json").read_text())
-    assert [(row["batch"], row["videos"]) for row in found["indexing"]] == [(1, 2), (4, 2)]
+    assert [(row["encoded"], row["videos"]) for row in found["indexing"]] == [("one at a time", 2), ("in batches", 2)]
     assert found["indexing"][0]["ratio"] == 1 and all(row["videos a second"] > 0 for row in found["indexing"])
     (answers,), (ranks,) = found["answers"], found["ranks"]
     assert answers["videos"] == 50 and 0 < answers["median ms"] <= answers["slowest ms"]

@@ -266,24 +266,36 @@ class TestIndex:
 
         def interrupted(*arguments):
             calls.append(1)
-            if len(calls) == 2:
+            if len(calls) > 1:
                 raise KeyboardInterrupt
             return encode(*arguments)
 
         monkeypatch.setattr(Retriever, "encode_frames", interrupted)
-        monkeypatch.setattr(search, "update", partial(update, batch_size=1))
+        monkeypatch.setattr(search, "update", partial(update, batch_size=1, encoders=1))
         retriever = Retriever(plain("tiny", None, 4))
         with pytest.raises(KeyboardInterrupt):
             up_to_date(folder, retriever)
         assert len(read_index(index_file(folder, retriever))) == 1
+
+    def test_pytorch_has_its_threads_again(self, retriever, folder, monkeypatch):
+        """Each of three encoders has its share of six; what they raise is raised."""
+        seen, threads = [], torch.get_num_threads()
+        monkeypatch.setattr(Retriever, "encode_frames", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+        torch.set_num_threads(6)
+        try:
+            with pytest.raises(ZeroDivisionError):
+                update({}, folder, retriever, batch_size=1, encoders=3)
+            assert set(seen) == {2} and torch.get_num_threads() == 6
+        finally:
+            torch.set_num_threads(threads)
 
     @pytest.mark.parametrize("stages", [(), (STAGE,)])
     def test_batches_change_vectors_by_rounding_alone(self, stages, folder):
         """A video shorter than the model's frames among them."""
         make_video(folder / "short.mp4", count=3)
         retriever, indices = Retriever(plain("tiny", None, 4, stages)), ({}, {}, {})
-        for size, index in zip((1, 3, 4), indices, strict=True):
-            update(index, folder, retriever, batch_size=size)
+        for size, encoders, index in zip((1, 3, 2), (1, 1, 2), indices, strict=True):
+            update(index, folder, retriever, batch_size=size, encoders=encoders)
         for index in indices[1:]:
             assert index.keys() == indices[0].keys() and len(index) == 4
             for name, entry in index.items():

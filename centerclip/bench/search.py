@@ -24,27 +24,34 @@ from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model import backbones
 from centerclip.search import page
-from centerclip.search.index import BATCH_SIZE, Entry, Searcher, update
+from centerclip.search.index import Entry, Searcher, update
 from centerclip.search.retriever import Retriever, plain
 
 SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
 WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 
-def indexing(retriever: Retriever, videos: Path, processes: int, sizes: list[int], repeats: int) -> list[dict]:
-    """A row for each size of batch: videos a second that are indexed, the median of `repeats` turns."""
-    rates = {size: [] for size in sizes}
+WAYS = {  # of encoding -> arguments of `update`
+    "one at a time": {"batch_size": 1, "encoders": 1},
+    "in batches": {},
+}
+
+
+def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
+    """A row for each of WAYS: videos a second that are indexed, the median of `repeats` turns."""
+    rates = {way: [] for way in WAYS}
     for _ in tqdm(range(repeats), "indexing", unit="turn"):
-        for size, found in rates.items():
+        for way, options in WAYS.items():
             index, start = {}, time.perf_counter()
-            update(index, videos, retriever, processes, batch_size=size)
-            found.append(len(index) / (time.perf_counter() - start))
+            update(index, videos, retriever, processes, **options)
+            rates[way].append(len(index) / (time.perf_counter() - start))
     if not index:
         raise UserError(f"{videos}: none of the videos in it can be read")
-    first = median(rates[sizes[0]])
+    medians = {way: median(found) for way, found in rates.items()}
+    first = medians["one at a time"]
     return [
-        {"batch": size, "videos": len(index), "videos a second": median(found), "ratio": median(found) / first}
-        for size, found in rates.items()
+        {"encoded": way, "videos": len(index), "videos a second": rate, "ratio": rate / first}
+        for way, rate in medians.items()
     ]
 
 
@@ -106,7 +113,6 @@ def main() -> None:
     parser.add_argument("--index", type=positive, help="ask an index of so many made-up videos, such as 10000")
     parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
-    parser.add_argument("--batches", nargs="+", type=positive, default=[1, BATCH_SIZE], help="videos encoded at a time")
     parser.add_argument("--processes", type=positive, default=2, help="that decode")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch, but for answers")
     parser.add_argument("--repeats", type=positive, default=5)
@@ -121,8 +127,7 @@ def main() -> None:
         if arguments.videos or arguments.index:
             retriever = Retriever(plain(arguments.backbone, None))
         if arguments.videos:
-            sizes, repeats = arguments.batches, arguments.repeats
-            found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, sizes, repeats)
+            found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, arguments.repeats)
         if arguments.index:
             found["answers"] = [answering(retriever, arguments.index, arguments.repeats)]
         if not found:

@@ -7,25 +7,27 @@ the next time. The index may be deleted at any time.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
-from torch import from_numpy
+import torch
 from tqdm import tqdm
 
 from centerclip.command import UserError, atomic
 from centerclip.datasets.files import video_files
 from centerclip.search.retriever import Retriever
-from centerclip.video.decoding import idle
 from centerclip.video.extraction import spread_or_reason
 from centerclip.video.watch import STALL_SECONDS, watched
 
-BATCH_SIZE = 4  # videos encoded together: on a CPU more are not faster
+Item = TypeVar("Item")
+
+BATCH_SIZE = 2  # videos encoded together: on a CPU more are not faster
 
 
 class Entry(NamedTuple):
@@ -65,11 +67,13 @@ def update(
     processes: int = 1,
     stall_seconds: float = STALL_SECONDS,
     batch_size: int = BATCH_SIZE,
+    encoders: int | None = None,
 ) -> dict[str, str]:
     """Bring `index`, in place, up to the videos there are in `folder`: those gone go, those new or changed are encoded.
 
-    They are read by `processes` others, which go on while `batch_size` videos are encoded together; one that gives no
-    frame for `stall_seconds` is ended. Returns what could not be read: path -> why.
+    They are read by `processes` others; one that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
+    threads encode `batch_size` of them at a time, each with its share of PyTorch's threads; None: one on a GPU, on a
+    CPU as many as there are to share. Returns what could not be read: path -> why.
 
     Raises:
         UserError: as `video_files`.
@@ -80,26 +84,45 @@ def update(
     pending = [name for name in files if name not in index]
     data = retriever.cell.data
     read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.image_size)
-    reading = watched(read, pending, min(processes, len(pending)), stall_seconds)
 
-    def encode(batch: dict[str, np.ndarray]) -> None:
-        vectors = retriever.encode_frames([retriever.padded(frames) for frames in batch.values()])
-        index.update((name, Entry(*files[name], vector)) for name, vector in zip(batch, vectors.numpy(), strict=True))
-
-    with ThreadPoolExecutor(1) as beside:
-        batch, encoded = {}, beside.submit(idle)
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        reading, batch = watched(read, pending, min(processes, len(pending)), stall_seconds), {}
         for name, frames in tqdm(reading, "index", len(pending), unit="video", disable=not pending):
             if isinstance(frames, np.ndarray):
                 batch[name] = frames
             else:
                 failed[name] = str(frames)  # the reason
             if len(batch) == batch_size:
-                encoded.result()
-                batch, encoded = {}, beside.submit(encode, batch)
-        encoded.result()
+                yield batch
+                batch = {}
         if batch:
-            encode(batch)
+            yield batch
+
+    def encode(batch: dict[str, np.ndarray]) -> None:
+        vectors = retriever.encode_frames([retriever.padded(frames) for frames in batch.values()])
+        index.update({name: Entry(*files[name], vector) for name, vector in zip(batch, vectors.numpy(), strict=True)})
+
+    # Threads that compute one product wait for each other, and for long where decoders have the cores: each its own
+    threads = torch.get_num_threads()
+    encoders = encoders or (1 if retriever.device.type == "cuda" else threads)
+    torch.set_num_threads(max(1, threads // encoders))
+    try:
+        in_threads(encode, batches(), encoders)
+    finally:
+        torch.set_num_threads(threads)
     return failed
+
+
+def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    """Do `work` on each item in one of `threads` threads, and take as many items ahead at most."""
+    with ThreadPoolExecutor(threads) as pool:
+        begun = deque()
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > threads:
+                begun.popleft().result()
+        for task in begun:
+            task.result()
 
 
 def up_to_date(
@@ -142,7 +165,7 @@ class Searcher:
 
     def __init__(self, index: dict[str, Entry], retriever: Retriever):
         self.videos, self.retriever = list(index), retriever
-        self.vectors = from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E]
+        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E]
 
     def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
         """For each sentence the `top` videos, the most similar first; equal ones by path."""
