@@ -1,4 +1,5 @@
-"""The benchmark of stored frames: both sides show the same pictures, and the projection is the measured rate's.
+"""The benchmark of stored frames: both sides show the same pictures, and the projection is the measured rate's. That of
+search measures what search does.
 
 The page of fidelity: every choice is on it, and can be made. Ways to reduce tokens are set to equal cost, and seeds
 are compared with their own baseline.
@@ -18,6 +19,7 @@ from support.videos import make_video
 from centerclip.bench import fidelity, pictures, recall
 from centerclip.bench import frames as frames_benchmark
 from centerclip.bench import reduction as bench
+from centerclip.bench import search as search_benchmark
 from centerclip.cell import Model
 from centerclip.command import UserError
 from centerclip.config import read_config
@@ -180,3 +182,27 @@ class TestRecall:
     def test_its_config_has_five_seeds_of_every_method(self):
         config = read_config(recall.OVERLAYS)
         assert len(cell_names(config, "shapes")) == 5 * len(config["lists"]["bench"]) and len(config["seeds"]) == 5
+
+
+def test_search_is_measured_on_what_it_does(tmp_path, monkeypatch, capsys):
+    """Three videos, one broken, at a time and together; an index of 50 that is asked; 300 texts and videos ranked."""
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        make_video(tmp_path / "videos" / name)
+    (tmp_path / "videos/broken.mp4").write_text("not a video")
+    words = f"search --backbone tiny --videos {tmp_path}/videos --index 50 --ranks 300 --repeats 1 --threads 1"
+    monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "out.json")])
+    search_benchmark.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["encoded"], row["videos"]) for row in found["indexing"]] == [("one at a time", 2), ("in batches", 2)]
+    assert found["indexing"][0]["ratio"] == 1 and all(row["videos a second"] > 0 for row in found["indexing"])
+    (answers,), (ranks,) = found["answers"], found["ranks"]
+    assert answers["videos"] == 50 and 0 < answers["median ms"] <= answers["slowest ms"]
+    assert ranks["seconds"] > 0 and ranks["metrics"]["n_texts"] == 300
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["a.mp4", "b.mp4", "broken.mp4"]
+    printed = capsys.readouterr().out
+    assert "videos a second" in printed and "median ms" in printed and "MB added" in printed
+
+
+def test_nothing_to_measure_is_a_mistake(mistake):
+    assert mistake(search_benchmark.main) == "error: nothing to measure: name --videos, --index or --ranks"

@@ -41,7 +41,7 @@ class TestTokens:
         row = clusters(retriever, frames, mask)
         whole, seen = Retriever(plain("tiny", None, 4)), []
         whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
-        whole.encode_frames(frames, mask)
+        whole.encode_frames([(frames, mask)])
         medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
         assert torch.equal(row.kept, medoids) and torch.equal(row.assignment, assignment)
         assert torch.equal(row.frames, frames) and row.label == "kmedoids\n20 of 98\ntokens go on"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -21,10 +22,11 @@ from support.videos import make_video
 from centerclip import cli, code, layout
 from centerclip.cell import Cell, Model, read_cell
 from centerclip.command import UserError
+from centerclip.datasets.files import video_files
 from centerclip.evaluate.features import count_cut
 from centerclip.model.clip import build, save_weights
 from centerclip.search import index as search
-from centerclip.search.index import Entry, index_file, rank, read_index, update, video_files, write_index
+from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
 from centerclip.search.retriever import Retriever, plain
 from centerclip.video.batches import Videos
 from centerclip.video.decoding import Shown, idle
@@ -130,7 +132,7 @@ class TestFrames:
         clips = pd.DataFrame([{"video_id": "v", "path": str(video), "start_s": 0.0, "end_s": float("nan")}])
         write_shard(clips, 2, 56, tmp_path / "0.lmdb")
         pd.read_csv(tmp_path / "0.csv").assign(shard="0.lmdb").to_csv(tmp_path / "report.csv", index=False)
-        stored = retriever.encode_frames(*Videos(["v"], FrameStore(tmp_path / "report.csv"), 4)[0])
+        stored = retriever.encode_frames([Videos(["v"], FrameStore(tmp_path / "report.csv"), 4)[0]])[0]
         assert (retriever.encode_videos([video])[0] @ stored).item() > 0.9999
 
 
@@ -145,15 +147,22 @@ class TestIndex:
             ((sum(x * y for x, y in zip(vector, sentence.tolist(), strict=True)), name) for vector, name in
              zip(vectors.tolist(), names, strict=True)), reverse=True,
         )  # fmt: skip
-        ranked = rank(index, sentence)
-        assert [name for _, name in ranked] == [name for _, name in by_hand]
-        assert [similarity for similarity, _ in ranked] == pytest.approx([similarity for similarity, _ in by_hand])
+        (found,) = Searcher(dict(sorted(index.items())), retriever).answers(["something grey"], 5)
+        assert [one.video for one in found] == [name for _, name in by_hand]
+        assert [one.similarity for one in found] == pytest.approx([similarity for similarity, _ in by_hand])
+        assert [names[one.place] for one in found] == [one.video for one in found]
 
-    def test_equal_videos_go_by_path(self):
-        vector = np.array([1, 0], np.float32)
-        index = {name: Entry(0, 0, vector) for name in "cab"}
-        assert rank(index, torch.tensor([0.5, 0])) == [(0.5, "a"), (0.5, "b"), (0.5, "c")]
-        assert rank({}, torch.tensor([0.5, 0])) == []
+    def test_equal_videos_go_by_path_and_sentences_together_are_as_alone(self, retriever):
+        generator = torch.Generator().manual_seed(0)
+        vectors = [torch.randn(64, generator=generator).numpy() for _ in range(5)]
+        index = {f"{number:02}": Entry(0, 0, vectors[number % 5]) for number in range(20)}
+        searcher, sentences = Searcher(index, retriever), ["grey", "a dog jumps into a lake"]
+        both = searcher.answers(sentences, 7)
+        for sentence, answer in zip(sentences, both, strict=True):
+            (alone,) = searcher.answers([sentence], 7)
+            places = [one.place for one in alone]
+            assert [one.place for one in answer] == places and len(places) == 7
+            assert places[:4] == sorted(places[:4]) and len({place % 5 for place in places[:4]}) == 1
 
     def test_only_what_changed_or_failed_is_decoded_again(self, retriever, folder, decoded):
         index = {}
@@ -237,7 +246,7 @@ class TestIndex:
         monkeypatch.setattr(module, "computed_in", lambda _, precision: precision)
         assert exact.fingerprint() != lower.fingerprint()
         video = torch.randint(256, (12, 3, 56, 56), dtype=torch.uint8), torch.ones(12, dtype=torch.bool)
-        one, other = (model.encode_frames(*video) for model in (exact, lower))
+        one, other = (model.encode_frames([video])[0] for model in (exact, lower))
         assert not torch.equal(one, other) and one @ other > 0.99
         one, other = (model.encode_sentences(["a grey video"]) for model in (exact, lower))
         assert not torch.equal(one, other)
@@ -247,8 +256,8 @@ class TestIndex:
         encoded = []
         for frames in (4, 6, 4, 6):
             with encode as calls:
-                search.search(folder, "grey", plain("tiny", None, frames), 1)
-            encoded.append(calls.call_count)
+                up_to_date(folder, Retriever(plain("tiny", None, frames)))
+            encoded.append(sum(len(call.args[1]) for call in calls.call_args_list))
         assert encoded == [3, 3, 0, 0]
         assert len(list(folder.glob(".centerclip-*"))) == 2
 
@@ -257,15 +266,40 @@ class TestIndex:
 
         def interrupted(*arguments):
             calls.append(1)
-            if len(calls) == 2:
+            if len(calls) > 1:
                 raise KeyboardInterrupt
             return encode(*arguments)
 
         monkeypatch.setattr(Retriever, "encode_frames", interrupted)
-        cell = plain("tiny", None, 4)
+        monkeypatch.setattr(search, "update", partial(update, batch_size=1, encoders=1))
+        retriever = Retriever(plain("tiny", None, 4))
         with pytest.raises(KeyboardInterrupt):
-            search.search(folder, "grey", cell, 1)
-        assert len(read_index(index_file(folder, Retriever(cell)))) == 1
+            up_to_date(folder, retriever)
+        assert len(read_index(index_file(folder, retriever))) == 1
+
+    def test_pytorch_has_its_threads_again(self, retriever, folder, monkeypatch):
+        """Each of three encoders has its share of six; what they raise is raised."""
+        seen, threads = [], torch.get_num_threads()
+        monkeypatch.setattr(Retriever, "encode_frames", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+        torch.set_num_threads(6)
+        try:
+            with pytest.raises(ZeroDivisionError):
+                update({}, folder, retriever, batch_size=1, encoders=3)
+            assert set(seen) == {2} and torch.get_num_threads() == 6
+        finally:
+            torch.set_num_threads(threads)
+
+    @pytest.mark.parametrize("stages", [(), (STAGE,)])
+    def test_batches_change_vectors_by_rounding_alone(self, stages, folder):
+        """A video shorter than the model's frames among them."""
+        make_video(folder / "short.mp4", count=3)
+        retriever, indices = Retriever(plain("tiny", None, 4, stages)), ({}, {}, {})
+        for size, encoders, index in zip((1, 3, 2), (1, 1, 2), indices, strict=True):
+            update(index, folder, retriever, batch_size=size, encoders=encoders)
+        for index in indices[1:]:
+            assert index.keys() == indices[0].keys() and len(index) == 4
+            for name, entry in index.items():
+                assert np.allclose(entry.vector, indices[0][name].vector, atol=1e-6)
 
 
 def write_result(directory: Path, cell: Cell) -> Path:
@@ -322,6 +356,25 @@ def test_too_long_is_what_the_results_count(retriever):
         assert retriever.too_long(sentence) == (count_cut([sentence], tokens) == 1) == (words > tokens - 2)
 
 
+SENTENCES = ["grey", "wow !! what a dog!!", "", "a dog jumps into a lake and then " * 20]
+
+
+def test_what_follows_a_sentences_end_changes_nothing(retriever):
+    """`!` is the token 0, as the padding is; the last sentence is longer than what the model reads."""
+    with torch.no_grad():
+        whole = retriever.model.encode_text(retriever.tokenizer(SENTENCES))
+    for sentence, vector in zip(SENTENCES, whole, strict=True):
+        assert torch.allclose(retriever.encode_sentences([sentence])[0], vector, atol=1e-6)
+    assert torch.allclose(retriever.encode_sentences(SENTENCES), whole, atol=1e-6)
+
+
+def test_a_short_sentence_is_computed_short(retriever, monkeypatch):
+    seen, encode = [], retriever.model.encode_text
+    monkeypatch.setattr(retriever.model, "encode_text", lambda ids: seen.append(ids.shape[1]) or encode(ids))
+    retriever.encode_sentences(["a dog"])
+    assert seen == [4]
+
+
 def command(*arguments):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     words = [sys.executable, "-m", "centerclip", *map(str, arguments)]
@@ -343,6 +396,19 @@ def test_the_command(folder, cell):
     assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
 
 
+def test_several_sentences_have_their_answers_under_them(folder, cell):
+    sentences = ["something grey", "red", "something grey"]
+    done = command("search", folder, *sentences, "--cell", cell, "--top", 2)
+    parts = [part.splitlines() for part in done.stdout.split("\n\n")]
+    assert [part[0] for part in parts] == sentences and parts[0] == parts[2]
+    assert [line.split()[0] for line in parts[1][1:]] == ["1", "2"]
+    made = json.loads(command("search", folder, *sentences, "--cell", cell, "--top", 2, "--json").stdout)
+    assert made["left_out"].keys() == {"broken.mp4"} and [one["sentence"] for one in made["answers"]] == sentences
+    for part, answer in zip(parts, made["answers"], strict=True):
+        lines = [f"{folder / one['video']} {one['similarity']:.3f}".split() for one in answer["videos"]]
+        assert [line.split()[:0:-1] for line in part[1:]] == lines
+
+
 def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other.safetensors"
@@ -352,6 +418,10 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((tmp_path / "none", "grey"), "none: no such folder"),
         ((tmp_path / "empty", "grey"), "empty: no videos in it"),
         ((folder, " "), "the sentence is empty"),
+        ((folder,), "search takes sentences, or --serve"),
+        ((folder, "grey", "--serve"), "search takes sentences, or --serve"),
+        ((folder, "--serve", "--port", 99999, "--cell", cell), "port 99999: bind(): port must be 0-65535"),
+        ((folder, "grey", "--cell", cell, "--cell", cell), "this command takes one --cell"),
         ((folder, "grey", *tiny, other), "other.safetensors: not those of tiny: the file lacks"),
         ((folder, "grey", *tiny, tmp_path / "no.pt"), "no.pt: no such file"),
         ((folder, "grey", "--cell", other), "other.safetensors: not a cell or its results"),

@@ -1,25 +1,56 @@
-"""Search a folder of videos by a sentence."""
+"""Search a folder of videos by sentences, once or by a page in the browser."""
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 from centerclip.command import UserError, positive
+from centerclip.datasets.files import video_files
 from centerclip.search import models
 from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
-    parser.add_argument("sentence")
-    parser.add_argument("--top", type=positive, default=5, help="how many videos to print (default: 5)")
+    parser.add_argument("sentences", nargs="*", metavar="sentence")
+    parser.add_argument("--top", type=positive, default=5, help="how many videos answer a sentence (default: 5)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print json")
+    form.add_argument("--serve", action="store_true", help="answer sentences by a page on this machine, until Ctrl-C")
+    parser.add_argument("--port", type=int, default=0, help="with --serve: the page's (default: one that is free)")
     add_stall_seconds(parser)
     models.options(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
-    from centerclip.search import index
+    folder, sentences = arguments.folder, arguments.sentences
+    if bool(sentences) == arguments.serve:
+        raise UserError("search takes sentences, or --serve for a page that asks for them")
+    if not all(map(str.strip, sentences)):
+        raise UserError("the sentence is empty")
+    cell = models.chosen_one(arguments)
+    video_files(folder)  # whose mistakes are told before anything slow
+    from centerclip.search import page
+    from centerclip.search.index import Searcher, up_to_date
+    from centerclip.search.retriever import Retriever
 
-    cells = models.chosen(arguments)
-    if len(cells) > 1:
-        raise UserError("search takes one --cell")
-    index.search(arguments.folder, arguments.sentence, cells[0], arguments.top, arguments.stall_seconds)
+    retriever = Retriever(cell)
+    index, left_out = up_to_date(folder, retriever, arguments.stall_seconds)
+    searcher = Searcher(index, retriever)
+    if arguments.serve:
+        return page.serve(searcher, folder, arguments.top, arguments.port)
+    for note in filter(None, map(searcher.note, sentences)):
+        print(f"note: {note}", file=sys.stderr)
+    answers = list(zip(sentences, searcher.answers(sentences, arguments.top), strict=True))
+    if arguments.json:
+        found = [
+            {"sentence": sentence, "videos": [{"similarity": one.similarity, "video": one.video} for one in videos]}
+            for sentence, videos in answers
+        ]
+        return print(json.dumps({"folder": str(folder), "answers": found, "left_out": left_out}, indent=2))
+    for number, (sentence, videos) in enumerate(answers):
+        if len(answers) > 1:
+            print("\n" * bool(number) + sentence)
+        for rank, found in enumerate(videos, 1):
+            print(f"{rank:3}  {found.similarity:6.3f}  {folder / found.video}")

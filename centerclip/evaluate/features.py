@@ -68,7 +68,12 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 def count_cut(captions: Iterable[str], text_tokens: int) -> int:
     """How many captions have more than `text_tokens` tokens, start and end marks included, and are not read whole."""
     tokenizer = SimpleTokenizer()
-    return sum(len(tokenizer.encode(caption)) + 2 > text_tokens for caption in captions)
+    return sum(cut(caption, text_tokens, tokenizer) for caption in captions)
+
+
+def cut(caption: str, text_tokens: int, tokenizer: SimpleTokenizer) -> bool:
+    """Whether a caption is one of those that `count_cut` counts."""
+    return len(tokenizer.encode(caption)) + 2 > text_tokens
 
 
 def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:

@@ -2,37 +2,50 @@
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 CHUNK = 256  # queries ranked at a time
 RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
+PATIENCE = 5  # s of ranking without a progress bar
+
+
+def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """[Q] int64 each: how many of similarity[q]'s candidates ([Q, C]) are more similar than candidate truth[q], and how
+    many are as similar, itself among them. -inf stands for a candidate that cannot be retrieved."""
+    right = similarity.gather(1, truth[:, None])
+    better, equal = (found.sum(1, dtype=torch.int32) for found in (similarity > right, similarity == right))
+    return better.long(), equal.long()
 
 
 def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
     """[Q] int64: the rank, from 1, of candidate truth[q] among similarity[q]'s ([Q, C]).
 
     Ties count against the query: every other candidate as similar as the right one is ranked before it, so that a
-    model that tells nothing apart scores nothing. -inf stands for a candidate that cannot be retrieved.
+    model that tells nothing apart scores nothing.
     """
-    return (similarity >= similarity.gather(1, truth[:, None])).sum(1)
+    return sum(better_and_equal(similarity, truth))
 
 
-def published_ranks(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q or more] int64: ranks as the authors' code counts them. Arguments are as in `ranks`.
+def published_counts(better: Tensor, equal: Tensor, candidates: int) -> Tensor:
+    """[candidates] int64: how often each rank, from 1, is had as the authors' code counts them, of `better_and_equal`.
 
     Where others are as similar as the right candidate, each place that they share is a rank of its own, as if there
     were so many queries more: the ranks 2, 3 and 4 of three candidates behind a better one.
     """
-    right = similarity.gather(1, truth[:, None])
-    better, equal = (similarity > right).sum(1), (similarity == right).sum(1)
-    place = torch.arange(int(equal.sum()), device=equal.device) - (equal.cumsum(0) - equal).repeat_interleave(equal)
-    return better.repeat_interleave(equal) + place + 1
+    begun, ended = (torch.bincount(places, minlength=candidates + 1) for places in (better, better + equal))
+    return (begun - ended).cumsum(0)[:candidates]
 
 
-def summary(ranks: Tensor) -> dict[str, float]:
-    """R@k in per cent for each k, median rank (MdR; the mean of the middle two) and mean rank (MnR) of ranks [Q]."""
-    ranks = ranks.double()
-    recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in RECALLED}
-    return recalls | {"MdR": ranks.quantile(0.5).item(), "MnR": ranks.mean().item()}
+def summary(counts: Tensor) -> dict[str, float]:
+    """R@k in per cent for each k, median rank (MdR; the mean of the middle two) and mean rank (MnR), of how often each
+    rank, from 1, is had: int64 [C]."""
+    within = counts.cumsum(0)  # how many ranks are up to each
+    total = within[-1].item()
+    recalls = {f"R@{k}": 100 * (counts[:k].sum().item() / total) for k in RECALLED}
+    middle = torch.tensor([(total - 1) // 2, total // 2], device=counts.device)
+    median = torch.searchsorted(within, middle, right=True).double().mean().item() + 1
+    mean = (counts * torch.arange(1, len(counts) + 1, device=counts.device)).sum().item() / total
+    return recalls | {"MdR": median, "MnR": mean}
 
 
 def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict:
@@ -48,7 +61,7 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
     Returns:
         {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
         summary}, "n_texts": T, "n_videos": V}, of `ranks`, in which a tie counts against the query, and of
-        `published_ranks`.
+        `published_counts`.
 
     Raises:
         ValueError: a vector that is not finite.
@@ -64,12 +77,18 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
         best = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return best.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 
+    # Two passes: a query's own similarity has to come from the same product as the others', which alone rounds the same
     queries = {
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
         "video_to_text": (of_videos, video_of_text.unique()),
     }
     against, published = {}, {}
     for direction, (similarities, asked) in queries.items():
-        counted = [(ranks(*pair), published_ranks(*pair)) for pair in map(similarities, asked.split(CHUNK))]
-        against[direction], published[direction] = (summary(torch.cat(parts)) for parts in zip(*counted, strict=True))
+        found = asked.new_empty(2, len(asked))  # made once: small pieces kept between the large ones would waste memory
+        chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
+        for chunk, counts in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
+            counts[:] = torch.stack(better_and_equal(*similarities(chunk)))
+        better, equal = found
+        against[direction] = summary(torch.bincount(better + equal - 1))
+        published[direction] = summary(published_counts(better, equal, len(videos)))
     return {**against, "published": published, "n_texts": len(texts), "n_videos": len(videos)}

@@ -1,4 +1,4 @@
-"""Search a folder of one's own videos by a sentence.
+"""The index of a folder of one's own videos, and the answers that it has to sentences.
 
 The videos' vectors are kept in the folder, in a file for each model, `.centerclip-FINGERPRINT.npz`: they are computed
 once, and again only for files that are new or changed (size or time of change). A file that gave none is tried again
@@ -7,21 +7,27 @@ the next time. The index may be deleted at any time.
 
 import os
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
-from torch import Tensor, from_numpy
+import torch
 from tqdm import tqdm
 
-from centerclip.cell import Cell
 from centerclip.command import UserError, atomic
 from centerclip.datasets.files import video_files
 from centerclip.search.retriever import Retriever
 from centerclip.video.extraction import spread_or_reason
 from centerclip.video.watch import STALL_SECONDS, watched
+
+Item = TypeVar("Item")
+
+BATCH_SIZE = 2  # videos encoded together: on a CPU more are not faster
 
 
 class Entry(NamedTuple):
@@ -60,11 +66,14 @@ def update(
     retriever: Retriever,
     processes: int = 1,
     stall_seconds: float = STALL_SECONDS,
+    batch_size: int = BATCH_SIZE,
+    encoders: int | None = None,
 ) -> dict[str, str]:
     """Bring `index`, in place, up to the videos there are in `folder`: those gone go, those new or changed are encoded.
 
-    They are read by `processes` others; one that gives no frame for `stall_seconds` is ended. Returns what could
-    not be read: path -> why.
+    They are read by `processes` others; one that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
+    threads encode `batch_size` of them at a time, each with its share of PyTorch's threads; None: one on a GPU, on a
+    CPU as many as there are to share. Returns what could not be read: path -> why.
 
     Raises:
         UserError: as `video_files`.
@@ -75,38 +84,56 @@ def update(
     pending = [name for name in files if name not in index]
     data = retriever.cell.data
     read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.image_size)
-    reading = watched(read, pending, min(processes, len(pending)), stall_seconds)
-    for name, frames in tqdm(reading, "index", len(pending), unit="video", disable=not pending):
-        if isinstance(frames, np.ndarray):
-            index[name] = Entry(*files[name], retriever.encode_frames(*retriever.padded(frames)).numpy())
-        else:
-            failed[name] = str(frames)  # the reason
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        reading, batch = watched(read, pending, min(processes, len(pending)), stall_seconds), {}
+        for name, frames in tqdm(reading, "index", len(pending), unit="video", disable=not pending):
+            if isinstance(frames, np.ndarray):
+                batch[name] = frames
+            else:
+                failed[name] = str(frames)  # the reason
+            if len(batch) == batch_size:
+                yield batch
+                batch = {}
+        if batch:
+            yield batch
+
+    def encode(batch: dict[str, np.ndarray]) -> None:
+        vectors = retriever.encode_frames([retriever.padded(frames) for frames in batch.values()])
+        index.update({name: Entry(*files[name], vector) for name, vector in zip(batch, vectors.numpy(), strict=True)})
+
+    # Threads that compute one product wait for each other, and for long where decoders have the cores: each its own
+    threads = torch.get_num_threads()
+    encoders = encoders or (1 if retriever.device.type == "cuda" else threads)
+    torch.set_num_threads(max(1, threads // encoders))
+    try:
+        in_threads(encode, batches(), encoders)
+    finally:
+        torch.set_num_threads(threads)
     return failed
 
 
-def rank(index: dict[str, Entry], sentence: Tensor) -> list[tuple[float, str]]:
-    """(cosine similarity, path) of the videos of `index` to a sentence's unit vector [E], the most similar first; equal
-    ones by path."""
-    if not index:
-        return []
-    names = sorted(index)
-    similarity = from_numpy(np.stack([index[name].vector for name in names])) @ sentence
-    return [(similarity[i].item(), names[i]) for i in similarity.argsort(descending=True, stable=True).tolist()]
+def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    """Do `work` on each item in one of `threads` threads, and take as many items ahead at most."""
+    with ThreadPoolExecutor(threads) as pool:
+        begun = deque()
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > threads:
+                begun.popleft().result()
+        for task in begun:
+            task.result()
 
 
-def search(folder: Path, sentence: str, cell: Cell, top: int, stall_seconds: float = STALL_SECONDS) -> None:
-    """Print the `top` videos of `folder` for `sentence` by the model of `cell`, a line each: rank, similarity, path.
-    Notes, and the videos that cannot be read, go to stderr.
+def up_to_date(
+    folder: Path, retriever: Retriever, stall_seconds: float = STALL_SECONDS
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The index of `folder`, brought up to date and kept in its file, and what could not be read: path -> why. Both
+    that and an index that cannot be kept are told on stderr.
 
     Raises:
-        UserError: an empty sentence, no videos, or a model that cannot be had.
+        UserError: as `video_files`, or none of the videos can be read.
     """
-    if not sentence.strip():
-        raise UserError("the sentence is empty")
-    video_files(folder)
-    retriever = Retriever(cell)
-    if retriever.too_long(sentence):
-        print(f"note: only the sentence's first {cell.data.text_tokens - 2} tokens are read", file=sys.stderr)
     file = index_file(folder, retriever)
     index = read_index(file)
     before = {name: entry[:2] for name, entry in index.items()}
@@ -120,8 +147,38 @@ def search(folder: Path, sentence: str, cell: Cell, top: int, stall_seconds: flo
                 print(f"note: the index cannot be kept for the next time: {file}: {error.strerror}", file=sys.stderr)
     for name, reason in sorted(failed.items()):
         print(f"left out: {folder / name}: {reason}", file=sys.stderr)
-    ranked = rank(index, retriever.encode_sentences([sentence])[0])
-    if not ranked:
+    if not index:
         raise UserError(f"{folder}: none of the {len(failed)} videos in it can be read")
-    for place, (similarity, name) in enumerate(ranked[:top], 1):
-        print(f"{place:3}  {similarity:6.3f}  {folder / name}")
+    return dict(sorted(index.items())), failed
+
+
+class Found(NamedTuple):
+    """A video that answers a sentence."""
+
+    similarity: float  # cosine
+    place: int  # in the index, from 0
+    video: str  # its path from the folder
+
+
+class Searcher:
+    """Answers to sentences from the index of a folder, by path, whose vectors are stacked once."""
+
+    def __init__(self, index: dict[str, Entry], retriever: Retriever):
+        self.videos, self.retriever = list(index), retriever
+        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E]
+
+    def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
+        """For each sentence the `top` videos, the most similar first; equal ones by path."""
+        similarities = self.retriever.encode_sentences(sentences) @ self.vectors.T
+        orders = similarities.argsort(descending=True, stable=True)[:, :top]
+        values = similarities.gather(1, orders)
+        return [
+            [Found(value, place, self.videos[place]) for value, place in zip(*row, strict=True)]
+            for row in zip(values.tolist(), orders.tolist(), strict=True)
+        ]
+
+    def note(self, sentence: str) -> str | None:
+        """What to say of a sentence that the model does not read whole."""
+        if self.retriever.too_long(sentence):
+            return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
+        return None

@@ -47,3 +47,10 @@ def chosen(arguments: argparse.Namespace, stages: Sequence[Sequence[Stage]] = ((
         raise UserError("a cell has its own backbone and stages: --backbone and --stage go with --weights")
     cells = [read_cell(path) for path in arguments.cell]
     return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]
+
+
+def chosen_one(arguments: argparse.Namespace) -> Cell:
+    """The one model asked for, of a command that uses no more."""
+    if len(cells := chosen(arguments)) > 1:
+        raise UserError("this command takes one --cell")
+    return cells[0]

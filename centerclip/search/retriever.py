@@ -12,7 +12,7 @@ from torch import Tensor
 
 from centerclip import code
 from centerclip.cell import Cell
-from centerclip.evaluate.features import count_cut
+from centerclip.evaluate.features import cut
 from centerclip.fit import check_cell
 from centerclip.model.clip import CenterCLIP, build_finished
 from centerclip.model.device import autocast, computed_in, pick_device
@@ -47,24 +47,27 @@ class Retriever:
         return torch.from_numpy(frames[indices]).permute(0, 3, 1, 2), torch.from_numpy(mask)
 
     @torch.no_grad()
-    def encode_frames(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """The float32 unit vector [E] of uint8 frames [T, 3, H, W] with their mask bool [T]."""
+    def encode_frames(self, videos: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """[V, E] float32 unit vectors of videos in one batch: of each uint8 frames [T, 3, H, W] and mask bool [T]."""
+        frames, masks = (torch.stack(parts).to(self.device) for parts in zip(*videos, strict=True))
         with autocast(self.device, self.cell.precision):
-            return self.model.encode_video(normalise(frames[None].to(self.device)), mask[None].to(self.device))[0].cpu()
+            return self.model.encode_video(normalise(frames), masks).cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
         """[V, E] float32 unit vectors of video files. Raises NoFrames."""
-        return torch.stack([self.encode_frames(*self.read(path)) for path in paths])
+        return torch.cat([self.encode_frames([self.read(path)]) for path in paths])
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """[S, E] float32 unit vectors. Of a sentence that is `too_long`, only the beginning is read."""
+        ids = self.tokenizer(list(sentences))
+        ids = ids[:, : ids.argmax(1).max() + 1]  # the largest id ends a sentence; the padding behind is not seen
         with autocast(self.device, self.cell.precision):
-            return self.model.encode_text(self.tokenizer(list(sentences)).to(self.device)).cpu()
+            return self.model.encode_text(ids.to(self.device)).cpu()
 
     def too_long(self, sentence: str) -> bool:
         """Whether the model does not read all of a sentence."""
-        return count_cut([sentence], self.cell.data.text_tokens) > 0
+        return cut(sentence, self.cell.data.text_tokens, self.tokenizer)
 
     def fingerprint(self) -> str:
         """64 hex digits, equal for two models that give the same vectors to the same videos.

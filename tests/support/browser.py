@@ -1,10 +1,14 @@
-"""A reader of Snakemake's report: headless Chromium without a network, which opens every result by its buttons."""
+"""Headless Chromium: a reader of Snakemake's report, who opens every result by its buttons, and a page to type into."""
 
+import base64
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,19 +59,100 @@ READER = r"""
 """
 
 
+def chromium(directory: Path) -> list[str]:
+    """The command of headless Chromium, its profile in `directory`. Skips the test where there is none."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium to open the page with")
+    return [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={directory / 'browser'}"]
+
+
 def read_report(report: Path, directory: Path) -> dict:
     """What a reader finds in `report`: a dict for each of its `results` (category, subcategory, name, caption, and its
     picture's size in pixels, its page's or its downloaded file's text), script `errors`, and addresses `loaded` from
     outside the file. Skips the test where there is no Chromium.
     """
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium to open the report with")
     copy = directory / "read.html"
     copy.write_text(report.read_text() + READER)
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command += [f"--user-data-dir={directory / 'browser'}", "--virtual-time-budget=120000", "--dump-dom", copy.as_uri()]
+    command = [*chromium(directory), "--host-resolver-rules=MAP * ~NOTFOUND"]
+    command += ["--virtual-time-budget=120000", "--dump-dom", copy.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = re.search(r'<pre id="found">(.*)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr
     return json.loads(html.unescape(found[1]))
+
+
+class Page:
+    """A page in a browser that is told what to do through two pipes, by DevTools' protocol."""
+
+    def __init__(self, orders: int, answers: int):
+        self.orders, self.answers = os.fdopen(orders, "wb", 0), os.fdopen(answers, "rb")
+        self.number, self.rest, self.session, self.events = 0, b"", {}, []
+        target = self.tell("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.tell("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Log", "Network", "Runtime"):
+            self.tell(f"{domain}.enable")
+
+    def tell(self, method: str, **parameters) -> dict:
+        """The browser's answer to an order; what else it says in between is kept in `events`."""
+        self.number += 1
+        order = {"id": self.number, "method": method, "params": parameters, **self.session}
+        self.orders.write(json.dumps(order).encode() + b"\0")
+        while True:
+            while b"\0" not in self.rest:
+                data = self.answers.read1(1 << 20)
+                assert data, "the browser has gone"
+                self.rest += data
+            line, _, self.rest = self.rest.partition(b"\0")
+            message = json.loads(line)
+            if message.get("id") == self.number:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+
+    def js(self, expression: str) -> object:
+        """The value of an expression in the page."""
+        found = self.tell("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 30) -> object:
+        """The value of an expression in the page as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.js(expression)):
+            assert time.monotonic() < end, (expression, self.js("document.body.innerText"))
+            time.sleep(0.02)
+        return value
+
+    def type(self, text: str) -> None:
+        """Type over what the field in use holds, and press Enter."""
+        self.js("document.activeElement.select()")
+        self.tell("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+            self.tell("Input.dispatchKeyEvent", type=kind, **key)
+
+    def happened(self, method: str) -> list[dict]:
+        """What the browser has told of one kind of event."""
+        return [event["params"] for event in self.events if event.get("method") == method]
+
+    def screenshot(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
+
+
+@contextmanager
+def browsing(directory: Path):
+    """A `Page`, blank. Skips the test where there is no Chromium."""
+    command = [*chromium(directory), "--remote-debugging-pipe", "--window-size=1100,800"]
+    (theirs_in, orders), (answers, theirs_out) = os.pipe(), os.pipe()
+    redirected = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'  # where Chromium reads orders and writes answers
+    words, theirs = ["bash", "-c", redirected, "bash", *command], (theirs_in, theirs_out)
+    process = subprocess.Popen(words, pass_fds=theirs, stderr=subprocess.DEVNULL)
+    for file in theirs:
+        os.close(file)
+    try:
+        yield Page(orders, answers)
+    finally:
+        process.terminate()
+        process.wait()

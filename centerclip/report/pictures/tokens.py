@@ -47,7 +47,7 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
     reduction = retriever.model.stages[str(stage.block)].reduction
     hook = reduction.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        retriever.encode_frames(frames, mask)
+        retriever.encode_frames([(frames, mask)])
     finally:
         hook.remove()
     medoids, assignment = (part.cpu() for part in outputs[0])

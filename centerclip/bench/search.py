@@ -1,0 +1,145 @@
+"""What search takes: indexing a folder in batches beside one video at a time, an answer of the page, the ranks of many.
+
+With weights at random and made-up vectors, which take as long as any.
+"""
+
+import argparse
+import json
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pandas as pd
+import torch
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from centerclip.command import UserError, positive, run, write_json
+from centerclip.evaluate.metrics import retrieval_metrics
+from centerclip.model import backbones
+from centerclip.search import page
+from centerclip.search.index import Entry, Searcher, update
+from centerclip.search.retriever import Retriever, plain
+
+SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
+WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
+
+
+WAYS = {  # of encoding -> arguments of `update`
+    "one at a time": {"batch_size": 1, "encoders": 1},
+    "in batches": {},
+}
+
+
+def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
+    """A row for each of WAYS: videos a second that are indexed, the median of `repeats` turns."""
+    rates = {way: [] for way in WAYS}
+    for _ in tqdm(range(repeats), "indexing", unit="turn"):
+        for way, options in WAYS.items():
+            index, start = {}, time.perf_counter()
+            update(index, videos, retriever, processes, **options)
+            rates[way].append(len(index) / (time.perf_counter() - start))
+    if not index:
+        raise UserError(f"{videos}: none of the videos in it can be read")
+    medians = {way: median(found) for way, found in rates.items()}
+    first = medians["one at a time"]
+    return [
+        {"encoded": way, "videos": len(index), "videos a second": rate, "ratio": rate / first}
+        for way, rate in medians.items()
+    ]
+
+
+@contextmanager
+def serving(server: page.Server):
+    """The server answers in a thread of its own, as it does in a process of its own."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
+    """Milliseconds from a question to the page until its answer is there, by an index of so many made-up videos."""
+    width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
+    vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
+    index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
+    server, times = page.Server(Searcher(index, retriever), Path(), top=12), []
+    with serving(server):
+        for number in tqdm(range(repeats * len(SENTENCES)), "answers", unit="answer"):
+            start = time.perf_counter()
+            address = f"{server.url}search?{urlencode({'q': SENTENCES[number % len(SENTENCES)]})}"
+            assert len(json.load(urlopen(address))["videos"]) == min(12, videos)
+            times.append(1000 * (time.perf_counter() - start))
+    return {"videos": videos, "median ms": median(times), "first ms": times[0], "slowest ms": max(times)}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far. Linux only."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
+def ranking(count: int, threads: int) -> dict:
+    """Seconds and memory that the metrics of `count` texts and as many videos take; call it in a process of its own."""
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    videos = normalize(torch.randn(count, WIDTH, generator=generator))
+    texts = normalize(videos + 0.1 * torch.randn(count, WIDTH, generator=generator))
+    before, start = peak_bytes(), time.perf_counter()
+    found = retrieval_metrics(texts, videos, torch.arange(count))
+    taken = {"seconds": time.perf_counter() - start, "MB added": (peak_bytes() - before) / 1e6}
+    return {
+        "texts": count,
+        "videos": count,
+        **taken,
+        "MB of vectors": (texts.nbytes + videos.nbytes) / 1e6,
+        "metrics": found,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
+    parser.add_argument("--videos", type=Path, help="index this folder, in which nothing is written")
+    parser.add_argument("--index", type=positive, help="ask an index of so many made-up videos, such as 10000")
+    parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
+    parser.add_argument("--processes", type=positive, default=2, help="that decode")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch, but for answers")
+    parser.add_argument("--repeats", type=positive, default=5)
+    parser.add_argument("--out", type=Path, help="also write everything here, json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        found = {}
+        torch.set_num_threads(arguments.threads)
+        if arguments.ranks:
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                found["ranks"] = [pool.submit(ranking, arguments.ranks, arguments.threads).result()]
+        if arguments.videos or arguments.index:
+            retriever = Retriever(plain(arguments.backbone, None))
+        if arguments.videos:
+            found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, arguments.repeats)
+        if arguments.index:
+            found["answers"] = [answering(retriever, arguments.index, arguments.repeats)]
+        if not found:
+            raise UserError("nothing to measure: name --videos, --index or --ranks")
+        for rows in found.values():
+            print(pd.DataFrame(rows).drop(columns="metrics", errors="ignore").round(2).to_markdown(index=False) + "\n")
+        if arguments.out:
+            named = ("backbone", "processes", "threads", "repeats")
+            write_json(arguments.out, {name: getattr(arguments, name) for name in named} | found)
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()

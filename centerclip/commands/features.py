@@ -1,0 +1,27 @@
+"""Write the vectors of a folder of videos to a file, for other programs."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.datasets.files import video_files
+from centerclip.search import models
+from centerclip.video.watch import add_stall_seconds
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
+    parser.add_argument("--out", required=True, type=Path, help="the file to write: .npz or .parquet")
+    add_stall_seconds(parser)
+    models.options(parser)
+
+
+def job(arguments: argparse.Namespace) -> None:
+    cell = models.chosen_one(arguments)
+    video_files(arguments.folder)  # whose mistakes are told before anything slow
+    from centerclip.search import features
+    from centerclip.search.index import up_to_date
+    from centerclip.search.retriever import Retriever
+
+    features.check(arguments.out)
+    retriever = Retriever(cell)
+    features.write(arguments.out, *up_to_date(arguments.folder, retriever, arguments.stall_seconds), retriever)

@@ -1,0 +1,160 @@
+"""Vectors as files: those of a folder of videos, for other programs, and the metrics of those that others made."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from support.videos import make_video
+
+from centerclip import cli
+from centerclip.cell import Model
+from centerclip.evaluate.metrics import retrieval_metrics
+from centerclip.model.clip import build, save_weights
+from centerclip.search.models import plain
+from centerclip.search.retriever import Retriever
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(build(Model("tiny"), 0).state_dict(), "tiny", file)
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five videos, more than are encoded together, and one that is broken."""
+    (tmp_path / "videos").mkdir()
+    for number in range(5):
+        make_video(tmp_path / f"videos/{number}.mp4", count=8 + number)
+    (tmp_path / "videos/broken.mp4").write_text("not a video")
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command: what it prints."""
+
+    def printed(*arguments):
+        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
+
+    return printed
+
+
+class TestWritten:
+    def write(self, run, folder, weights, out):
+        run("features", folder, "--out", out, "--backbone", "tiny", "--weights", weights, "--frames", 4)
+
+    def test_npz(self, run, folder, weights, tmp_path):
+        self.write(run, folder, weights, tmp_path / "features.npz")
+        with np.load(tmp_path / "features.npz") as stored:
+            made = dict(stored)
+        retriever = Retriever(plain("tiny", str(weights), 4))
+        expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
+        assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
+        assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)
+        assert made["left_out"].tolist() == ["broken.mp4"] and made["reasons"][0].startswith("not a video")
+        assert made["model"] == retriever.fingerprint()
+        assert json.loads(str(made["settings"])) == retriever.cell.settings()
+
+    def test_parquet_has_the_same(self, run, folder, weights, tmp_path):
+        for suffix in ("npz", "parquet"):
+            self.write(run, folder, weights, tmp_path / f"features.{suffix}")
+        with np.load(tmp_path / "features.npz") as stored:
+            made = dict(stored)
+        table = parquet.read_table(tmp_path / "features.parquet")
+        rows = table.to_pylist()
+        assert [row["id"] for row in rows] == [*made["ids"], *made["left_out"]]
+        assert np.array_equal(np.array([row["vector"] for row in rows[:5]], np.float32), made["vectors"])
+        assert rows[5]["vector"] is None and rows[5]["reason"] == made["reasons"][0]
+        assert all(row["reason"] is None for row in rows[:5])
+        about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+        assert about == {"model": made["model"], "settings": made["settings"]}
+
+    def test_videos_of_the_index_are_not_encoded_again(self, run, folder, weights, tmp_path, monkeypatch):
+        self.write(run, folder, weights, tmp_path / "first.npz")
+        monkeypatch.setattr(Retriever, "encode_frames", None)
+        self.write(run, folder, weights, tmp_path / "second.npz")
+        with np.load(tmp_path / "first.npz") as first, np.load(tmp_path / "second.npz") as second:
+            assert all(np.array_equal(first[name], second[name]) for name in first)
+
+    def test_mistakes_are_told_before_anything_is_computed(self, folder, mistake, tmp_path, monkeypatch):
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.csv")
+        assert line.endswith("features.csv: features are written as .npz or .parquet")
+        line = mistake(cli.main, "features", tmp_path / "none", "--out", tmp_path / "features.npz")
+        assert line.endswith("none: no such folder")
+        monkeypatch.setattr("centerclip.search.features.find_spec", lambda name: None)
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.parquet")
+        assert "parquet needs pyarrow (pip install pyarrow)" in line
+        assert not list(tmp_path.glob("*features*"))
+
+
+def arrays(texts=6, videos=4, width=3):
+    generator = np.random.default_rng(0)
+    vectors = [generator.normal(size=(count, width)) for count in (texts, videos)]
+    given = dict(zip(("texts", "videos"), (one / np.linalg.norm(one, axis=1)[:, None] for one in vectors), strict=True))
+    return given | {"video_of_text": np.arange(texts) % videos}
+
+
+class TestGiven:
+    def test_the_metrics_are_those_of_results(self, run, tmp_path, capsys):
+        given = arrays()
+        np.savez(tmp_path / "mine.npz", **given)
+        printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
+        expected = retrieval_metrics(*(torch.tensor(one).float() for one in (given["texts"], given["videos"])),
+                                     torch.tensor(given["video_of_text"]))  # fmt: skip
+        assert json.loads((tmp_path / "metrics.json").read_text()) == expected
+        assert printed.startswith("6 texts, 4 videos; a tie counts against the query")
+        cells = [cell.strip() for cell in printed.splitlines()[-2].split("|")]
+        names = ("R@1", "R@5", "R@10", "MdR", "MnR")
+        assert cells[1:-1] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
+
+    def test_whole_numbers_and_half_precision_are_taken(self, run, tmp_path):
+        given = arrays()
+        given |= {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
+        np.savez(tmp_path / "mine.npz", **given)
+        assert run("metrics", tmp_path / "mine.npz").startswith("6 texts, 4 videos")
+
+    def test_other_lengths_are_noted(self, tmp_path):
+        given = arrays()
+        np.savez(tmp_path / "mine.npz", **given | {"texts": 2 * given["texts"]})
+        words = [sys.executable, "-m", "centerclip", "metrics", str(tmp_path / "mine.npz")]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.stderr == "note: texts are not of unit length: similarities are inner products, no cosines\n"
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
+            ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
+            ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),
+            ({"videos": np.full((4, 3), np.nan)}, "videos has numbers that are not finite"),
+            ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
+            ({"video_of_text": np.arange(5)}, "video_of_text [5] int64 is not a whole number a text"),
+            ({"video_of_text": np.zeros(6)}, "video_of_text [6] float64 is not a whole number a text"),
+            ({"video_of_text": np.arange(6) - 1}, "video_of_text has -1 to 4 for videos 0 to 3"),
+            ({"texts": np.full((6, 3), None)}, "not a whole .npz of numbers"),
+        ],
+    )
+    def test_arrays_that_do_not_fit(self, change, expected, mistake, tmp_path):
+        np.savez(tmp_path / "mine.npz", **arrays() | change)
+        assert mistake(cli.main, "metrics", tmp_path / "mine.npz").endswith(f"mine.npz: {expected}")
+
+    def test_other_files(self, mistake, tmp_path):
+        file = tmp_path / "mine.npz"
+        assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
+        np.savez(file, texts=np.ones((1, 1)))
+        assert mistake(cli.main, "metrics", file).endswith("it needs texts, videos and video_of_text")
+        whole = file.read_bytes()
+        for damaged in (b"", b"no arrays", whole[: len(whole) // 2]):
+            file.write_bytes(damaged)
+            assert mistake(cli.main, "metrics", file).endswith("not a whole .npz of numbers")
+        with open(file, "wb") as out:
+            np.save(out, np.ones((1, 1)))
+        assert mistake(cli.main, "metrics", file).endswith("not a whole .npz of numbers")
