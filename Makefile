@@ -13,8 +13,8 @@ demo: $(BIN)/.installed
 	snakemake --configfile config/demo.yaml --unlock # a lock left by a killed run
 	$(DEMO) all
 	test -z "$$(find results/tables results/plots -newer results/report.html 2>&1)" || $(DEMO) --report results/report.html
-	@echo; cat results/tables/shapes.md; echo
-	@ls results/tables/shapes.* results/plots/shapes_* results/report.html
+	@cd results/tables; for part in findings full_size shapes; do echo; cat $$part.md; done; echo
+	@ls results/tables/*.md results/plots/*.png results/report.html
 
 test: $(BIN)/.installed-test lint
 	@# A file's tests share what its workflow made; the longest files come first. Three at once fill two cores, as some wait.

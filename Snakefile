@@ -29,4 +29,5 @@ rule all:
     input:
         expand(f"{layout.TABLE}.md", benchmark=BENCHMARKS),
         f"{layout.SUMMARY}.md",
+        f"{layout.FULL_SIZE_PLOT}.png" if config["run"]["full_size"] else [],
         [figure for benchmark in BENCHMARKS for figure in figures(benchmark)],

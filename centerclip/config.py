@@ -16,6 +16,7 @@ from centerclip.model import backbones, pretrained
 from centerclip.resolve import cell, every_variant, points, variants
 
 COMMAND = "--config"  # what no file has was given so
+FULL_SIZE = "msrvtt", ["zeroshot", "baseline", "kmedoids-s4", "spectral-s4"]  # two of one network: `efficiency.busy`
 BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
 
 
@@ -123,6 +124,13 @@ def read_config(overlays: Iterable[Path]) -> dict:
     config = reduce(merged, files.values())
     check_config(config, files)
     return config
+
+
+def full_size() -> list[Cell]:
+    """The paper's models whose costs a run may measure: those of BASE, whatever the run's own config says."""
+    (base,) = read_yaml([BASE]).values()
+    benchmark, names = FULL_SIZE
+    return [cell(base, benchmark, name) for name in names]
 
 
 def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:

@@ -20,6 +20,7 @@ COUNTS_CHECK = "results/{benchmark}/counts_checked.txt"
 FRAMES_CHECK = "results/{benchmark}/frames_{size}px_checked.txt"
 COMPARED = "results/{benchmark}/compared.json"
 COSTS = "results/{benchmark}/costs.json"
+FULL_SIZE = "full_size"  # in COMPARED, COSTS and TABLE: the paper's models, of no benchmark of the run
 
 SOURCE = "results/{dataset}/source"
 SHARD_DIGEST = "results/{dataset}/frames/{size}px/{shard}_digest.json"
@@ -32,8 +33,10 @@ DOWNLOADS = "results/downloads"
 
 TABLE = "results/tables/{benchmark}"  # .csv .html .md .tex
 SUMMARY = "results/tables/summary"  # .html .md
+FINDINGS = "results/tables/findings.md"
 PLOT = "results/plots/{benchmark}_{plot}"  # .png .svg
 PICTURE = "results/plots/{benchmark}_{picture}.png"
+FULL_SIZE_PLOT = "results/plots/full_size"  # .png .svg
 
 LOG = "results/logs/{job}.log"
 JOB_BENCHMARK = "results/benchmarks/{job}.tsv"

@@ -1,5 +1,6 @@
 """The repository's files agree with each other."""
 
+import json
 import os
 import pkgutil
 import shutil
@@ -87,3 +88,15 @@ def test_the_readmes_table_is_the_demos():
         digits = [3 if name == "gflops" else 1 for name in names]
         figures = [f"{row[name]:.{n}f}" for name, n in zip(names, digits, strict=True)]
         assert shown[variant] == ["-" if figure == "nan" else figure for figure in figures]
+
+
+def test_the_readmes_times_are_measured_ones():
+    """Medians of the three runs' ratios to the baseline, and the paper's ms over its baseline's."""
+    files = sorted(REPOSITORY.glob("docs/benchmarks/2026-11-25-efficiency-?.json"))
+    rows = pd.concat(pd.DataFrame(json.loads(file.read_text())["rows"]) for file in files)
+    here = rows[rows["benchmark"] == "msrvtt"].groupby("variant")["ms_ratio"].median()
+    paper = pd.read_csv(REPOSITORY / "config/paper.csv").query("benchmark == 'msrvtt'").set_index("variant")["ms"]
+    kmedoids, spectral = ((here[name], paper[name] / paper["baseline"]) for name in ("kmedoids-s4", "spectral-s4"))
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert "takes {:.2f} of the baseline's time, in the paper {:.2f},".format(*kmedoids) in text
+    assert "and spectral clustering {:.2f}, there {:.2f} ([measured]".format(*spectral) in text

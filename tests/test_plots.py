@@ -21,17 +21,18 @@ from centerclip.report.plots import ablation, cost, recall, recall_at_k, recall_
 matplotlib.use("Agg")
 
 TABLE = """\
-variant,frames,block,segments,clusters,trained,baseline,epoch,tokens,saved_mb,training_gb,ms,ms_low,ms_high,clustering_share
-zeroshot,6,,,,False,False,,1200,8.0,,4.0,3.9,4.5,
-baseline,6,,,,True,True,5,1200,8.0,,4.0,3.8,4.4,
-kmedoids,6,2,2,49,True,False,5,800,6.0,,3.0,2.5,3.2,0.02
-spectral,6,2,2,49,True,False,4,800,6.0,,5.0,4.9,6.0,0.4
-other,3,2,1,49,True,False,4,400,3.0,,2.0,1.9,2.1,0.05
+variant,frames,block,segments,clusters,trained,baseline,epoch,tokens,saved_mb,training_gb,gflops,ms,ms_low,ms_high,clustering_share
+zeroshot,6,,,,False,False,,1200,8.0,,1.0,4.0,3.9,4.5,
+baseline,6,,,,True,True,5,1200,8.0,,1.0,4.0,3.8,4.4,
+kmedoids,6,2,2,49,True,False,5,800,6.0,,0.7,3.0,2.5,3.2,0.02
+spectral,6,2,2,49,True,False,4,800,6.0,,0.8,5.0,4.9,6.0,0.4
+other,3,2,1,49,True,False,4,400,3.0,,0.4,2.0,1.9,2.1,0.05
 """
 UNITS = (
     "number of answers",
     "% of queries",
     "MB / video",
+    "GFLOPs / video",
     "ms / video",
     "(%)",
     "% of the baseline's",
@@ -109,27 +110,35 @@ def test_several_seeds_have_whiskers(table):
 
 def test_cost_is_bars_with_the_spread_of_time(table):
     figure = cost.draw(table)
-    memory, time, share = figure.axes
+    memory, operations, time, share = figure.axes
     assert widths(memory) == [table["saved_mb"].tolist()] and widths(time) == [table["ms"].tolist()]
+    assert widths(operations) == [table["gflops"].tolist()]
     np.testing.assert_allclose(widths(share)[0][-3:], [2, 40, 5])  # per cent
     spread = [tuple(line[:, 0]) for line in time.collections[0].get_segments()]
     np.testing.assert_allclose(spread, table[["ms_low", "ms_high"]])
-    assert {"8.0", "5.0", "40.0"} <= {text.get_text().strip() for axes in figure.axes for text in axes.texts}
+    assert {"8.0", "0.700", "5.0", "40.0"} <= {text.get_text().strip() for axes in figure.axes for text in axes.texts}
 
 
 def test_gpu_memory_is_shown_where_it_was_measured(table):
-    assert len(cost.draw(table.assign(training_gb=[np.nan, 10, 8, 8, 4])).axes) == 4
+    assert len(cost.draw(table.assign(training_gb=[np.nan, 10, 8, 8, 4])).axes) == 5
+
+
+def test_times_of_models_that_are_too_small_for_them_to_tell_are_left_to_the_table(table):
+    figure = cost.draw(table.assign(gflops=table["gflops"] / 2))
+    assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == ["memory kept for the", "operations"]
+    assert "Times are in the table" in figure.get_supxlabel()
 
 
 def test_recall_against_cost_is_relative_to_the_own_baseline(table):
     figure = recall_vs_cost.draw(table)
     expected = {  # baseline, kmedoids, spectral: x, y
         "memory": ([(100, 43), (75, 44)], [(100, 40), (75, 42), (75, 41.5)]),
-        "time": ([(100, 43), (80, 44)], [(100, 40), (75, 42), (125, 41.5)]),
+        "operations": ([(100, 43), (70, 44)], [(100, 40), (70, 42), (80, 41.5)]),  # the paper's are of the same model
     }
     for axes, published_and_ours in zip(figure.axes, expected.values(), strict=True):
         rings, points = axes.collections
-        assert (marks(rings), marks(points)) == published_and_ours
+        np.testing.assert_allclose(marks(rings), published_and_ours[0])
+        np.testing.assert_allclose(marks(points), published_and_ours[1])
         assert not colors.to_rgba_array(rings.get_facecolor()).size and len(points.get_facecolor()) == 3
         sizes = points.get_sizes()
         np.testing.assert_allclose(sizes / sizes[0], [1, 800 / 1200, 800 / 1200])  # area is tokens
@@ -182,7 +191,7 @@ def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values
     table = table.assign(**({"block": 2, "clusters": 49, "segments": 2, "frames": 6} | values))
     figure = ablation.draw(table)
     (points,) = values.values()
-    for axes, right, column in zip(figure.axes[:2], figure.axes[2:], ("saved_mb", "ms"), strict=True):
+    for axes, right, column in zip(figure.axes[:2], figure.axes[2:], ("saved_mb", "gflops"), strict=True):
         assert axes.get_xlabel() == words
         assert axes.lines[0].get_xdata().tolist() == points and right.lines[0].get_xdata().tolist() == points
         assert axes.lines[0].get_ydata().tolist() == table["t2v R@1"].tolist()
@@ -228,7 +237,9 @@ def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():
     assert plots.plots_of([tiny_cell(STAGE), shifted]) == ["recall", "recall_at_k", "cost", "training"]
     assert plots.plots_of([baseline], ["block", "normalise"]) == [*every, "ablation-block", "ablation-normalise"]
     assert [plots.module(name) for name in ("recall", "ablation-block")] == [recall.__name__, ablation.__name__]
-    with pytest.raises(UserError, match=r"plot 'ablation' is not one of recall, .*, training, ablation-GRID"):
+    with pytest.raises(
+        UserError, match=r"plot 'ablation' is not one of recall, .*, training, full_size, ablation-GRID"
+    ):
         plots.module("ablation")
 
 

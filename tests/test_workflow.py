@@ -52,6 +52,7 @@ TRAINED = ("baseline", "kmedoids", "spectral")
 # What is shown anew where a cell changes, and where costs do
 SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
 COSTS = {"efficiency": 1} | SHOWN
+FULL_SIZE = {"full_size_efficiency": 1, "full_size": 1, "full_size_plot": 1}
 
 
 def made(**jobs: int) -> dict[str, int]:
@@ -62,7 +63,8 @@ def made(**jobs: int) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A copy of the repository in which the whole workflow has run."""
-    directory = copy_repository(tmp_path_factory.mktemp("repository"), SMALL)
+    overlay = SMALL | {"run": SMALL["run"] | {"full_size": True}}
+    directory = copy_repository(tmp_path_factory.mktemp("repository"), overlay)
     done = snakemake(directory, "all")
     assert done.returncode == 0, done.stderr
     return directory
@@ -116,6 +118,18 @@ def test_costs_are_measured_beside_nothing_else(finished):
         assert 0 < row["ms_low"] <= row["ms"] <= row["ms_high"] and row["batch_ms"] <= row["ms"]
 
 
+def test_the_papers_models_are_measured_beside_nothing_else_and_shown_first(finished):
+    measured = json.loads((finished / "results/full_size/costs.json").read_text())
+    rows = pd.DataFrame(measured["rows"]).set_index("variant")
+    assert measured["threads"] == 2 and rows["tokens_per_block"].map(sum).tolist() == [7200, 7200, 4800, 4800]
+    table = pd.read_csv(finished / "results/tables/full_size.csv").set_index("variant")
+    assert table["ms"].tolist() == rows.loc[table.index, "ms"].tolist()
+    assert (finished / "results/plots/full_size.png").read_bytes().startswith(b"\x89PNG")
+    found = (finished / "results/tables/findings.md").read_text()
+    assert "kmedoids-s4 takes" in found and "0.67 of the baseline's memory (0.72 in the paper)" in found
+    assert (finished / "results/tables/summary.md").read_text().startswith(found)
+
+
 def test_tables_and_plots(finished):
     table = pd.read_csv(finished / "results/tables/shapes.csv").set_index("variant")
     assert list(table.index) == SMALL["run"]["variants"]
@@ -145,15 +159,17 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     results = {(shown["category"], shown["subcategory"], shown["name"]): shown for shown in found["results"]}
     figures = {key: shown["picture"] for key, shown in results.items() if "picture" in shown}
     drawn = {("shapes", "plots", plot.replace("_", " ")) for plot in PLOTS}
+    drawn |= {("full size", "plots", "costs")}
     assert figures.keys() == drawn | {("shapes", "pictures", f"results/plots/shapes_{name}.png") for name in PICTURES}
     assert all(width > 500 and height > 300 for width, height in figures.values())
-    (table,) = [shown.get("page") or shown["file"] for key, shown in results.items() if key[1] == "tables"]
+    (table,) = [shown.get("page") or shown["file"] for key, shown in results.items() if key[:2] == ("shapes", "tables")]
     for variant in SMALL["run"]["variants"]:
         recall = f"{result(finished, variant)['text_to_video']['R@1']:.1f}"
         assert re.search(rf"\b{variant}\b.*?\b{recall}\b", table, re.DOTALL)
     captions = {shown["caption"]: shown["category"] for shown in found["results"]}
     assert len(captions) == len(results)
-    assert all(category == "summary" or re.search(r"\b(on|of) shapes\b", text) for text, category in captions.items())
+    of_shapes = {text for text, category in captions.items() if category == "shapes"}
+    assert all(re.search(r"\b(on|of) shapes\b", text) for text in of_shapes)
 
 
 def test_ablations_are_plotted_for_the_grids_asked_for(finished):
@@ -276,16 +292,20 @@ class TestWhatRunsAgain:
     @pytest.mark.parametrize(
         ("path", "rules"),
         [
-            ("model/reduction/spectral.py", made(train=1, evaluate=1, picture=1) | COSTS),
-            ("model/reduction/kmedoids.py", made(train=2, evaluate=2, picture=2) | COSTS),  # spectral imports it
-            ("model/clip.py", made(train=3, evaluate=4, picture=2) | COSTS),
-            ("train/loop.py", {"train_digests": 3, "train": 3, "evaluate": 3, "picture": 2} | COSTS),
-            ("evaluate/metrics.py", made(train=3, evaluate=4, picture=2) | COSTS),
-            ("evaluate/efficiency.py", COSTS),
+            ("model/reduction/spectral.py", made(train=1, evaluate=1, picture=1) | COSTS | FULL_SIZE),
+            (
+                "model/reduction/kmedoids.py",
+                made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE,
+            ),  # spectral imports it
+            ("model/clip.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
+            ("train/loop.py", {"train_digests": 3, "train": 3, "evaluate": 3, "picture": 2} | COSTS | FULL_SIZE),
+            ("evaluate/metrics.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
+            ("evaluate/efficiency.py", COSTS | FULL_SIZE),
             ("model/weights.py", {}),  # all cells start from random weights
             ("report/claims.py", {"summary": 1, "all": 1}),
             ("report/plots/recall.py", {"plot": 1, "all": 1}),
-            ("report/plots/style.py", {"plot": len(PLOTS), "all": 1}),
+            ("report/plots/style.py", {"plot": len(PLOTS), "full_size_plot": 1, "all": 1}),
+            ("report/full_size.py", {"full_size": 1, "full_size_plot": 1, "summary": 1, "all": 1}),
             ("report/pictures/tokens.py", {"picture": 1, "all": 1}),
             ("search/index.py", {}),
             ("config.py", {}),
@@ -330,7 +350,7 @@ class TestWhatRunsAgain:
     def test_a_check_and_code_at_once(self, finished, edited):
         """A check triggers nothing behind it, and hides nothing either."""
         edited("centerclip/model/reduction/spectral.py", lambda text: text + "\nEDITED = True\n")
-        rules = made(train=1, evaluate=1, picture=1) | {"check_counts": 1} | COSTS
+        rules = made(train=1, evaluate=1, picture=1) | {"check_counts": 1} | COSTS | FULL_SIZE
         assert self.overlaid(finished, {"benchmarks": {"shapes": {"counts": {"test": {"captions": 48}}}}}) == rules
 
     def test_how_jobs_go_about_their_work(self, finished):

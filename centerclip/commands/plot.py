@@ -1,21 +1,24 @@
-"""Draw a plot of a benchmark from its table or, the training plot, from its cells."""
+"""Draw a plot from a table or, the training plot, from the cells of a benchmark."""
 
 import argparse
 import importlib
 from pathlib import Path
 
+from centerclip.command import UserError
 from centerclip.report import plots
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plot", help=f"one of {', '.join(plots.PLOTS)}, or ablation-GRID")
-    parser.add_argument("--table", required=True, type=Path, help="of the benchmark, csv")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="the results of each variant and seed")
+    parser.add_argument("plot", help=f"one of {', '.join([*plots.PLOTS, plots.FULL_SIZE])}, or ablation-GRID")
+    parser.add_argument("--table", required=True, type=Path, help="of a benchmark, or of the paper's models, csv")
+    parser.add_argument("--cells", default=[], nargs="+", type=Path, help="the results of each variant and seed")
     parser.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="what to show of them")
     parser.add_argument("--out", required=True, nargs="+", type=Path, help="files to write; the suffix is the format")
 
 
 def job(arguments: argparse.Namespace) -> None:
+    if not arguments.cells and arguments.plot != plots.FULL_SIZE:
+        raise UserError(f"--cells is missing: only the plot {plots.FULL_SIZE} does without")
     from centerclip.report import figures  # imports what `--help` need not wait for
     from centerclip.report.plots import style
 

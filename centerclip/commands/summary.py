@@ -1,20 +1,27 @@
-"""Judge the paper's claims by the tables of benchmarks."""
+"""Say what a run found, and judge the paper's claims by its tables."""
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
 
-from centerclip.report import claims, documents, tables
+from centerclip.command import atomic
+from centerclip.report import documents, tables
+from centerclip.report.summary import findings, joined, summary
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--tables", required=True, nargs="+", type=Path, help="of benchmarks, csv")
+    parser.add_argument("--full-size", type=Path, help="the table of what the paper's models cost here, csv")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .html and .md")
+    parser.add_argument("--findings", required=True, type=Path, help="write the sentences alone here, markdown")
 
 
 def job(arguments: argparse.Namespace) -> None:
-    summary = claims.summary(list(map(pd.read_csv, arguments.tables)), tables.read_paper(arguments.paper))
+    paper, ours = tables.read_paper(arguments.paper), list(map(pd.read_csv, arguments.tables))
+    costs = pd.read_csv(arguments.full_size) if arguments.full_size else None
     for suffix in (".html", ".md"):
-        documents.write(arguments.out, suffix, summary)
+        documents.write(arguments.out, suffix, summary(ours, costs, paper))
+    with atomic(arguments.findings) as temporary:
+        temporary.write_text(documents.markdown(findings(joined(ours), costs, paper)))

@@ -1,12 +1,11 @@
-"""The tables of benchmarks -> which of the paper's claims hold, each with its figures."""
+"""The rows of benchmarks' tables -> which of the paper's claims hold, each with its figures."""
 
 from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
 
-from centerclip.report.documents import Table
-from centerclip.report.tables import MODEL, PAPER, PUBLISHED, ROLES, TIMES, disturbed, of_baselines, typed
+from centerclip.report.tables import MODEL, PAPER, PUBLISHED, ROLES, TIMES, against_baseline, disturbed
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
@@ -84,11 +83,6 @@ def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataF
     return pd.DataFrame(lines, columns=[*keys, "paper", "here", "verdict"])
 
 
-def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
-    """`column` of each row over that of its baseline."""
-    return rows[column].astype(float) / of_baselines(rows, [column])[column].astype(float)
-
-
 def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """What every published clustering model saves of its baseline's memory and time, and what ours does; ours of the
     bytes saved for backward where no GPU was measured."""
@@ -120,29 +114,22 @@ def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
 
 
-def summary(tables: list[pd.DataFrame], paper: pd.DataFrame) -> list[str | Table]:
-    """The claims, each over a table.
+def judgements(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Each claim with its table: what it is about, the paper's figures, those here, and the verdict.
 
     Args:
-        tables: of benchmarks, `tables.for_programs` or its csv. paper: of `tables.read_paper`.
+        ours: rows of tables of benchmarks, `tables.typed`; times of a busy machine count as not measured.
+        paper: of `tables.read_paper`.
     """
-    ours = pd.concat(map(typed, tables), ignore_index=True)
+    ours = ours.copy()
     ours.loc[disturbed(ours), [*TIMES, "clustering_share"]] = None
     published = paper[paper["variant"].notna()]
     published = published[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
     published = published.rename(columns={new: old for old, new in PAPER.items()})
     published = published.assign(saved_mb=None, clustering_share=None)
-    judgements = {claim: judged(figures, ours, published) for claim, figures in CLAIMS.items()}
-    judgements[f"A published model's t2v R@1 is met within {CLOSE:g} point."] = met(ours, published)
     at_least = "A published model saves at least what it saved there of its baseline's memory and time."
-    judgements[at_least] = saved(ours, published)
-    count = pd.concat(judgements.values())["verdict"].value_counts()
-    parts = [
-        "The paper's claims, judged by the tables of this run beside the published numbers: "
-        + ", ".join(f"{name} {count.get(name, 0)}" for name in VERDICTS)
-        + ". Times of a busy machine are left out. Arrows go from the baseline to the best clustering variant of the"
-        " same backbone and number of frames."
-    ]
-    for number, (claim, table) in enumerate(judgements.items(), 1):
-        parts += [f"Claim {number}. {claim}", Table(table, table.shape[1])]
-    return parts
+    return {
+        **{claim: judged(figures, ours, published) for claim, figures in CLAIMS.items()},
+        f"A published model's t2v R@1 is met within {CLOSE:g} point.": met(ours, published),
+        at_least: saved(ours, published),
+    }

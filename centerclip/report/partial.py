@@ -8,7 +8,7 @@ import pandas as pd
 from centerclip import layout
 from centerclip.cell import Cell, read_cell
 from centerclip.command import UserError, last_error, read_json
-from centerclip.report import claims, documents, tables
+from centerclip.report import documents, summary, tables
 
 
 def last_log(cell: Cell) -> Path:
@@ -69,4 +69,4 @@ def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell]) -> Iter
             summarised.append(tables.for_programs(rows))
     if incomplete and summarised:
         out = layout.path(layout.SUMMARY, cells[0].results)
-        yield documents.write(out, documents.PARTIAL, claims.summary(summarised, paper))
+        yield documents.write(out, documents.PARTIAL, summary.summary(summarised, None, paper))

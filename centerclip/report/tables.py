@@ -23,6 +23,8 @@ COSTS = [
     *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]
 TIMES = ["ms", "batch_ms"]
+BUSY = " (busy)"  # behind times of a busy machine
+BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
@@ -136,15 +138,21 @@ def combine(rows: list[dict], costs: dict, paper: pd.DataFrame) -> tuple[pd.Data
         rows: of `read_row`, or only of `description` for cells that are not made.
         costs: the content of a COSTS file. paper: of `read_paper`.
     """
+    table = completed(over_seeds(rows), costs, paper)
+    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["published"])
+    return table, paper[apart]
+
+
+def completed(table: pd.DataFrame, costs: dict, paper: pd.DataFrame) -> pd.DataFrame:
+    """`table`, whose rows are `description`s of one benchmark, with COSTS, PAPER's columns and `published`, the index
+    of the row of `paper`; the last two are missing where the paper has no such model."""
     columns = pd.DataFrame(costs["rows"])
     columns["tokens"] = columns["tokens_per_block"].map(sum)
     columns = columns[["variant", *COSTS]].astype({"training_gb": float})  # which may be all missing
-    table = over_seeds(rows).merge(columns, on="variant", how="left")
     published = paper[paper["variant"].notna()].reset_index(names="published")[[*MODEL, "published", *PAPER.values()]]
-    table = table.merge(published, on=MODEL, how="left")
+    table = table.merge(columns, on="variant", how="left").merge(published, on=MODEL, how="left")
     table.loc[~table["as_published"], ["published", *PAPER.values()]] = None
-    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["published"])
-    return table, paper[apart]
+    return table
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -152,6 +160,11 @@ def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     baselines has the first."""
     baselines = table[table["baseline"]].drop_duplicates(COMPARED)[[*COMPARED, *columns]]
     return table[COMPARED].merge(baselines, on=COMPARED, how="left").set_axis(table.index)[columns]
+
+
+def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
+    """`column` of each row over that of its baseline."""
+    return rows[column].astype(float) / of_baselines(rows, [column])[column].astype(float)
 
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +219,7 @@ def comparison(table: pd.DataFrame) -> Table:
         for column in columns:
             ours[column] = text(row[column], column) or "-"
             if column in TIMES and disturbed(table)[index]:
-                ours[column] += " (busy)"
+                ours[column] += BUSY
             if pd.notna(spread := row.get(f"{column} std")):
                 ours[column] += f" ± {spread:.1f}"
         made = pd.notna(row["t2v R@1"])
@@ -260,7 +273,7 @@ def notes(table: pd.DataFrame, costs: dict) -> str:
         " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
         " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
         " ratios to the baseline, as the summary does.",
-        *(["Times marked (busy) are wrong: one network, timed twice, differed by more than 10 %."] if busy else []),
+        *([BUSY_NOTE] if busy else []),
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
         *short_note(made),
     ]

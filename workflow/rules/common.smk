@@ -15,7 +15,7 @@ shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 from centerclip import datasets, gpus, layout, resolve
 from centerclip.cell import code_digest
 from centerclip.command import FAILED, UserError, file_state
-from centerclip.config import check_config, read_yaml
+from centerclip.config import check_config, full_size, read_yaml
 from centerclip.datasets import planning
 from centerclip.download import sources
 from centerclip.fit import check_cell

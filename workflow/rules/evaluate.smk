@@ -1,4 +1,4 @@
-# A cell's weights -> its metrics. The variants of a benchmark -> what they cost beside each other.
+# A cell's weights -> its metrics. The variants of a benchmark, or the paper's -> what they cost beside each other.
 
 
 rule evaluate:
@@ -47,7 +47,23 @@ rule efficiency:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         failed=last_failure("{benchmark}/efficiency"),
-        code=costs_code,
+        code=lambda wildcards: costs_code(compared(wildcards.benchmark)),
+        largest_batch=64,
     shell:
-        "python -m centerclip efficiency --cells {input.cells} --largest-batch 64"
+        "python -m centerclip efficiency --cells {input.cells} --largest-batch {params.largest_batch}"
         " --gpus {resources.gpu} --threads {threads} --out {output} --log {log}"
+
+
+use rule efficiency as full_size_efficiency with:
+    input:
+        cells=layout.COMPARED.format(benchmark=layout.FULL_SIZE),
+    output:
+        layout.COSTS.format(benchmark=layout.FULL_SIZE),
+    log:
+        log_file(f"{layout.FULL_SIZE}/efficiency"),
+    benchmark:
+        times_file(f"{layout.FULL_SIZE}/efficiency")
+    params:
+        failed=last_failure(f"{layout.FULL_SIZE}/efficiency"),
+        code=lambda wildcards: costs_code(full_size()),
+        largest_batch=1,  # a minute is enough of it

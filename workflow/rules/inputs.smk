@@ -218,9 +218,9 @@ def stem(wildcards, output):
     return output[0].rpartition(".")[0]
 
 
-def costs_code(wildcards):
-    """The digest of what measures costs, on random weights."""
-    algorithms = [name for cell in compared(wildcards.benchmark) for name in cell.algorithms]
+def costs_code(cells):
+    """The digest of what measures the costs of cells, on random weights."""
+    algorithms = [name for cell in cells for name in cell.algorithms]
     return code_of("centerclip.evaluate.efficiency", *algorithms)
 
 

@@ -1,7 +1,9 @@
-# Every cell of a benchmark -> its table beside the paper's numbers, plots and pictures; all tables -> which claims hold.
+# Every cell of a benchmark -> its table beside the paper's numbers, plots and pictures; costs of the paper's models -> table
+# and plot; all tables -> what was found and which claims hold.
 
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
 PAPER = os.path.relpath(ROOT / "config/paper.csv")
+FULL_SIZE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
 
 
 rule table:
@@ -24,13 +26,60 @@ rule table:
         " --out {params.out} --log {log}"
 
 
+rule full_size:
+    input:
+        paper=PAPER,
+        cells=layout.COMPARED.format(benchmark=layout.FULL_SIZE),
+        costs=layout.COSTS.format(benchmark=layout.FULL_SIZE),
+    output:
+        report(f"{FULL_SIZE}.html", caption="../report/full_size.rst", category="full size", subcategory="tables"),
+        multiext(FULL_SIZE, ".csv", ".md", ".tex"),
+    log:
+        log_file(f"{layout.FULL_SIZE}/table"),
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_of("centerclip.commands.full_size"),
+        out=stem,
+    shell:
+        "python -m centerclip full-size --paper {input.paper} --cells {input.cells} --costs {input.costs}"
+        " --out {params.out} --log {log}"
+
+
+rule full_size_plot:
+    input:
+        table=f"{FULL_SIZE}.csv",
+    output:
+        report(
+            f"{layout.FULL_SIZE_PLOT}.png",
+            caption="../report/full_size_plot.rst",
+            category="full size",
+            subcategory="plots",
+            labels={"plot": "costs"},
+        ),
+        f"{layout.FULL_SIZE_PLOT}.svg",
+    log:
+        log_file(f"{layout.FULL_SIZE}/plot"),
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_of("centerclip.commands.plot", plots.module(plots.FULL_SIZE)),
+        plot=plots.FULL_SIZE,
+        variants=[cell.variant for cell in full_size()],
+    shell:
+        "python -m centerclip plot {params.plot} --table {input.table} --variants {params.variants}"
+        " --out {output} --log {log}"
+
+
 rule summary:
     input:
         paper=PAPER,
         tables=expand(f"{layout.TABLE}.csv", benchmark=BENCHMARKS),
+        full_size=[f"{FULL_SIZE}.csv"] if config["run"]["full_size"] else [],
     output:
         report(f"{layout.SUMMARY}.html", caption="../report/summary.rst", category="summary"),
         f"{layout.SUMMARY}.md",
+        findings=layout.FINDINGS,
     log:
         log_file("summary"),
     conda:
@@ -38,8 +87,10 @@ rule summary:
     params:
         code=code_of("centerclip.commands.summary"),
         out=stem,
+        full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
     shell:
-        "python -m centerclip summary --paper {input.paper} --tables {input.tables} --out {params.out} --log {log}"
+        "python -m centerclip summary --paper {input.paper} --tables {input.tables} {params.full_size}"
+        " --out {params.out} --findings {output.findings} --log {log}"
 
 
 rule plot:

@@ -9,6 +9,7 @@ localrules:
     benchmark_settings,
     cell_settings,
     compared_settings,
+    full_size_settings,
     train_digests,
     evaluate_digests,
     shard_digest,
@@ -52,6 +53,15 @@ rule compared_settings:
         json=lambda wildcards: json.dumps([cell.cost_settings() for cell in compared(wildcards.benchmark)], indent=2),
     template_engine:
         "jinja2"
+
+
+use rule compared_settings as full_size_settings with:
+    output:
+        layout.COMPARED.format(benchmark=layout.FULL_SIZE),
+    log:
+        log_file(f"{layout.FULL_SIZE}/compared_settings"),
+    params:
+        json=lambda wildcards: json.dumps([cell.cost_settings() for cell in full_size()], indent=2),
 
 
 rule train_digests:

@@ -16,6 +16,7 @@ PLOTS: dict[str, Callable[[Cell], bool]] = {  # plot -> which cells it shows; wi
     "cost": lambda cell: True,
     "training": lambda cell: cell.trained,
 }
+FULL_SIZE = "full_size"  # of no benchmark, but of what the paper's models cost here
 ABLATION = "ablation-"  # + GRID: over the values of a grid of the config, whose points are the variants to show
 
 
@@ -26,6 +27,6 @@ def plots_of(cells: list[Cell], grids: Iterable[str] = ()) -> list[str]:
 
 def module(plot: str) -> str:
     """The full name of the module of a plot. Raises UserError for an unknown one."""
-    if plot not in PLOTS and not plot.startswith(ABLATION):
-        raise UserError(f"plot {plot!r} is not one of {', '.join(PLOTS)}, {ABLATION}GRID")
+    if plot not in (*PLOTS, FULL_SIZE) and not plot.startswith(ABLATION):
+        raise UserError(f"plot {plot!r} is not one of {', '.join([*PLOTS, FULL_SIZE])}, {ABLATION}GRID")
     return f"{__name__}.{plot.partition('-')[0]}"

@@ -1,4 +1,4 @@
-"""R@1, left axes, and memory or time, right axes, over the setting in which the variants of a grid differ."""
+"""R@1, left axes, and memory or operations, right axes, over the setting in which the variants of a grid differ."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def draw(data: pd.DataFrame) -> Figure:
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
     label, data = SETTINGS.get(setting, setting.removeprefix(STAGE)), data.assign(value=data[setting])
     figure, both = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    for axes, column in zip(both, ("saved_mb", "ms"), strict=True):
+    for axes, column in zip(both, ("saved_mb", "gflops"), strict=True):
         sns.lineplot(data, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
         axes.errorbar(data["value"], data["t2v R@1"], yerr=data["t2v R@1 std"], **style.WHISKERS)
         right = axes.twinx()

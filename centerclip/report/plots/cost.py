@@ -1,4 +1,4 @@
-"""Bars of memory, of time with its spread, and of clustering's share of the time, by variant."""
+"""Bars of memory, of operations, of time with its spread, and of clustering's share of the time, by variant."""
 
 import pandas as pd
 import seaborn as sns
@@ -7,13 +7,17 @@ from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
 
+TIMED = ["ms", "clustering_share"]
+
 read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     data = data.assign(clustering_share=100 * data["clustering_share"])
-    known = [column for column in style.COSTS if data[column].notna().any()]
+    telling = data["gflops"].max() >= style.TELLING
+    shown = [column for column in style.COSTS if telling or column not in TIMED]
+    known = [column for column in shown if data[column].notna().any()]
     size = (3.4 * len(known), 1.8 + 0.3 * len(data))
     figure, (each,) = plt.subplots(1, len(known), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axes, column in zip(each, known, strict=True):
@@ -25,9 +29,12 @@ def draw(data: pd.DataFrame) -> Figure:
             ends = data["ms_high"].fillna(data["ms"])
         for place, (end, value) in enumerate(zip(ends, data[column], strict=True)):
             if pd.notna(value):
-                axes.text(end, place, f"  {value:,.{0 if value >= 100 else 1}f}", va="center", fontsize=8)
+                digits = 0 if value >= 100 else 1 if value >= 1 else 3
+                axes.text(end, place, f"  {value:,.{digits}f}", va="center", fontsize=8)
         axes.set(xlabel=style.COSTS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
     return style.describe(
         figure, data, "what a variant costs",
-        "Shorter is better. Whiskers: the fastest and the slowest of the repeated measurements.",
+        "Shorter is better."
+        + (" Whiskers: the fastest and the slowest of the repeated measurements." if telling else
+           f" Times are in the table: below {style.TELLING:g} GFLOP a video they tell little of a model."),
     )  # fmt: skip

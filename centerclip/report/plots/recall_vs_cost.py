@@ -1,4 +1,4 @@
-"""Text-to-video R@1 against memory and time relative to the baseline's, ours and published; bubbles: tokens."""
+"""Text-to-video R@1 against memory and operations relative to the baseline's, ours and published; bubbles: tokens."""
 
 import pandas as pd
 import seaborn as sns
@@ -8,14 +8,17 @@ from matplotlib.figure import Figure
 from centerclip.report.plots import style
 from centerclip.report.tables import of_baselines
 
-COSTS = {"memory": ("saved_mb", "paper training_gb"), "time": ("ms", "paper ms")}  # ours, published
+COSTS = {  # ours, published: a published model's operations are those of the same model here
+    "memory": ("saved_mb", "paper training_gb"),
+    "operations": ("gflops", "gflops"),
+}
 
 read = style.read_table
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
     """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
-    columns = [column for pair in COSTS.values() for column in pair]
+    columns = list(dict.fromkeys(column for pair in COSTS.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
 
@@ -30,7 +33,7 @@ def draw(data: pd.DataFrame) -> Figure:
     measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
     costs = relative(data)[measured].dropna(how="all")
     points = data.loc[costs.index, ["variant", "tokens"]]
-    points["variant"] += [f" ({tokens:,.0f})" for tokens in points["tokens"]]
+    points["variant"] = [f"{row.variant} ({row.tokens:,.0f})" for row in points.itertuples()]
     look = style.looks(points["variant"]) | {
         "size": "tokens",
         "sizes": (0, 300),
@@ -55,7 +58,7 @@ def draw(data: pd.DataFrame) -> Figure:
         "Up and to the left is better: more recall for less; axes do not start at 0. The line joins those that no other"
         " beats in both. Area: tokens of a video, all"
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
-        " memory kept for the backward pass and in the time to encode.",
-        "Published: GPU memory of training, inference time." if compared else "",
+        " memory kept for the backward pass and in GFLOPs, the same on every machine; times are in the table.",
+        "Published: GPU memory of training, and the same model's GFLOPs." if compared else "",
         style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip

@@ -18,9 +18,11 @@ R1 = "text-to-video R@1 (% of queries)"
 COSTS = {
     "saved_mb": "memory kept for the\nbackward pass (MB / video)",
     "training_gb": "GPU memory of training\n(GB)",
+    "gflops": "operations\n(GFLOPs / video)",
     "ms": "time to encode\n(ms / video)",
     "clustering_share": "clustering's share\nof that time (%)",
 }
+TELLING = 1.0  # GFLOPs a video of the largest model, from which on times are of computing and not of starting to
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")

@@ -1,0 +1,24 @@
+"""Make the table of what the paper's models cost on this machine."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.cell import read_compared
+from centerclip.command import atomic, read_json
+from centerclip.report import documents, full_size, tables
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
+    parser.add_argument("--cells", required=True, type=Path, help="the models measured, compared.json")
+    parser.add_argument("--costs", required=True, type=Path, help="what they cost, json")
+    parser.add_argument("--out", required=True, type=Path, help="where to write, without .csv, .html, .md and .tex")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    paper, costs = tables.read_paper(arguments.paper), read_json(arguments.costs)
+    table = full_size.table(read_compared(arguments.cells), costs, paper)
+    with atomic(Path(f"{arguments.out}.csv")) as temporary:
+        table.to_csv(temporary, index=False)
+    for suffix in (".html", ".md", ".tex"):
+        documents.write(arguments.out, suffix, full_size.document(table))

@@ -1,0 +1,110 @@
+"""What the paper's models cost on this machine, as shares of their baseline's, beside what they cost in the paper."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from centerclip.cell import Cell
+from centerclip.report.documents import Table
+from centerclip.report.tables import (
+    BUSY,
+    BUSY_NOTE,
+    COSTS,
+    LAYOUT,
+    PAPER,
+    ROLES,
+    STAGE,
+    TIMES,
+    against_baseline,
+    completed,
+    description,
+    disturbed,
+    text,
+    typed,
+)
+
+COMPARED = {  # what is compared -> its column here, and the paper's
+    "time": ("ms", "paper ms"),
+    "memory": ("saved_mb", "paper training_gb"),
+    "GPU memory": ("training_gb", "paper training_gb"),
+    "operations": ("gflops", None),
+}
+MEASURED = ["device", "threads", "repeats"]  # what costs were measured on and how, in every row
+
+
+def table(cells: Iterable[Cell], costs: dict, paper: pd.DataFrame) -> pd.DataFrame:
+    """A row a trained model: what it is, what it costs, the paper's numbers and MEASURED.
+
+    Args:
+        cells: of a COMPARED file, costs: the content of the COSTS file of them, paper: of `tables.read_paper`.
+    """
+    rows = completed(typed(pd.DataFrame(map(description, cells))), costs, paper)
+    rows = rows[rows["trained"]].assign(**{name: costs[name] for name in MEASURED})
+    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
+    return rows[[*first, *COSTS, *MEASURED, *PAPER.values()]].reset_index(drop=True)
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each of COMPARED that was measured and each model but the baseline: `cost`, `variant`, the share of the
+    baseline's `here` and in the `paper`, missing where there is none, and whether it is a time of a `busy` machine."""
+    compared = []
+    for cost, (ours, published) in COMPARED.items():
+        columns = {
+            "here": against_baseline(table, ours),
+            "paper": against_baseline(table, published) if published else None,
+            "busy": disturbed(table) if ours in TIMES else False,
+        }
+        compared.append(table[["variant", "baseline"]].assign(cost=cost, **columns).astype({"paper": float}))
+    rows = pd.concat(compared, ignore_index=True)
+    return rows[rows["here"].notna() & ~rows["baseline"]].drop(columns="baseline").reset_index(drop=True)
+
+
+def conditions(table: pd.DataFrame) -> str:
+    """What costs were measured of and on, in words."""
+    first = table.iloc[0]
+    size = f"{first['backbone']} on {first['frames']} frames with random weights"
+    return f"{size}, on this machine ({first['device']}, {first['threads']} threads)"
+
+
+def savings(table: pd.DataFrame) -> list[str]:
+    """What each model but the baseline takes of the baseline's costs here and in the paper, a clause a model."""
+    clauses = []
+    for variant, rows in shares(table).groupby("variant", sort=False):
+        words = []
+        for row in rows.itertuples():
+            here = "an unknown share, the machine being busy," if row.busy else f"{row.here:.2f}"
+            published = "" if pd.isna(row.paper) else f" ({row.paper:.2f} in the paper)"
+            words.append(f"{here} of the baseline's {row.cost}{published}")
+        clauses.append(f"{variant} takes {', '.join(words)}")
+    return clauses
+
+
+def document(table: pd.DataFrame) -> list[str | Table]:
+    """The rows of `table` for people."""
+    by_cost = shares(table).set_index("variant").groupby("cost")
+    shown = table[["variant"]].copy()
+    for cost, (ours, published) in COMPARED.items():
+        if cost not in by_cost.groups:
+            continue
+        busy = (disturbed(table) & (ours in TIMES)).map({True: BUSY, False: ""})
+        compared = by_cost.get_group(cost).reindex(table["variant"])[["here", "paper"]]
+        here, paper = compared.map(lambda share: "" if pd.isna(share) else f"{share:.2f}").to_numpy().T
+        shown[LAYOUT[ours]] = [text(value, ours) for value in table[ours]] + busy
+        shown[f"{cost}, here"] = here
+        if published:
+            shown[f"{cost}, paper"] = paper
+    return [Table(shown), notes(table)]
+
+
+def notes(table: pd.DataFrame) -> str:
+    """What was measured and how, in sentences."""
+    first = table.iloc[0]
+    sentences = [
+        f"What the paper's models cost, {conditions(table)}, one generated video at a time. Time, memory and operations"
+        " are shares of the baseline's: of the ms to encode a video (medians of at least"
+        f" {first['repeats']} turns), of what is kept of it for the backward pass (saved, MB), and of its GFLOPs, which"
+        " leave out spectral's eigenvalue solver.",
+        f"The paper's are of its inference time and its GPU memory of training on {first['benchmark']}, on its GPUs.",
+        *([BUSY_NOTE] if disturbed(table).any() else []),
+    ]
+    return " ".join(sentences)

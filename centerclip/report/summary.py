@@ -1,0 +1,77 @@
+"""The tables of a run -> what it found, in three sentences, and which of the paper's claims hold in it."""
+
+import pandas as pd
+
+from centerclip.report import full_size
+from centerclip.report.claims import VERDICTS, beside_baseline, judgements
+from centerclip.report.documents import Table
+from centerclip.report.tables import MODEL, PAPER, typed
+
+
+def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of tables of benchmarks, `tables.for_programs` or its csv."""
+    return pd.concat(map(typed, tables), ignore_index=True)
+
+
+def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str | Table]:
+    """What was found, then the claims: each over a table of what was run here, and behind all of them of what was not.
+
+    Args:
+        tables: as `joined` takes them. costs: of `full_size.table`, if they were measured; a benchmark that is in
+            `tables` is judged by its own. paper: of `tables.read_paper`.
+    """
+    ours = joined(tables)
+    further = [] if costs is None else [costs[~costs["benchmark"].isin(ours["benchmark"])]]
+    judged = judgements(joined([ours, *further]), paper)
+    count = pd.concat(judged.values())["verdict"].value_counts()
+    parts = [
+        *findings(ours, costs, paper),
+        "The paper's claims, judged by the tables of this run beside the published numbers: "
+        + ", ".join(f"{name} {count.get(name, 0)}" for name in VERDICTS)
+        + ". Times of a busy machine are left out. Arrows go from the baseline to the best clustering variant of the"
+        " same backbone and number of frames."
+        + "".join(f" Of {rows['benchmark'].iloc[0]} only costs were measured." for rows in further if len(rows)),
+    ]
+    behind = ["Not run here, in the paper:"]
+    for number, (claim, table) in enumerate(judged.items(), 1):
+        missing = table["verdict"] == "not run"
+        for rows, place in ((table[~missing], parts), (table[missing].drop(columns=["here", "verdict"]), behind)):
+            if len(rows):
+                place += [f"Claim {number}. {claim}", Table(rows, rows.shape[1])]
+    return parts + behind if len(behind) > 1 else parts
+
+
+def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
+    """Three sentences: what was run, what it found, what it cannot tell; of `joined` tables, else as `summary`."""
+    tested = [f"{len(rows)} model{'s' * (len(rows) > 1)} on {benchmark} ({', '.join(rows['backbone'].unique())})"
+              for benchmark, rows in ours.dropna(subset="t2v R@1").groupby("benchmark", sort=False)]  # fmt: skip
+    found = []
+    for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
+        if compared := beside_baseline(rows, "t2v R@1", largest=True):
+            before, after, variant = compared
+            found.append(
+                f"on {benchmark} ({backbone}) text-to-video R@1 goes from {before:.1f}, the baseline's, to {after:.1f},"
+                f" the best clustering variant's ({variant})"
+            )
+    measured = ""
+    if costs is not None:
+        found = [*full_size.savings(costs), *found]
+        measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
+    return [
+        f"This run tested {', '.join(tested)}{measured}.",
+        f"It found: {'; '.join(found) or 'nothing on clustering, which no trained variant here does'}.",
+        f"It cannot tell {'; '.join(unknown(ours, costs, paper))}.",
+    ]
+
+
+def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
+    """What a run cannot tell, a clause each; arguments as `findings`'."""
+    models, published = ours.dropna(subset=["t2v R@1", PAPER["t2v R@1"]]), paper["variant"].count()
+    count = len(models.drop_duplicates(MODEL))
+    measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
+    clauses = {
+        f"whether the paper's recalls are met, as it tested {count} of its {published} models": count < published,
+        "whether a difference in recall is chance, as each model was trained once": ours["seeds"].max() < 2,
+        "what a GPU takes, as it had none": measured.isna().all(),
+    }
+    return [clause for clause, holds in clauses.items() if holds] or ["what other videos and other weights would give"]
