@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from statistics import median
 
 import torch
@@ -15,7 +16,7 @@ from centerclip.model.device import autocast
 from centerclip.train.loop import Run, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
-QUIET = 0.1  # share by which times of one network differ at most on a machine that does nothing else
+QUIET = 0.1  # share by which two times of one network differ at most on a machine that does nothing else
 SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
 
@@ -73,7 +74,7 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
         }
         for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
     ]
-    first, disturbed = baseline(cells), busy(cells, [row["ms"] for row in rows])
+    first, disturbed = baseline(cells), busy(cells, whole)
     for row, turns in zip(rows, whole, strict=True):
         row["busy"] = disturbed
         row["ms_ratio"] = median(turn / reference for turn, reference in zip(turns, whole[first], strict=True))
@@ -91,13 +92,17 @@ def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:
     return saved_bytes(model, video) / 1e6
 
 
-def busy(cells: list[Cell], ms: list[float]) -> bool:
-    """Whether cells that are one network, such as `zeroshot` and `baseline`, took times that differ by more than QUIET,
-    of which a line on the terminal tells: then something else ran beside them, and no time of the group is right."""
-    for one, first in zip(cells, ms, strict=True):
-        for other, second in zip(cells, ms, strict=True):
-            if one.model == other.model and second > (1 + QUIET) * first:
-                names = f"{one.variant} and {other.variant} are one network and took {first:.1f} and {second:.1f} ms"
+def busy(cells: list[Cell], times: list[list[float]]) -> bool:
+    """Whether cells that are one network, such as `zeroshot` and `baseline`, took times that differ by more than QUIET
+    in the median turn, of which a line on the terminal tells: then something else ran beside them, and no time of the
+    group is right. `times` are a list of turns a cell."""
+    for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
+        if one.model == other.model:
+            apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
+            if apart > 1 + QUIET:
+                names = (
+                    f"{one.variant} and {other.variant} are one network and took times that differ by {apart - 1:.0%}"
+                )
                 tell(f"warning: {one.benchmark}: {names}: the machine was busy, and the times are marked so")
                 return True
     return False
