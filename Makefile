@@ -1,4 +1,5 @@
-# make demo: the whole chain on generated videos.   make test: the whole test suite.   Both set up .venv first.
+# make demo: the whole chain on generated videos.   make test: the whole test suite.   make gpu: what a GPU saves.
+# All set up .venv first.
 SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -7,7 +8,7 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --
 export PYTHONDONTWRITEBYTECODE :=
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
-.PHONY: demo test lint docs
+.PHONY: demo test gpu lint docs
 
 demo: $(BIN)/.installed
 	snakemake --configfile config/demo.yaml --unlock # a lock left by a killed run
@@ -19,6 +20,10 @@ demo: $(BIN)/.installed
 test: $(BIN)/.installed-test lint
 	@# A file's tests share what its workflow made; the longest files come first. Three at once fill two cores, as some wait.
 	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/test_[sw]*.py tests/test_[!sw]*.py
+
+gpu: $(BIN)/.installed-test # results/gpu-DATE.md; a line and nothing else where PyTorch finds no GPU
+	python -m centerclip.bench.gpu --out results/gpu-$$(date +%F)
+	pytest -rs tests/test_gpu.py tests/test_kernel.py -k OnAGPU
 
 lint: $(BIN)/.installed-test
 	ruff check .

@@ -203,6 +203,6 @@ def test_the_naive_peers_do_the_same_work():
 
 
 def test_the_benchmarks_rows():
-    rows = algorithms.measure((2, 70, 9), 2)
+    rows = algorithms.measure((2, 70, 9), 2, torch.device("cpu"))
     assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]
     assert all(row["ratio"] == pytest.approx(row["naive_ms"] / row["ms"]) for row in rows)

@@ -6,7 +6,6 @@ and a full SVD of every segment's Laplacian.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -20,6 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from centerclip.command import positive, run, write_json
+from centerclip.evaluate.costs import now
+from centerclip.model.device import device_name, pick_device
 from centerclip.model.reduction.kmedoids import kmedoids
 from centerclip.model.reduction.spectral import spectral
 
@@ -34,7 +35,7 @@ NEIGHBOURS = 15  # of both sides, a token itself counted
 def naive_kmedoids(tokens: Tensor, clusters: int) -> Tensor:
     """Medoids [B, K] of tokens [B, N, D], with a [B, K, N, N] tensor in every round."""
     distances = torch.cdist(tokens, tokens)
-    batch = torch.arange(len(tokens))[:, None]
+    batch = torch.arange(len(tokens), device=tokens.device)[:, None]
     medoids = tokens.norm(dim=-1).argmax(-1, keepdim=True)
     while medoids.shape[1] < clusters:
         nearest = distances[batch, medoids].amin(1).scatter(1, medoids, -1)
@@ -59,7 +60,7 @@ def naive_spectral(tokens: Tensor, clusters: int) -> Tensor:
     variance = (distances.square() * edges).sum((1, 2), keepdim=True) / edges.sum((1, 2), keepdim=True)
     weights = torch.exp(-distances.square() / (2 * variance)) * edges
     root = weights.sum(-1).rsqrt()
-    laplacian = torch.eye(tokens.shape[1]) - root[:, :, None] * weights * root[:, None, :]
+    laplacian = torch.eye(tokens.shape[1], device=tokens.device) - root[:, :, None] * weights * root[:, None, :]
     vectors = torch.linalg.svd(laplacian)[0][:, :, -clusters:]
     return naive_kmedoids(F.normalize(vectors, dim=-1), clusters)
 
@@ -75,24 +76,27 @@ def random_tokens(segments: int, count: int) -> Tensor:
     return torch.randn(segments, count, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def peak_bytes(function: Callable[[Tensor, int], object], segments: int, count: int, clusters: int) -> int:
-    """Resident memory that one call adds at most; call it in a process of its own. Linux only."""
+def peak_bytes(function: Callable, segments: int, count: int, clusters: int, device: torch.device) -> int:
+    """Memory that one call adds at most: of a GPU what is allocated, of a CPU what is resident, for which it is to be
+    called in a process of its own. Linux only."""
 
     def peak() -> int:
+        if device.type == "cuda":
+            return torch.cuda.max_memory_allocated(device)
         (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
         return 1024 * int(line.split()[1])
 
-    tokens = random_tokens(segments, count)
+    tokens = random_tokens(segments, count).to(device)
     function(tokens[:1, :64], 8)  # libraries loaded and warm
     before = peak()
     function(tokens, clusters)
     return peak() - before
 
 
-def measure(shape: tuple[int, int, int], repeats: int) -> list[dict]:
+def measure(shape: tuple[int, int, int], repeats: int, device: torch.device) -> list[dict]:
     """A row for each algorithm on one shape; the two sides of each take turns, after a warm-up of both."""
     segments, count, clusters = shape
-    tokens = random_tokens(segments, count)
+    tokens = random_tokens(segments, count).to(device)
     rows = []
     for name, (ours, naive) in PEERS.items():
         times = {ours: [], naive: []}
@@ -101,11 +105,11 @@ def measure(shape: tuple[int, int, int], repeats: int) -> list[dict]:
         for _ in range(repeats):
             for function, taken in times.items():
                 if sum(taken) < PATIENCE_MS:
-                    start = time.perf_counter()
+                    start = now(tokens)
                     function(tokens, clusters)
-                    taken.append(1000 * (time.perf_counter() - start))
+                    taken.append(1000 * (now(tokens) - start))
         with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
-            memory = [pool.submit(peak_bytes, function, *shape).result() / 1e6 for function in (ours, naive)]
+            memory = [pool.submit(peak_bytes, side, *shape, device).result() / 1e6 for side in (ours, naive)]
         rows.append(
             {
                 "tokens": f"{count} -> {clusters}",
@@ -129,15 +133,15 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
-        rows = []
+        device, rows = pick_device(), []
         for shape in tqdm(SHAPES, "clustering", unit="shape"):
-            rows += measure(shape, arguments.repeats)
+            rows += measure(shape, arguments.repeats, device)
         table = pd.DataFrame(rows)
         print(table.round(1).to_markdown(index=False))
         last = table[table["tokens"] == table["tokens"].iloc[-1]].set_index("algorithm")["ms"]
         print(f"spectral takes {last['spectral'] / last['kmedoids']:.1f} times as long as kmedoids on the last shape")
         if arguments.out:
-            conditions = {"threads": arguments.threads, "repeats": arguments.repeats}
+            conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
             write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
 
     run(parser, job)

@@ -33,6 +33,23 @@ def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> 
     return sum(map(len, batches[ahead:])) / (time.perf_counter() - start)
 
 
+def rates(results: Path, workers: list[int], batches: int) -> pd.DataFrame:
+    """`workers` and `samples a second` of the loader on the first `batches` of a cell, by its results.
+
+    Raises:
+        UserError: the cell is not trained, or has too few batches.
+    """
+    cell = read_cell(results)
+    if not cell.trained:
+        raise UserError(f"{results}: this cell is not trained, so that it has no batches")
+    store = FrameStore(cell.path(layout.FRAMES))
+    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "train")
+    pairs = Pairs(rows[rows["caption"] != ""], store, cell, epoch=0)
+    chosen = pairs.batches(cell.training.batch_size)[:batches]
+    measured = [samples_per_second(pairs, chosen, number) for number in workers]
+    return pd.DataFrame({"workers": workers, "samples a second": measured})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.loader", description=__doc__)
     parser.add_argument("--cell", required=True, type=Path, help="the results of a trained cell, whose data is loaded")
@@ -42,19 +59,12 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(1)
-        cell = read_cell(arguments.cell)
-        if not cell.trained:
-            raise UserError(f"{arguments.cell}: this cell is not trained, so that it has no batches")
-        store = FrameStore(cell.path(layout.FRAMES))
-        rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "train")
-        rows = rows[rows["caption"] != ""]
-        pairs = Pairs(rows, store, cell, epoch=0)
-        batches = pairs.batches(cell.training.batch_size)[: arguments.batches]
-        rates = [samples_per_second(pairs, batches, workers) for workers in arguments.workers]
-        table = pd.DataFrame({"workers": arguments.workers, "samples a second": rates})
+        table = rates(arguments.cell, arguments.workers, arguments.batches)
         print(table.round(1).to_markdown(index=False))
         if arguments.out:
-            write_json(arguments.out, {"settings": cell.settings(), "rows": table.to_dict("records")})
+            write_json(
+                arguments.out, {"settings": read_cell(arguments.cell).settings(), "rows": table.to_dict("records")}
+            )
 
     run(parser, job)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, starmap
 
 import torch
 import torch.nn.functional as F
@@ -60,24 +60,25 @@ def milliseconds(
             if turn > repeats and time.perf_counter() > end:
                 return times
             for model, times_of_model in zip(models, times, strict=True):
-                with reduction_seconds(model) as inside:
+                with in_reductions(model) as inside:
                     start = now(frames)
                     model.encode_video(frames)
                     whole = now(frames) - start
                 if turn:
-                    times_of_model.append((1000 * whole / len(frames), 1000 * sum(inside) / len(frames)))
+                    reducing = sum(starmap(between, inside))
+                    times_of_model.append((1000 * whole / len(frames), 1000 * reducing / len(frames)))
 
 
 @contextmanager
-def reduction_seconds(model: CenterCLIP) -> Iterator[list[float]]:
-    """Yield a list that fills with the seconds that each call of a stage's algorithm takes."""
+def in_reductions(model: CenterCLIP) -> Iterator[list[tuple]]:
+    """Yield a list that fills with the `moment`s before and after each call of a stage's algorithm."""
     spent, started = [], []
 
     def before(_, arguments: tuple) -> None:
-        started.append(now(arguments[0]))
+        started.append(moment(arguments[0]))
 
     def after(_, arguments: tuple, output: tuple) -> None:
-        spent.append(now(arguments[0]) - started.pop())
+        spent.append((started.pop(), moment(arguments[0])))
 
     reductions = [stage.reduction for stage in model.stages.values()]
     hooks = [reduction.register_forward_pre_hook(before) for reduction in reductions]
@@ -87,6 +88,20 @@ def reduction_seconds(model: CenterCLIP) -> Iterator[list[float]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def moment(tensor: Tensor) -> float | torch.cuda.Event:
+    """When the work before this is done on the tensor's device. A GPU is not waited for; `between` asks it later."""
+    if not tensor.is_cuda:
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    """Seconds between two moments that have come."""
+    return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
 
 
 def now(tensor: Tensor) -> float:

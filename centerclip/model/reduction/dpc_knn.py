@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from centerclip.model.reduction.kmedoids import assign, check_clusters, pairwise_distances
+from centerclip.model.reduction.kmedoids import assign, check_clusters, check_finite, pairwise_distances
 
 KIND = "merging"
 
@@ -37,6 +37,7 @@ def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: int = 5) -> tuple[Tens
         raise ValueError(f"neighbours {neighbours} must be positive")
     _, count, width = tokens.shape
     distances = pairwise_distances(tokens) / math.sqrt(width)
+    check_finite(distances)
     near = distances.topk(min(neighbours, count), largest=False, sorted=False).values
     spread = near.double().square().mean(-1)
     order = spread.argsort(

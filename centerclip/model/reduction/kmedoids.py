@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from centerclip.command import first_line, tell
 
 KIND = "clustering"
 
@@ -14,6 +18,7 @@ PIECE = {"cpu": 1 << 21, "cuda": 1 << 31}
 # Share of two squared norms under which their squared distance is rounding (equal tokens had 5e-15 and 7e-7).
 ROUNDING = {torch.float64: 1e-12, torch.float32: 4e-6}
 SLICES = 4  # that float64 points are cut into where float64 is slow
+LARGEST = 1024  # tokens of a problem that a GPU takes in one launch
 
 
 @torch.no_grad()
@@ -44,7 +49,8 @@ def kmedoids(
 
     Raises:
         ValueError: K outside 1..N or an unknown distance.
-        FloatingPointError: a token that is not finite.
+        FloatingPointError: a token that is not finite. Where a GPU takes all in one launch, for which nothing waits,
+            such a token is a medoid instead, so that a network's output is not finite either.
     """
     check_clusters(tokens, clusters)
     return alternate(pairwise_distances(tokens, distance, normalise), longest(tokens), clusters, iterations)
@@ -57,7 +63,7 @@ def check_clusters(tokens: Tensor, clusters: int) -> None:
 
 
 def longest(tokens: Tensor) -> Tensor:
-    """[B]: the token of largest L2 norm, the lower index of a tie."""
+    """[B]: the token of largest L2 norm, the lower index of a tie; the first that is not finite, if there is one."""
     return torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.float64).argmax(-1)
 
 
@@ -79,7 +85,6 @@ def pairwise_distances(
 
     Raises:
         ValueError: an unknown distance.
-        FloatingPointError: a token that is not finite.
     """
     if distance == "euclidean":
         between = euclidean
@@ -95,10 +100,13 @@ def pairwise_distances(
     for points in copies(tokens, precision):
         piece = between(F.normalize(points, dim=-1) if normalise else points).float()
         pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
-    distances = torch.cat(pieces)
+    return torch.cat(pieces)
+
+
+def check_finite(distances: Tensor) -> None:
+    """Raise FloatingPointError unless all distances between tokens are finite. A GPU has to be waited for."""
     if not torch.isfinite(distances).all():
         raise FloatingPointError("tokens to cluster are not finite")
-    return distances
 
 
 def euclidean(points: Tensor) -> Tensor:
@@ -176,15 +184,41 @@ def slow_at_float64(device: torch.device) -> bool:
 
 
 def alternate(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
-    """k-medoids++ on distances [B, N, N] from the first medoids [B]; returns as `kmedoids`."""
+    """k-medoids++ on distances [B, N, N] from the first medoids [B]; returns and raises as `kmedoids`."""
+    if in_one_launch(distances):
+        from centerclip.model.reduction.kernel import alternate_in_one_launch
+
+        return alternate_in_one_launch(distances, first, clusters, iterations)
+    check_finite(distances)
     medoids = farthest_first(distances, first, clusters)
-    check = 1 if distances.device.type == "cpu" else 8  # rounds between looks at the outcome, for which a GPU must wait
-    for number in range(iterations):
+    for _ in range(iterations):
         moved = update(distances, medoids, assign(distances, medoids)).sort(-1).values
-        if number % check == 0 and torch.equal(moved, medoids):
+        if torch.equal(moved, medoids):
             break
         medoids = moved
     return medoids, assign(distances, medoids)
+
+
+def in_one_launch(distances: Tensor) -> bool:
+    """Whether distances [B, N, N] are for the kernel: on a GPU that can run it, of at most LARGEST tokens."""
+    return distances.device.type == "cuda" and distances.shape[1] <= LARGEST and kernel_runs(distances.device)
+
+
+@cache
+def kernel_runs(device: torch.device) -> bool:
+    """Whether Triton is installed and makes the kernel for a GPU; a line on the terminal says if it cannot. It compiles
+    with a C compiler, which not every machine has."""
+    if not find_spec("triton"):
+        return False
+    from centerclip.model.reduction.kernel import alternate_in_one_launch
+
+    point = torch.zeros(1, 1, 1, device=device)
+    try:
+        alternate_in_one_launch(point, point.flatten().long(), 1, 1)
+    except Exception as error:  # Triton's own, the compiler's, the driver's
+        tell(f"warning: clustering takes many launches, as Triton does not work here: {first_line(error)}")
+        return False
+    return True
 
 
 def farthest_first(distances: Tensor, first: Tensor, clusters: int) -> Tensor:
@@ -213,10 +247,26 @@ def assign(distances: Tensor, medoids: Tensor) -> Tensor:
 
 def update(distances: Tensor, medoids: Tensor, assignment: Tensor) -> Tensor:
     """[B, K]: each cluster's member with the least summed distance to its members; the medoid itself if it ties."""
-    same = assignment[:, :, None] == assignment[:, None, :]
-    cost = torch.where(same, distances, 0).sum(-1)
+    cost = costs(distances, medoids.shape[1], assignment)
     least = torch.full_like(cost[:, : medoids.shape[1]], torch.inf).scatter_reduce(1, assignment, cost, "amin")
     index = torch.arange(cost.shape[1], device=cost.device).expand_as(assignment)
     candidate = torch.where(cost == least.gather(1, assignment), index, cost.shape[1])
     best = torch.full_like(medoids, cost.shape[1]).scatter_reduce(1, assignment, candidate, "amin")
     return torch.where(cost.gather(1, medoids) == least, medoids, best)
+
+
+def costs(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
+    """[B, N] float64: each token's summed distance to the members of its cluster.
+
+    Up to 1,024 float32 numbers have an exact sum in float64 unless one is 2^19 times another. So the order in which a
+    device adds changes nothing, and what ties on paper ties. O(N M), M the members of the largest cluster.
+    """
+    batch, count = assignment.shape
+    ordered = assignment.argsort(dim=1, stable=True)  # cluster by cluster
+    sizes = assignment.new_zeros(batch, clusters).scatter_add_(1, assignment, torch.ones_like(assignment))
+    begins = sizes.cumsum(1) - sizes
+    place = torch.arange(int(sizes.max()), device=assignment.device)
+    places = begins.gather(1, assignment)[:, :, None] + place  # [B, N, M]
+    members = ordered.gather(1, places.clamp_(max=count - 1).flatten(1)).view_as(places)
+    inside = place < sizes.gather(1, assignment)[:, :, None]
+    return torch.where(inside, distances.gather(2, members), 0).sum(-1, dtype=torch.float64)

@@ -34,5 +34,5 @@ def random_tokens(
     batch, count, _ = tokens.shape
     generator = None if training else torch.Generator().manual_seed(seed)
     order = torch.rand(segments, count, generator=generator).argsort(1)
-    medoids = order[:, :clusters].sort(1).values.to(tokens.device).repeat(batch // segments, 1)
+    medoids = order[:, :clusters].sort(1).values.to(tokens.device, non_blocking=True).repeat(batch // segments, 1)
     return medoids, followers(medoids, count)

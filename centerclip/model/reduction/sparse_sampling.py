@@ -31,6 +31,6 @@ def sparse_sampling(
         raise ValueError(f"{clusters} clusters of {count} tokens")
     starts = -(-torch.arange(clusters + 1, device=tokens.device) * count // clusters)  # rounded up
     place = torch.rand(segments, clusters) if training else torch.full((segments, clusters), 0.5)
-    medoids = starts[:-1] + (place.to(tokens.device) * starts.diff()).long()  # [S, K]
+    medoids = starts[:-1] + (place.to(tokens.device, non_blocking=True) * starts.diff()).long()  # [S, K]
     span = torch.arange(count, device=tokens.device) * clusters // count
     return medoids.repeat(batch // segments, 1), span.expand(batch, -1)

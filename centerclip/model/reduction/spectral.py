@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip.model.reduction.kmedoids import alternate, check_clusters, pairwise_distances
+from centerclip.model.reduction.kmedoids import alternate, check_clusters, check_finite, pairwise_distances
 
 KIND = "clustering"
 
@@ -56,6 +56,7 @@ def spectral(
     if neighbours < 1 or (sigma is not None and sigma <= 0):
         raise ValueError(f"neighbours {neighbours} and sigma {sigma} must be positive")
     distances = pairwise_distances(tokens, distance, normalise, torch.float32)
+    check_finite(distances)
     edges = nearest(distances, neighbours) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
     rows = embedding(affinity(distances, edges, sigma), clusters)
     first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)

@@ -1,0 +1,149 @@
+"""What a GPU saves: the paper's claims on cost beside ours, clustering alone, and what a training step takes.
+
+Weights are random and videos generated, so that no data is needed. The published numbers are of the authors' GPUs: what
+compares are ratios to the baseline. Encoding is measured in bfloat16, one video at a time and sixteen.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from datetime import date
+from importlib.util import find_spec
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from centerclip import config
+from centerclip.bench import algorithms, loader
+from centerclip.cell import Cell, Runtime
+from centerclip.command import UserError, atomic, positive, run, write_json
+from centerclip.commands.efficiency import HEADLINE
+from centerclip.evaluate import efficiency
+from centerclip.evaluate.costs import milliseconds, now, smooth_videos
+from centerclip.model.clip import build
+from centerclip.model.device import autocast, device_name, pick_device
+
+PRECISION = "bfloat16"
+BATCHES = (1, 16)
+PUBLISHED = config.ROOT / "config/paper.csv"
+STEPS = 3  # of training, timed after two that warm up
+
+
+def headline() -> list[Cell]:
+    """The cells of the paper's claims on cost, of random weights."""
+    checked = config.read_config([])
+    cells = [config.cell(checked, benchmark, name) for benchmark, names in HEADLINE.items() for name in names]
+    return [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
+
+
+def encoding(cells: list[Cell], device: torch.device, repeats: int) -> list[dict]:
+    """For each of cells of one group, for each of BATCHES, the ms a video and the share of them in clustering."""
+    models = [build(cell.model, seed=0).eval().to(device) for cell in cells]
+    rows = [{"benchmark": cell.benchmark, "variant": cell.variant} for cell in cells]
+    for batch in BATCHES:
+        videos = smooth_videos(batch, cells[0].data.frames, cells[0].data.image_size).to(device)
+        with autocast(device, PRECISION):
+            times = milliseconds(models, videos, repeats)
+        for row, turns in zip(rows, times, strict=True):
+            row[f"ms, batch {batch}"] = median(whole for whole, _ in turns)
+            row[f"clustering, batch {batch}"] = median(inside / whole for whole, inside in turns)
+    return rows
+
+
+def step_seconds(cell: Cell, device: torch.device) -> float:
+    """Median seconds of a training step of `costs.batch_size` pairs."""
+    ends = [now(training.model.logit_scale) for training in islice(efficiency.training_steps(cell, device), 2 + STEPS)]
+    return median(end - start for start, end in pairwise(ends[1:]))
+
+
+def training(cell: Cell, device: torch.device) -> dict:
+    """What `efficiency.training_memory` says of a cell, and the seconds of a step of how many pairs."""
+    memory = efficiency.training_memory(cell, device)
+    torch.cuda.empty_cache()
+    return memory | {"step_s": step_seconds(cell, device), "step_pairs": cell.costs.batch_size}
+
+
+def claims(rows: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Each published time and memory of a variant of `rows` as a ratio to its baseline's, the paper's beside ours.
+
+    Args:
+        rows: `benchmark`, `variant`, `ms, batch N` and `training_gb`; the first row of a benchmark is its baseline.
+        published: config/paper.csv.
+    """
+    ours = [f"ms, batch {batch}" for batch in BATCHES] + ["training_gb"]
+    paper = published.set_index(["benchmark", "variant"])[["ms", "training_gb"]]
+    lines = []
+    for benchmark, group in rows.groupby("benchmark", sort=False):
+        baseline = group.iloc[0]
+        for _, row in group.iloc[1:].iterrows():
+            for cost in ours:
+                theirs = "training_gb" if cost == "training_gb" else "ms"
+                before, after = (paper.loc[(benchmark, name), theirs] for name in (baseline["variant"], row["variant"]))
+                ratio = row[cost] / baseline[cost]
+                of = {"benchmark": benchmark, "variant": row["variant"], "of": cost}
+                lines.append(of | {"paper": after / before, "here": ratio, "at least as good": ratio <= after / before})
+    return pd.DataFrame(lines)
+
+
+def loading(results: Path | None, step: dict) -> pd.DataFrame:
+    """Samples a second of the loader with 0 to 8 workers, of the data of a trained cell's results, beside those that a
+    training step takes."""
+    taken = {"workers": "what a training step takes", "samples a second": step["step_pairs"] / step["step_s"]}
+    given = loader.rates(results, [0, 1, 2, 4, 8], batches=40) if results else pd.DataFrame()
+    return pd.concat([pd.DataFrame([taken]), given])
+
+
+def page(conditions: dict, tables: dict[str, pd.DataFrame]) -> str:
+    """The file of what was measured."""
+    said = "".join(f"- {name}: {value}\n" for name, value in conditions.items())
+    parts = [f"## {title}\n\n{table.round(3).to_markdown(index=False)}\n" for title, table in tables.items()]
+    return "\n".join([f"# On a GPU, {conditions['date']}\n\n{__doc__.splitlines()[0]}\n\n{said}", *parts])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m centerclip.bench.gpu", description=__doc__)
+    parser.add_argument("--repeats", type=positive, default=10, help="turns that each takes (default: 10)")
+    parser.add_argument("--cell", type=Path, help="the results of a trained cell, whose data the loader is measured on")
+    parser.add_argument("--out", required=True, type=Path, help="write NAME.md and NAME.json")
+
+    def job(arguments: argparse.Namespace) -> None:
+        device = pick_device()
+        if device.type != "cuda":
+            raise UserError(f"PyTorch {torch.__version__} finds no GPU here: nothing was measured")
+        cells, encoded = headline(), []
+        for group in tqdm(efficiency.groups(cells), "encoding", unit="group"):
+            encoded += encoding(group, device, arguments.repeats)
+        rows = pd.DataFrame(encoded)
+        steps = [training(cell, device) for cell in tqdm(cells, "training steps", unit="variant")]
+        rows = rows.join(pd.DataFrame(steps))
+        alone = [row for shape in tqdm(algorithms.SHAPES, "clustering", unit="shape")
+                 for row in algorithms.measure(shape, arguments.repeats, device)]  # fmt: skip
+        tables = {
+            "The paper's claims on cost, as ratios to the baseline": claims(rows, pd.read_csv(PUBLISHED)),
+            "Encoding and training steps": rows,
+            "Clustering alone, beside the naive way": pd.DataFrame(alone),
+            "The loader beside a training step": loading(arguments.cell, steps[0]),
+        }
+        conditions = {
+            "date": date.today().isoformat(),
+            "command": " ".join(["python -m centerclip.bench.gpu", *sys.argv[1:]]),
+            "device": device_name(device),
+            "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",
+            "clustering in one launch": "by Triton" if find_spec("triton") else "no, there is no Triton",
+        }
+        text = page(conditions, tables)
+        print(text)
+        with atomic(arguments.out.with_suffix(".md")) as temporary:
+            temporary.write_text(text)
+        records = {title: table.to_dict("records") for title, table in tables.items()}
+        write_json(arguments.out.with_suffix(".json"), conditions | records)
+
+    run(parser, job)
+
+
+if __name__ == "__main__":
+    main()
