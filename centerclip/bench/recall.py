@@ -5,6 +5,7 @@ where the first one stopped.
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,11 @@ from centerclip.video.frames import FrameStore
 
 OVERLAYS = [ROOT / "config/demo.yaml", ROOT / "config/bench.yaml"]
 BENCHMARK, SCORE = "shapes", "t2v R@1"
+TELLS = """\
+R@1 in per cent, mean and standard deviation over seeds; a seed draws the weights, the order of training and the frames.
+The videos are the same drawn ones for all. What it can tell: whether a method trains, how far seeds are apart, and
+which differences are larger than theirs, on these videos. What it cannot: how methods rank on real videos, with
+pretrained weights, or where a model is trained to its end."""
 
 
 def workflow(targets: list[Path]) -> None:
@@ -93,8 +99,8 @@ def shown(table: pd.DataFrame) -> str:
             "seeds": table["seeds"],
             SCORE: [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(table["mean"], table["std"], strict=True)],
             "to the same seed's baseline": [
-                f"{mean:+.1f} ± {std:.1f}"
-                for mean, std in zip(table["difference"], table["difference std"], strict=True)
+                f"{mean:+.1f} ± {std:.1f}" if variant != "baseline" else ""
+                for variant, mean, std in table[["variant", "difference", "difference std"]].itertuples(index=False)
             ],
             "seeds better": table["better"],
             "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
@@ -114,7 +120,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.errorbar(row.gflops_ratio, row.mean, fmt=marker, color=colour, label=row.variant, mec="black", **spread)
     axes.set(xlabel="operations (share of the baseline's)", ylabel=style.R1)
     style.join_legends(figure, table["variant"])
-    figure.suptitle(f"{BENCHMARK}: {table['seeds'].min()} seeds a method, mean and standard deviation")
+    axes.set_title(f"{BENCHMARK}: {table['seeds'].min()} seeds a method, mean and standard deviation")
     return figure
 
 
@@ -132,11 +138,12 @@ def main() -> None:
         measured.loc[of_rlt, "saved_mb_ratio"] = None
         table = compare(read(files), measured)
         text = shown(table)
+        command = shlex.join(["python", "-m", "centerclip.bench.recall", *sys.argv[1:]])
         print(text)
         with atomic(arguments.out.with_suffix(".csv")) as temporary:
             table.to_csv(temporary, index=False)
         with atomic(arguments.out.with_suffix(".md")) as temporary:
-            temporary.write_text(f"{text}\n")
+            temporary.write_text(f"    {command}\n\n{text}\n\n{TELLS}\n")
         figures.save(draw(table), arguments.out.with_suffix(".png"))
 
     run(parser, job)
