@@ -24,7 +24,14 @@ from centerclip.config import read_config
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.model.clip import CenterCLIP, build
 from centerclip.model.reduction import kmedoids as by_name
-from centerclip.model.reduction.kmedoids import alternate, in_one_launch, kernel_runs, longest, pairwise_distances
+from centerclip.model.reduction.kmedoids import (
+    alternate,
+    alternate_in_steps,
+    in_one_launch,
+    kernel_runs,
+    longest,
+    pairwise_distances,
+)
 from centerclip.resolve import cell
 
 with_triton = pytest.mark.skipif(not find_spec("triton"), reason="no Triton here: the torch path is all there is")
@@ -141,6 +148,16 @@ def test_a_kernel_that_cannot_be_made_is_a_line_on_the_terminal(monkeypatch, cap
     assert not kernel_runs.__wrapped__(torch.device("cpu"))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: clustering takes many launches, as Triton does not work here: ")
+
+
+def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch, capsys):
+    def behind(launch):
+        monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
+        return kernel_runs.__wrapped__(torch.device("cpu"))
+
+    assert behind(alternate_in_steps)
+    assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
+    assert capsys.readouterr().err.endswith("as Triton does not work here: its kernel chooses other medoids\n")
 
 
 class Waits(TorchDispatchMode):

@@ -189,6 +189,11 @@ def alternate(distances: Tensor, first: Tensor, clusters: int, iterations: int) 
         from centerclip.model.reduction.kernel import alternate_in_one_launch
 
         return alternate_in_one_launch(distances, first, clusters, iterations)
+    return alternate_in_steps(distances, first, clusters, iterations)
+
+
+def alternate_in_steps(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
+    """`alternate` by PyTorch, on any device."""
     check_finite(distances)
     medoids = farthest_first(distances, first, clusters)
     for _ in range(iterations):
@@ -206,19 +211,22 @@ def in_one_launch(distances: Tensor) -> bool:
 
 @cache
 def kernel_runs(device: torch.device) -> bool:
-    """Whether Triton is installed and makes the kernel for a GPU; a line on the terminal says if it cannot. It compiles
-    with a C compiler, which not every machine has."""
+    """Whether Triton is installed, and makes a kernel for a GPU that clusters an example as PyTorch does; a line on the
+    terminal says if not. It compiles with a C compiler, which not every machine has."""
     if not find_spec("triton"):
         return False
     from centerclip.model.reduction.kernel import alternate_in_one_launch
 
-    point = torch.zeros(1, 1, 1, device=device)
+    tokens = torch.rand(4, 147, 8, generator=torch.Generator().manual_seed(0)).to(device)
+    given = pairwise_distances(tokens), longest(tokens), 49, 100
     try:
-        alternate_in_one_launch(point, point.flatten().long(), 1, 1)
+        if all(map(torch.equal, alternate_in_one_launch(*given), alternate_in_steps(*given))):
+            return True
+        reason = "its kernel chooses other medoids"
     except Exception as error:  # Triton's own, the compiler's, the driver's
-        tell(f"warning: clustering takes many launches, as Triton does not work here: {first_line(error)}")
-        return False
-    return True
+        reason = first_line(error)
+    tell(f"warning: clustering takes many launches, as Triton does not work here: {reason}")
+    return False
 
 
 def farthest_first(distances: Tensor, first: Tensor, clusters: int) -> Tensor:
