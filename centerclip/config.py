@@ -18,6 +18,11 @@ from centerclip.resolve import cell, every_variant, points, variants
 COMMAND = "--config"  # what no file has was given so
 FULL_SIZE = "msrvtt", ["zeroshot", "baseline", "kmedoids-s4", "spectral-s4"]  # two of one network: `efficiency.busy`
 BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
+HEADLINE = {  # benchmark -> variants of the paper's claims on cost, the baseline first
+    "msrvtt": ["baseline", "kmedoids-s4", "kmedoids-s3", "spectral-s4", "spectral-s3"],
+    "activitynet": ["baseline", "kmedoids-s15", "kmedoids-s12", "spectral-s15"],
+    "msvd": ["baseline-b16", "kmedoids-b16-s4"],
+}
 
 
 def check_config(config: dict, files: dict[str, dict]) -> None:

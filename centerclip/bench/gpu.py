@@ -21,7 +21,6 @@ from centerclip import config
 from centerclip.bench import algorithms, loader
 from centerclip.cell import Cell, Runtime
 from centerclip.command import UserError, atomic, positive, run, write_json
-from centerclip.commands.efficiency import HEADLINE
 from centerclip.evaluate import efficiency
 from centerclip.evaluate.costs import milliseconds, now, smooth_videos
 from centerclip.model.clip import build
@@ -36,7 +35,7 @@ STEPS = 3  # of training, timed after two that warm up
 def headline() -> list[Cell]:
     """The cells of the paper's claims on cost, of random weights."""
     checked = config.read_config([])
-    cells = [config.cell(checked, benchmark, name) for benchmark, names in HEADLINE.items() for name in names]
+    cells = [config.cell(checked, benchmark, name) for benchmark, names in config.HEADLINE.items() for name in names]
     return [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
 
 

@@ -10,12 +10,6 @@ from centerclip.cell import Cell, read_compared
 from centerclip.command import UserError, positive, write_json
 from centerclip.gpus import claim
 
-HEADLINE = {  # the paper's claims on cost
-    "msrvtt": ["baseline", "kmedoids-s4", "kmedoids-s3", "spectral-s4", "spectral-s3"],
-    "activitynet": ["baseline", "kmedoids-s15", "kmedoids-s12", "spectral-s15"],
-    "msvd": ["baseline-b16", "kmedoids-b16-s4"],
-}
-
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to config.yaml, as for snakemake")
@@ -59,7 +53,7 @@ def chosen(arguments: argparse.Namespace) -> list[Cell]:
 
     if bool(arguments.benchmark) != bool(arguments.variants):
         raise UserError("--benchmark and --variants go together")
-    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else HEADLINE
+    asked = {arguments.benchmark: arguments.variants} if arguments.benchmark else config.HEADLINE
     checked = config.read_config(arguments.config)
     cells = [config.cell(checked, benchmark, name) for benchmark, names in asked.items() for name in names]
     for cell in cells:
