@@ -292,7 +292,7 @@ DEVIATIONS = [
         "Frames",
         "of videos re-encoded by FFmpeg at 3 frames a second, 224 px: two more a clip, the first repeated, the others"
         " late by up to a frame",
-        "those shown at (i + 0.5) / 3 s, as JPEGs of quality 90, 4:2:0",
+        "those shown at (i + 0.5) / 3 s, as JPEGs of quality 85, 4:2:0",
         "right by the clock, whatever the file",
         "`fps: all` and `source: {local: {videos: DIRECTORY}}` with their re-encoded videos: every frame, without loss",
         stored,

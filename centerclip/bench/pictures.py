@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 KINDS = [
     Kind("pillow", 95, "444"),
     Kind("simplejpeg", QUALITY, SUBSAMPLING),
-    *(Kind("simplejpeg", *way) for way in ((95, "444"), (95, "422"), (95, "420"), (90, "444"), (85, "420"))),
+    *(Kind("simplejpeg", *way) for way in ((95, "444"), (95, "422"), (95, "420"), (90, "444"), (90, "420"))),
     Kind("torchvision", QUALITY, SUBSAMPLING),
     Kind("pillow", QUALITY, SUBSAMPLING),
 ]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from centerclip.video.decoding import EPSILON, NoFrames, Shown, decode, idle
 
-QUALITY, SUBSAMPLING = 90, "420"  # of stored frames
+QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
 
 
 def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
