@@ -156,6 +156,9 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     found = read_report(finished / "report.html", tmp_path)
     assert found["errors"] == found["loaded"] == []
+    sentences = (finished / "results/tables/findings.md").read_text().split("\n\n")
+    assert len(sentences) == 3 and found["first"]["pictures"] == 1
+    assert all(" ".join(sentence.split()) in found["first"]["text"] for sentence in sentences)
     results = {(shown["category"], shown["subcategory"], shown["name"]): shown for shown in found["results"]}
     figures = {key: shown["picture"] for key, shown in results.items() if "picture" in shown}
     drawn = {("shapes", "plots", plot.replace("_", " ")) for plot in PLOTS}

@@ -29,6 +29,8 @@ READER = r"""
   };
   try {
     while (!document.querySelector("nav ol a")) await pause();
+    const first = document.querySelector("#app .prose");
+    found.first = {text: first.innerText, pictures: first.querySelectorAll("svg").length};
     for (const category in categories) for (const subcategory in categories[category])
       for (let number = 0; number < categories[category][subcategory].length; number++) {
         const row = (await open(category, subcategory))[number];
@@ -69,8 +71,9 @@ def chromium(directory: Path) -> list[str]:
 
 def read_report(report: Path, directory: Path) -> dict:
     """What a reader finds in `report`: a dict for each of its `results` (category, subcategory, name, caption, and its
-    picture's size in pixels, its page's or its downloaded file's text), script `errors`, and addresses `loaded` from
-    outside the file. Skips the test where there is no Chromium.
+    picture's size in pixels, its page's or its downloaded file's text), the text and the number of pictures of the
+    `first` page, script `errors`, and addresses `loaded` from outside the file. Skips the test where there is no
+    Chromium.
     """
     copy = directory / "read.html"
     copy.write_text(report.read_text() + READER)

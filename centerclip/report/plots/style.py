@@ -22,7 +22,7 @@ COSTS = {
     "ms": "time to encode\n(ms / video)",
     "clustering_share": "clustering's share\nof that time (%)",
 }
-TELLING = 1.0  # GFLOPs a video of the largest model, from which on times are of computing and not of starting to
+TELLING = 1.0  # GFLOPs a video: of smaller models a time is mostly that of calling functions
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
