@@ -17,6 +17,7 @@ from centerclip.command import UserError
 from centerclip.download import archives
 from centerclip.download.archives import unpack
 
+pytestmark = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python unpacks no tar safely")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 FILES = {"a.txt": b"a" * 10, "d/b.txt": b"b" * 100_000}
 
@@ -103,6 +104,11 @@ class TestRefused:
         left = sorted(path for path in tmp_path.rglob("*") if path not in before and path.suffix != ".lock")
         assert [path.name for path in left] == ["deep", "er"]
         return str(error.value)
+
+    def test_a_tar_where_python_cannot_refuse_what_it_holds(self, tmp_path, monkeypatch):
+        monkeypatch.delattr(tarfile, "data_filter")
+        line = self.refused([make_tar(tmp_path / "x")], tmp_path)
+        assert line.startswith("x: unpacking a tar safely wants Python 3.11.4 or later, not 3.")
 
     @pytest.mark.parametrize("kind", OUTSIDE)
     def test_what_leads_outside(self, tmp_path, kind):

@@ -1,6 +1,7 @@
 """What a failed run could make: which cells count as made, what is told of the others, which files are written."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,11 @@ def make_table(results: Path, benchmark: str, monkeypatch) -> Path:
     return Path(f"{out}.csv")
 
 
+def summary_of(results: Path) -> str:
+    """The partial summary, without the spaces that align its columns."""
+    return re.sub(" +", " ", (results / "tables/summary.partial.md").read_text())
+
+
 def contents(results: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results.rglob("*") if path.is_file()}
 
@@ -125,23 +131,23 @@ def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, 
     assert "baseline-seed-7 is not made: the disk of baseline-seed-7 is full." in table
     assert "pooling is not made: it has not run to its end." in table
     assert "lsmdc" in (tmp_path / "tables/lsmdc.partial.md").read_text()
-    summary = (tmp_path / "tables/summary.partial.md").read_text()
-    for benchmark, name, cells in (
-        ("msrvtt     ", "baseline        ", "43.0    | 43.0 (+0.0) | holds  "),
-        ("msvd       ", "baseline        ", "45.9    | 46.0 (+0.1) | holds  "),
-        ("lsmdc      ", "baseline        ", "20.1    | 20.0 (-0.1) | holds  "),
-        ("activitynet", "baseline        ", "41.8    |             | not run"),
+    judged, unjudged = summary_of(tmp_path).split("Not run here")
+    for row in (
+        "| msrvtt | baseline | 43.0 | 43.0 (+0.0) | holds |",
+        "| msvd | baseline | 45.9 | 46.0 (+0.1) | holds |",
+        "| lsmdc | baseline | 20.1 | 20.0 (-0.1) | holds |",
     ):
-        assert f"| {benchmark} | {name} | {cells}" in summary
+        assert row in judged
+    assert "| activitynet | baseline | 41.8 |" in unjudged
 
 
 def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, monkeypatch, capsys):
     baseline, _ = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
     baseline.path(layout.RESULT).unlink()
     assert run(monkeypatch, capsys, tmp_path, "msrvtt") == ["tables/msrvtt.partial.md", "tables/summary.partial.md"]
-    summary = (tmp_path / "tables/summary.partial.md").read_text()
-    assert "400.0 -> 350.0 MB saved for backward (-12%), kmedoids-s4" in summary
-    assert "| msrvtt      | baseline         | 43.0    |             | not run   |" in summary
+    judged, unjudged = summary_of(tmp_path).split("Not run here")
+    assert "400.0 -> 350.0 MB saved for backward (-12%), kmedoids-s4" in judged
+    assert "| msrvtt | baseline | 43.0 |" in unjudged
 
 
 def test_nothing_is_written_where_all_is_whole_or_nothing_made(tmp_path, monkeypatch, capsys):

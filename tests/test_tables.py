@@ -1,5 +1,6 @@
 """A benchmark's table, from results made by hand: what stands beside the paper's numbers and how it is shown."""
 
+import re
 import subprocess
 import sys
 
@@ -242,7 +243,7 @@ def test_the_commands_write_every_format(tmp_path):
     assert made["seeds"].tolist() == [1, 1] and made.loc["baseline", "paper t2v R@1"] == 43.0
     assert made["baseline"].tolist() == [True, False] and made["clustering"].tolist() == [False, False]
     assert "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in (tmp_path / "t.md").read_text()
-    assert "| msrvtt      | baseline         | 43.0    | 43.0 (+0.0) | holds     |" in (tmp_path / "s.md").read_text()
+    assert "| msrvtt | baseline | 43.0 | 43.0 (+0.0) | holds |" in re.sub(" +", " ", (tmp_path / "s.md").read_text())
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):

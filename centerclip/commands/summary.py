@@ -15,7 +15,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tables", required=True, nargs="+", type=Path, help="of benchmarks, csv")
     parser.add_argument("--full-size", type=Path, help="the table of what the paper's models cost here, csv")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .html and .md")
-    parser.add_argument("--findings", required=True, type=Path, help="write the sentences alone here, markdown")
+    parser.add_argument("--findings", type=Path, help="also write the sentences alone here, markdown")
 
 
 def job(arguments: argparse.Namespace) -> None:
@@ -23,5 +23,6 @@ def job(arguments: argparse.Namespace) -> None:
     costs = pd.read_csv(arguments.full_size) if arguments.full_size else None
     for suffix in (".html", ".md"):
         documents.write(arguments.out, suffix, summary(ours, costs, paper))
-    with atomic(arguments.findings) as temporary:
-        temporary.write_text(documents.markdown(findings(joined(ours), costs, paper)))
+    if arguments.findings:
+        with atomic(arguments.findings) as temporary:
+            temporary.write_text(documents.markdown(findings(joined(ours), costs, paper)))

@@ -3,6 +3,7 @@
 import io
 import lzma
 import os
+import platform
 import shutil
 import stat
 import tarfile
@@ -82,7 +83,12 @@ def room(name: str, size: int, where: Path) -> None:
 
 
 def untar(archives: Sequence[Path], out: Path) -> Iterator[str]:
-    """Unpack a tar and yield the name of each member. Its filter `data` refuses devices and what leads out of `out`."""
+    """Unpack a tar and yield the name of each member. Its filter `data`, which early Python 3.11 does not have, refuses
+    devices and what leads out of `out`."""
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(
+            f"{archives[0].name}: unpacking a tar safely wants Python 3.11.4 or later, not {platform.python_version()}"
+        )
     with tarfile.open(fileobj=io.BufferedReader(Joined(archives), 1 << 20), mode="r|*") as tar:
         for member in tar:
             if member.issparse():
