@@ -79,9 +79,16 @@ def test_people_see_each_share_beside_the_papers():
 def test_a_busy_machine_is_named_and_its_times_tell_nothing():
     shown, notes = full_size.document(table(busy=True))
     assert shown.text["ms"].tolist() == ["19.0 (busy)", "18.0 (busy)", "17.0 (busy)"] and "(busy) are wrong" in notes
+    assert shown.text["time, here"].tolist() == ["", "", ""] and shown.text["time, paper"].tolist() == [
+        "",
+        "0.94",
+        "1.67",
+    ]
     first, _ = full_size.savings(table(busy=True))
     assert first.startswith("kmedoids-s4 takes an unknown share, the machine being busy, of the baseline's time (0.94")
     figure = plot.draw(table(busy=True))
+    assert {text.get_text() for text in figure.axes[0].texts if text.get_text()} == {"0.94", "1.67"}
+    assert "one in 19 ms (busy)" in " ".join(figure.get_supxlabel().split())
     assert "(busy)" in figure.axes[0].get_xlabel() and "(busy)" not in figure.axes[1].get_xlabel()
     plt.close("all")
 

@@ -46,17 +46,17 @@ def table(cells: Iterable[Cell], costs: dict, paper: pd.DataFrame) -> pd.DataFra
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each of COMPARED that was measured and each model but the baseline: `cost`, `variant`, the share of the
-    baseline's `here` and in the `paper`, missing where there is none, and whether it is a time of a `busy` machine."""
+    baseline's `here` and in the `paper`, missing where there is none, and whether it is a time of a `busy` machine,
+    which has no share either."""
     compared = []
     for cost, (ours, published) in COMPARED.items():
-        columns = {
-            "here": against_baseline(table, ours),
-            "paper": against_baseline(table, published) if published else None,
-            "busy": disturbed(table) if ours in TIMES else False,
-        }
-        compared.append(table[["variant", "baseline"]].assign(cost=cost, **columns).astype({"paper": float}))
-    rows = pd.concat(compared, ignore_index=True)
-    return rows[rows["here"].notna() & ~rows["baseline"]].drop(columns="baseline").reset_index(drop=True)
+        rows = table[["variant", "baseline"]].assign(cost=cost, measured=table[ours].notna(), paper=float("nan"))
+        rows["busy"] = disturbed(table) & (ours in TIMES)
+        rows["here"] = against_baseline(table, ours).mask(rows["busy"])
+        if published:
+            rows["paper"] = against_baseline(table, published)
+        compared.append(rows[rows["measured"] & ~rows["baseline"]])
+    return pd.concat(compared, ignore_index=True)[["cost", "variant", "here", "paper", "busy"]]
 
 
 def conditions(table: pd.DataFrame) -> str:

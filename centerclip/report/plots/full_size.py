@@ -39,13 +39,14 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.set_xlim(0, 1.2 * max(1, *shares[LOOK["hue_order"]].max()))
     style.join_legends(figure, LOOK["hue_order"])
     first, whole = table.iloc[0], table[table["baseline"]].iloc[0]
+    mark, note = (BUSY, f"{BUSY_NOTE} Their shares are left out.") if shares["busy"].any() else ("", "")
     return style.describe(
         figure, table.assign(benchmark=f"{first['backbone']}, {first['frames']} frames"),
         "what clustering saves on this machine, and in the paper",
         f"Shorter is better; dashed: the baseline, which keeps every token. Here: {first['device']},"
         f" {first['threads']} threads, random weights, generated videos, of which the baseline encodes one in"
-        f" {whole['ms']:.0f} ms with {whole['gflops']:.0f} GFLOPs and keeps {whole['saved_mb']:.0f} MB of it for the"
-        f" backward pass. In the paper, on {first['benchmark']}: inference time and GPU memory of training; it gives no"
-        " operations.",
-        BUSY_NOTE if shares["busy"].any() else "",
+        f" {whole['ms']:.0f} ms{mark} with {whole['gflops']:.0f} GFLOPs and keeps {whole['saved_mb']:.0f} MB of it for"
+        f" the backward pass. In the paper, on {first['benchmark']}: inference time and GPU memory of training;"
+        " it gives no operations.",
+        note,
     )  # fmt: skip
