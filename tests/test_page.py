@@ -6,15 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from http.client import HTTPConnection
-from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
 from support.browser import browsing
+from support.server import in_a_thread
 from support.videos import make_video
 
 from centerclip.command import UserError
@@ -26,20 +25,6 @@ from centerclip.search.retriever import Retriever, plain
 CAPTIONS = "[...document.querySelectorAll('figcaption')].map(one => one.innerText.split('\\n'))"
 PLAYING = "[...document.querySelectorAll('video')].filter(one => one.currentTime > 0.3 && !one.paused).length"
 TOLD = "document.querySelector('#told').textContent"
-
-
-@contextmanager
-def serving(searcher, folder, top=3):
-    """A server of the page in a thread."""
-    server = Server(searcher, folder, top)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +42,7 @@ def server(tmp_path_factory):
     retriever = Retriever(plain("tiny", None, 4))
     index, left_out = up_to_date(folder, retriever)
     assert not left_out
-    with serving(Searcher(index, retriever), folder, top=4) as running:
+    with in_a_thread(Server(Searcher(index, retriever), folder, top=4)) as running:
         yield running
 
 

@@ -76,15 +76,18 @@ def random_tokens(segments: int, count: int) -> Tensor:
     return torch.randn(segments, count, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
+def peak_resident() -> int:
+    """The most bytes that this process has had in memory so far. Linux only."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
 def peak_bytes(function: Callable, segments: int, count: int, clusters: int, device: torch.device) -> int:
     """Memory that one call adds at most: of a GPU what is allocated, of a CPU what is resident, for which it is to be
     called in a process of its own. Linux only."""
 
     def peak() -> int:
-        if device.type == "cuda":
-            return torch.cuda.max_memory_allocated(device)
-        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-        return 1024 * int(line.split()[1])
+        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
 
     tokens = random_tokens(segments, count).to(device)
     function(tokens[:1, :64], 8)  # libraries loaded and warm

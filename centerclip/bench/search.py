@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model import backbones
@@ -83,21 +84,15 @@ def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
     return {"videos": videos, "median ms": median(times), "first ms": times[0], "slowest ms": max(times)}
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held so far. Linux only."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return 1024 * int(line.split()[1])
-
-
 def ranking(count: int, threads: int) -> dict:
     """Seconds and memory that the metrics of `count` texts and as many videos take; call it in a process of its own."""
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     videos = normalize(torch.randn(count, WIDTH, generator=generator))
     texts = normalize(videos + 0.1 * torch.randn(count, WIDTH, generator=generator))
-    before, start = peak_bytes(), time.perf_counter()
+    before, start = peak_resident(), time.perf_counter()
     found = retrieval_metrics(texts, videos, torch.arange(count))
-    taken = {"seconds": time.perf_counter() - start, "MB added": (peak_bytes() - before) / 1e6}
+    taken = {"seconds": time.perf_counter() - start, "MB added": (peak_resident() - before) / 1e6}
     return {
         "texts": count,
         "videos": count,

@@ -64,6 +64,13 @@ def serving(files):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.requests, server.lock = files, [], threading.Lock()
     server.url = f"http://127.0.0.1:{server.server_port}"
+    with in_a_thread(server):
+        yield server
+
+
+@contextmanager
+def in_a_thread(server):
+    """`server`, which answers in a thread of its own."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
