@@ -20,28 +20,36 @@ from centerclip.bench import fidelity, pictures, recall
 from centerclip.bench import frames as frames_benchmark
 from centerclip.bench import reduction as bench
 from centerclip.bench import search as search_benchmark
+from centerclip.bench.frames import Peer
 from centerclip.cell import Model
 from centerclip.command import UserError
 from centerclip.config import read_config
 from centerclip.evaluate import costs
 from centerclip.model.clip import build
 from centerclip.resolve import cell_names
-from centerclip.video.extraction import choose
 
 
-def test_both_ways_give_the_same_video(tmp_path):
+@pytest.fixture(params=["decord", "torchcodec"])
+def peer(request):
+    """A library that decodes single frames, if it is here."""
+    if request.param not in (found := frames_benchmark.peers()):
+        pytest.skip(f"{request.param} cannot be imported, or finds no FFmpeg")
+    return found[request.param]
+
+
+def test_both_ways_give_the_same_video(tmp_path, peer):
     """Two seconds at 12 frames a second, of rising grey: six frames at 3 a second, four of the 24 apart."""
-    pytest.importorskip("decord")
     video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(300, 240))
     frames_benchmark.reencode(video, tmp_path / "usual.mp4")
-    usual = frames_benchmark.sample_of_mp4(tmp_path / "usual.mp4", np.random.default_rng(0))
+    usual = frames_benchmark.sample_of_mp4(tmp_path / "usual.mp4", peer, np.random.default_rng(0))
     assert usual.shape == (12, 3, 224, 224)
     shown = np.unique(usual[:, :, -5:].mean((1, 2, 3)).round())
     assert len(shown) == 6 and np.all(np.diff(shown) == pytest.approx(40, abs=4))
 
 
 def test_a_row_for_every_video_that_decodes(tmp_path):
-    pytest.importorskip("decord")
+    if not frames_benchmark.peers():
+        pytest.skip("neither decord nor torchcodec is here")
     (tmp_path / "out").mkdir()
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     good = make_video(tmp_path / "good.mp4", count=24, rate=12, size=(96, 64))
@@ -52,23 +60,32 @@ def test_a_row_for_every_video_that_decodes(tmp_path):
         frames_benchmark.measure([tmp_path / "broken.mp4"], tmp_path / "out", 2)
 
 
-def test_decord_is_asked_for_the_same_frames(tmp_path):
-    """Of a file that it reads rightly; one that it cannot open has no times."""
-    pytest.importorskip("decord")
+def test_a_peer_is_asked_for_the_same_frames(tmp_path, peer):
+    """It gives those of a file that it reads rightly, the rising grey of the stored ones."""
     video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(96, 64))
-    found = frames_benchmark.by_decord(video, lambda shown: choose(shown, 3, 0, float("nan")), lambda frame: frame)
+    found = frames_benchmark.by_peer(peer, video, np.array([2, 6, 10, 14, 18, 22]), np.asarray)
     assert [frame[-5:].mean() for frame in found] == pytest.approx([20, 60, 100, 140, 180, 220], abs=4)
-    times = frames_benchmark.decoding_ms(make_video(tmp_path / "a.mp4", codec="libsvtav1"), 1)
-    assert np.isnan(times["decord_store_ms"]) and times["store_ms"] > 0 and times["search_ms"] > 0
+    taken = frames_benchmark.decoding(video, {"it": peer}, 1)
+    assert 0 <= taken["it_error"] < 2 and min(taken[f"it_{what}_ms"] for what in ("store", "search")) > 0
+
+
+def test_a_file_that_a_peer_cannot_open_has_none_of_its_times(tmp_path):
+    def opens(path):
+        raise RuntimeError("not this one")
+
+    taken = frames_benchmark.decoding(make_video(tmp_path / "v.mp4"), {"it": Peer(opens, RuntimeError)}, 1)
+    assert all(np.isnan(taken[f"it_{what}"]) for what in ("store_ms", "search_ms", "error"))
+    assert taken["store_ms"] > 0 and taken["search_ms"] > 0
 
 
 def test_totals_are_of_the_videos_that_both_read():
-    measured = {"prepare_ms": [10, 90, 7], "decord_store_ms": [20, 80, np.nan]}
-    measured |= {"search_ms": [5, 5, 9], "decord_search_ms": [10, 30, np.nan]}
-    assert frames_benchmark.beside_decord(pd.DataFrame(measured)) == {
-        "videos_that_decord_opens": 2,
-        "store_time_over_decords": 1.0,
-        "search_time_over_decords": 0.25,
+    measured = {"prepare_ms": [10, 90, 7], "it_store_ms": [20, 80, np.nan], "it_error": [0.5, 0.2, np.nan]}
+    measured |= {"search_ms": [5, 5, 9], "it_search_ms": [10, 30, np.nan]}
+    assert frames_benchmark.beside_peers(pd.DataFrame(measured)) == {
+        "videos_that_it_opens": 2,
+        "store_time_over_its": 1.0,
+        "search_time_over_its": 0.25,
+        "its_largest_error": 0.5,
     }
 
 
@@ -194,8 +211,10 @@ def test_search_is_measured_on_what_it_does(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*words.split(), "--out", str(tmp_path / "out.json")])
     search_benchmark.main()
     found = json.loads((tmp_path / "out.json").read_text())
-    assert [(row["encoded"], row["videos"]) for row in found["indexing"]] == [("one at a time", 2), ("in batches", 2)]
-    assert found["indexing"][0]["ratio"] == 1 and all(row["videos a second"] > 0 for row in found["indexing"])
+    ways = ["one at a time", "in batches", "in batches, as search does"]
+    assert [row["encoded"] for row in found["indexing"]] == ways and found["indexing"][0]["ratio"] == 1
+    for row in found["indexing"]:
+        assert row["videos"] == 2 and row["videos a second"] > 0 and row["1 - cosine"] < 1e-3
     (answers,), (ranks,) = found["answers"], found["ranks"]
     assert answers["videos"] == 50 and 0 < answers["median ms"] <= answers["slowest ms"]
     assert ranks["seconds"] > 0 and ranks["metrics"]["n_texts"] == 300

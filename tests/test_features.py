@@ -14,7 +14,7 @@ from centerclip import cli
 from centerclip.cell import Model
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import build, save_weights
-from centerclip.search.models import plain
+from centerclip.search.models import plain, quick
 from centerclip.search.retriever import Retriever
 
 
@@ -55,7 +55,7 @@ class TestWritten:
         self.write(run, folder, weights, tmp_path / "features.npz")
         with np.load(tmp_path / "features.npz") as stored:
             made = dict(stored)
-        retriever = Retriever(plain("tiny", str(weights), 4))
+        retriever = Retriever(quick(plain("tiny", str(weights), 4)))
         expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
         assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
         assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)

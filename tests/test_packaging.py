@@ -53,7 +53,7 @@ def test_nothing_needs_decord_which_few_machines_have_wheels_of():
     assert imported.returncode == 0, imported.stderr
     assert imported.stdout.endswith("tests/without/decord.py\n")
     measured = done("-m", "centerclip.bench.frames", "--videos", str(REPOSITORY / "docs"))
-    assert measured.returncode == 1 and measured.stderr.startswith("error: decord, beside which this measures, is not")
+    assert measured.returncode == 1 and measured.stderr.startswith("error: neither decord nor torchcodec")
 
 
 def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):

@@ -24,9 +24,11 @@ from centerclip.cell import Cell, Model, read_cell
 from centerclip.command import UserError
 from centerclip.datasets.files import video_files
 from centerclip.evaluate.features import count_cut
+from centerclip.model import device
 from centerclip.model.clip import build, save_weights
 from centerclip.search import index as search
 from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
+from centerclip.search.models import quick
 from centerclip.search.retriever import Retriever, plain
 from centerclip.video.batches import Videos
 from centerclip.video.decoding import Shown, idle
@@ -234,17 +236,12 @@ class TestIndex:
         assert (retriever.fingerprint() != before) == counts
 
     def test_it_encodes_in_the_precision_of_evaluation_which_makes_another_model(self, retriever, monkeypatch):
-        """Lowered to bfloat16, as on a GPU."""
+        """Lowered to bfloat16, as on a GPU or a CPU that has units for it."""
         exact, lower = retriever, Retriever(replace(retriever.cell, precision="bfloat16"))
-        assert exact.fingerprint() == lower.fingerprint()  # on a CPU both are float32
-        module = sys.modules[Retriever.__module__]
-        monkeypatch.setattr(
-            module,
-            "autocast",
-            lambda _, precision: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
-        )
-        monkeypatch.setattr(module, "computed_in", lambda _, precision: precision)
-        assert exact.fingerprint() != lower.fingerprint()
+        monkeypatch.setattr(device, "multiplies_bfloat16", lambda _: False)
+        assert exact.fingerprint() == lower.fingerprint() and quick(exact.cell) == exact.cell
+        monkeypatch.setattr(device, "multiplies_bfloat16", lambda _: True)
+        assert exact.fingerprint() != lower.fingerprint() and quick(exact.cell) == lower.cell
         video = torch.randint(256, (12, 3, 56, 56), dtype=torch.uint8), torch.ones(12, dtype=torch.bool)
         one, other = (model.encode_frames([video])[0] for model in (exact, lower))
         assert not torch.equal(one, other) and one @ other > 0.99

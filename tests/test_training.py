@@ -204,11 +204,16 @@ def test_what_is_drawn_does_not_depend_on_the_chunk(chunk):
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_the_precision_is_a_gpus_alone():
+@pytest.mark.parametrize("units", [False, True])
+def test_the_precision_is_a_gpus_but_bfloat16_where_a_cpu_has_units_for_it(monkeypatch, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
     cuda = torch.device("cuda")
     for precision, dtype in (("float32", None), ("bfloat16", torch.bfloat16), ("float16", torch.float16)):
-        assert lowered(cuda, precision) is dtype and lowered(CPU, precision) is None
-        assert computed_in(CPU, precision) == "float32" and computed_in(cuda, precision).startswith(precision)
+        assert lowered(cuda, precision) is dtype and computed_in(cuda, precision).startswith(precision)
+        if precision == "bfloat16" and units:
+            assert lowered(CPU, precision) is dtype and computed_in(CPU, precision).startswith(precision)
+        else:
+            assert lowered(CPU, precision) is None and computed_in(CPU, precision) == "float32"
     assert autocast(cuda, "bfloat16").fast_dtype is torch.bfloat16
     assert not Run(CELL, CPU).scaler.is_enabled()  # only float16's gradients are scaled
 

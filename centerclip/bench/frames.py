@@ -2,7 +2,7 @@
 
 That way: re-encode every video once to an mp4 of 3 frames a second with its shorter side at 224 pixels, then decode all
 of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.video.shards`. Decoding itself is
-measured beside decord, which seeks: for the frames that are stored, and for the few that `search` takes of a whole
+measured beside libraries that seek: for the frames that are stored, and for the few that `search` takes of a whole
 video.
 """
 
@@ -14,27 +14,24 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.video.batches import sample
-from centerclip.video.decoding import NoFrames, Shown
+from centerclip.video.decoding import NoFrames, decode
 from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
 from centerclip.video.frames import FrameStore
 from centerclip.video.shards import combine, write_shard
 
-try:
-    import decord
-except ImportError:  # nothing else uses it
-    decord = None
-
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end
-AT_ONCE = 16  # full-size frames of decord's in memory
+AT_ONCE = 16  # full-size frames of a peer's in memory
 # Videos and mean length in seconds as their authors give them, ActivityNet's of the captions' train and val_1 files.
 BENCHMARKS = {
     "MSVD": (1970, 10),
@@ -73,10 +70,52 @@ def reencode(path: Path, out: Path) -> None:
         target.mux(stream.encode())
 
 
-def sample_of_mp4(path: Path, rng: np.random.Generator) -> np.ndarray:
+class Video(NamedTuple):
+    """A video that a peer has opened, to be decoded on one core."""
+
+    frames: int
+    get: Callable[[np.ndarray], np.ndarray]  # the frames [n, H, W, 3] uint8 of n indices
+
+
+class Peer(NamedTuple):
+    """Another library that decodes chosen frames of a video."""
+
+    open: Callable[[Path], Video]
+    error: type[Exception]  # what it raises
+
+
+def peers() -> dict[str, Peer]:
+    """Those that are there, by name: decord, and torchcodec if it finds FFmpeg's libraries."""
+    found = {}
+    try:
+        import decord
+    except ImportError:
+        pass
+    else:
+
+        def by_decord(path: Path) -> Video:
+            video = decord.VideoReader(str(path), num_threads=1)
+            return Video(len(video), lambda indices: video.get_batch(indices).asnumpy())
+
+        found["decord"] = Peer(by_decord, decord.DECORDError)
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError):  # the latter without FFmpeg
+        pass
+    else:
+
+        def by_torchcodec(path: Path) -> Video:
+            video = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+            return Video(len(video), lambda indices: video.get_frames_at(indices.tolist()).data.numpy())
+
+        found["torchcodec"] = Peer(by_torchcodec, RuntimeError)
+    return found
+
+
+def sample_of_mp4(path: Path, peer: Peer, rng: np.random.Generator) -> np.ndarray:
     """A training sample, the usual way: decode the whole mp4, keep FRAMES frames, cut squares. [T, 3, SIZE, SIZE]."""
-    decoded = decord.VideoReader(str(path), num_threads=1)
-    frames = decoded.get_batch(range(len(decoded))).asnumpy()
+    video = peer.open(path)
+    frames = video.get(np.arange(video.frames))
     indices, _ = sample(len(frames), FRAMES, rng)
     return np.stack([np.asarray(squared(frames[index], SIZE)) for index in indices]).transpose(0, 3, 1, 2)
 
@@ -86,37 +125,39 @@ def sample_of_store(store: FrameStore, frames: int, rng: np.random.Generator) ->
     return store.read("v", sample(frames, FRAMES, rng)[0])
 
 
-def by_decord(path: Path, select: Callable[[Shown], np.ndarray], convert: Callable[[np.ndarray], object]) -> list:
-    """What `convert` makes of the frames that decord gives for those that `select` chooses of a video."""
-    video = decord.VideoReader(str(path), num_threads=1)
-    starts, ends = video.get_frame_timestamp(range(len(video))).astype(float).T
-    indices = select(Shown(starts - starts[0], ends[-1] - starts[0]))
+def by_peer(peer: Peer, path: Path, indices: np.ndarray, convert: Callable[[Image.Image], object]) -> list:
+    """What `convert` makes of those frames of a video, as squares."""
+    video = peer.open(path)
     parts = [indices[i : i + AT_ONCE] for i in range(0, len(indices), AT_ONCE)]
-    return [convert(frame) for part in parts for frame in video.get_batch(part).asnumpy()]
+    return [convert(squared(frame, SIZE)) for part in parts for frame in video.get(part)]
 
 
-def decoding_ms(path: Path, repeats: int) -> dict[str, float]:
-    """Milliseconds to get a video's frames for the store (JPEGs) and for `search`, ours and decord's, in turns.
+def decoding(path: Path, found: dict[str, Peer], repeats: int) -> dict[str, float]:
+    """What decoding a video takes: `store_ms` for the stored frames (JPEGs), `search_ms` for those of `search`, and the
+    same of each peer, `NAME_store_ms` and `NAME_search_ms`, for the same indices: medians of `repeats` turns, in ms.
 
-    They are medians of `repeats`; NaN where decord raises."""
-
-    def as_jpeg(frame: np.ndarray) -> bytes:
-        return jpeg(squared(frame, SIZE))
-
+    `NAME_error` is the mean difference of 255 between a peer's frames and ours, of the frame where it is largest. All
+    of a peer is NaN where it raises.
+    """
+    shown = decode(path, lambda _: [], np.asarray).shown
+    stored, searched = choose(shown, FPS, 0, WHOLE), spread(shown, FRAMES)
     ways = {
-        "store_ms": lambda: extract(path, [(0, WHOLE)], FPS, SIZE),
-        "decord_store_ms": lambda: by_decord(path, partial(choose, fps=FPS, start_s=0, end_s=WHOLE), as_jpeg),
-        "search_ms": lambda: spread_frames(path, FRAMES, SIZE),
-        "decord_search_ms": lambda: by_decord(path, partial(spread, count=FRAMES), partial(squared, size=SIZE)),
+        "store_ms": partial(extract, path, [(0, WHOLE)], FPS, SIZE),
+        "search_ms": partial(spread_frames, path, FRAMES, SIZE),
     }
-    times = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            try:
-                times[name].append(milliseconds(way, 1))
-            except decord.DECORDError:
-                times[name].append(np.nan)
-    return {name: float(np.median(taken)) for name, taken in times.items()}
+    errors = {}
+    for name, peer in found.items():
+        try:
+            theirs = by_peer(peer, path, searched, partial(np.asarray, dtype=float))
+        except peer.error:
+            errors |= dict.fromkeys((f"{name}_store_ms", f"{name}_search_ms", f"{name}_error"), np.nan)
+            continue
+        differences = np.abs(np.stack(theirs) - spread_frames(path, FRAMES, SIZE))
+        errors[f"{name}_error"] = float(differences.mean((1, 2, 3)).max())
+        ways[f"{name}_store_ms"] = partial(by_peer, peer, path, stored, jpeg)
+        ways[f"{name}_search_ms"] = partial(by_peer, peer, path, searched, np.asarray)
+    turns = [{name: milliseconds(way, 1) for name, way in ways.items()} for _ in range(repeats)]
+    return pd.DataFrame(turns).median().to_dict() | errors
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
@@ -130,7 +171,12 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
-    """Both ways on every video that decodes, one core, in turns: a row a video. Raises UserError if none decodes."""
+    """Both ways on every video that decodes, one core, in turns: a row a video. The usual samples are decoded by the
+    first of the peers. Raises UserError if there is none or no video decodes."""
+    found = peers()
+    if not found:
+        raise UserError("neither decord nor torchcodec with FFmpeg's libraries is there, beside which this measures")
+    first, *_ = found.values()
     rows = []
     for path in tqdm(videos, "benchmark", unit="video"):
         shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
@@ -147,18 +193,18 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
             write_shard(clip, FPS, SIZE, shard)
         combine([shard.with_suffix(".csv")], directory).to_csv(report, index=False)
         store, rng = FrameStore(report), np.random.default_rng(0)
-        frames, decoding = store.counts["v"], decoding_ms(path, min(repeats, 3))
+        frames, taken = store.counts["v"], decoding(path, found, min(repeats, 3))
         rows.append(
             {
                 "video": path.name,
                 "seconds": frames / FPS,
-                "prepare_ms": decoding["store_ms"],
+                "prepare_ms": taken.pop("store_ms"),
                 "usual_prepare_ms": usual_prepare_ms,
                 "bytes": shard.stat().st_size,
                 "usual_bytes": mp4.stat().st_size,
                 "sample_ms": milliseconds(partial(sample_of_store, store, frames, rng), repeats),
-                "usual_sample_ms": milliseconds(partial(sample_of_mp4, mp4, rng), repeats),
-                **{name: decoding[name] for name in ("decord_store_ms", "search_ms", "decord_search_ms")},
+                "usual_sample_ms": milliseconds(partial(sample_of_mp4, mp4, first, rng), repeats),
+                **taken,
             }
         )
     if not rows:
@@ -166,14 +212,18 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beside_decord(table: pd.DataFrame) -> dict[str, float]:
-    """Our decoding time over decord's, in total, of the videos that decord opens."""
-    opened = table.dropna(subset=["decord_store_ms", "decord_search_ms"])
-    return {
-        "videos_that_decord_opens": len(opened),
-        "store_time_over_decords": opened["prepare_ms"].sum() / opened["decord_store_ms"].sum(),
-        "search_time_over_decords": opened["search_ms"].sum() / opened["decord_search_ms"].sum(),
-    }
+def beside_peers(table: pd.DataFrame) -> dict[str, float]:
+    """Our decoding time over each peer's, in total, of the videos that it opens, and its largest error."""
+    summary = {}
+    for name in [column.removesuffix("_error") for column in table if column.endswith("_error")]:
+        opened = table.dropna(subset=f"{name}_error")
+        summary |= {
+            f"videos_that_{name}_opens": len(opened),
+            f"store_time_over_{name}s": opened["prepare_ms"].sum() / opened[f"{name}_store_ms"].sum(),
+            f"search_time_over_{name}s": opened["search_ms"].sum() / opened[f"{name}_search_ms"].sum(),
+            f"{name}s_largest_error": opened[f"{name}_error"].max(),
+        }
+    return summary
 
 
 def projection(table: pd.DataFrame) -> pd.DataFrame:
@@ -202,8 +252,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        if decord is None:
-            raise UserError("decord, beside which this measures, is not there: it has wheels for x86-64 alone")
         if not arguments.videos.is_dir():
             raise UserError(f"{arguments.videos}: no such directory")
         videos = sorted(path for path in arguments.videos.iterdir() if path.suffix not in (".csv", ".txt", ".json"))
@@ -223,7 +271,7 @@ def main() -> None:
             "usual_sample_ms": total["usual_sample_ms"] / len(table),
             "sample_ratio": total["usual_sample_ms"] / total["sample_ms"],
             "sample_ratio_median": float(table["ratio"].median()),
-            **beside_decord(table),
+            **beside_peers(table),
         }
         print("\n".join(f"{name}: {value:,.2f}" for name, value in summary.items()))
         projected = projection(table)

@@ -24,35 +24,44 @@ from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model import backbones
+from centerclip.model.device import computed_in
 from centerclip.search import page
 from centerclip.search.index import Entry, Searcher, update
+from centerclip.search.models import quick
 from centerclip.search.retriever import Retriever, plain
 
 SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
 WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 
-WAYS = {  # of encoding -> arguments of `update`
-    "one at a time": {"batch_size": 1, "encoders": 1},
-    "in batches": {},
-}
-
-
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
-    """A row for each of WAYS: videos a second that are indexed, the median of `repeats` turns."""
-    rates = {way: [] for way in WAYS}
+    """A row for each way to encode, the first one at a time in float32, the last as `search` does: videos a second that
+    are indexed, the median of `repeats` turns, and by how much a video's vector differs from that of the first."""
+    quickest = Retriever(quick(retriever.cell))
+    ways = {
+        "one at a time": (retriever, {"batch_size": 1, "encoders": 1}),
+        "in batches": (retriever, {}),
+        "in batches, as search does": (quickest, {}),
+    }
+    rates, indices = {way: [] for way in ways}, {}
     for _ in tqdm(range(repeats), "indexing", unit="turn"):
-        for way, options in WAYS.items():
-            index, start = {}, time.perf_counter()
-            update(index, videos, retriever, processes, **options)
-            rates[way].append(len(index) / (time.perf_counter() - start))
-    if not index:
+        for way, (encoder, options) in ways.items():
+            indices[way], start = {}, time.perf_counter()
+            update(indices[way], videos, encoder, processes, **options)
+            rates[way].append(len(indices[way]) / (time.perf_counter() - start))
+    first, *_ = indices.values()
+    if not first:
         raise UserError(f"{videos}: none of the videos in it can be read")
-    medians = {way: median(found) for way, found in rates.items()}
-    first = medians["one at a time"]
     return [
-        {"encoded": way, "videos": len(index), "videos a second": rate, "ratio": rate / first}
-        for way, rate in medians.items()
+        {
+            "encoded": way,
+            "computed in": computed_in(encoder.device, encoder.cell.precision),
+            "videos": len(first),
+            "videos a second": median(rates[way]),
+            "ratio": median(rates[way]) / median(rates["one at a time"]),
+            "1 - cosine": max(1 - float(entry.vector @ first[name].vector) for name, entry in indices[way].items()),
+        }
+        for way, (encoder, _) in ways.items()
     ]
 
 
@@ -128,7 +137,8 @@ def main() -> None:
         if not found:
             raise UserError("nothing to measure: name --videos, --index or --ranks")
         for rows in found.values():
-            print(pd.DataFrame(rows).drop(columns="metrics", errors="ignore").round(2).to_markdown(index=False) + "\n")
+            table = pd.DataFrame(rows).drop(columns="metrics", errors="ignore")
+            print(table.to_markdown(index=False, floatfmt=".3g") + "\n")
         if arguments.out:
             named = ("backbone", "processes", "threads", "repeats")
             write_json(arguments.out, {name: getattr(arguments, name) for name in named} | found)

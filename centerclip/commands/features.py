@@ -23,5 +23,5 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.search.retriever import Retriever
 
     features.check(arguments.out)
-    retriever = Retriever(cell)
+    retriever = Retriever(models.quick(cell))
     features.write(arguments.out, *up_to_date(arguments.folder, retriever, arguments.stall_seconds), retriever)

@@ -35,7 +35,7 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.search.index import Searcher, up_to_date
     from centerclip.search.retriever import Retriever
 
-    retriever = Retriever(cell)
+    retriever = Retriever(models.quick(cell))
     index, left_out = up_to_date(folder, retriever, arguments.stall_seconds)
     searcher = Searcher(index, retriever)
     if arguments.serve:

@@ -24,10 +24,19 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has matrix units for bfloat16, as GPUs have since Ampere and some CPUs (AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 def lowered(device: torch.device, precision: str) -> torch.dtype | None:
     """What matrix products are computed in on `device` for a `precision` of float32, bfloat16 or float16: None for
-    float32, which a CPU always computes in."""
-    return getattr(torch, precision) if device.type == "cuda" and precision != "float32" else None
+    float32, which a CPU computes in unless it `multiplies_bfloat16`."""
+    if device.type == "cuda":
+        return None if precision == "float32" else getattr(torch, precision)
+    return torch.bfloat16 if precision == "bfloat16" and multiplies_bfloat16(device) else None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -38,6 +47,5 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def computed_in(device: torch.device, precision: str) -> str:
     """What models run in on `device`, in words."""
-    if device.type == "cpu":
-        return "float32"
-    return f"{precision} autocast, float32 without TF32 elsewhere" if lowered(device, precision) else "float32, no TF32"
+    parts = [f"{precision} autocast"] * bool(lowered(device, precision))
+    return ", ".join([*parts, "float32 without TF32" if device.type == "cuda" else "float32"])

@@ -49,6 +49,13 @@ def chosen(arguments: argparse.Namespace, stages: Sequence[Sequence[Stage]] = ((
     return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]
 
 
+def quick(cell: Cell) -> Cell:
+    """`cell` in bfloat16 where there are matrix units for it: several times as fast, cosines move by 1e-5."""
+    from centerclip.model.device import multiplies_bfloat16, pick_device
+
+    return replace(cell, precision="bfloat16") if multiplies_bfloat16(pick_device()) else cell
+
+
 def chosen_one(arguments: argparse.Namespace) -> Cell:
     """The one model asked for, of a command that uses no more."""
     if len(cells := chosen(arguments)) > 1:
