@@ -5,14 +5,16 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from support.cells import STAGE, tiny_cell
 from support.training import CELL, Twelve, batch, run_in
 
-from centerclip.bench import gpu
+from centerclip.bench import gpu, loader
 from centerclip.command import UserError
 from centerclip.model.device import pick_device
 from centerclip.train import loop
 from centerclip.train.loop import Run
+from centerclip.video.extraction import jpeg
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
 MEASURED = pd.DataFrame(
@@ -60,9 +62,19 @@ def test_encoding_is_measured_at_both_batches():
 
 
 def test_the_loader_stands_beside_what_a_step_takes():
-    (row,) = gpu.loading(None, {"step_pairs": 64, "step_s": 0.5}).to_dict("records")
-    assert row == {"workers": "what a training step takes", "samples a second": 128}
+    taken, *loaded = gpu.loading(tiny_cell(), None, {"step_pairs": 8, "step_s": 0.5}).to_dict("records")
+    assert taken == {"workers": "what a training step takes", "samples a second": 16}
+    assert [row["workers"] for row in loaded][:2] == [0, 1] and all(row["samples a second"] > 0 for row in loaded)
     assert gpu.step_seconds(tiny_cell(STAGE), torch.device("cpu")) > 0
+
+
+def test_made_up_pictures_take_as_much_as_real_ones(tmp_path):
+    pairs = loader.made_up(gpu.headline()[0], tmp_path, videos=2, captions=3)
+    frames, mask, ids = pairs[5]
+    assert len(pairs) == 6 and frames.shape == (12, 3, 224, 224) and mask.all() and len(ids) == 32
+    assert not torch.equal(frames, pairs[4][0])
+    sizes = [len(jpeg(Image.fromarray(frame))) for frame in frames.permute(0, 2, 3, 1).numpy()]
+    assert 8e3 < sum(sizes) / 12 < 12e3
 
 
 def test_the_page_has_conditions_and_tables():

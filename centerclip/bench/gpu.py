@@ -5,6 +5,7 @@ compares are ratios to the baseline. Encoding is measured in bfloat16, one video
 """
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from datetime import date
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -19,7 +21,7 @@ from tqdm import tqdm
 
 from centerclip import config
 from centerclip.bench import algorithms, loader
-from centerclip.cell import Cell, Runtime
+from centerclip.cell import Cell, Runtime, read_cell
 from centerclip.command import UserError, atomic, positive, run, write_json
 from centerclip.evaluate import efficiency
 from centerclip.evaluate.costs import milliseconds, now, smooth_videos
@@ -88,11 +90,14 @@ def claims(rows: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def loading(results: Path | None, step: dict) -> pd.DataFrame:
-    """Samples a second of the loader with 0 to 8 workers, of the data of a trained cell's results, beside those that a
-    training step takes."""
+def loading(cell: Cell, results: Path | None, step: dict) -> pd.DataFrame:
+    """Samples a second of the loader with 0 to 8 workers, a core for each, of the data of a trained cell's results or
+    else of made-up videos as `cell` takes them, beside those that a training step takes."""
     taken = {"workers": "what a training step takes", "samples a second": step["step_pairs"] / step["step_s"]}
-    given = loader.rates(results, [0, 1, 2, 4, 8], batches=40) if results else pd.DataFrame()
+    workers = [number for number in (0, 1, 2, 4, 8) if number <= os.cpu_count()]
+    with TemporaryDirectory() as directory:
+        pairs = loader.stored(read_cell(results)) if results else loader.made_up(cell, Path(directory))
+        given = loader.rates(pairs, step["step_pairs"], workers, batches=40)
     return pd.concat([pd.DataFrame([taken]), given])
 
 
@@ -106,7 +111,11 @@ def page(conditions: dict, tables: dict[str, pd.DataFrame]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.gpu", description=__doc__)
     parser.add_argument("--repeats", type=positive, default=10, help="turns that each takes (default: 10)")
-    parser.add_argument("--cell", type=Path, help="the results of a trained cell, whose data the loader is measured on")
+    parser.add_argument(
+        "--cell",
+        type=Path,
+        help="results of a trained cell, on whose data the loader is measured (default: on made-up data)",
+    )
     parser.add_argument("--out", required=True, type=Path, help="write NAME.md and NAME.json")
 
     def job(arguments: argparse.Namespace) -> None:
@@ -125,7 +134,7 @@ def main() -> None:
             "The paper's claims on cost, as ratios to the baseline": claims(rows, pd.read_csv(PUBLISHED)),
             "Encoding and training steps": rows,
             "Clustering alone, beside the naive way": pd.DataFrame(alone),
-            "The loader beside a training step": loading(arguments.cell, steps[0]),
+            "The loader beside a training step": loading(cells[0], arguments.cell, steps[0]),
         }
         conditions = {
             "date": date.today().isoformat(),

@@ -4,17 +4,24 @@ import argparse
 import time
 from pathlib import Path
 
+import lmdb
 import pandas as pd
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from centerclip import layout
-from centerclip.cell import read_cell
+from centerclip.cell import Cell, read_cell
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.evaluate.costs import smooth_videos
 from centerclip.video.batches import Pairs
+from centerclip.video.extraction import jpeg
 from centerclip.video.frames import FrameStore
+from centerclip.video.shards import put
+
+NOISE = 6  # of 255, with which a made-up picture takes about 10 KB, as real ones do
 
 
 def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> float:
@@ -33,19 +40,34 @@ def samples_per_second(pairs: Pairs, batches: list[list[int]], workers: int) -> 
     return sum(map(len, batches[ahead:])) / (time.perf_counter() - start)
 
 
-def rates(results: Path, workers: list[int], batches: int) -> pd.DataFrame:
-    """`workers` and `samples a second` of the loader on the first `batches` of a cell, by its results.
-
-    Raises:
-        UserError: the cell is not trained, or has too few batches.
-    """
-    cell = read_cell(results)
+def stored(cell: Cell) -> Pairs:
+    """The training pairs of a cell whose frames are stored. Raises UserError for a cell that is not trained."""
     if not cell.trained:
-        raise UserError(f"{results}: this cell is not trained, so that it has no batches")
+        raise UserError(f"{cell.name}: this cell is not trained, so that it has no batches")
     store = FrameStore(cell.path(layout.FRAMES))
     rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "train")
-    pairs = Pairs(rows[rows["caption"] != ""], store, cell, epoch=0)
-    chosen = pairs.batches(cell.training.batch_size)[:batches]
+    return Pairs(rows[rows["caption"] != ""], store, cell, epoch=0)
+
+
+def made_up(cell: Cell, directory: Path, videos: int = 128, captions: int = 20) -> Pairs:
+    """Training pairs of generated videos for a cell without data, stored in `directory`."""
+    names = [f"video{number}" for number in range(videos)]
+    with lmdb.open(str(directory / "0000.lmdb"), subdir=False, map_size=1 << 40, lock=False) as shard:
+        for number, name in enumerate(tqdm(names, "made-up videos", unit="video")):
+            (video,) = smooth_videos(1, cell.data.frames, cell.data.image_size, seed=number)
+            noisy = 128 + 40 * video + NOISE * torch.randn(video.shape, generator=torch.Generator().manual_seed(number))
+            pictures = noisy.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+            put(shard, name, [jpeg(Image.fromarray(picture)) for picture in pictures])
+    report = directory / "report.csv"
+    pd.DataFrame({"video_id": names, "frames": cell.data.frames, "shard": "0000.lmdb"}).to_csv(report, index=False)
+    rows = pd.DataFrame({"video_id": names * captions, "caption": "two people talk about a car"})
+    return Pairs(rows, FrameStore(report), cell, epoch=0)
+
+
+def rates(pairs: Pairs, batch_size: int, workers: list[int], batches: int) -> pd.DataFrame:
+    """`workers` and `samples a second` of the loader on the first `batches` of `pairs`. Raises UserError if there are
+    too few."""
+    chosen = pairs.batches(batch_size)[:batches]
     measured = [samples_per_second(pairs, chosen, number) for number in workers]
     return pd.DataFrame({"workers": workers, "samples a second": measured})
 
@@ -59,12 +81,12 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(1)
-        table = rates(arguments.cell, arguments.workers, arguments.batches)
+        cell = read_cell(arguments.cell)
+        pairs = stored(cell)
+        table = rates(pairs, cell.training.batch_size, arguments.workers, arguments.batches)
         print(table.round(1).to_markdown(index=False))
         if arguments.out:
-            write_json(
-                arguments.out, {"settings": read_cell(arguments.cell).settings(), "rows": table.to_dict("records")}
-            )
+            write_json(arguments.out, {"settings": cell.settings(), "rows": table.to_dict("records")})
 
     run(parser, job)
 
