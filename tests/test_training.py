@@ -215,6 +215,9 @@ def test_the_precision_is_a_gpus_but_bfloat16_where_a_cpu_has_units_for_it(monke
         else:
             assert lowered(CPU, precision) is None and computed_in(CPU, precision) == "float32"
     assert autocast(cuda, "bfloat16").fast_dtype is torch.bfloat16
+    cell = replace(CELL, training=replace(CELL.training, precision="bfloat16"))
+    losses = [loop.train_step(Run(each, CPU), batch(0), 1.0) for each in (CELL, cell)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05) and (losses[0] != losses[1]) == units
     assert not Run(CELL, CPU).scaler.is_enabled()  # only float16's gradients are scaled
 
 
