@@ -46,6 +46,11 @@ def test_claims_are_ratios_to_the_baseline_beside_the_papers():
     assert [line["at least as good"] for line in (alone, together, memory)] == [False, True, False]
 
 
+def test_a_gpu_that_holds_no_whole_step_has_claims_on_time():
+    claims = gpu.claims(MEASURED.assign(training_gb=[None, None]), PUBLISHED)
+    assert claims["here"].isna().tolist() == [False, False, True]
+
+
 def test_every_headline_setting_is_published():
     names = {(cell.benchmark, cell.variant) for cell in gpu.headline()}
     paper = pd.read_csv(gpu.PUBLISHED)

@@ -75,6 +75,7 @@ def claims(rows: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """
     ours = [f"ms, batch {batch}" for batch in BATCHES] + ["training_gb"]
     paper = published.set_index(["benchmark", "variant"])[["ms", "training_gb"]]
+    rows = rows.astype(dict.fromkeys(ours, float))  # where no step's memory is known, a column is of None
     lines = []
     for benchmark, group in rows.groupby("benchmark", sort=False):
         baseline = group.iloc[0]
