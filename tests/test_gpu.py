@@ -1,6 +1,7 @@
 """The benchmark of a GPU, as far as it goes without one; and training on a GPU, where there is one."""
 
 from dataclasses import replace
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -51,10 +52,24 @@ def test_a_gpu_that_holds_no_whole_step_has_claims_on_time():
     assert claims["here"].isna().tolist() == [False, False, True]
 
 
+def test_a_naive_way_that_memory_does_not_hold_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.algorithms, "measure", mock.Mock(side_effect=torch.OutOfMemoryError))
+    assert gpu.alone((15, 784, 160), 1, torch.device("cpu")) == []
+    assert capsys.readouterr().err == "warning: the naive way on 15 times 784 tokens is more than the GPU's memory\n"
+
+
 def test_every_headline_setting_is_published():
     names = {(cell.benchmark, cell.variant) for cell in gpu.headline()}
     paper = pd.read_csv(gpu.PUBLISHED)
     assert names <= set(zip(paper["benchmark"], paper["variant"], strict=True))
+
+
+@pytest.mark.parametrize(("major", "name"), [(7, "float16"), (8, "bfloat16"), (9, "bfloat16")])
+def test_a_gpu_encodes_in_bfloat16_if_it_has_it(monkeypatch, major, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: mock.Mock(major=major))
+    assert gpu.precision() == name
 
 
 def test_encoding_is_measured_at_both_batches():
