@@ -1,6 +1,7 @@
 """The benchmark of a GPU, as far as it goes without one; and training on a GPU, where there is one."""
 
 from dataclasses import replace
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -48,10 +49,29 @@ def test_claims_are_ratios_to_the_baseline_beside_the_papers():
     assert [line["at least as good"] for line in (alone, together, memory)] == [False, True, False]
 
 
+def test_a_gpu_that_holds_no_whole_step_has_claims_on_time():
+    claims = gpu.claims(MEASURED.assign(training_gb=[None, None]), PUBLISHED)
+    assert claims["here"].isna().tolist() == [False, False, True]
+
+
+def test_a_naive_way_that_memory_does_not_hold_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(gpu.algorithms, "measure", mock.Mock(side_effect=torch.OutOfMemoryError))
+    assert gpu.alone((15, 784, 160), 1, torch.device("cpu")) == []
+    assert capsys.readouterr().err == "warning: the naive way on 15 times 784 tokens is more than the GPU's memory\n"
+
+
 def test_every_headline_setting_is_published():
     names = {(cell.benchmark, cell.variant) for cell in gpu.headline()}
     paper = pd.read_csv(gpu.PUBLISHED)
     assert names <= set(zip(paper["benchmark"], paper["variant"], strict=True))
+
+
+@pytest.mark.parametrize(("major", "name"), [(7, "float16"), (8, "bfloat16"), (9, "bfloat16")])
+def test_a_gpu_encodes_in_bfloat16_if_it_has_it(monkeypatch, major, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: mock.Mock(major=major))
+    assert gpu.precision(torch.device("cuda")) == name
 
 
 def test_encoding_is_measured_at_both_batches():
@@ -61,8 +81,9 @@ def test_encoding_is_measured_at_both_batches():
         assert baseline[f"ms, batch {number}"] > 0
 
 
-def test_the_loader_stands_beside_what_a_step_takes():
-    taken, *loaded = gpu.loading(tiny_cell(), None, {"step_pairs": 8, "step_s": 0.5}).to_dict("records")
+def test_the_loader_stands_beside_what_a_step_takes(tmp_path):
+    pairs = loader.made_up(tiny_cell(), tmp_path)
+    taken, *loaded = gpu.loading(pairs, {"step_pairs": 8, "step_s": 0.5}).to_dict("records")
     assert taken == {"workers": "what a training step takes", "samples a second": 16}
     assert [row["workers"] for row in loaded][:2] == [0, 1] and all(row["samples a second"] > 0 for row in loaded)
     assert gpu.step_seconds(tiny_cell(STAGE), torch.device("cpu")) > 0

@@ -33,6 +33,7 @@ from centerclip.model.reduction.kmedoids import (
     pairwise_distances,
 )
 from centerclip.resolve import cell
+from centerclip.video.batches import normalise
 
 with_triton = pytest.mark.skipif(not find_spec("triton"), reason="no Triton here: the torch path is all there is")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
@@ -127,7 +128,11 @@ def test_it_compiles_for_gpus_from_turing_on(capability, count, tmp_path, monkey
     signature = dict(zip(one_problem.arg_names, types, strict=True))
     how = compiled_for(count)
     constants = {name: how.pop(name) for name in ("BLOCK", "ROWS")}
-    compiled = compile(ASTSource(one_problem, signature, constants), GPUTarget("cuda", capability, 32), how)
+    # As a launch has it: tensors start at multiples of 16 bytes, and a count that is one of 16 is told apart.
+    multiples = [*range(5), *([5] if count % 16 == 0 else [])]
+    attributes = {(place,): [["tt.divisibility", 16]] for place in multiples}
+    source = ASTSource(one_problem, signature, constants, attributes)
+    compiled = compile(source, GPUTarget("cuda", capability, 32), how)
     assert compiled.asm["cubin"] and compiled.metadata.shared <= 48 << 10  # bytes, which every GPU has
 
 
@@ -158,6 +163,21 @@ def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch, capsys):
     assert behind(alternate_in_steps)
     assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
     assert capsys.readouterr().err.endswith("as Triton does not work here: its kernel chooses other medoids\n")
+
+
+def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch, capsys):
+    """The batch comes again in chunks, and the kernel is asked again."""
+    launch = mock.Mock(side_effect=torch.OutOfMemoryError("full"))
+    monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        kernel_runs.__wrapped__(torch.device("cpu"))
+    assert not capsys.readouterr().err
+
+
+def test_a_triton_that_cannot_be_imported_is_a_line_on_the_terminal(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", None)
+    assert not kernel_runs.__wrapped__(torch.device("cpu"))
+    assert "as Triton does not work here: import of centerclip" in capsys.readouterr().err
 
 
 class Waits(TorchDispatchMode):
@@ -216,6 +236,11 @@ def test_a_wait_is_seen(pretended):
     for masked in (lambda: there[there > 0], lambda: there.nonzero(), lambda: there.unique()):
         with pytest.raises(DynamicOutputShapeException):
             waits(masked)
+
+
+def test_frames_are_normalised_without_waiting():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert waits(normalise, torch.empty(2, 3, 8, 8, dtype=torch.uint8, device="cuda")) == []
 
 
 @pytest.mark.parametrize("name", PAPER)

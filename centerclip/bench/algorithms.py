@@ -83,7 +83,7 @@ def peak_resident() -> int:
 
 
 def peak_bytes(function: Callable, segments: int, count: int, clusters: int, device: torch.device) -> int:
-    """Memory that one call adds at most: of a GPU what is allocated, of a CPU what is resident, for which it is to be
+    """Memory that one call adds at most: of a GPU what is allocated, of a CPU what is resident, for which this is to be
     called in a process of its own. Linux only."""
 
     def peak() -> int:
@@ -91,6 +91,8 @@ def peak_bytes(function: Callable, segments: int, count: int, clusters: int, dev
 
     tokens = random_tokens(segments, count).to(device)
     function(tokens[:1, :64], 8)  # libraries loaded and warm
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     before = peak()
     function(tokens, clusters)
     return peak() - before
@@ -111,8 +113,11 @@ def measure(shape: tuple[int, int, int], repeats: int, device: torch.device) -> 
                     start = now(tokens)
                     function(tokens, clusters)
                     taken.append(1000 * (now(tokens) - start))
-        with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
-            memory = [pool.submit(peak_bytes, side, *shape, device).result() / 1e6 for side in (ours, naive)]
+        if device.type == "cuda":  # whose memory another process would not have, while this one holds it in reserve
+            memory = [peak_bytes(side, *shape, device) / 1e6 for side in times]
+        else:
+            with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
+                memory = [pool.submit(peak_bytes, side, *shape, device).result() / 1e6 for side in times]
         rows.append(
             {
                 "tokens": f"{count} -> {clusters}",

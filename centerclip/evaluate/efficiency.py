@@ -136,7 +136,8 @@ def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     count, frames, size = cell.costs.batch_size, cell.data.frames, cell.data.image_size
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
-    pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8)
+    pinned = device.type == "cuda"  # as the loader of training has it
+    pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8, pin_memory=pinned)
     mask = torch.ones(count, frames, dtype=torch.bool)
     ids = torch.randint(1, 49408, (count, cell.data.text_tokens))
     while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from centerclip.command import UserError, end_with_parent, last_error
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
+Result = TypeVar("Result")
 BUCKET = 25 << 20  # bytes of gradients that are sent at a time, as PyTorch's DistributedDataParallel has it
 
 
@@ -83,7 +85,7 @@ def anywhere(flag: bool, device: torch.device) -> bool:
     return bool(largest(int(flag), device))
 
 
-def everywhere(work: Callable[[], Tensor | None], device: torch.device) -> Tensor | None:
+def everywhere(work: Callable[[], Result], device: torch.device) -> Result:
     """What `work` returns here. Raises an error of TOGETHER in all processes if one did."""
     result, failed, reason = None, 0, "in another process"
     try:
@@ -145,16 +147,18 @@ def added_up(parameters: list[Tensor], passes: int) -> Iterator[None]:
     """Add up over the processes the gradients that `passes` backward passes in this block give to `parameters`, which
     have none yet: in buckets, the last parameters first, each sent while a pass still computes the others.
 
-    All processes send all buckets in the same order, also one in which an error ends the block."""
+    All processes send all buckets in the same order, also one in which an error ends the block. None sends one, and all
+    raise the error, where the memory of one does not hold them."""
     if not launched():
         yield
         return
-    buckets, members, size = [], [], 0
+    groups, members, size = [], [], 0
     for parameter in reversed(parameters):
         members, size = [*members, parameter], size + parameter.nbytes
         if size >= BUCKET or parameter is parameters[0]:
-            buckets.append(Bucket(members, passes))
+            groups.append(members)
             members, size = [], 0
+    buckets = everywhere(lambda: [Bucket(group, passes) for group in groups], parameters[0].device)
     pending = deque(buckets)
 
     def note(bucket: Bucket, parameter: Tensor) -> None:

@@ -18,7 +18,8 @@ STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
 
 def normalise(frames: Tensor) -> Tensor:
     """The images float32 [..., 3, H, W], normalised for CLIP, of frames uint8 [..., 3, H, W]."""
-    return (frames.float() / 255 - MEAN.to(frames.device)) / STD.to(frames.device)
+    mean, std = (constant.to(frames.device, non_blocking=True) for constant in (MEAN, STD))  # a GPU is not waited for
+    return (frames.float() / 255 - mean) / std
 
 
 def sample(

@@ -6,7 +6,9 @@ epoch from the checkpoint in DIRECTORY; or a split, on which the model of a thir
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -31,6 +33,22 @@ def gradients(cell: Cell, device: torch.device, chunk: int = 4) -> dict:
     loss = backward(run, [part[share] for part in batch(0)], seed=0)
     trains = {name: tensor.grad for name, tensor in run.model.named_parameters() if tensor.requires_grad}
     return trains | {"loss": loss}
+
+
+def full_memory_of_the_other(device: torch.device) -> str:
+    """What it says here that the second process alone has no memory for the sums of gradients."""
+
+    def differentiate() -> None:
+        weight = torch.nn.Parameter(torch.ones(2))
+        with processes.added_up([weight], passes=1):
+            weight.sum().backward()
+
+    full = mock.patch.object(processes, "Bucket", side_effect=torch.OutOfMemoryError("here"))
+    try:
+        with full if processes.rank() == 1 else nullcontext():
+            processes.everywhere(differentiate, device)
+    except torch.OutOfMemoryError as error:
+        return str(error)
 
 
 def error_of_the_other(device: torch.device) -> str:
@@ -70,7 +88,8 @@ def main() -> None:
     elif path:
         result = metrics(what, *path)
     else:
-        result = gradients(CELL, device, int(what)) | {"reason": error_of_the_other(device)}
+        result = gradients(CELL, device, int(what))
+        result |= {"full": full_memory_of_the_other(device), "reason": error_of_the_other(device)}
     torch.save(result, Path(directory, f"{processes.rank()}.pt"))
 
 

@@ -212,17 +212,20 @@ def in_one_launch(distances: Tensor) -> bool:
 @cache
 def kernel_runs(device: torch.device) -> bool:
     """Whether Triton is installed, and makes a kernel for a GPU that clusters an example as PyTorch does; a line on the
-    terminal says if not. It compiles with a C compiler, which not every machine has."""
+    terminal says if not. It compiles with a C compiler, which not every machine has. A GPU whose memory is full is
+    asked again when it is not."""
     if not find_spec("triton"):
         return False
-    from centerclip.model.reduction.kernel import alternate_in_one_launch
-
     tokens = torch.rand(4, 147, 8, generator=torch.Generator().manual_seed(0)).to(device)
     given = pairwise_distances(tokens), longest(tokens), 49, 100
     try:
+        from centerclip.model.reduction.kernel import alternate_in_one_launch
+
         if all(map(torch.equal, alternate_in_one_launch(*given), alternate_in_steps(*given))):
             return True
         reason = "its kernel chooses other medoids"
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # Triton's own, the compiler's, the driver's
         reason = first_line(error)
     tell(f"warning: clustering takes many launches, as Triton does not work here: {reason}")
