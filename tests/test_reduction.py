@@ -17,7 +17,7 @@ from centerclip.model import reduction
 from centerclip.model.reduction.kmedoids import kmedoids, pairwise_distances, sliced_gram, slow_at_float64
 from centerclip.model.reduction.pooling import pooling
 from centerclip.model.reduction.sparse_sampling import sparse_sampling
-from centerclip.model.reduction.spectral import affinity, embedding, nearest, spectral
+from centerclip.model.reduction.spectral import affinity, embedding, multiplied, nearest, projector, solved, spectral
 from centerclip.model.shifts import SHIFTS, class_shifted, patches_shifted, shifted
 from centerclip.model.stages import Reduction
 
@@ -278,8 +278,15 @@ def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
             reduction.kind(name)
 
 
+@pytest.fixture(params=["solved", "multiplied"])
+def way(request, monkeypatch) -> str:
+    """How distances between eigenvectors' rows are found: as on a CPU, and as on a GPU."""
+    monkeypatch.setattr(f"{spectral.__module__}.in_products", lambda distances: request.param == "multiplied")
+    return request.param
+
+
 @pytest.mark.parametrize("sigma", [None, 2.0])
-def test_spectral_recovers_planted_partitions(sigma):
+def test_spectral_recovers_planted_partitions(way, sigma):
     generator = torch.Generator().manual_seed(0)
     centres = 20 * torch.eye(6, 16)
     label = torch.randint(6, (90,), generator=generator)
@@ -289,7 +296,7 @@ def test_spectral_recovers_planted_partitions(sigma):
     assert len(pairs) == 6  # each planted part is one cluster
 
 
-def test_spectral_finds_two_rings_where_kmedoids_cannot():
+def test_spectral_finds_two_rings_where_kmedoids_cannot(way):
     angle = torch.arange(60) * (2 * math.pi / 60)
     ring = torch.stack([angle.cos(), angle.sin()], 1)
     points, label = torch.cat([ring, 5 * ring]), torch.arange(120) // 60
@@ -299,7 +306,7 @@ def test_spectral_finds_two_rings_where_kmedoids_cannot():
     assert not torch.equal(assignment[0] == assignment[0, 0], label == 0)
 
 
-def test_spectral_is_scipys_laplacian_eigenvectors_then_the_loops():
+def test_spectral_is_scipys_laplacian_eigenvectors_then_the_loops(way):
     points = torch.randn(36, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     distance = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(points.numpy()))
     near = np.argsort(distance, axis=1)[:, :8]  # itself and 7 neighbours
@@ -318,7 +325,7 @@ def test_spectral_is_scipys_laplacian_eigenvectors_then_the_loops():
 
 
 @pytest.mark.parametrize("graph", ["knn", "heat"])
-def test_only_the_eigenvectors_span_matters(graph):
+def test_only_the_eigenvectors_span_matters(way, graph):
     """Other solver, other signs, other rotation: the same distances between rows, the same answer."""
     points = torch.randn(1, 40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     distances = pairwise_distances(points)
@@ -337,6 +344,30 @@ def test_only_the_eigenvectors_span_matters(graph):
     assert scipy.linalg.subspace_angles(rows, turned).max() < 1e-5
     medoids, assignment = spectral(points, 7, graph=graph, neighbours=6, sigma=None)
     assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(turned.tolist(), 7, first=0)
+
+
+@pytest.mark.parametrize(("count", "clusters"), [(2, 1), (7, 7), (30, 4), (147, 49), (245, 49)])
+def test_the_projector_is_that_of_numpys_eigenvectors(count, clusters):
+    """Of graphs whose eigenvalues K and K + 1 lie apart; so are the distances between rows, whichever way."""
+    points = torch.randn(3, count, 8, generator=torch.Generator().manual_seed(count))
+    distances = pairwise_distances(points)
+    weights = affinity(distances, nearest(distances, 10), None)
+    degrees = weights.double().numpy().sum(-1)
+    values, vectors = np.linalg.eigh(weights.double().numpy() / np.sqrt(degrees[:, :, None] * degrees[:, None]))
+    assert clusters == count or (values[:, -clusters] - values[:, -clusters - 1]).min() > 5e-5
+    wanted = vectors[:, :, -clusters:]
+    assert np.abs(projector(weights, clusters).numpy() - wanted @ wanted.swapaxes(1, 2)).max() < 2e-4
+    ours, theirs = multiplied(weights, clusters), solved(weights, clusters)
+    assert torch.equal(ours, ours.mT) and torch.allclose(ours, theirs, atol=3e-3)
+
+
+@pytest.mark.parametrize("clusters", [1, 5, 11, 12])
+def test_where_more_eigenvalues_are_equal_than_are_wanted_rounding_decides(clusters):
+    """Of 12 equal tokens, and of 12 without edges. What comes out is finite, and of equal tokens one is a vector's."""
+    for weights in (torch.ones(1, 12, 12), torch.eye(12)[None]):
+        between = multiplied(weights, clusters)
+        assert torch.isfinite(between).all() and torch.equal(between, between.mT)
+    assert multiplied(torch.ones(1, 12, 12), 1).max() == 0
 
 
 def test_the_answer_is_the_same_from_run_to_run():
@@ -433,7 +464,7 @@ def test_where_a_shift_acts_hand_worked(name, of_class, of_patches):
     assert out[0, :, :, 2:].tolist() == (22 * tokens[0, :, :, 2:]).tolist()
 
 
-def test_spectral_finds_the_pieces_of_a_graph_and_its_lone_tokens():
+def test_spectral_finds_the_pieces_of_a_graph_and_its_lone_tokens(way):
     """Pieces of 7, 5 and 4 tokens and 3 single ones: so far from each other that weights between them are 0."""
     generator = torch.Generator().manual_seed(0)
     label = torch.tensor([0] * 7 + [1] * 5 + [2] * 4 + [3, 4, 5])[torch.randperm(19, generator=generator)]
@@ -443,7 +474,7 @@ def test_spectral_finds_the_pieces_of_a_graph_and_its_lone_tokens():
 
 
 @pytest.mark.parametrize("spread", [0.0, 1000.0])
-def test_spectral_of_constant_tokens_or_only_lone_ones_has_a_medoid_in_every_cluster(spread):
+def test_spectral_of_constant_tokens_or_only_lone_ones_has_a_medoid_in_every_cluster(way, spread):
     points = spread * torch.arange(12.0)[:, None] ** 4
     (medoids,), (assignment,) = spectral(points[None], 4, neighbours=2, sigma=1e-3)
     assert len(set(medoids.tolist())) == 4 and assignment[medoids].tolist() == [0, 1, 2, 3]

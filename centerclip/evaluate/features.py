@@ -49,11 +49,13 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
             Videos(share, store, cell.data.frames),
             batch_size=batch_size,
             num_workers=cell.runtime.evaluation_workers,
+            pin_memory=device.type == "cuda",
             worker_init_fn=leave_sigterm,
         )
 
     def encode_videos(batch: list[Tensor]) -> Tensor:
-        return model.encode_video(normalise(batch[0].to(device)), batch[1].to(device))
+        frames, mask = (part.to(device, non_blocking=True) for part in batch)
+        return model.encode_video(normalise(frames), mask)
 
     def encode_texts(batch: list[str]) -> Tensor:
         return model.encode_text(tokenizer(batch).to(device))

@@ -5,13 +5,22 @@ import platform
 
 import torch
 
-from centerclip.command import tell
+from centerclip.command import UserError, first_line, tell
 
 
 def pick_device() -> torch.device:
-    """The GPU if there is one. TF32 is off: what is not 16 bits wide under autocast is float32."""
+    """The GPU if there is one. TF32 is off: what is not 16 bits wide under autocast is float32.
+
+    Raises:
+        UserError: PyTorch sees a GPU and cannot compute on it.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if torch.cuda.is_available():
+        try:
+            torch.zeros(1, device="cuda")
+        except RuntimeError as error:  # such as a build without kernels for a GPU as old as this
+            cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
+            raise UserError(f"{cuda} cannot use {torch.cuda.get_device_name()}: {first_line(error)}") from None
         return torch.device("cuda")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
         cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"

@@ -119,7 +119,8 @@ class ReductionStage(nn.Module):
         else:
             counts, weights = whole_segments(real), torch.ones_like(real)
         weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype).flatten(0, 1)  # [B * S, frames]
-        return (x * weights[:, :, None]).sum(1, keepdim=True), counts
+        # A GPU's autocast adds up in float32, in which all blocks from here on would pass their tokens
+        return (x * weights[:, :, None]).sum(1, keepdim=True).to(x.dtype), counts
 
 
 def whole_segments(real: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Training of one cell: stored frames and captions -> weights and the history of its epochs.
 
 Killed at any moment, the same command goes on from the last checkpoint and ends at the same weights: frames, order
-and learning rate are functions of the seed and the step alone.
+and learning rate are functions of the seed and the step alone. So does a GPU but for the order in which it adds.
 """
 
 import math

@@ -1,5 +1,7 @@
 """The kernel of a GPU run on the CPU, for test_kernel.py: in processes that start with TRITON_INTERPRET=1."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle, islice
 from unittest import mock
 
@@ -11,8 +13,9 @@ from centerclip.evaluate.costs import smooth_videos
 from centerclip.model.clip import build
 from centerclip.model.reduction import algorithm
 from centerclip.model.reduction.kmedoids import alternate, longest, pairwise_distances
+from centerclip.model.reduction.spectral import spectral
 
-GPU_BRANCH = f"{alternate.__module__}.in_one_launch"
+GPU_BRANCHES = f"{alternate.__module__}.in_one_launch", f"{spectral.__module__}.in_products"
 
 
 def problems(batch: int, count: int, seed: int) -> Tensor:
@@ -49,11 +52,19 @@ def agreeing(shape: tuple[int, int, int], iterations: int) -> tuple[int, int]:
     return int((same[0] & same[1]).sum()), batch
 
 
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Algorithms take a GPU's branches."""
+    one, other = (mock.patch(branch, return_value=True) for branch in GPU_BRANCHES)
+    with one, other:
+        yield
+
+
 def medoids(options: dict, bad: float) -> list[list[int]]:
     """The medoids, by the GPU's branch, of two problems of 12 tokens; a number of the first's token 7 is `bad`."""
     tokens = problems(2, 12, seed=0)
     tokens[0, 7, 1] = bad
-    with mock.patch(GPU_BRANCH, return_value=True):
+    with as_on_a_gpu():
         return algorithm("kmedoids")(tokens, 4, **options)[0].tolist()
 
 
@@ -62,5 +73,5 @@ def vectors(model: Model, bad: float | None) -> Tensor:
     frames = smooth_videos(2, 6, 56)
     if bad is not None:
         frames[0, 2, 1, 50, 3] = bad
-    with torch.no_grad(), mock.patch(GPU_BRANCH, return_value=True):
+    with torch.no_grad(), as_on_a_gpu():
         return build(model, seed=0).eval().encode_video(frames)

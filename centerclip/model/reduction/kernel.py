@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 4096  # distances looked at together
+ROWS = 16  # of distances that are looked at together
 
 
 @triton.jit(do_not_specialize=["clusters", "iterations"])
@@ -84,8 +84,7 @@ def one_problem(
 def compiled_for(count: int) -> dict[str, int | bool]:
     """What the kernel is compiled for where problems have `count` tokens: its constants, and how."""
     block = max(16, triton.next_power_of_2(count))
-    rows, warps = min(block, TILE // block), 4 if block <= 256 else 8
-    return {"BLOCK": block, "ROWS": rows, "num_warps": warps, "enable_fp_fusion": False}
+    return {"BLOCK": block, "ROWS": ROWS, "num_warps": max(4, block // 64), "enable_fp_fusion": False}
 
 
 def alternate_in_one_launch(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip.model.reduction.kmedoids import alternate, check_clusters, check_finite, pairwise_distances
+from centerclip.model.reduction.kmedoids import ROUNDING, alternate, check_clusters, check_finite, pairwise_distances
 
 KIND = "clustering"
+STEPS = 64  # of `projector`: as many as tell eigenvalues apart that differ by 1e-5 of their range
+DONE = 1e-2  # the most that its trace and the sum of x - x^2 of its eigenvalues x are off when it has them right
 
 
 @torch.no_grad()
@@ -26,9 +28,9 @@ def spectral(
 
     Edges weigh exp(-d^2 / 2 sigma^2). The rows of the K eigenvectors of the Laplacian's smallest eigenvalues, scaled
     to unit length, are the points of `kmedoids`. All have the same norm, so its first medoid is token 0 (the lower
-    index of a tie). Only the eigenvectors' span matters: signs and rotations change no distance. All eigenvectors are
-    computed, in float32, by the symmetric solver of LAPACK or cuSOLVER: at K of N / 3 to N / 5 a partial one is no
-    faster, and float64's, at twice the time, leads to the same medoids.
+    index of a tie). Only the eigenvectors' span matters: signs and rotations change no distance. On a CPU
+    all eigenvectors are computed, in float32, by LAPACK's symmetric solver: at K of N / 3 to N / 5 a partial one is no
+    faster, and float64's, at twice the time, leads to the same medoids. On a GPU none is: see `projector`.
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -46,7 +48,7 @@ def spectral(
 
     Raises:
         ValueError: K outside 1..N, an unknown graph or distance, neighbours < 1 or sigma <= 0.
-        FloatingPointError: a token that is not finite, or too large for its square in float32.
+        FloatingPointError: a token that is not finite, or too large for its square in float32. On a GPU as `kmedoids`.
     """
     check_clusters(tokens, clusters)
     if neighbours is None:
@@ -56,11 +58,12 @@ def spectral(
     if neighbours < 1 or (sigma is not None and sigma <= 0):
         raise ValueError(f"neighbours {neighbours} and sigma {sigma} must be positive")
     distances = pairwise_distances(tokens, distance, normalise, torch.float32)
-    check_finite(distances)
+    if not in_products(distances):
+        check_finite(distances)
     edges = nearest(distances, neighbours) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
-    rows = embedding(affinity(distances, edges, sigma), clusters)
-    first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    return alternate(pairwise_distances(rows, precision=torch.float32), first, clusters, iterations)
+    first = tokens.isfinite().all(-1).logical_not().int().argmax(-1)  # 0 but for a token that is not finite
+    rows = multiplied if in_products(distances) else solved
+    return alternate(rows(affinity(distances, edges, sigma), clusters), first, clusters, iterations)
 
 
 def nearest(distances: Tensor, neighbours: int) -> Tensor:
@@ -83,9 +86,60 @@ def affinity(distances: Tensor, edges: Tensor, sigma: float | None) -> Tensor:
     return squared.div_(-2 * variance).exp_().mul_(edges)
 
 
+def in_products(distances: Tensor) -> bool:
+    """Whether distances are for `multiplied`, not `solved`: on a GPU, which a solver of many small problems leaves
+    idle, and which the host waits for."""
+    return distances.device.type == "cuda"
+
+
+def solved(weights: Tensor, clusters: int) -> Tensor:
+    """Distances [B, N, N] float32 between the rows of `embedding`; symmetric, zero diagonal."""
+    return pairwise_distances(embedding(weights, clusters), precision=torch.float32)
+
+
+def multiplied(weights: Tensor, clusters: int) -> Tensor:
+    """As `solved`, but for rounding, by the `projector`."""
+    products = projector(weights, clusters)
+    lengths = products.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
+    squared = 2 - (products + products.mT) / (lengths[:, :, None] * lengths[:, None, :])
+    squared.diagonal(dim1=1, dim2=2).zero_()
+    return squared.masked_fill_(squared <= 2 * ROUNDING[torch.float32], 0).sqrt_()  # as `euclidean` does
+
+
 def embedding(weights: Tensor, clusters: int) -> Tensor:
     """Rows [B, N, K] float32 of unit length: the K smallest eigenvectors of the normalised Laplacian of `weights`."""
     inverse_root = weights.sum(-1).rsqrt()
     normalised = weights * inverse_root[:, :, None] * inverse_root[:, None, :]
     # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
     return F.normalize(torch.linalg.eigh(normalised).eigenvectors[:, :, -clusters:], dim=-1)
+
+
+def projector(weights: Tensor, clusters: int) -> Tensor:
+    """[B, N, N] float32: V V^T of the K smallest eigenvectors V of the normalised Laplacian L of `weights`.
+
+    It takes products of matrices alone: second-order purification (Niklasson, Physical Review B 66, 155115, 2002). X
+    starts as I - L / b, whose eigenvalues x are in [0, 1], the wanted ones largest. Each step takes x to x^2 where the
+    trace is above K, which is how many are to be 1 in the end, and to 2 x - x^2 where it is not. Where eigenvalues K
+    and K + 1 are equal, as among tokens without edges, rounding decides, as it does in a solver.
+    """
+    edges = weights.clone()
+    edges.diagonal(dim1=1, dim2=2).zero_()
+    degrees = edges.sum(-1)
+    diagonal, root = degrees / (1 + degrees), (1 + degrees).rsqrt()  # of L; a token's weight to itself is 1
+    # L's eigenvalues are at most twice that, by Gershgorin's circles; those of x stay off 0, which no step would raise,
+    # and off 1, which rounding would
+    bound = (2.002 * diagonal.amax(-1)).clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
+    x = edges * root[:, :, None] * root[:, None, :] / bound + torch.diag_embed(1 - diagonal / bound[:, 0])
+    x *= 0.999
+    trace = x.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+    for _ in range(STEPS):
+        change = torch.baddbmm(x, x, x, alpha=-1)  # x - x^2
+        left = change.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+        missing = clusters - trace
+        sign = missing.sign() * (torch.maximum(left, missing.abs()) > DONE)
+        trace = torch.addcmul(trace, sign, left)
+        x = torch.addcmul(x, sign, change)
+    for _ in range(2):  # 3 x^2 - 2 x^3, which squares what is left of the errors
+        change = torch.baddbmm(x, x, x, alpha=-1)
+        x = torch.baddbmm(x - change, x, change, alpha=2)
+    return x
