@@ -4,12 +4,13 @@ import argparse
 import ctypes
 import glob
 import json
+import math
 import os
 import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
@@ -101,6 +102,21 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def natural(text: str) -> int:
+    """A command line's number, for argparse: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A command line's number, for argparse: more than 0, and finite."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def end_with_parent(signal: int) -> None:

@@ -35,3 +35,19 @@ def test_every_command_explains_itself(name):
 def test_an_unknown_command_is_a_mistake():
     done = run("-m", "centerclip", "trian")
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("train cell.json --gpus -1", "argument --gpus: '-1' is not a whole number from 0 up"),
+        ("evaluate cell.json --workers two", "argument --workers: 'two' is not a whole number from 0 up"),
+        ("efficiency --threads 0", "argument --threads: '0' is not a whole number from 1 up"),
+        ("audit videos --out a.csv --fps 0", "argument --fps: '0' is not a number above 0"),
+        ("frames 0.lmdb --fps never", "argument --fps: 'never' is not a number above 0"),
+        ("search videos dog --stall-seconds nan", "argument --stall-seconds: 'nan' is not a number above 0"),
+    ],
+)
+def test_a_number_out_of_range_is_a_mistake(command, told):
+    done = run("-m", "centerclip", *command.split())
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from centerclip.cell import Model, Stage
-from centerclip.command import UserError, atomic, positive, run, write_json
+from centerclip.command import UserError, above_zero, atomic, positive, run, write_json
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.fit import Held, after, check_stages
 from centerclip.model import backbones, schedules
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="shares of the baseline's GFLOPs")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="(default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
     parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
