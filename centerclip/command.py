@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -168,6 +169,11 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
     if arguments.log or first:
         tell(line)
     sys.exit(1)
+
+
+def typed(parser: argparse.ArgumentParser) -> str:
+    """The command line of a program that is a single command, as it was typed."""
+    return f"{parser.prog} {shlex.join(sys.argv[1:])}"
 
 
 def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:
