@@ -24,6 +24,11 @@ def key(video_id: str, index: int) -> bytes:
     return f"{video_id}/{index:06d}".encode()
 
 
+def read_report(path: str | Path) -> pd.DataFrame:
+    """The report of a shard or a store, a row a video."""
+    return pd.read_csv(path, dtype={"video_id": str, "frames": int, "state": str}, keep_default_na=False)
+
+
 class FrameStore:
     """The stored frames of a report, in any order; each process opens the shards by itself.
 
@@ -31,7 +36,7 @@ class FrameStore:
     """
 
     def __init__(self, report: str | Path):
-        rows = pd.read_csv(report, dtype={"video_id": str}, keep_default_na=False)
+        rows = read_report(report)
         rows = rows[rows["frames"] > 0]
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
         shards = {shard: (Path(report).parent / shard).resolve() for shard in rows["shard"].unique()}

@@ -1,6 +1,6 @@
 """Video files -> shards of stored frames: decoded once, kept as pictures in LMDB.
 
-`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which reader, why if none did or
+`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which decoder, why if none did or
 what is wrong with them, and the state that its file was in. Made again, a shard decodes only videos whose state is
 another. Pixels count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
 """
@@ -19,7 +19,7 @@ from centerclip import code
 from centerclip.command import UserError, atomic, file_state
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
-from centerclip.video.frames import key, open_shard
+from centerclip.video.frames import key, open_shard, read_report
 from centerclip.video.watch import STALL_SECONDS, Lost, watched
 
 
@@ -90,7 +90,7 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
     Returns (number of frames, decoder, reason) by video_id."""
     if not (path.exists() and path.with_suffix(".csv").exists()):
         return {}
-    before = pd.read_csv(path.with_suffix(".csv"), dtype={"video_id": str, "state": str}, keep_default_na=False)
+    before = read_report(path.with_suffix(".csv"))
     if "state" not in before:
         return {}
     same = before.merge(clips[["video_id", "state"]])
@@ -106,10 +106,8 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
 
 def combine(reports: list[Path], directory: Path) -> pd.DataFrame:
     """The shards' reports as one, with a column `shard`: the shard's path from `directory`."""
-    parts = []
-    for path in reports:
-        part = pd.read_csv(path, dtype={"video_id": str, "frames": int}, keep_default_na=False)
-        parts.append(part.assign(shard=os.path.relpath(path.with_suffix(".lmdb"), directory)))
+    shards = [os.path.relpath(path.with_suffix(".lmdb"), directory) for path in reports]
+    parts = [read_report(path).assign(shard=shard) for path, shard in zip(reports, shards, strict=True)]
     return pd.concat(parts, ignore_index=True)
 
 
