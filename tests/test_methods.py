@@ -194,6 +194,7 @@ def test_removing_nothing_is_the_baseline():
 def test_schedules_that_do_not_fit_are_one_line():
     for name, options, problem in [
         ("tome", {"remove": [1, 2]}, "remove: 2 numbers for 4 blocks"),
+        ("tome", {"remove": (1, 2)}, "remove: 2 numbers for 4 blocks"),
         ("tempme", {}, "joins [2, 2, 3] do not go with 6 frames and 4 blocks"),
         ("tempme", {"joins": [2, 3], "share": 1}, "schedule tempme has no option 'share'; it has remove, joins"),
         ("other", {}, "schedule 'other' is not one of tome, tempme"),
