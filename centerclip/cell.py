@@ -168,7 +168,7 @@ class Cell:
         return self.trained and self.model.plain
 
     @property
-    def clusters(self) -> bool:
+    def clustering(self) -> bool:
         """Whether its first stage brings like tokens together; the paper's sampling baselines do not."""
         return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
 
@@ -266,5 +266,5 @@ def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
     pretrained weights only if one of them starts from such."""
     cells = list(cells)
     algorithms = [name for cell in cells for name in cell.algorithms]
-    pretrained = any(cell.model.weights for cell in cells)
-    return code.digest([*modules, *algorithms], leave_out=[] if pretrained else ["centerclip.model.weights"])
+    unread = [] if any(cell.model.weights for cell in cells) else ["centerclip.model.weights"]
+    return code.digest([*modules, *algorithms], leave_out=unread)

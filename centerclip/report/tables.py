@@ -15,7 +15,7 @@ METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
 STAGE = ["block", "segments", "clusters", "algorithm"]
-COMPARED = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
+GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 COSTS = [
@@ -85,8 +85,7 @@ def description(cell: Cell) -> dict:
         **{"backbone": cell.model.backbone, "frames": cell.data.frames},
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
-        **{"trained": cell.trained, "baseline": cell.baseline},
-        **{"clustering": cell.clusters, "as_published": cell.as_published},
+        **{role: getattr(cell, role) for role in ROLES},
     }
 
 
@@ -158,8 +157,8 @@ def completed(table: pd.DataFrame, costs: dict, paper: pd.DataFrame) -> pd.DataF
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, with the index of `table`; missing where there is none. A group of several
     baselines has the first."""
-    baselines = table[table["baseline"]].drop_duplicates(COMPARED)[[*COMPARED, *columns]]
-    return table[COMPARED].merge(baselines, on=COMPARED, how="left").set_axis(table.index)[columns]
+    baselines = table[table["baseline"]].drop_duplicates(GROUP)[[*GROUP, *columns]]
+    return table[GROUP].merge(baselines, on=GROUP, how="left").set_axis(table.index)[columns]
 
 
 def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
