@@ -40,6 +40,8 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
         check_names(given, key, [grid["of"]], config["variants"])
         if grid["sets"] != "frames" and not config["variants"][grid["of"]].keys() & {"stages", "schedule"}:
             raise complaint(given, key, f"{grid['of']} has no stage whose {grid['sets']} could be set")
+        for point in points(config, name).keys() & config["variants"].keys():
+            raise complaint(given, ["variants", point], f"is called like a point of the grid {name}")
     known = every_variant(config)
     check_schema(config | {"variants": known}, schema, given)
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
