@@ -256,9 +256,12 @@ def read_cell(path: str | Path, **fields) -> Cell:
 def read_compared(path: Path) -> list[Cell]:
     """The cells of a COMPARED file, as their costs depend on them. Raises UserError for another file."""
     try:
-        return [from_settings(settings) for settings in json.loads(path.read_text())]
+        cells = [from_settings(settings) for settings in json.loads(path.read_text())]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json") from None
+        cells = []
+    if not cells:
+        raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json")
+    return cells
 
 
 def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:

@@ -61,7 +61,7 @@ def full_size_costs(results: Path) -> pd.DataFrame | None:
     """`full_size.table` of what the paper's models cost here; None where it is not made of the costs that there are."""
     templates = layout.TABLE, layout.COMPARED, layout.COSTS
     table, *inputs = (layout.path(template, results, benchmark=layout.FULL_SIZE) for template in templates)
-    return pd.read_csv(csv) if made_of(csv := Path(f"{table}.csv"), inputs) else None
+    return tables.read_table(csv) if made_of(csv := Path(f"{table}.csv"), inputs) else None
 
 
 def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_size: bool) -> Iterator[Path]:
@@ -72,7 +72,7 @@ def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_si
     for benchmark in benchmarks:
         compared = [cell for cell in cells if cell.benchmark == benchmark]
         if compared and whole(csv := Path(f"{compared[0].path(layout.TABLE)}.csv"), compared):
-            summarised.append(pd.read_csv(csv))
+            summarised.append(tables.read_table(csv))
             continue
         incomplete = True
         if compared and (combined := table(compared, paper)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.cell import Cell, read_cell
-from centerclip.command import UserError, read_json
+from centerclip.command import UserError, first_line, read_json
 from centerclip.model import reduction
 from centerclip.report.documents import Table
 
@@ -48,12 +48,24 @@ SELECTED = {
 }
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows of a csv of models: of a benchmark's table, of `full_size.table` or published. Raises UserError for
+    another file."""
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not a table: {first_line(error)}") from None
+    if missing := [column for column in ("variant", *MODEL) if column not in table]:
+        raise UserError(f"{path}: not a table of models: there is no column {missing[0]}")
+    return table
+
+
 def read_paper(path: Path) -> pd.DataFrame:
     """The published numbers: `method`, `variant` (none for other people's methods), MODEL, ROLES and PAPER's columns.
 
     `frames` is 0, as all models of a benchmark have equally many.
     """
-    paper = typed(pd.read_csv(path).rename(columns=PAPER).replace({"algorithm": {"none": None}}))
+    paper = typed(read_table(path).rename(columns=PAPER).replace({"algorithm": {"none": None}}))
     kinds = paper["algorithm"].map(reduction.kind, na_action="ignore")
     return paper.assign(
         frames=0,

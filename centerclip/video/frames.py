@@ -16,7 +16,7 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
-from centerclip.command import UserError
+from centerclip.command import UserError, first_line
 
 
 def key(video_id: str, index: int) -> bytes:
@@ -25,8 +25,14 @@ def key(video_id: str, index: int) -> bytes:
 
 
 def read_report(path: str | Path) -> pd.DataFrame:
-    """The report of a shard or a store, a row a video."""
-    return pd.read_csv(path, dtype={"video_id": str, "frames": int, "state": str}, keep_default_na=False)
+    """The report of a shard or a store, a row a video. Raises UserError for another file."""
+    try:
+        rows = pd.read_csv(path, dtype={"video_id": str, "frames": int, "state": str}, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not a report of stored frames: {first_line(error)}") from None
+    if not {"video_id", "frames"} <= set(rows):
+        raise UserError(f"{path}: not a report of stored frames: it has {', '.join(rows)}")
+    return rows
 
 
 class FrameStore:
