@@ -393,6 +393,7 @@ class TestAModelThatOneHolds:
         [
             ("kmedoid", {}, "algorithm 'kmedoid' is not one of dpc_knn, "),
             ("kmedoids", {"segments": 5}, "segments 5 does not divide the 12 frames"),
+            ("kmedoids", {"clusters": 0}, "segments 12, clusters 0: neither may be less than 1"),
             ("tome", {"r": 2}, "schedule tome has no option 'r'; it has remove"),
             ("kmedoids", {"remove": 2}, "kmedoids has no option 'remove'; it has distance, "),
         ],
