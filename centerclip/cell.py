@@ -168,7 +168,7 @@ class Cell:
         return self.trained and self.model.plain
 
     @property
-    def clusters(self) -> bool:
+    def clustering(self) -> bool:
         """Whether its first stage brings like tokens together; the paper's sampling baselines do not."""
         return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
 
@@ -256,9 +256,12 @@ def read_cell(path: str | Path, **fields) -> Cell:
 def read_compared(path: Path) -> list[Cell]:
     """The cells of a COMPARED file, as their costs depend on them. Raises UserError for another file."""
     try:
-        return [from_settings(settings) for settings in json.loads(path.read_text())]
+        cells = [from_settings(settings) for settings in json.loads(path.read_text())]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json") from None
+        cells = []
+    if not cells:
+        raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json")
+    return cells
 
 
 def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
@@ -266,5 +269,5 @@ def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
     pretrained weights only if one of them starts from such."""
     cells = list(cells)
     algorithms = [name for cell in cells for name in cell.algorithms]
-    pretrained = any(cell.model.weights for cell in cells)
-    return code.digest([*modules, *algorithms], leave_out=[] if pretrained else ["centerclip.model.weights"])
+    unread = [] if any(cell.model.weights for cell in cells) else ["centerclip.model.weights"]
+    return code.digest([*modules, *algorithms], leave_out=unread)

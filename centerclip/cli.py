@@ -24,9 +24,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="centerclip", description=__doc__)
     names = parser.add_subparsers(metavar="COMMAND", required=True)
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    as_written = argparse.RawDescriptionHelpFormatter
     for name, text in summaries().items():
-        layout = argparse.RawDescriptionHelpFormatter
-        command = names.add_parser(name, help=text.splitlines()[0], description=text, formatter_class=layout)
+        command = names.add_parser(name, help=text.splitlines()[0], description=text, formatter_class=as_written)
         if name == asked:
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
             module.options(command)

@@ -4,12 +4,15 @@ import argparse
 import ctypes
 import glob
 import json
+import math
 import os
 import platform
+import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
@@ -37,6 +40,21 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `path` to fill; it takes the place of what is there only when the block succeeds,
+    and goes when it fails."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def runs(pid: int) -> bool:
@@ -103,6 +121,21 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A command line's number, for argparse: 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A command line's number, for argparse: more than 0, and finite."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
 def end_with_parent(signal: int) -> None:
     """Let this process get `signal` when the process that started it ends, however that ends. Only Linux can."""
     if sys.platform == "linux":
@@ -152,6 +185,11 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
     if arguments.log or first:
         tell(line)
     sys.exit(1)
+
+
+def typed(parser: argparse.ArgumentParser) -> str:
+    """The command line of a program that is a single command, as it was typed."""
+    return f"{parser.prog} {shlex.join(sys.argv[1:])}"
 
 
 def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:

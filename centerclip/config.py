@@ -35,11 +35,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_schema(config, schema, given)
     check_backbones(given, config)
-    for name, grid in config["grids"].items():
-        key = ["grids", name, "of"]
-        check_names(given, key, [grid["of"]], config["variants"])
-        if grid["sets"] != "frames" and not config["variants"][grid["of"]].keys() & {"stages", "schedule"}:
-            raise complaint(given, key, f"{grid['of']} has no stage whose {grid['sets']} could be set")
+    check_grids(given, config)
     known = every_variant(config)
     check_schema(config | {"variants": known}, schema, given)
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
@@ -57,14 +53,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
             raise complaint(given, ["benchmarks", benchmark, "variants"], "missing, and run.variants names none either")
     for benchmark in config["run"]["benchmarks"]:
         for variant in variants(config, benchmark):
-            try:
-                checked = cell(config, benchmark, variant)
-                check_cell(checked)
-            except Misfit as error:
-                places = [origin(config, benchmark, variant, key) for key in error.keys]
-                last = max(places, key=partial(holder, given))  # they fitted each other until it was set
-                raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
-            check_weights(given, checked, config["weights"][checked.model.backbone])
+            check_variant(given, config, benchmark, variant)
 
 
 def check_schema(config: dict, schema: dict, given: dict[str, dict]) -> None:
@@ -75,6 +64,30 @@ def check_schema(config: dict, schema: dict, given: dict[str, dict]) -> None:
         if error.validator == "type" and isinstance(error.instance, str) and list(given)[holder(given, key)] == COMMAND:
             problem += "; Snakemake takes what is in brackets there as text: write it to a file for --configfile"
         raise complaint(given, key, problem)
+
+
+def check_grids(given: dict[str, dict], config: dict) -> None:
+    """Raise UserError for a grid of a variant that there is not or that has nothing to set, and for a variant called
+    like a grid's point."""
+    for name, grid in config["grids"].items():
+        key = ["grids", name, "of"]
+        check_names(given, key, [grid["of"]], config["variants"])
+        if grid["sets"] != "frames" and not config["variants"][grid["of"]].keys() & {"stages", "schedule"}:
+            raise complaint(given, key, f"{grid['of']} has no stage whose {grid['sets']} could be set")
+        for point in points(config, name).keys() & config["variants"].keys():
+            raise complaint(given, ["variants", point], f"is called like a point of the grid {name}")
+
+
+def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant: str) -> None:
+    """Raise UserError where the settings of a variant on a benchmark do not fit each other, or as `check_weights`."""
+    try:
+        checked = cell(config, benchmark, variant)
+        check_cell(checked)
+    except Misfit as error:
+        places = [origin(config, benchmark, variant, key) for key in error.keys]
+        last = max(places, key=partial(holder, given))  # they fitted each other until it was set
+        raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
+    check_weights(given, checked, config["weights"][checked.model.backbone])
 
 
 def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str) -> None:

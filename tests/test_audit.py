@@ -29,10 +29,10 @@ def test_a_row_for_every_file(folder, tmp_path, monkeypatch, capsys):
     )
     rows = pd.read_csv(out).set_index("file")
     ts = rows.loc["a.ts"]
-    assert (ts["container"], ts["codec"], ts["reader"]) == ("mpegts", "h264", "pyav")
+    assert (ts["container"], ts["codec"], ts["decoder"]) == ("mpegts", "h264", "pyav")
     counts = {"frames": 100, "seconds": 4, "gaps": 0, "stored": 12, "searched": 12, "wrong": 0}
     assert {name: ts[name] for name in counts} == counts
-    assert (rows["reader"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
+    assert (rows["decoder"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
     assert rows["stored"]["c.mp4"] == 0 and rows["reason"]["c.mp4"].startswith("not a video: ")
 
 

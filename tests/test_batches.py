@@ -1,6 +1,7 @@
 """Which frames of a video the model sees."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,13 @@ def test_training_takes_one_frame_of_each_span(available, count, seed):
     if available >= count:
         edges = np.arange(count + 1) * available / count
         assert ((np.floor(edges[:-1]) <= indices) & (indices < edges[1:])).all()
+
+
+@pytest.mark.parametrize("available", [12, 100])
+def test_the_largest_number_that_can_be_drawn_is_the_last_frame(available):
+    """11 plus the float before 1 is 12 in float64."""
+    largest = SimpleNamespace(random=lambda count: np.full(count, np.nextafter(1, 0)))
+    assert sample(available, 12, largest)[0].max() == available - 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ POOLING = tiny_cell(replace(STAGE, algorithm="pooling", keep="mean"))
 
 
 @pytest.mark.parametrize(
-    ("cell", "trained", "baseline", "clusters"),
+    ("cell", "trained", "baseline", "clustering"),
     [
         (BASELINE, True, True, False),
         (KMEDOIDS, True, False, True),
@@ -27,8 +27,8 @@ POOLING = tiny_cell(replace(STAGE, algorithm="pooling", keep="mean"))
         (POOLING, True, False, False),
     ],
 )
-def test_roles(cell, trained, baseline, clusters):
-    assert (cell.trained, cell.baseline, cell.clusters) == (trained, baseline, clusters)
+def test_roles(cell, trained, baseline, clustering):
+    assert (cell.trained, cell.baseline, cell.clustering) == (trained, baseline, clustering)
 
 
 def test_cells_of_equal_benchmark_backbone_and_frames_can_be_compared():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from centerclip.cli import summaries
+from centerclip.cli import main, summaries
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -35,3 +35,43 @@ def test_every_command_explains_itself(name):
 def test_an_unknown_command_is_a_mistake():
     done = run("-m", "centerclip", "trian")
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("train cell.json --gpus -1", "argument --gpus: '-1' is not a whole number from 0 up"),
+        ("evaluate cell.json --workers two", "argument --workers: 'two' is not a whole number from 0 up"),
+        ("efficiency --threads 0", "argument --threads: '0' is not a whole number from 1 up"),
+        ("audit videos --out a.csv --fps 0", "argument --fps: '0' is not a number above 0"),
+        ("frames 0.lmdb --fps never", "argument --fps: 'never' is not a number above 0"),
+        ("search videos dog --stall-seconds nan", "argument --stall-seconds: 'nan' is not a number above 0"),
+    ],
+)
+def test_a_number_out_of_range_is_a_mistake(command, told):
+    done = run("-m", "centerclip", *command.split())
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check-counts it --manifest other.csv --out o", "other.csv: not a manifest: Usecols do not match columns"),
+        ("check-counts it --manifest empty --out o", "empty: not a manifest: No columns to parse from file"),
+        ("frames-report other.csv --out o", "other.csv: not a report of stored frames: it has a, b"),
+        (
+            "summary --paper other.csv --tables other.csv --out o",
+            "other.csv: not a table of models: there is no column v",
+        ),
+        ("fetch other.json", "other.json: not the settings of a benchmark, such as results/shapes/benchmark.json"),
+        ("manifest other.json", "other.json: not the settings of a benchmark"),
+        ("efficiency --cells other.json", "other.json: not a list of cells, such as results/shapes/compared.json"),
+        ("evaluate other.json", "other.json: not a cell or its results"),
+    ],
+)
+def test_another_file_is_a_mistake(command, told, tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"other.csv": "a,b\n1,2\n", "other.json": "{}", "empty": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert mistake(main, *command.split()).startswith(f"error: {told}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "other.csv", "other.json"]

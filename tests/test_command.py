@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from centerclip.command import atomic
+from centerclip.command import atomic, atomic_directory
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -19,6 +19,20 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "whole" and list(file.parent.iterdir()) == [file]
+
+
+def test_a_directory_takes_its_name_when_it_is_whole(tmp_path):
+    directory = tmp_path / "new/data"
+    for name in ("first", "second"):
+        with atomic_directory(directory) as temporary:
+            (temporary / name).write_text("whole")
+        assert [path.name for path in directory.iterdir()] == [name]
+    (tmp_path / "new/.data.tmp").mkdir()  # of a process that was killed
+    (tmp_path / "new/.data.tmp/third").write_text("half")
+    with pytest.raises(KeyboardInterrupt), atomic_directory(directory) as temporary:
+        assert not list(temporary.iterdir())
+        raise KeyboardInterrupt
+    assert list(directory.parent.iterdir()) == [directory] and (directory / "second").exists()
 
 
 def test_what_a_killed_process_of_this_host_left_goes_and_what_others_write_stays(tmp_path):

@@ -178,6 +178,10 @@ def test_the_configs_of_the_repository_are_right():
         ({"run": {"grids": ["depth"]}}, "mine.yaml: run.grids: 'depth' is not one of block, clusters"),
         ({"grids": {"block": {"of": "kmeans"}}}, "mine.yaml: grids.block.of: 'kmeans' is not one of zeroshot"),
         (
+            {"variants": {"kmedoids-block-2": {}}},
+            "mine.yaml: variants.kmedoids-block-2: is called like a point of the grid block",
+        ),
+        (
             {"grids": {"block": {"of": "baseline"}}},
             "mine.yaml: grids.block.of: baseline has no stage whose block could",
         ),

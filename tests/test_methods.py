@@ -194,6 +194,7 @@ def test_removing_nothing_is_the_baseline():
 def test_schedules_that_do_not_fit_are_one_line():
     for name, options, problem in [
         ("tome", {"remove": [1, 2]}, "remove: 2 numbers for 4 blocks"),
+        ("tome", {"remove": (1, 2)}, "remove: 2 numbers for 4 blocks"),
         ("tempme", {}, "joins [2, 2, 3] do not go with 6 frames and 4 blocks"),
         ("tempme", {"joins": [2, 3], "share": 1}, "schedule tempme has no option 'share'; it has remove, joins"),
         ("other", {}, "schedule 'other' is not one of tome, tempme"),
@@ -392,6 +393,7 @@ class TestAModelThatOneHolds:
         [
             ("kmedoid", {}, "algorithm 'kmedoid' is not one of dpc_knn, "),
             ("kmedoids", {"segments": 5}, "segments 5 does not divide the 12 frames"),
+            ("kmedoids", {"clusters": 0}, "segments 12, clusters 0: neither may be less than 1"),
             ("tome", {"r": 2}, "schedule tome has no option 'r'; it has remove"),
             ("kmedoids", {"remove": 2}, "kmedoids has no option 'remove'; it has distance, "),
         ],

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from support.results import write_results
+from support.results import costs, write_results
 
 from centerclip import cli, layout
 from centerclip.cell import Cell
 from centerclip.command import write_json
+from centerclip.config import full_size
 from centerclip.report.partial import made, reason
 
 
@@ -71,11 +72,11 @@ class TestMade:
         assert made(cell) == expected
 
 
-def run(monkeypatch, capsys, results: Path, *benchmarks: str, cells: tuple = ()) -> list[str]:
-    """The files that the command tells of, with `cells` beside those there are."""
+def run(monkeypatch, capsys, results: Path, *benchmarks: str, cells: tuple = (), measured: tuple = ()) -> list[str]:
+    """The files that the command tells of, with `cells` beside those there are and `measured` options."""
     files = [*map(str, sorted(results.glob("*/*/cell.json"))), *map(str, cells)]
     options = ["--paper", str(REPOSITORY / "config/paper.csv"), "--benchmarks", *benchmarks, "--cells", *files]
-    monkeypatch.setattr("sys.argv", ["centerclip", "partial", *options])
+    monkeypatch.setattr("sys.argv", ["centerclip", "partial", *options, *measured])
     cli.main()
     lines = capsys.readouterr().err.splitlines()
     assert all(line.startswith("made of what there is: ") for line in lines)
@@ -148,6 +149,36 @@ def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, m
     judged, unjudged = summary_of(tmp_path).split("Not run here")
     assert "400.0 -> 350.0 MB saved for backward (-12%), kmedoids-s4" in judged
     assert "| msrvtt | baseline | 43.0 |" in unjudged
+
+
+def test_what_the_papers_models_cost_is_told_where_it_was_measured(tmp_path, monkeypatch, capsys):
+    """Of a benchmark that is whole: the summary is made in part if that is all that is missing."""
+    write_results(tmp_path, "msvd", "baseline", "kmedoids-s4")
+    make_table(tmp_path, "msvd", monkeypatch)
+    asked = {"measured": ("--full-size",)}
+    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == ["tables/summary.partial.md"]
+    assert "what the paper's models cost" not in summary_of(tmp_path)
+    compared, measured, out = (
+        layout.path(template, tmp_path, benchmark=layout.FULL_SIZE)
+        for template in (layout.COMPARED, layout.COSTS, layout.TABLE)
+    )
+    write_json(compared, [model.cost_settings() for model in full_size()])
+    write_json(measured, costs(*(model.variant for model in full_size())))
+    files = ["--cells", str(compared), "--costs", str(measured), "--out", str(out)]
+    monkeypatch.setattr(
+        "sys.argv", ["centerclip", "full-size", "--paper", str(REPOSITORY / "config/paper.csv"), *files]
+    )
+    cli.main()
+    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == []
+    next(tmp_path.glob("msvd_kmedoids-s4.json")).unlink()
+    summary = ["tables/msvd.partial.md", "tables/summary.partial.md"]
+    assert run(monkeypatch, capsys, tmp_path, "msvd") == summary
+    assert "what the paper's models cost" not in summary_of(tmp_path)
+    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == summary
+    assert "it measured what the paper's models cost" in summary_of(tmp_path)
+    measured.unlink()  # as Snakemake does when it measures anew
+    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == summary
+    assert "what the paper's models cost" not in summary_of(tmp_path)
 
 
 def test_nothing_is_written_where_all_is_whole_or_nothing_made(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from safetensors.torch import save_file
 from support.cells import tiny_cell
+from support.methods import METHODS
 from support.videos import make_video
 
 from centerclip.cell import Stage
@@ -62,13 +63,21 @@ class TestTokens:
         overlays = [image.get_array() for image in tinted.images[1::2]]
         assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
 
-    def test_none_is_outlined_where_means_go_on(self, video):
-        retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep="mean")]))
+    @pytest.mark.parametrize("keep", ["mean", "weighted"])
+    def test_none_is_outlined_where_means_go_on(self, video, keep):
+        retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep=keep)]))
         row = clusters(retriever, *retriever.read(video))
         assert row.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(row)) == 4
         _, tinted = draw_clusters([row], "title").axes
         assert not [path for part in tinted.collections for path in part.get_paths() if len(path.vertices) > 2]
         assert all((image.get_array()[..., 3] > 0).all() for image in tinted.images[1::2])
+
+    def test_those_that_merge_inside_a_block(self, video):
+        """Of ToMe, frame by frame in the first block: 5 of 49 join others."""
+        retriever = Retriever(tiny_cell(model=METHODS["tome"], training=None))
+        row = clusters(retriever, *retriever.read(video))
+        assert row.label == "tome\n44 means of 49\ntokens go on" and row.assignment.shape == (6, 49)
+        assert len(positions(row)) == 6 and (row.assignment.amax(1) == 43).all()
 
     def test_clusters_have_one_tint_each(self):
         assignment = torch.arange(49).repeat(2)[None]
@@ -96,6 +105,8 @@ class TestTokens:
             tokens.draw_file(video, [plain("tiny", None, 4, [replace(STAGE, clusters=0)])])
         with pytest.raises(UserError, match=r"none\.mp4: no such file"):
             tokens.draw_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
+        with pytest.raises(UserError, match="the model: rlt leaves patches out, which form no clusters"):
+            tokens.draw_file(video, [plain("tiny", None, 4, [Stage("rlt", 0)])])
 
     def test_the_command(self, video, tmp_path):
         save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from centerclip.cell import Model, Stage, Training
-from centerclip.command import atomic, positive, run
+from centerclip.command import atomic, positive, run, typed
 from centerclip.evaluate.costs import saved_bytes, smooth_videos
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model import backbones
@@ -387,9 +387,8 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         made = Sample(arguments.videos, arguments.backbone)
-        command = f"python -m centerclip.bench.fidelity --out {arguments.out}"
         parts = [
-            INTRODUCTION.format(command=command, videos=arguments.videos, backbone=arguments.backbone),
+            INTRODUCTION.format(command=typed(parser), videos=arguments.videos, backbone=arguments.backbone),
             "## Followed: the default, and the other choice",
             table(FOLLOWED, "the other choice", made),
             "## Deviations: where the default differs",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from centerclip import layout
 from centerclip.cell import Cell, read_cell
-from centerclip.command import UserError, positive, run, write_json
+from centerclip.command import UserError, natural, positive, run, write_json
 from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.video.batches import Pairs
@@ -75,7 +75,7 @@ def rates(pairs: Pairs, batch_size: int, workers: list[int], batches: int) -> pd
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.loader", description=__doc__)
     parser.add_argument("--cell", required=True, type=Path, help="the results of a trained cell, whose data is loaded")
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4])
+    parser.add_argument("--workers", nargs="+", type=natural, default=[0, 1, 2, 4])
     parser.add_argument("--batches", type=positive, default=40)
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 

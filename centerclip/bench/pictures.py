@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from centerclip.cell import Model
 from centerclip.command import UserError, positive, run, write_json
+from centerclip.datasets.files import video_files
 from centerclip.model import backbones
 from centerclip.model.clip import build
 from centerclip.video.batches import normalise
@@ -76,16 +77,16 @@ READERS: dict[str, Callable[[list[bytes]], Tensor]] = {
 
 
 def samples(folder: Path, size: int) -> dict[str, np.ndarray]:
-    """The frames uint8 [T, size, size, 3] of every video of `folder` that has as many as a sample, by name. Raises
-    UserError if none has."""
+    """The frames uint8 [T, size, size, 3] of every video in and below `folder` that has as many as a sample, by name.
+    Raises UserError if none has, or as `video_files`."""
     found = {}
-    for path in tqdm(sorted(folder.iterdir()), "videos", unit="file"):
+    for name in tqdm(video_files(folder)[0], "videos", unit="file"):
         try:
-            frames = spread_frames(path, FRAMES, size)
+            frames = spread_frames(folder / name, FRAMES, size)
         except NoFrames:
             continue
         if len(frames) == FRAMES:
-            found[path.name] = frames
+            found[name] = frames
     if not found:
         raise UserError(f"{folder}: no video of {FRAMES} frames or more")
     return found
@@ -154,8 +155,6 @@ def main() -> None:
 
     def job(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(1)
-        if not arguments.videos.is_dir():
-            raise UserError(f"{arguments.videos}: no such directory")
         size = backbones.geometry(arguments.backbone).image_size
         rows = measure(samples(arguments.videos, size), arguments.repeats, arguments.backbone)
         table = medians(rows)

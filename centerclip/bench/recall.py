@@ -4,8 +4,6 @@ where the first one stopped.
 """
 
 import argparse
-import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ from matplotlib.figure import Figure
 
 from centerclip import ROOT, layout, resolve
 from centerclip.cell import Cell
-from centerclip.command import UserError, atomic, run
+from centerclip.command import UserError, atomic, read_json, run, typed
 from centerclip.config import read_config
 from centerclip.model import backbones
 from centerclip.model.reduction.rlt import rlt
@@ -50,7 +48,7 @@ def results(config: dict) -> tuple[list[Path], Path]:
 
 def read(files: list[Path]) -> pd.DataFrame:
     """A row a result: variant, seed and text-to-video R@1 in per cent."""
-    contents = [json.loads(file.read_text()) for file in files]
+    contents = list(map(read_json, files))
     return pd.DataFrame(
         {
             "variant": [content["settings"]["variant"] for content in contents],
@@ -132,19 +130,18 @@ def main() -> None:
         config = read_config(OVERLAYS)
         files, costs = results(config)
         workflow([*files, costs])
-        measured = pd.DataFrame(json.loads(costs.read_text())["rows"])
+        measured = pd.DataFrame(read_json(costs)["rows"])
         of_rlt = measured["variant"] == "rlt"
         measured.loc[of_rlt, "gflops_ratio"] = share_of_tokens(resolve.cell(config, BENCHMARK, "rlt"))
         measured.loc[of_rlt, "saved_mb_ratio"] = None
         table = compare(read(files), measured)
         text = shown(table)
-        command = shlex.join(["python", "-m", "centerclip.bench.recall", *sys.argv[1:]])
         print(text)
-        with atomic(arguments.out.with_suffix(".csv")) as temporary:
+        with atomic(Path(f"{arguments.out}.csv")) as temporary:
             table.to_csv(temporary, index=False)
-        with atomic(arguments.out.with_suffix(".md")) as temporary:
-            temporary.write_text(f"    {command}\n\n{text}\n\n{TELLS}\n")
-        figures.save(draw(table), arguments.out.with_suffix(".png"))
+        with atomic(Path(f"{arguments.out}.md")) as temporary:
+            temporary.write_text(f"    {typed(parser)}\n\n{text}\n\n{TELLS}\n")
+        figures.save(draw(table), Path(f"{arguments.out}.png"))
 
     run(parser, job)
 

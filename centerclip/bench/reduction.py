@@ -3,10 +3,9 @@ baseline's operations, and measured beside it in one run, with made-up weights a
 """
 
 import argparse
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -17,29 +16,29 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from centerclip import resolve
 from centerclip.cell import Model, Stage
-from centerclip.command import UserError, atomic, positive, run, write_json
+from centerclip.command import UserError, above_zero, atomic, positive, run, typed, write_json
+from centerclip.config import read_config
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.fit import Held, after, check_stages
 from centerclip.model import backbones, schedules
 from centerclip.model.clip import build, freeze
 from centerclip.model.device import device_name, pick_device
 from centerclip.model.reduced import ReducedCLIP
+from centerclip.model.reduction import sees_pixels
 from centerclip.model.reduction.rlt import changes
 from centerclip.report import figures
 from centerclip.report.plots import style
 
 BUDGETS = (0.8, 0.65, 0.5)
-SINGLE = {  # methods of one stage, which the budget places: all after the same block
-    "kmedoids": Stage("kmedoids", 0),
-    "spectral": Stage("spectral", 0),
-    "dpc_knn": Stage("dpc_knn", 0, keep="mean"),
-    "pooling": Stage("pooling", 0, keep="mean"),
-    "sparse_sampling": Stage("sparse_sampling", 0),
-    "random": Stage("random_tokens", 0),
-    "first": Stage("first_tokens", 0),
-}
-METHODS = (*SINGLE, "tome", "tempme", "rlt")
+
+
+@cache
+def methods() -> dict[str, dict]:
+    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline."""
+    checked = read_config([])
+    return {name: checked["variants"][name] for name in checked["lists"]["bench"] if name != "baseline"}
 
 
 def operations(model: Model, frames: int) -> float:
@@ -58,7 +57,7 @@ def operations(model: Model, frames: int) -> float:
     return total
 
 
-def one_stage(stage: Stage, backbone: str, frames: int, segments: int) -> Iterator[Model]:
+def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
     """A method of one stage after every block: `segments` of as many tokens as a frame has patches."""
     geometry = backbones.geometry(backbone)
     for block in range(geometry.blocks):
@@ -80,34 +79,34 @@ def nearest(models: Iterator[Model], frames: int, target: float) -> Model:
     return min(models, key=lambda model: abs(operations(model, frames) - target))
 
 
-def run_length(backbone: str, frames: int, share: float) -> Model:
-    """RLT whose threshold leaves `share` of a smooth video's tokens."""
+def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
+    """RLT's `stage`, whose threshold leaves `share` of a smooth video's tokens."""
     geometry = backbones.geometry(backbone)
     video = smooth_videos(1, frames, geometry.image_size)
     later = changes(video, geometry.patch_size)  # of all frames but the first
     tokens = share * frames * (1 + geometry.patches) - frames - geometry.patches
     threshold = torch.quantile(later, min(max(1 - tokens / later.numel(), 0), 1)).item()
-    return Model(backbone, stages=(Stage("rlt", 0, options={"threshold": round(threshold, 4)}),))
+    return Model(backbone, stages=(replace(stage, options={"threshold": round(threshold, 4)}),))
 
 
 def fitted(method: str, backbone: str, frames: int, segments: int, budget: float) -> Model:
     """The setting of a method whose operations are nearest to the share `budget` of the baseline's."""
-    target = budget * operations(Model(backbone), frames)
-    if method == "rlt":
-        return run_length(backbone, frames, budget)
-    if method in SINGLE:
-        return nearest(one_stage(SINGLE[method], backbone, frames, segments), frames, target)
-    return nearest(scheduled(method, backbone, frames), frames, target)
+    given, target = methods()[method], budget * operations(Model(backbone), frames)
+    if "schedule" in given:
+        return nearest(scheduled(given["schedule"]["name"], backbone, frames), frames, target)
+    stage = resolve.stage({"block": 0}, given["stages"][0])
+    if sees_pixels(stage.algorithm):
+        return run_length(stage, backbone, frames, budget)
+    return nearest(one_stage(stage, backbone, segments), frames, target)
 
 
-def setting(model: Model, method: str) -> str:
-    """What was set of a method, in words."""
-    if method in SINGLE:
-        return f"block {model.stages[0].block}"
-    if method == "rlt":
-        return f"threshold {model.stages[0].options['threshold']}"
-    fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
-    return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
+def setting(model: Model) -> str:
+    """What was set of a `fitted` method, in words."""
+    if model.proportional:  # a schedule
+        fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
+        return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
+    (stage,) = model.stages
+    return f"threshold {stage.options['threshold']}" if sees_pixels(stage.algorithm) else f"block {stage.block}"
 
 
 def settings(backbone: str, frames: int, segments: int, budgets: list[float], methods: list[str]) -> pd.DataFrame:
@@ -120,7 +119,7 @@ def settings(backbone: str, frames: int, segments: int, budgets: list[float], me
             check_stages(model, frames, backbones.geometry(backbone))
         except UserError as error:
             raise UserError(f"{method}: {error}") from None
-        rows.append({"method": method, "budget": budget, "model": model, "setting": setting(model, method)})
+        rows.append({"method": method, "budget": budget, "model": model, "setting": setting(model)})
     return pd.DataFrame(rows)
 
 
@@ -196,8 +195,8 @@ def main() -> None:
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="shares of the baseline's GFLOPs")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="(default: all)")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
+    parser.add_argument("--methods", nargs="+", choices=[*methods()], default=[*methods()], help="(default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
     parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
@@ -213,14 +212,13 @@ def main() -> None:
             f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
         )
         text = shown(rows).to_markdown(index=False)
-        command = shlex.join(["python", "-m", "centerclip.bench.reduction", *sys.argv[1:]])
         print(text)
         if arguments.out:
             conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-            write_json(arguments.out.with_suffix(".json"), conditions | {"rows": rows.to_dict("records")})
-            with atomic(arguments.out.with_suffix(".md")) as temporary:
-                temporary.write_text(f"    {command}\n\n{where}\n\n{text}\n")
-            figures.save(draw(rows, where), arguments.out.with_suffix(".png"))
+            write_json(Path(f"{arguments.out}.json"), conditions | {"rows": rows.to_dict("records")})
+            with atomic(Path(f"{arguments.out}.md")) as temporary:
+                temporary.write_text(f"    {typed(parser)}\n\n{where}\n\n{text}\n")
+            figures.save(draw(rows, where), Path(f"{arguments.out}.png"))
 
     run(parser, job)
 

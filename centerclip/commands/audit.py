@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import UserError, atomic, positive
+from centerclip.command import UserError, above_zero, atomic, positive
 from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
     parser.add_argument("--out", required=True, type=Path, help="a row for each file, csv")
-    parser.add_argument("--fps", type=float, default=3, help="frames stored a second of video (default: 3)")
+    parser.add_argument("--fps", type=above_zero, default=3, help="frames stored a second of video (default: 3)")
     parser.add_argument("--size", type=positive, default=224, help="side of the stored frames, pixels (default: 224)")
     parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
     add_stall_seconds(parser)

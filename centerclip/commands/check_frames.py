@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from centerclip.command import atomic
 from centerclip.datasets.manifest import read_manifest
+from centerclip.video.frames import read_report
 from centerclip.video.shards import unreadable
 
 
@@ -18,8 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    report = pd.read_csv(arguments.frames, dtype={"video_id": str}, keep_default_na=False)
     video_ids = set(read_manifest(arguments.manifest)["video_id"])
-    lines = unreadable(report, video_ids, arguments.max_unreadable_share)
+    lines = unreadable(read_report(arguments.frames), video_ids, arguments.max_unreadable_share)
     with atomic(arguments.out) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.cell import Cell, read_compared
-from centerclip.command import UserError, positive, write_json
+from centerclip.command import UserError, natural, positive, write_json
 from centerclip.gpus import claim
 
 
@@ -19,7 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
     parser.add_argument("--largest-batch", type=positive, default=1, help="try up to so many videos (default: 1)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
-    parser.add_argument("--gpus", type=int, default=0, help="take so many for this job alone (default: 0, share)")
+    parser.add_argument("--gpus", type=natural, default=0, help="take so many for this job alone (default: 0, share)")
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
 

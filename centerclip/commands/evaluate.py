@@ -8,17 +8,17 @@ from pathlib import Path
 
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
-from centerclip.command import positive, read_json, write_json
+from centerclip.command import natural, positive, read_json, write_json
 from centerclip.gpus import claim
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
-    parser.add_argument("--gpus", type=int, default=1, help="take so many for this job alone; 0: none (default: 1)")
+    parser.add_argument("--gpus", type=natural, default=1, help="take so many for this job alone; 0: none (default: 1)")
     parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
     parser.add_argument("--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions")
-    parser.add_argument("--workers", type=int, default=Runtime.evaluation_workers, help="processes that load frames")
+    parser.add_argument("--workers", type=natural, default=Runtime.evaluation_workers, help="processes that load")
 
 
 def job(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.datasets.files import video_files
-from centerclip.search import models
+from centerclip.search import features, models
 from centerclip.video.watch import add_stall_seconds
 
 
@@ -17,11 +17,10 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     cell = models.chosen_one(arguments)
-    video_files(arguments.folder)  # whose mistakes are told before anything slow
-    from centerclip.search import features
+    features.check(arguments.out)
+    video_files(arguments.folder)  # mistakes are told before anything slow
     from centerclip.search.index import up_to_date
     from centerclip.search.retriever import Retriever
 
-    features.check(arguments.out)
     retriever = Retriever(models.quick(cell))
     features.write(arguments.out, *up_to_date(arguments.folder, retriever, arguments.stall_seconds), retriever)

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip import layout
-from centerclip.command import read_json
-from centerclip.datasets.readers import reader
+from centerclip.datasets.readers import read_benchmark, reader
 from centerclip.download import sources
 
 
@@ -14,7 +13,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    benchmark = read_json(arguments.benchmark)
+    benchmark = read_benchmark(arguments.benchmark)
     module, results = reader(benchmark["source"]["reader"]), arguments.benchmark.parent.parent
     out = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"])
     if hasattr(module, "fetch"):

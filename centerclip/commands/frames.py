@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import positive
+from centerclip.command import above_zero, positive
 from centerclip.datasets.manifest import in_shard, read_manifest, videos
 from centerclip.video.shards import write_shard
 from centerclip.video.watch import add_stall_seconds
@@ -28,4 +28,4 @@ def job(arguments: argparse.Namespace) -> None:
 
 def rate(text: str) -> float | None:
     """A command line's frames a second; None for `all`."""
-    return None if text == "all" else float(text)
+    return None if text == "all" else above_zero(text)

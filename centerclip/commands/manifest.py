@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from centerclip import layout
-from centerclip.command import atomic, read_json
+from centerclip.command import atomic
 from centerclip.datasets.manifest import check_manifest
-from centerclip.datasets.readers import read
+from centerclip.datasets.readers import read, read_benchmark
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    benchmark, results = read_json(arguments.benchmark), arguments.benchmark.parent.parent
+    benchmark, results = read_benchmark(arguments.benchmark), arguments.benchmark.parent.parent
     source = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"])
     manifest = read(benchmark["source"], source)
     check_manifest(manifest, benchmark["benchmark"])

@@ -11,10 +11,12 @@ from centerclip.report import partial, tables
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--benchmarks", required=True, nargs="+", help="those of the run")
+    parser.add_argument("--full-size", action="store_true", help="it measures what the paper's models cost, too")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, made or not")
 
 
 def job(arguments: argparse.Namespace) -> None:
     cells = [read_cell(path) for path in arguments.cells if path.exists()]
-    for path in partial.write(tables.read_paper(arguments.paper), arguments.benchmarks, cells):
+    paper = tables.read_paper(arguments.paper)
+    for path in partial.write(paper, arguments.benchmarks, cells, arguments.full_size):
         tell(f"made of what there is: {path}")

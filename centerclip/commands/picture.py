@@ -6,7 +6,7 @@ from pathlib import Path
 
 from centerclip import gpus
 from centerclip.cell import read_cell
-from centerclip.command import positive
+from centerclip.command import natural, positive
 from centerclip.report import pictures
 
 
@@ -14,7 +14,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", choices=pictures.PICTURES)
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results of one benchmark's cells")
     parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
-    parser.add_argument("--gpus", type=int, default=0, help="wait for so many that no other job has")
+    parser.add_argument("--gpus", type=natural, default=0, help="wait for so many that no other job has")
     parser.add_argument("--out", required=True, type=Path, help="the file to write; the suffix is the format")
 
 

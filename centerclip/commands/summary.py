@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from centerclip.command import atomic
 from centerclip.report import documents, tables
 from centerclip.report.summary import findings, joined, summary
@@ -19,8 +17,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    paper, ours = tables.read_paper(arguments.paper), list(map(pd.read_csv, arguments.tables))
-    costs = pd.read_csv(arguments.full_size) if arguments.full_size else None
+    paper, ours = tables.read_paper(arguments.paper), list(map(tables.read_table, arguments.tables))
+    costs = tables.read_table(arguments.full_size) if arguments.full_size else None
     for suffix in (".html", ".md"):
         documents.write(arguments.out, suffix, summary(ours, costs, paper))
     if arguments.findings:

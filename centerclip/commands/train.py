@@ -10,21 +10,21 @@ from pathlib import Path
 
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
-from centerclip.command import UserError, positive, write_json
+from centerclip.command import UserError, above_zero, natural, positive, write_json
 from centerclip.gpus import claim
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="directory of all that is written (default: that of the cell)")
-    parser.add_argument("--gpus", type=int, help="the batch is split over them, or over CPU processes; 0: take none")
-    parser.add_argument("--workers", type=int, help="processes that load frames, a GPU")
+    parser.add_argument("--gpus", type=natural, help="the batch is split over them, or CPU processes; 0: take none")
+    parser.add_argument("--workers", type=natural, help="processes that load frames, a GPU")
     parser.add_argument("--chunk", type=positive, help="pairs a GPU encodes at a time (default: all that fit)")
     parser.add_argument("--grad-checkpointing", action="store_true", help="compute activations again: less memory")
-    parser.add_argument("--checkpoint-minutes", type=float, help="between checkpoints")
+    parser.add_argument("--checkpoint-minutes", type=above_zero, help="between checkpoints")
     parser.add_argument("--threads", type=positive, help="of the CPU, of all processes")
     parser.add_argument("--evaluation-batch-size", type=positive, help="videos or captions")
-    parser.add_argument("--evaluation-workers", type=int, help="processes that load frames")
+    parser.add_argument("--evaluation-workers", type=natural, help="processes that load frames")
     parser.set_defaults(**asdict(Runtime()))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from centerclip.command import UserError, located
+from centerclip.datasets import SPLITS
 from centerclip.datasets.files import all_files
-from centerclip.datasets.manifest import SPLITS
 
 REQUIRED = ("video", "caption")
 OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}

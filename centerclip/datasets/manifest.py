@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError, file_state
+from centerclip.command import UserError, file_state, first_line
 from centerclip.datasets import SPLITS
 from centerclip.datasets.files import files_by_stem
 
@@ -24,8 +24,13 @@ COLUMNS = {
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
-    """Read a manifest csv into a frame with exactly the columns `COLUMNS`; an empty caption is ''."""
-    return pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values={"end_s": ""})
+    """Read a manifest csv into a frame with exactly the columns `COLUMNS`; an empty caption is ''. Raises UserError for
+    another file."""
+    try:
+        rows = pd.read_csv(path, dtype=COLUMNS, usecols=list(COLUMNS), keep_default_na=False, na_values={"end_s": ""})
+    except ValueError as error:
+        raise UserError(f"{path}: not a manifest: {first_line(error)}") from None
+    return rows[list(COLUMNS)]
 
 
 def videos(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError
-from centerclip.datasets.manifest import SPLITS, from_captions
+from centerclip.datasets import SPLITS
+from centerclip.datasets.manifest import from_captions
 
 # All that a pickle of dicts, lists and strings needs.
 ALLOWED = {

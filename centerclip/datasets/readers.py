@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pandas as pd
 
+from centerclip.command import UserError, read_json
 from centerclip.datasets import module
 from centerclip.datasets.manifest import COLUMNS
 
@@ -13,6 +14,14 @@ from centerclip.datasets.manifest import COLUMNS
 def reader(name: str) -> ModuleType:
     """The module of reader `name`."""
     return importlib.import_module(module(name))
+
+
+def read_benchmark(path: Path) -> dict:
+    """What a BENCHMARK file says: `benchmark`, `dataset` and `source`. Raises UserError for another file."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"benchmark", "dataset", "source"} <= content.keys():
+        raise UserError(f"{path}: not the settings of a benchmark, such as results/shapes/benchmark.json")
+    return content
 
 
 def read(settings: dict, source: Path) -> pd.DataFrame:

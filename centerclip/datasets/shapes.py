@@ -5,7 +5,6 @@ directions, appearing or vanishing, and the order of the two events show only ov
 """
 
 import math
-import shutil
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -17,9 +16,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from centerclip.command import UserError
-from centerclip.datasets import folder
-from centerclip.datasets.manifest import SPLITS
+from centerclip.command import UserError, atomic_directory
+from centerclip.datasets import SPLITS, folder
 
 FRAMES, FPS = 24, 12
 SUPERSAMPLING = 3
@@ -172,17 +170,14 @@ def fetch(settings: dict, out: Path) -> None:
     rng = np.random.default_rng(settings["seed"])
     splits = [split for split in SPLITS for _ in range(settings["videos"][split])]
     chosen = scenes(len(splits), rng)
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "videos").mkdir(parents=True)
-    rows = []
-    for number, scene in enumerate(tqdm(chosen, desc="render", unit="video")):
-        name = f"videos/{splits[number]}{number:05d}.mp4"
-        encode(render(scene, settings["resolution"], rng), temporary / name)
-        rows += [{"video": name, "split": splits[number], "caption": caption} for caption in captions(*scene)]
-    pd.DataFrame(rows).to_csv(temporary / "captions.csv", index=False)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    with atomic_directory(out) as temporary:
+        (temporary / "videos").mkdir()
+        rows = []
+        for number, scene in enumerate(tqdm(chosen, desc="render", unit="video")):
+            name = f"videos/{splits[number]}{number:05d}.mp4"
+            encode(render(scene, settings["resolution"], rng), temporary / name)
+            rows += [{"video": name, "split": splits[number], "caption": caption} for caption in captions(*scene)]
+        pd.DataFrame(rows).to_csv(temporary / "captions.csv", index=False)
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 from tqdm import tqdm
 
-from centerclip.command import UserError
+from centerclip.command import UserError, atomic_directory
 
 
 class Joined(io.RawIOBase):
@@ -48,18 +48,11 @@ def unpack(archives: Sequence[Path], out: Path) -> None:
             the disk has free or than it declares.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
     with FileLock(out.with_name(f".{out.name}.lock")):
         if out.exists():
             return
-        shutil.rmtree(temporary, ignore_errors=True)  # from a run that was killed
-        temporary.mkdir()
-        try:
+        with atomic_directory(out) as temporary:
             extract(archives, temporary)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        os.replace(temporary, out)
 
 
 def extract(archives: Sequence[Path], out: Path) -> None:

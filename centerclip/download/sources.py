@@ -14,7 +14,6 @@ import csv
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from centerclip import ROOT
-from centerclip.command import UserError
+from centerclip.command import UserError, atomic_directory
 from centerclip.download.archives import unpack
 from centerclip.download.http import DiskFull, Refused, check, download
 
@@ -132,18 +131,14 @@ def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]
     files, cache_directory = read_table()[dataset], out.parent.parent / "downloads" / dataset
     if lines := needs(dataset, local):
         raise UserError(f"{dataset}: {'; '.join(lines)}")
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in sorted(wanted(files), key=lambda name: files[name].each):  # single videos are named in the others
-        if files[name].each and name not in local:
-            path = cache_directory / name
-            fetch_each(files[name], video_names(temporary), path)
-        else:
-            path = obtain(files, name, local, cache_directory)
-        (temporary / name).symlink_to(path.resolve())
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(temporary, out)
+    with atomic_directory(out) as temporary:
+        for name in sorted(wanted(files), key=lambda name: files[name].each):  # single videos are named in the others
+            if files[name].each and name not in local:
+                path = cache_directory / name
+                fetch_each(files[name], video_names(temporary), path)
+            else:
+                path = obtain(files, name, local, cache_directory)
+            (temporary / name).symlink_to(path.resolve())
 
 
 def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory: Path) -> Path:

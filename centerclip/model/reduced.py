@@ -69,7 +69,8 @@ def reduce(
         stages = (Stage(method, 0, options=options),)
     else:
         block = geometry.blocks // 2 if block is None else block
-        stages = (Stage(method, block, segments, clusters or geometry.patches, keep, options=options),)
+        clusters = geometry.patches if clusters is None else clusters
+        stages = (Stage(method, block, segments, clusters, keep, options=options),)
     described = Model("the model", None, stages, proportional=method in SCHEDULES)
     check_stages(described, frames, geometry)
     return ReducedCLIP(model, stages, described.proportional)

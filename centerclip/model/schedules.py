@@ -12,9 +12,12 @@ def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[S
     """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, `remove` tokens of each frame
     join those that they are most like, by the keys of the block's attention.
 
-    A number a block or one for all; at most half of the patches there join. Written from the paper.
+    A number a block or one for all; at most half of the patches there join. Written from the paper. Raises UserError
+    for another count of numbers.
     """
     fewer = [remove] * blocks if isinstance(remove, int) else list(remove)
+    if len(fewer) != blocks:
+        raise UserError(f"remove: {len(fewer)} numbers for {blocks} blocks")
     return [merging(block, number) for block, number in enumerate(fewer) if number]
 
 
@@ -33,8 +36,11 @@ def tempme(
     as `joins` says become one sequence with the [CLASS] of all, of which the share `across` of its tokens merges by
     their likeness, after which a vector learned for each clip is added. In these blocks and in the last, the share
     `within` merges by keys. Blocks before them do as `tome`'s, of `remove`. Published for 12 frames: with 2 and
-    ViT-B/32, with 10 and ViT-B/16. Written from the paper and from facts about its public code.
+    ViT-B/32, with 10 and ViT-B/16. Written from the paper and from facts about its public code. Raises UserError as
+    `tome`, and for joins that do not fit.
     """
+    if frames % math.prod(joins) or len(joins) >= blocks:
+        raise UserError(f"joins {list(joins)} do not go with {frames} frames and {blocks} blocks")
     first, stages, clips = blocks - 1 - len(joins), tome(blocks, frames, remove=remove), frames
     stages = [stage for stage in stages if stage.block < first]
     for block, join in enumerate(joins, first):
@@ -61,9 +67,4 @@ def stages(name: str, blocks: int, frames: int, options: dict) -> tuple[Stage, .
     known = inspect.getfullargspec(SCHEDULES[name]).kwonlyargs
     if unknown := [option for option in options if option not in known]:
         raise UserError(f"schedule {name} has no option {unknown[0]!r}; it has {', '.join(known)}")
-    if isinstance(fewer := options.get("remove"), list) and len(fewer) != blocks:
-        raise UserError(f"remove: {len(fewer)} numbers for {blocks} blocks")
-    joins = options.get("joins", inspect.getfullargspec(tempme).kwonlydefaults["joins"]) if name == "tempme" else ()
-    if frames % math.prod(joins) or len(joins) >= blocks:
-        raise UserError(f"joins {list(joins)} do not go with {frames} frames and {blocks} blocks")
     return tuple(SCHEDULES[name](blocks, frames, **options))

@@ -87,7 +87,7 @@ def download(backbone: str, weights: str) -> Path:
     if not weights.startswith(pretrained.HUB):
         return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
     get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
-    if wrong := other_model(backbone, read_json(had(get, repository, "open_clip_config.json"))):
+    if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
         raise UserError(f"weights {weights}: {wrong}")
     return had(get, repository)
 
@@ -160,9 +160,10 @@ def load(path: Path) -> object:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive as torch.jit.save writes it."""
-    return zipfile.is_zipfile(path) and any(
-        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
-    )
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -202,14 +203,14 @@ def activation(path: Path) -> str | None:
                 return recorded
     elif is_torchscript(path):  # OpenAI's
         return "quick_gelu"
-    if isinstance(model := read_json(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
+    if isinstance(model := mapping_in(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
         return "quick_gelu" if model.get("quick_gelu") else "gelu"
-    config = read_json(path.with_name("config.json"))  # Hugging Face's
+    config = mapping_in(path.with_name("config.json"))  # Hugging Face's
     vision = config.get("vision_config")
     return (vision if isinstance(vision, dict) else config).get("hidden_act")
 
 
-def read_json(path: Path) -> dict:
+def mapping_in(path: Path) -> dict:
     """The mapping in a json file; empty where there is none."""
     try:
         content = json.loads(path.read_text())

@@ -23,7 +23,7 @@ from centerclip.report.tables import (
     typed,
 )
 
-COMPARED = {  # what is compared -> its column here, and the paper's
+SHARES = {  # what is compared -> its column here, and the paper's
     "time": ("ms", "paper ms"),
     "memory": ("saved_mb", "paper training_gb"),
     "GPU memory": ("training_gb", "paper training_gb"),
@@ -45,11 +45,11 @@ def table(cells: Iterable[Cell], costs: dict, paper: pd.DataFrame) -> pd.DataFra
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each of COMPARED that was measured and each model but the baseline: `cost`, `variant`, the share of the
+    """A row for each of SHARES that was measured and each model but the baseline: `cost`, `variant`, the share of the
     baseline's `here` and in the `paper`, missing where there is none, and whether it is a time of a `busy` machine,
     which has no share either."""
     compared = []
-    for cost, (ours, published) in COMPARED.items():
+    for cost, (ours, published) in SHARES.items():
         rows = table[["variant", "baseline"]].assign(cost=cost, measured=table[ours].notna(), paper=float("nan"))
         rows["busy"] = disturbed(table) & (ours in TIMES)
         rows["here"] = against_baseline(table, ours).mask(rows["busy"])
@@ -83,7 +83,7 @@ def document(table: pd.DataFrame) -> list[str | Table]:
     """The rows of `table` for people."""
     by_cost = shares(table).set_index("variant").groupby("cost")
     shown = table[["variant"]].copy()
-    for cost, (ours, published) in COMPARED.items():
+    for cost, (ours, published) in SHARES.items():
         if cost not in by_cost.groups:
             continue
         busy = (disturbed(table) & (ours in TIMES)).map({True: BUSY, False: ""})

@@ -1,6 +1,6 @@
 """What a failed run could make: the tables and the summary of the cells that are made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -47,26 +47,41 @@ def table(cells: list[Cell], paper: pd.DataFrame) -> tuple[pd.DataFrame, list[st
 
 def whole(csv: Path, cells: list[Cell]) -> bool:
     """Whether the table of one benchmark's `cells` is there, made of the results that they have now."""
-    if not csv.exists() or not all(map(made, cells)):
-        return False
-    inputs = [cells[0].path(layout.COSTS), *(cell.path(layout.RESULT) for cell in cells)]
-    return all(path.exists() and path.stat().st_mtime <= csv.stat().st_mtime for path in inputs)
+    return all(map(made, cells)) and made_of(
+        csv, [cells[0].path(layout.COSTS), *(cell.path(layout.RESULT) for cell in cells)]
+    )
 
 
-def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell]) -> Iterator[Path]:
-    """Write a PARTIAL table of each benchmark whose table is not `whole`, then, if there was one, a PARTIAL summary of
-    the tables there are; yield each file that is written. Benchmarks of which nothing is made are left out."""
+def made_of(csv: Path, inputs: Iterable[Path]) -> bool:
+    """Whether a table is there, and its inputs are and did not change after it."""
+    return csv.exists() and all(path.exists() and path.stat().st_mtime <= csv.stat().st_mtime for path in inputs)
+
+
+def full_size_costs(results: Path) -> pd.DataFrame | None:
+    """`full_size.table` of what the paper's models cost here; None where it is not made of the costs that there are."""
+    templates = layout.TABLE, layout.COMPARED, layout.COSTS
+    table, *inputs = (layout.path(template, results, benchmark=layout.FULL_SIZE) for template in templates)
+    return tables.read_table(csv) if made_of(csv := Path(f"{table}.csv"), inputs) else None
+
+
+def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_size: bool) -> Iterator[Path]:
+    """Write a PARTIAL table of each benchmark whose table is not `whole`, then, if there was one or with `full_size`
+    the paper's models were not measured, a PARTIAL summary of the tables there are; yield each file that is written.
+    Benchmarks of which nothing is made are left out."""
     summarised, incomplete = [], False
     for benchmark in benchmarks:
         compared = [cell for cell in cells if cell.benchmark == benchmark]
         if compared and whole(csv := Path(f"{compared[0].path(layout.TABLE)}.csv"), compared):
-            summarised.append(pd.read_csv(csv))
+            summarised.append(tables.read_table(csv))
             continue
         incomplete = True
         if compared and (combined := table(compared, paper)):
             rows, document = combined
             yield documents.write(compared[0].path(layout.TABLE), documents.PARTIAL, document)
             summarised.append(tables.for_programs(rows))
-    if incomplete and summarised:
+    if not summarised:
+        return
+    costs = full_size_costs(cells[0].results) if full_size else None
+    if incomplete or (full_size and costs is None):
         out = layout.path(layout.SUMMARY, cells[0].results)
-        yield documents.write(out, documents.PARTIAL, summary.summary(summarised, None, paper))
+        yield documents.write(out, documents.PARTIAL, summary.summary(summarised, costs, paper))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.cell import Cell, read_cell
-from centerclip.command import UserError, read_json
+from centerclip.command import UserError, first_line, read_json
 from centerclip.model import reduction
 from centerclip.report.documents import Table
 
@@ -15,7 +15,7 @@ METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
 STAGE = ["block", "segments", "clusters", "algorithm"]
-COMPARED = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
+GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 COSTS = [
@@ -48,12 +48,24 @@ SELECTED = {
 }
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows of a csv of models: of a benchmark's table, of `full_size.table` or published. Raises UserError for
+    another file."""
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not a table: {first_line(error)}") from None
+    if missing := [column for column in ("variant", *MODEL) if column not in table]:
+        raise UserError(f"{path}: not a table of models: there is no column {missing[0]}")
+    return table
+
+
 def read_paper(path: Path) -> pd.DataFrame:
     """The published numbers: `method`, `variant` (none for other people's methods), MODEL, ROLES and PAPER's columns.
 
     `frames` is 0, as all models of a benchmark have equally many.
     """
-    paper = typed(pd.read_csv(path).rename(columns=PAPER).replace({"algorithm": {"none": None}}))
+    paper = typed(read_table(path).rename(columns=PAPER).replace({"algorithm": {"none": None}}))
     kinds = paper["algorithm"].map(reduction.kind, na_action="ignore")
     return paper.assign(
         frames=0,
@@ -85,8 +97,7 @@ def description(cell: Cell) -> dict:
         **{"backbone": cell.model.backbone, "frames": cell.data.frames},
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
-        **{"trained": cell.trained, "baseline": cell.baseline},
-        **{"clustering": cell.clusters, "as_published": cell.as_published},
+        **{role: getattr(cell, role) for role in ROLES},
     }
 
 
@@ -158,8 +169,8 @@ def completed(table: pd.DataFrame, costs: dict, paper: pd.DataFrame) -> pd.DataF
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, with the index of `table`; missing where there is none. A group of several
     baselines has the first."""
-    baselines = table[table["baseline"]].drop_duplicates(COMPARED)[[*COMPARED, *columns]]
-    return table[COMPARED].merge(baselines, on=COMPARED, how="left").set_axis(table.index)[columns]
+    baselines = table[table["baseline"]].drop_duplicates(GROUP)[[*GROUP, *columns]]
+    return table[GROUP].merge(baselines, on=GROUP, how="left").set_axis(table.index)[columns]
 
 
 def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:

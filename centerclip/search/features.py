@@ -1,14 +1,20 @@
-"""The vectors of a folder's videos as a file for other programs: .npz, or .parquet by pyarrow."""
+"""The vectors of a folder's videos as a file for other programs: .npz, or .parquet by pyarrow. Nothing heavy is
+imported."""
+
+from __future__ import annotations
 
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from centerclip.command import UserError, atomic
-from centerclip.search.index import Entry
-from centerclip.search.retriever import Retriever
+
+if TYPE_CHECKING:
+    from centerclip.search.index import Entry
+    from centerclip.search.retriever import Retriever
 
 
 def check(out: Path) -> None:

@@ -28,7 +28,7 @@ def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: i
     """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square. Raises NoFrames."""
     path, row = folder / name, {"file": name}
     (stored,) = extract(path, [(0, np.nan)], fps, size, beat)
-    row |= {"reader": stored.decoder, "stored": len(stored.frames), "reason": stored.reason}
+    row |= {"decoder": stored.decoder, "stored": len(stored.frames), "reason": stored.reason}
     if stored.decoder != "pyav":
         return row
 
@@ -77,8 +77,8 @@ def table(folder: Path, fps: float, size: int, processes: int, stall_seconds: fl
     for name, row in tqdm(watched(work, files, processes, stall_seconds), "audit", len(files), unit="video"):
         rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)
     counts = ["frames", "gaps", "breaks", "stored", "searched", "wrong"]
-    columns = ["file", "container", "codec", "frames", "seconds", "gaps", "longest_gap_s", "breaks", "reader", "stored",
-               "searched", "wrong", "reason"]  # fmt: skip
+    columns = ["file", "container", "codec", "frames", "seconds", "gaps", "longest_gap_s", "breaks", "decoder",
+               "stored", "searched", "wrong", "reason"]  # fmt: skip
     report = pd.DataFrame(rows).reindex(columns=columns).sort_values("file", ignore_index=True)
     return report.astype(dict.fromkeys(counts, "Int64"))
 

@@ -38,7 +38,8 @@ def sample(
         return np.minimum(indices, available - 1), indices < available
     place = rng.random(count) if rng else 0.5
     length = available // count if spans == "floor" else available / count
-    return ((np.arange(count) + place) * length).astype(int), np.ones(count, bool)
+    indices = ((np.arange(count) + place) * length).astype(int)
+    return np.minimum(indices, available - 1), np.ones(count, bool)  # the last sum may be rounded up
 
 
 def leave_sigterm(_: int) -> None:

@@ -52,7 +52,7 @@ class Decoded(NamedTuple):
     """What came out of a video."""
 
     parts: list[list]  # for each part asked for, what its frames were converted to
-    reader: str
+    decoder: str
     remark: str  # what is wrong with the frames, for a report; '' for nothing
     shown: Shown
 

@@ -103,7 +103,7 @@ def extract(
         return [Clip([], "", str(error))] * len(bounds)
     empty = [f"nothing is shown between start_s {start:g} and end_s {end:g}" for start, end in bounds]
     parts = zip(decoded.parts, empty, strict=True)
-    return [Clip(part, decoded.reader, decoded.remark if part else nothing) for part, nothing in parts]
+    return [Clip(part, decoded.decoder, decoded.remark if part else nothing) for part, nothing in parts]
 
 
 def extract_file(

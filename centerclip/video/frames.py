@@ -16,12 +16,23 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
-from centerclip.command import UserError
+from centerclip.command import UserError, first_line
 
 
 def key(video_id: str, index: int) -> bytes:
     """The key of a frame in its shard."""
     return f"{video_id}/{index:06d}".encode()
+
+
+def read_report(path: str | Path) -> pd.DataFrame:
+    """The report of a shard or a store, a row a video. Raises UserError for another file."""
+    try:
+        rows = pd.read_csv(path, dtype={"video_id": str, "frames": int, "state": str}, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not a report of stored frames: {first_line(error)}") from None
+    if not {"video_id", "frames"} <= set(rows):
+        raise UserError(f"{path}: not a report of stored frames: it has {', '.join(rows)}")
+    return rows
 
 
 class FrameStore:
@@ -31,7 +42,7 @@ class FrameStore:
     """
 
     def __init__(self, report: str | Path):
-        rows = pd.read_csv(report, dtype={"video_id": str}, keep_default_na=False)
+        rows = read_report(report)
         rows = rows[rows["frames"] > 0]
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
         shards = {shard: (Path(report).parent / shard).resolve() for shard in rows["shard"].unique()}

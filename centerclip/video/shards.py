@@ -1,6 +1,6 @@
 """Video files -> shards of stored frames: decoded once, kept as pictures in LMDB.
 
-`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which reader, why if none did or
+`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which decoder, why if none did or
 what is wrong with them, and the state that its file was in. Made again, a shard decodes only videos whose state is
 another. Pixels count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
 """
@@ -19,7 +19,7 @@ from centerclip import code
 from centerclip.command import UserError, atomic, file_state
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
-from centerclip.video.frames import key, open_shard
+from centerclip.video.frames import key, open_shard, read_report
 from centerclip.video.watch import STALL_SECONDS, Lost, watched
 
 
@@ -41,12 +41,7 @@ def write_shard(
     Raises:
         UserError: a video_id too long for a key, or no video left where there was a shard.
     """
-    made_by = code.digest([extraction.__name__])  # another way to decode makes all frames anew
-    states = [
-        hashlib.sha256(repr([made_by, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
-        for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
-    ]
-    clips = clips.assign(state=states)
+    clips = clips.assign(state=states(clips, fps, size))
     if path.exists() and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
         first = f"{clips['path'].iloc[0]}: no such file"
         raise UserError(
@@ -59,38 +54,36 @@ def write_shard(
         for video_id in clips["video_id"]:
             if len(key(video_id, 0)) > store.max_key_size():
                 raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
-        rows, stored = take_over(clips, path, store), 0
-        files = dict(list(clips[~clips["video_id"].isin(rows)].groupby("path", sort=False)))
-        work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
-        progress = tqdm(desc=f"frames: {path.name}", total=len(clips), initial=len(rows), unit="video")
-        for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
-            if isinstance(made, Lost):
-                made = [Clip([], "", str(made))] * len(bounds)
-            for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
-                if reason:
-                    tqdm.write(f"{clip.video_id}: {reason}")
-                put(store, clip.video_id, frames)
-                rows[clip.video_id] = (len(frames), decoder, reason)
-                stored += len(frames)
-                progress.set_postfix(frames=stored, refresh=False)
-                progress.update()
-        progress.close()
+        rows = take_over(clips, path, store)
+        left = clips[~clips["video_id"].isin(rows)]
+        with tqdm(desc=f"frames: {path.name}", total=len(clips), initial=len(rows), unit="video") as progress:
+            rows |= decode_all(left, fps, size, store, stall_seconds, progress)
         store.sync(True)
         store.close()
     open_shard.cache_clear()  # of the file that was there
     report = pd.DataFrame([rows[video_id] for video_id in clips["video_id"]], columns=["frames", "decoder", "reason"])
     report.insert(0, "video_id", clips["video_id"].tolist())
     with atomic(path.with_suffix(".csv")) as temporary:
-        report.assign(state=states).to_csv(temporary, index=False)
+        report.assign(state=clips["state"].tolist()).to_csv(temporary, index=False)
+
+
+def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
+    """16 hex digits a clip that change when its file does, where it begins or ends, or how frames are made of it."""
+    made_by = code.digest([extraction.__name__])  # another way to decode makes all frames anew
+    return [
+        hashlib.sha256(repr([made_by, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
+    ]
 
 
 def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[str, tuple[int, str, str]]:
     """Copy to `store` what the shard `path` has of the videos of `clips` whose state is what it was.
 
-    Returns (number of frames, decoder, reason) by video_id."""
+    Returns (number of frames, decoder, reason) by video_id.
+    """
     if not (path.exists() and path.with_suffix(".csv").exists()):
         return {}
-    before = pd.read_csv(path.with_suffix(".csv"), dtype={"video_id": str, "state": str}, keep_default_na=False)
+    before = read_report(path.with_suffix(".csv"))
     if "state" not in before:
         return {}
     same = before.merge(clips[["video_id", "state"]])
@@ -104,12 +97,30 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
     return taken
 
 
+def decode_all(
+    clips: pd.DataFrame, fps: float | None, size: int, store: lmdb.Environment, stall_seconds: float, progress: tqdm
+) -> dict[str, tuple[int, str, str]]:
+    """Store the frames of `clips` as their files are decoded, each once. Returns as `take_over`."""
+    files, rows, stored = dict(list(clips.groupby("path", sort=False))), {}, 0
+    work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
+    for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
+        if isinstance(made, Lost):
+            made = [Clip([], "", str(made))] * len(bounds)
+        for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
+            if reason:
+                tqdm.write(f"{clip.video_id}: {reason}")
+            put(store, clip.video_id, frames)
+            rows[clip.video_id] = (len(frames), decoder, reason)
+            stored += len(frames)
+            progress.set_postfix(frames=stored, refresh=False)
+            progress.update()
+    return rows
+
+
 def combine(reports: list[Path], directory: Path) -> pd.DataFrame:
     """The shards' reports as one, with a column `shard`: the shard's path from `directory`."""
-    parts = []
-    for path in reports:
-        part = pd.read_csv(path, dtype={"video_id": str, "frames": int}, keep_default_na=False)
-        parts.append(part.assign(shard=os.path.relpath(path.with_suffix(".lmdb"), directory)))
+    shards = [os.path.relpath(path.with_suffix(".lmdb"), directory) for path in reports]
+    parts = [read_report(path).assign(shard=shard) for path, shard in zip(reports, shards, strict=True)]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
-from centerclip.command import end_with_parent
+from centerclip.command import above_zero, end_with_parent
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, as long as it goes on
@@ -28,7 +28,7 @@ BEAT = 0.1  # s at least between two messages that the work goes on
 def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
     """Give a command that reads videos its option of how long it waits for a frame."""
     text = f"end a video that gives no frame for so long (default: {STALL_SECONDS})"
-    parser.add_argument("--stall-seconds", type=float, default=STALL_SECONDS, help=text)
+    parser.add_argument("--stall-seconds", type=above_zero, default=STALL_SECONDS, help=text)
 
 
 class Lost(Exception):

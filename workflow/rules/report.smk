@@ -3,7 +3,8 @@
 
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
 PAPER = os.path.relpath(ROOT / "config/paper.csv")
-FULL_SIZE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
+FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
+MEASURED = "--full-size" if config["run"]["full_size"] else ""
 
 
 rule table:
@@ -32,8 +33,8 @@ rule full_size:
         cells=layout.COMPARED.format(benchmark=layout.FULL_SIZE),
         costs=layout.COSTS.format(benchmark=layout.FULL_SIZE),
     output:
-        report(f"{FULL_SIZE}.html", caption="../report/full_size.rst", category="full size", subcategory="tables"),
-        multiext(FULL_SIZE, ".csv", ".md", ".tex"),
+        report(f"{FULL_SIZE_TABLE}.html", caption="../report/full_size.rst", category="full size", subcategory="tables"),
+        multiext(FULL_SIZE_TABLE, ".csv", ".md", ".tex"),
     log:
         log_file(f"{layout.FULL_SIZE}/table"),
     conda:
@@ -48,7 +49,7 @@ rule full_size:
 
 rule full_size_plot:
     input:
-        table=f"{FULL_SIZE}.csv",
+        table=f"{FULL_SIZE_TABLE}.csv",
     output:
         report(
             f"{layout.FULL_SIZE_PLOT}.png",
@@ -75,7 +76,7 @@ rule summary:
     input:
         paper=PAPER,
         tables=expand(f"{layout.TABLE}.csv", benchmark=BENCHMARKS),
-        full_size=[f"{FULL_SIZE}.csv"] if config["run"]["full_size"] else [],
+        full_size=[f"{FULL_SIZE_TABLE}.csv"] if config["run"]["full_size"] else [],
     output:
         report(f"{layout.SUMMARY}.html", caption="../report/summary.rst", category="summary"),
         f"{layout.SUMMARY}.md",
@@ -145,4 +146,6 @@ rule picture:
 
 onerror:
     # With a cell missing Snakemake makes no table: here those that can be made, under a name of their own.
-    shell("python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} || true")
+    shell(
+        "python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} {MEASURED} || true"
+    )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from centerclip.model.reduction.kmedoids import check_clusters
+
 KIND = "sampling"
 
 
@@ -26,9 +28,8 @@ def sparse_sampling(
     Raises:
         ValueError: K outside 1..N.
     """
+    check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape
-    if not 1 <= clusters <= count:
-        raise ValueError(f"{clusters} clusters of {count} tokens")
     starts = -(-torch.arange(clusters + 1, device=tokens.device) * count // clusters)  # rounded up
     place = torch.rand(segments, clusters) if training else torch.full((segments, clusters), 0.5)
     medoids = starts[:-1] + (place.to(tokens.device, non_blocking=True) * starts.diff()).long()  # [S, K]

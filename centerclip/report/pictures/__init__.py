@@ -15,7 +15,7 @@ def pictures_of(cells: list[Cell]) -> dict[str, list[Cell]]:
     def size(cell: Cell) -> tuple[int, int]:
         return cell.model.stages[0].segments, cell.model.stages[0].clusters
 
-    clustering, algorithms = [cell for cell in cells if cell.clusters], {}
+    clustering, algorithms = [cell for cell in cells if cell.clustering], {}
     for cell in sorted(clustering, key=lambda cell: size(cell) != size(clustering[0])):
         algorithms.setdefault(cell.model.stages[0].algorithm, cell)
     shown = list(algorithms.values())

@@ -16,6 +16,8 @@ from centerclip import layout
 from centerclip.cell import Cell
 from centerclip.command import UserError
 from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.model.reduction import sees_pixels
+from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos
@@ -39,20 +41,23 @@ class Clusters(NamedTuple):
 
 
 def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
-    """What becomes of the tokens of a video, uint8 [T, 3, H, W] with mask [T]. Raises UserError for a model without a
-    clustering stage."""
-    if not retriever.cell.model.stages:
-        raise UserError(f"{retriever.cell.name}: without a clustering stage every token goes on")
-    stage, outputs = min(retriever.cell.model.stages, key=lambda stage: stage.block), []
-    reduction = retriever.model.stages[str(stage.block)].reduction
+    """What becomes of the tokens of a video, uint8 [T, 3, H, W] with mask [T]. Raises UserError for a model whose
+    tokens form no clusters."""
+    name, stages, outputs = retriever.cell.name, retriever.cell.model.stages, []
+    if not stages:
+        raise UserError(f"{name}: without a clustering stage every token goes on")
+    stage = min(stages, key=lambda stage: stage.place)
+    if sees_pixels(stage.algorithm):
+        raise UserError(f"{name}: {stage.algorithm} leaves patches out, which form no clusters")
+    reduction = retriever.model.stages[stage_name(*stage.place)].reduction
     hook = reduction.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
         retriever.encode_frames([(frames, mask)])
     finally:
         hook.remove()
     medoids, assignment = (part.cpu() for part in outputs[0])
-    kept, what = (medoids[:, :0], "means of") if stage.keep == "mean" else (medoids, "of")
-    label = f"{stage.algorithm}\n{stage.clusters} {what} {assignment.shape[1]}\ntokens go on"
+    kept, what = (medoids, "of") if stage.keep == "medoid" else (medoids[:, :0], "means of")
+    label = f"{stage.algorithm}\n{medoids.shape[1]} {what} {assignment.shape[1]}\ntokens go on"
     return Clusters(label, frames, kept, assignment)
 
 
