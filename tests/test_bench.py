@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import REPOSITORY
 from support.videos import make_video
 
@@ -20,6 +21,7 @@ from centerclip.bench import fidelity, pictures, recall
 from centerclip.bench import frames as frames_benchmark
 from centerclip.bench import reduction as bench
 from centerclip.bench import search as search_benchmark
+from centerclip.bench import spectral as spectral_benchmark
 from centerclip.bench.frames import Peer
 from centerclip.cell import Model
 from centerclip.command import UserError
@@ -222,6 +224,15 @@ def test_search_is_measured_on_what_it_does(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["a.mp4", "b.mp4", "broken.mp4"]
     printed = capsys.readouterr().out
     assert "videos a second" in printed and "median ms" in printed and "MB added" in printed
+
+
+@pytest.mark.parametrize("sigma", [None, 8.0])
+def test_spectrals_two_ways_are_measured_on_an_encoders_tokens(monkeypatch, sigma):
+    monkeypatch.setattr(spectral_benchmark, "BLOCK", 2)
+    row = spectral_benchmark.measure(("tiny", 6, 2, 16, 2), sigma, 1, torch.device("cpu"))
+    assert (row["tokens"], row["problems"], row["sigma"]) == ("147 -> 16", 4, str(sigma)) and 0 < row["gap"] < 1
+    assert row["solver, medoids"] == row["products, medoids"] == 1
+    assert min(row["solver, ms"], row["products, ms"]) > 0
 
 
 def test_nothing_to_measure_is_a_mistake(mistake):

@@ -1,5 +1,7 @@
 """The benchmark of a GPU, as far as it goes without one; and training on a GPU, where there is one."""
 
+import json
+import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -102,6 +104,32 @@ def test_the_page_has_conditions_and_tables():
     text = gpu.page({"date": "2027-01-02", "device": "Some GPU"}, {"Claims": gpu.claims(MEASURED, PUBLISHED)})
     assert text.startswith("# On a GPU, 2027-01-02\n") and "- device: Some GPU\n" in text
     assert "## Claims\n" in text and "| kmedoids-s4 | ms, batch 1" in text
+
+
+def test_all_is_measured_and_written(tmp_path, monkeypatch, capsys):
+    """On a pretended GPU, of which each part says something."""
+    monkeypatch.setattr(gpu, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(gpu, "device_name", lambda device: "Some GPU")
+    costs = {f"{what}, batch {number}": 0.5 for what in ("ms", "clustering") for number in gpu.BATCHES}
+    monkeypatch.setattr(
+        gpu, "encoding", lambda cells, *_: [{"benchmark": c.benchmark, "variant": c.variant} | costs for c in cells]
+    )
+    monkeypatch.setattr(gpu, "training", lambda *_: {"training_gb": 2.0, "step_s": 0.5, "step_pairs": 8})
+    monkeypatch.setattr(gpu.algorithms, "measure", lambda shape, *_: [{"tokens": shape[1]}])
+    monkeypatch.setattr(gpu.spectral, "rows", lambda *_: [{"gap": 9e-5}])
+    monkeypatch.setattr(gpu.loader, "made_up", lambda *_: "made-up pairs")
+    monkeypatch.setattr(gpu, "loading", lambda pairs, step: pd.DataFrame([{"of": pairs} | step]))
+    monkeypatch.setattr(gpu.graphs, "measure", lambda cell, batch, *_: {"variant": cell.variant, "batch": batch})
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path / "gpu-1.5")])
+    gpu.main()
+    text, found = (tmp_path / "gpu-1.5.md").read_text(), json.loads((tmp_path / "gpu-1.5.json").read_text())
+    assert text in capsys.readouterr().out and "- device: Some GPU\n" in text and "- encoding in: bfloat16\n" in text
+    assert "9e-05" in text and "made-up pairs" in text
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert [title for title in found if isinstance(found[title], list)] == titles and len(titles) == 6
+    assert all(found[title] for title in titles)
 
 
 @on_a_gpu

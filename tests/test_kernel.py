@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from centerclip.bench import graphs
 from centerclip.cell import Model
 from centerclip.config import read_config
 from centerclip.evaluate.costs import smooth_videos
@@ -32,6 +33,7 @@ from centerclip.model.reduction.kmedoids import (
     longest,
     pairwise_distances,
 )
+from centerclip.model.reduction.spectral import spectral
 from centerclip.resolve import cell
 from centerclip.video.batches import normalise
 
@@ -287,3 +289,16 @@ class TestOnAGPU:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         assert torch.isfinite(vectors).all()
+
+    @pytest.mark.parametrize("name", ["zeroshot", "kmedoids-s4", "spectral-s4"])
+    def test_encoding_can_be_a_graph(self, name):
+        made = replace(cell(read_config(()), "msrvtt", name), model=variant(name))
+        assert graphs.measure(made, 2, "bfloat16", repeats=1)["equal"]
+
+    @pytest.mark.parametrize("shape", [(8, 147, 49), (4, 245, 49), (2, 588, 160)])
+    def test_spectral_has_the_cpus_medoids(self, shape):
+        batch, count, clusters = shape
+        tokens = torch.randn(batch, count, 768, generator=torch.Generator().manual_seed(0))
+        expected = spectral(tokens, clusters, frames=3, sigma=None)[0]
+        found = spectral(tokens.cuda(), clusters, frames=3, sigma=None)[0].cpu()
+        assert (found[:, :, None] == expected[:, None]).any(-1).double().mean() > 0.99

@@ -6,11 +6,10 @@ compares are ratios to the baseline. Encoding is measured in 16 bits, one video 
 
 import argparse
 import os
-import sys
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 from centerclip import config
-from centerclip.bench import algorithms, loader
+from centerclip.bench import algorithms, graphs, loader, spectral
 from centerclip.cell import Cell, Runtime, read_cell
-from centerclip.command import UserError, atomic, positive, run, tell, write_json
+from centerclip.command import UserError, atomic, positive, run, tell, typed, write_json
 from centerclip.evaluate import efficiency
 from centerclip.evaluate.costs import milliseconds, now, smooth_videos
 from centerclip.model.clip import build
@@ -117,7 +116,7 @@ def loading(pairs: Pairs, step: dict) -> pd.DataFrame:
 def page(conditions: dict, tables: dict[str, pd.DataFrame]) -> str:
     """The file of what was measured."""
     said = "".join(f"- {name}: {value}\n" for name, value in conditions.items())
-    parts = [f"## {title}\n\n{table.round(3).to_markdown(index=False)}\n" for title, table in tables.items()]
+    parts = [f"## {title}\n\n{table.to_markdown(index=False, floatfmt='.4g')}\n" for title, table in tables.items()]
     return "\n".join([f"# On a GPU, {conditions['date']}\n\n{__doc__.splitlines()[0]}\n\n{said}", *parts])
 
 
@@ -145,17 +144,22 @@ def main() -> None:
         torch.cuda.empty_cache()
         clustering = [row for shape in tqdm(algorithms.SHAPES, "clustering", unit="shape")
                       for row in alone(shape, arguments.repeats, device)]  # fmt: skip
+        by_two_ways = spectral.rows(arguments.repeats, device)
         with TemporaryDirectory() as directory:
             loaded = loading(given or loader.made_up(cells[0], Path(directory)), steps[0])
+        measured = tqdm(product(cells, BATCHES), "graphs", len(cells) * len(BATCHES), unit="graph")
+        as_graphs = [graphs.measure(cell, batch, precision(device), arguments.repeats) for cell, batch in measured]
         tables = {
             "The paper's claims on cost, as ratios to the baseline": claims(rows, pd.read_csv(PUBLISHED)),
             "Encoding and training steps": rows,
             "Clustering alone, beside the naive way": pd.DataFrame(clustering),
+            "Spectral's two ways": pd.DataFrame(by_two_ways),
             "The loader beside a training step": loaded,
+            "Encoding as a CUDA graph": pd.DataFrame(as_graphs),
         }
         conditions = {
             "date": date.today().isoformat(),
-            "command": " ".join(["python -m centerclip.bench.gpu", *sys.argv[1:]]),
+            "command": typed(parser),
             "device": device_name(device),
             "encoding in": precision(device),
             "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",
@@ -163,10 +167,10 @@ def main() -> None:
         }
         text = page(conditions, tables)
         print(text)
-        with atomic(arguments.out.with_suffix(".md")) as temporary:
+        with atomic(Path(f"{arguments.out}.md")) as temporary:
             temporary.write_text(text)
         records = {title: table.to_dict("records") for title, table in tables.items()}
-        write_json(arguments.out.with_suffix(".json"), conditions | records)
+        write_json(Path(f"{arguments.out}.json"), conditions | records)
 
     run(parser, job)
 

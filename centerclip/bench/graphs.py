@@ -1,0 +1,63 @@
+"""Encoding a batch of videos as one CUDA graph beside launch by launch."""
+
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from centerclip.cell import Cell
+from centerclip.command import first_line
+from centerclip.evaluate.costs import now, smooth_videos
+from centerclip.model.clip import build
+
+
+def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`work` on a GPU, on tensors that stay where they are, as a CUDA graph.
+
+    Raises:
+        RuntimeError: it cannot be one.
+    """
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):  # libraries loaded, kernels made
+            work()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def measure(cell: Cell, batch: int, precision: str, repeats: int) -> dict:
+    """The ms a video of encoding `batch` videos on a GPU in either way, medians of `repeats` turns, and whether the
+    vectors are equal; or why it cannot be a graph."""
+    row = {"benchmark": cell.benchmark, "variant": cell.variant, "batch": batch}
+    model = build(cell.model, seed=0).eval().cuda()
+    videos = smooth_videos(batch, cell.data.frames, cell.data.image_size).cuda()
+    mask = torch.ones(videos.shape[:2], dtype=torch.bool, device=videos.device)
+
+    @torch.no_grad()
+    def encode() -> Tensor:
+        # Without the cache of weights, which would be emptied behind the graph's back
+        with torch.autocast("cuda", getattr(torch, precision), cache_enabled=False):
+            return model.encode_video(videos, mask)
+
+    try:
+        ways = {"launches, ms": encode, "graph, ms": captured(encode)}
+        vectors = [way() for way in ways.values()]
+        taken = {name: [] for name in ways}
+        for _ in range(repeats):
+            for name, way in ways.items():
+                start = now(mask)
+                way()
+                taken[name].append(1000 * (now(mask) - start) / batch)
+    except RuntimeError as error:
+        return row | {"no graph, as": first_line(error)}
+    return row | {name: median(times) for name, times in taken.items()} | {"equal": torch.equal(*vectors)}
