@@ -19,8 +19,9 @@ from support.videos import make_video
 from centerclip.command import UserError
 from centerclip.model.clip import save_weights
 from centerclip.search.index import Searcher, up_to_date
+from centerclip.search.models import plain
 from centerclip.search.page import HTML, PIECE, Server, part
-from centerclip.search.retriever import Retriever, plain
+from centerclip.search.retriever import Retriever
 
 CAPTIONS = "[...document.querySelectorAll('figcaption')].map(one => one.innerText.split('\\n'))"
 PLAYING = "[...document.querySelectorAll('video')].filter(one => one.currentTime > 0.3 && !one.paused).length"

@@ -24,7 +24,8 @@ from centerclip.report import figures
 from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
 from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
-from centerclip.search.retriever import Retriever, plain
+from centerclip.search.models import plain
+from centerclip.search.retriever import Retriever
 
 STAGE = Stage("kmedoids", block=2, segments=2, clusters=20)
 

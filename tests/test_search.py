@@ -28,8 +28,8 @@ from centerclip.model import device
 from centerclip.model.clip import build, save_weights
 from centerclip.search import index as search
 from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
-from centerclip.search.models import quick
-from centerclip.search.retriever import Retriever, plain
+from centerclip.search.models import plain, quick
+from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos
 from centerclip.video.decoding import Shown, idle
 from centerclip.video.extraction import spread, spread_or_reason

@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from centerclip.command import UserError, positive, run, write_json
+from centerclip.datasets.files import video_files
 from centerclip.video.batches import sample
 from centerclip.video.decoding import NoFrames, decode
 from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
@@ -248,13 +249,11 @@ def projection(table: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.frames", description=__doc__)
     parser.add_argument("--videos", required=True, type=Path, help="directory of videos")
-    parser.add_argument("--repeats", type=positive, default=9, help="training samples drawn a video")
+    parser.add_argument("--repeats", type=positive, default=9, help="training samples drawn a video (default: 9)")
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        if not arguments.videos.is_dir():
-            raise UserError(f"{arguments.videos}: no such directory")
-        videos = sorted(path for path in arguments.videos.iterdir() if path.suffix not in (".csv", ".txt", ".json"))
+        videos = [arguments.videos / name for name in video_files(arguments.videos)[0]]
         with tempfile.TemporaryDirectory() as directory:
             table = measure(videos, Path(directory), arguments.repeats)
         table["ratio"] = table["usual_sample_ms"] / table["sample_ms"]

@@ -27,8 +27,8 @@ from centerclip.model import backbones
 from centerclip.model.device import computed_in
 from centerclip.search import page
 from centerclip.search.index import Entry, Searcher, update
-from centerclip.search.models import quick
-from centerclip.search.retriever import Retriever, plain
+from centerclip.search.models import plain, quick
+from centerclip.search.retriever import Retriever
 
 SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
 WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's

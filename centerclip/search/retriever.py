@@ -16,15 +16,12 @@ from centerclip.evaluate.features import cut
 from centerclip.fit import check_cell
 from centerclip.model.clip import CenterCLIP, build_finished
 from centerclip.model.device import autocast, computed_in, pick_device
-from centerclip.search.models import plain
 from centerclip.video.batches import normalise, sample
 from centerclip.video.extraction import spread_frames
 
-__all__ = ["Retriever", "plain"]
-
 
 class Retriever:
-    """The model of a cell (`cell.read_cell`, `plain`), on the GPU if there is one; what it gives is on the CPU.
+    """The model of a cell (`cell.read_cell`, `models.plain`), on the GPU if there is one; what it gives is on the CPU.
 
     Raises:
         UserError: settings that do not fit each other, or weights that do not fit them.
