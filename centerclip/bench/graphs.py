@@ -6,10 +6,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from centerclip.cell import Cell
 from centerclip.command import first_line
-from centerclip.evaluate.costs import now, smooth_videos
-from centerclip.model.clip import build
+from centerclip.evaluate.costs import now
+from centerclip.model.clip import CenterCLIP
 
 
 def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -35,12 +34,9 @@ def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
-def measure(cell: Cell, batch: int, precision: str, repeats: int) -> dict:
-    """The ms a video of encoding `batch` videos on a GPU in either way, medians of `repeats` turns, and whether the
-    vectors are equal; or why it cannot be a graph."""
-    row = {"benchmark": cell.benchmark, "variant": cell.variant, "batch": batch}
-    model = build(cell.model, seed=0).eval().cuda()
-    videos = smooth_videos(batch, cell.data.frames, cell.data.image_size).cuda()
+def measure(model: CenterCLIP, videos: Tensor, precision: str, repeats: int) -> dict:
+    """The ms a video of encoding videos [B, T, 3, H, W] on a GPU in either way, medians of `repeats` turns, and whether
+    the vectors are equal; or why it cannot be a graph."""
     mask = torch.ones(videos.shape[:2], dtype=torch.bool, device=videos.device)
 
     @torch.no_grad()
@@ -55,9 +51,9 @@ def measure(cell: Cell, batch: int, precision: str, repeats: int) -> dict:
         taken = {name: [] for name in ways}
         for _ in range(repeats):
             for name, way in ways.items():
-                start = now(mask)
+                start = now(videos)
                 way()
-                taken[name].append(1000 * (now(mask) - start) / batch)
+                taken[name].append(1000 * (now(videos) - start) / len(videos))
     except RuntimeError as error:
-        return row | {"no graph, as": first_line(error)}
-    return row | {name: median(times) for name, times in taken.items()} | {"equal": torch.equal(*vectors)}
+        return {"no graph, as": first_line(error)}
+    return {name: median(times) for name, times in taken.items()} | {"equal": torch.equal(*vectors)}
