@@ -103,7 +103,7 @@ def notes(table: pd.DataFrame) -> str:
         f"What the paper's models cost, {conditions(table)}, one generated video at a time. Time, memory and operations"
         " are shares of the baseline's: of the ms to encode a video (medians of at least"
         f" {first['repeats']} turns), of what is kept of it for the backward pass (saved, MB), and of its GFLOPs, which"
-        " leave out spectral's eigenvalue solver.",
+        " leave out the eigenvalue solver that spectral takes on a CPU.",
         f"The paper's are of its inference time and its GPU memory of training on {first['benchmark']}, on its GPUs.",
         *([BUSY_NOTE] if disturbed(table).any() else []),
     ]
