@@ -141,21 +141,24 @@ def test_what_is_said_to_be_set_can_be_set(choice, tmp_path):
         assert read_config([tmp_path / "mine.yaml"]) != read_config([])
 
 
+METHODS = bench.methods()
+
+
 class TestEqualCost:
-    @pytest.mark.parametrize("method", bench.methods())
+    @pytest.mark.parametrize("method", METHODS)
     def test_a_methods_operations_are_as_near_to_the_budget_as_its_schedule_allows(self, method):
         whole = bench.operations(Model("ViT-B-32"), 12)
         for budget in bench.BUDGETS:
-            model = bench.fitted(method, "ViT-B-32", 12, 4, budget)
+            model = bench.fitted(METHODS[method], "ViT-B-32", 12, 4, budget)
             if method != "rlt":  # whose cost the video decides
                 # a method of one stage has a block's choice, 5.6 % of the operations
-                off = 0.03 if "stages" in bench.methods()[method] else 0.012
+                off = 0.03 if "stages" in METHODS[method] else 0.012
                 assert bench.operations(model, 12) / whole == pytest.approx(budget, abs=off)
 
     @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "rlt"])
     def test_operations_are_those_that_are_counted(self, method):
         """But for patch embedding, projection and, at half a per cent, what the reductions take."""
-        model = bench.fitted(method, "ViT-S-32", 12, 4, 0.65) if method else Model("ViT-S-32")
+        model = bench.fitted(METHODS[method], "ViT-S-32", 12, 4, 0.65) if method else Model("ViT-S-32")
         video = costs.smooth_videos(1, 12, 224)
         counted = 1e9 * costs.gflops(build(model, 0).eval(), video)
         around = 12 * 49 * 2 * 3 * 32 * 32 * 384 + 12 * 2 * 384 * 384
@@ -176,9 +179,21 @@ class TestEqualCost:
         assert rows["gflops_ratio"][1:].between(0.55, 0.75).all()
         assert printed in (tmp_path / "cost-0.6.md").read_text() and (tmp_path / "cost-0.6.png").stat().st_size > 5000
 
+    def test_methods_of_ones_own_are_compared_too(self, tmp_path, monkeypatch, capfd, mistake):
+        overlay = tmp_path / "mine.yaml"
+        overlay.write_text("variants: {mine: {stages: [{algorithm: dpc_knn}]}}\nlists: {bench: [baseline, mine, tome]}")
+        words = ["--backbone", "tiny", "--budgets", "0.6", "--repeats", "1", "--batch", "1", "--config", str(overlay)]
+        monkeypatch.setattr(sys, "argv", ["reduction", *words])
+        bench.main()
+        assert [line.split()[1] for line in capfd.readouterr().out.splitlines()[2:]] == ["baseline", "mine", "tome"]
+        said = mistake(bench.main, *words, "--methods", "kmedoids")
+        assert said == "error: --methods kmedoids: not in the config's list `bench`, of mine, tome"
+        overlay.write_text("variants: {mine: {shift: token_shift}}\nlists: {bench: [baseline, mine]}")
+        assert mistake(bench.main, *words) == "error: mine: what is compared at equal cost has one stage, or a schedule"
+
     def test_what_does_not_fit_is_one_line(self):
         with pytest.raises(UserError, match="tempme: joins \\[2, 2, 3\\] do not go with 10 frames and 12 blocks"):
-            bench.settings("ViT-B-32", 10, 5, [0.5], ["tempme"])
+            bench.settings("ViT-B-32", 10, 5, [0.5], {"tempme": METHODS["tempme"]})
 
 
 class TestRecall:

@@ -31,10 +31,10 @@ which differences are larger than theirs, on these videos. What it cannot: how m
 pretrained weights, or where a model is trained to its end."""
 
 
-def workflow(targets: list[Path]) -> None:
-    """Make the targets. Raises UserError if that fails."""
+def workflow(targets: list[Path], overlays: list[Path]) -> None:
+    """Make the targets, with a config of `overlays`. Raises UserError if that fails."""
     options = ["--cores", "all", "--rerun-incomplete", "--keep-going", "--quiet", "rules"]
-    command = [sys.executable, "-m", "snakemake", *map(str, targets), *options, "--configfile", *map(str, OVERLAYS)]
+    command = [sys.executable, "-m", "snakemake", *map(str, targets), *options, "--configfile", *map(str, overlays)]
     if subprocess.run(command, check=False).returncode:
         raise UserError("the workflow failed: see above, and results/logs")
 
@@ -126,13 +126,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.recall", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, help="write NAME.csv, the table NAME.md, the plot NAME.png")
 
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
+
     def job(arguments: argparse.Namespace) -> None:
-        config = read_config(OVERLAYS)
+        overlays = [*OVERLAYS, *arguments.config]
+        config = read_config(overlays)
         files, costs = results(config)
-        workflow([*files, costs])
+        workflow([*files, costs], overlays)
         measured = pd.DataFrame(read_json(costs)["rows"])
         of_rlt = measured["variant"] == "rlt"
-        measured.loc[of_rlt, "gflops_ratio"] = share_of_tokens(resolve.cell(config, BENCHMARK, "rlt"))
+        if of_rlt.any():
+            measured.loc[of_rlt, "gflops_ratio"] = share_of_tokens(resolve.cell(config, BENCHMARK, "rlt"))
         measured.loc[of_rlt, "saved_mb_ratio"] = None
         table = compare(read(files), measured)
         text = shown(table)

@@ -3,9 +3,8 @@ baseline's operations, and measured beside it in one run, with made-up weights a
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -34,11 +33,18 @@ from centerclip.report.plots import style
 BUDGETS = (0.8, 0.65, 0.5)
 
 
-@cache
-def methods() -> dict[str, dict]:
-    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline."""
-    checked = read_config([])
-    return {name: checked["variants"][name] for name in checked["lists"]["bench"] if name != "baseline"}
+def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
+    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline.
+
+    Raises:
+        UserError: as `read_config`, or one has neither one stage nor a schedule.
+    """
+    checked = read_config(overlays)
+    found = {name: checked["variants"][name] for name in checked["lists"]["bench"] if name != "baseline"}
+    for name, given in found.items():
+        if "schedule" not in given and len(given.get("stages", [])) != 1:
+            raise UserError(f"{name}: what is compared at equal cost has one stage, or a schedule")
+    return found
 
 
 def operations(model: Model, frames: int) -> float:
@@ -89,9 +95,9 @@ def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
     return Model(backbone, stages=(replace(stage, options={"threshold": round(threshold, 4)}),))
 
 
-def fitted(method: str, backbone: str, frames: int, segments: int, budget: float) -> Model:
-    """The setting of a method whose operations are nearest to the share `budget` of the baseline's."""
-    given, target = methods()[method], budget * operations(Model(backbone), frames)
+def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Model:
+    """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
+    target = budget * operations(Model(backbone), frames)
     if "schedule" in given:
         return nearest(scheduled(given["schedule"]["name"], backbone, frames), frames, target)
     stage = resolve.stage({"block": 0}, given["stages"][0])
@@ -109,13 +115,15 @@ def setting(model: Model) -> str:
     return f"threshold {stage.options['threshold']}" if sees_pixels(stage.algorithm) else f"block {stage.block}"
 
 
-def settings(backbone: str, frames: int, segments: int, budgets: list[float], methods: list[str]) -> pd.DataFrame:
-    """Each method at each budget, a row each: `method`, `budget`, the `model` and its `setting` in words; the baseline
-    first. Raises UserError for a method that does not fit."""
+def settings(
+    backbone: str, frames: int, segments: int, budgets: Sequence[float], given: dict[str, dict]
+) -> pd.DataFrame:
+    """Each of the `methods` given at each budget, a row each: `method`, `budget`, the `model` and its `setting` in
+    words; the baseline first. Raises UserError for a method that does not fit."""
     rows = [{"method": "baseline", "budget": None, "model": Model(backbone), "setting": ""}]
-    for budget, method in product(budgets, methods):
+    for budget, method in product(budgets, given):
         try:
-            model = fitted(method, backbone, frames, segments, budget)
+            model = fitted(given[method], backbone, frames, segments, budget)
             check_stages(model, frames, backbones.geometry(backbone))
         except UserError as error:
             raise UserError(f"{method}: {error}") from None
@@ -196,7 +204,8 @@ def main() -> None:
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
     parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
-    parser.add_argument("--methods", nargs="+", choices=[*methods()], default=[*methods()], help="(default: all)")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
+    parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
     parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
@@ -206,7 +215,12 @@ def main() -> None:
         torch.set_num_threads(arguments.threads or torch.get_num_threads())
         device = pick_device()
         backbone, frames = arguments.backbone, arguments.frames
-        compared = settings(backbone, frames, arguments.segments, arguments.budgets, arguments.methods)
+        given = methods(arguments.config)
+        for name in arguments.methods or []:
+            if name not in given:
+                raise UserError(f"--methods {name}: not in the config's list `bench`, of {', '.join(given)}")
+        chosen = {name: given[name] for name in arguments.methods or given}
+        compared = settings(backbone, frames, arguments.segments, arguments.budgets, chosen)
         rows = measured(compared, frames, arguments.repeats, arguments.batch, device)
         where = (
             f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
