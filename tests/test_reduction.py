@@ -278,6 +278,13 @@ def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
             reduction.kind(name)
 
 
+def test_a_file_that_is_not_python_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(reduction, "DIRECTORY", tmp_path)
+    (tmp_path / "unfinished.py").write_text("KIND = 'sampling'\ndef unfinished(")
+    with pytest.raises(UserError, match=r"unfinished\.py:2: '\(' was never closed$"):
+        reduction.names()
+
+
 @pytest.fixture(params=["solved", "multiplied"])
 def way(request, monkeypatch) -> str:
     """How distances between eigenvectors' rows are found: as on a CPU, and as on a GPU."""

@@ -83,5 +83,9 @@ def function(name: str) -> ast.FunctionDef | None:
 
 @cache
 def syntax(name: str) -> list[ast.stmt]:
-    """The top level of a file, parsed."""
-    return ast.parse((DIRECTORY / f"{name}.py").read_text()).body
+    """The top level of a file, parsed. Raises UserError for one that is not Python."""
+    path = DIRECTORY / f"{name}.py"
+    try:
+        return ast.parse(path.read_text()).body
+    except SyntaxError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}") from None
