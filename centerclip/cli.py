@@ -20,7 +20,8 @@ def summaries() -> dict[str, str]:
 
 def main() -> None:
     """Run the command that the command line names, `centerclip COMMAND ...`: a module of `centerclip.commands`."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
+    if sys.stdout:  # which may be closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     parser = argparse.ArgumentParser(prog="centerclip", description=__doc__)
     names = parser.add_subparsers(metavar="COMMAND", required=True)
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)

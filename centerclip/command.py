@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import errno
 import glob
 import json
 import math
@@ -38,6 +39,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
+            error.filename = str(path)  # a full disk names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

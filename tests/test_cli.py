@@ -32,6 +32,12 @@ def test_every_command_explains_itself(name):
     assert done.returncode == 0 and "--log" in done.stdout and summaries()[name].splitlines()[0] in done.stdout
 
 
+def test_a_closed_stdout_is_no_mistake():
+    line = [sys.executable, "-m", "centerclip", "backbones"]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_unknown_command_is_a_mistake():
     done = run("-m", "centerclip", "trian")
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr and "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """What all stages share: files appear whole or not at all, and a mistake is one line."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -33,6 +34,12 @@ def test_a_directory_takes_its_name_when_it_is_whole(tmp_path):
         assert not list(temporary.iterdir())
         raise KeyboardInterrupt
     assert list(directory.parent.iterdir()) == [directory] and (directory / "second").exists()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as failed, atomic(tmp_path / "whole.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert failed.value.filename == str(tmp_path / "whole.json") and not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_of_this_host_left_goes_and_what_others_write_stays(tmp_path):

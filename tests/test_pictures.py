@@ -189,7 +189,8 @@ class TestQueries:
             assert frame.get_x() == pytest.approx(left)
             assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{label} the right one"]
         assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
-        figures.save(figure, tmp_path / "p.png")
-        assert Image.open(tmp_path / "p.png").width > 500
+        for name in ("p.png", "p.gif"):
+            figures.save(figure, tmp_path / name)
+            assert Image.open(tmp_path / name).width > 500
         with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
             figures.save(figure, Path(tmp_path / "p.mp4"))

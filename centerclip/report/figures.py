@@ -16,4 +16,4 @@ def save(figure: Figure, path: Path, **options) -> None:
     if (kind := path.suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
         raise UserError(f"{path}: no format of figures ends in {path.suffix!r}; .png does")
     with atomic(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {}, **options)
+        figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None, **options)
