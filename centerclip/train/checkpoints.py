@@ -78,7 +78,8 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
             # weights, AdamW's two moments, and the selected epoch's weights
             megabytes = 4 * 4e-6 * sum(tensor.numel() for tensor in state["model"].values())
-            line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {first_line(error)}"
+            reason = getattr(error, "strerror", None) or first_line(error)
+            line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {reason}"
             raise UserError(f"{self.last}: {line}; the last is intact") from None
 
     def resume(self, device: torch.device) -> dict | None:
