@@ -133,6 +133,24 @@ def measure(shape: tuple[int, int, int], repeats: int, device: torch.device) -> 
     return rows
 
 
+def in_turns(ways: dict[str, Callable[[], object]], repeats: int, tensor: Tensor) -> dict[str, float]:
+    """Median ms of each of `ways` on the device of `tensor`, of `repeats` turns in which they alternate."""
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = now(tensor)
+            way()
+            times[name].append(1000 * (now(tensor) - start))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def keep(arguments: argparse.Namespace, device: torch.device, table: pd.DataFrame) -> None:
+    """Write `table` and the conditions that it was measured in to `--out`, if that is given."""
+    if arguments.out:
+        conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
+        write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.algorithms", description=__doc__)
     parser.add_argument("--repeats", type=positive, default=7)
@@ -148,9 +166,7 @@ def main() -> None:
         print(table.round(1).to_markdown(index=False))
         last = table[table["tokens"] == table["tokens"].iloc[-1]].set_index("algorithm")["ms"]
         print(f"spectral takes {last['spectral'] / last['kmedoids']:.1f} times as long as kmedoids on the last shape")
-        if arguments.out:
-            conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
-            write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
+        keep(arguments, device, table)
 
     run(parser, job)
 

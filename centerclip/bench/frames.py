@@ -146,14 +146,14 @@ def decoding(path: Path, found: dict[str, Peer], repeats: int) -> dict[str, floa
         "store_ms": partial(extract, path, [(0, WHOLE)], FPS, SIZE),
         "search_ms": partial(spread_frames, path, FRAMES, SIZE),
     }
-    errors = {}
+    errors, ours = {}, spread_frames(path, FRAMES, SIZE)
     for name, peer in found.items():
         try:
             theirs = by_peer(peer, path, searched, partial(np.asarray, dtype=float))
         except peer.error:
             errors |= dict.fromkeys((f"{name}_store_ms", f"{name}_search_ms", f"{name}_error"), np.nan)
             continue
-        differences = np.abs(np.stack(theirs) - spread_frames(path, FRAMES, SIZE))
+        differences = np.abs(np.stack(theirs) - ours)
         errors[f"{name}_error"] = float(differences.mean((1, 2, 3)).max())
         ways[f"{name}_store_ms"] = partial(by_peer, peer, path, stored, jpeg)
         ways[f"{name}_search_ms"] = partial(by_peer, peer, path, searched, np.asarray)

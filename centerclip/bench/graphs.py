@@ -1,13 +1,12 @@
 """Encoding a batch of videos as one CUDA graph beside launch by launch."""
 
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
 
+from centerclip.bench.algorithms import in_turns
 from centerclip.command import first_line
-from centerclip.evaluate.costs import now
 from centerclip.model.clip import CenterCLIP
 
 
@@ -48,12 +47,7 @@ def measure(model: CenterCLIP, videos: Tensor, precision: str, repeats: int) -> 
     try:
         ways = {"launches, ms": encode, "graph, ms": captured(encode)}
         vectors = [way() for way in ways.values()]
-        taken = {name: [] for name in ways}
-        for _ in range(repeats):
-            for name, way in ways.items():
-                start = now(videos)
-                way()
-                taken[name].append(1000 * (now(videos) - start) / len(videos))
+        times = in_turns(ways, repeats, videos)
     except RuntimeError as error:
         return {"no graph, as": first_line(error)}
-    return {name: median(times) for name, times in taken.items()} | {"equal": torch.equal(*vectors)}
+    return {name: ms / len(videos) for name, ms in times.items()} | {"equal": torch.equal(*vectors)}

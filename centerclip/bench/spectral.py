@@ -4,24 +4,25 @@ takes, and how many of its medoids are those of the solver in float64. In encode
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from centerclip.bench.algorithms import in_turns, keep
 from centerclip.cell import Model, Stage
-from centerclip.command import positive, run, write_json
-from centerclip.evaluate.costs import now, smooth_videos
+from centerclip.command import positive, run
+from centerclip.evaluate.costs import smooth_videos
 from centerclip.model import backbones
 from centerclip.model.clip import build
-from centerclip.model.device import device_name, pick_device
+from centerclip.model.device import pick_device
 from centerclip.model.reduction.kmedoids import alternate, pairwise_distances
-from centerclip.model.reduction.spectral import affinity, multiplied, nearest, solved
+from centerclip.model.reduction.spectral import affinity, multiplied, nearest, normalised, published_neighbours, solved
 
-BLOCK, NEIGHBOURS = 6, 5  # the block that clusters, as published; neighbours a frame
+BLOCK = 6  # the one that clusters, as published
 # Backbone, frames, segments, clusters, videos: MSR-VTT with S=4, ActivityNet with S=12, MSVD by ViT-B-16 with S=4.
 SHAPES = [("ViT-B-32", 12, 4, 49, 16), ("ViT-B-32", 60, 12, 49, 1), ("ViT-B-16", 12, 4, 160, 2)]
 WAYS: dict[str, Callable[[Tensor, int], Tensor]] = {"solver": solved, "products": multiplied}
@@ -43,7 +44,7 @@ def measure(shape: tuple, sigma: float | None, repeats: int, device: torch.devic
     _, frames, segments, clusters, _ = shape
     given = tokens(*shape, device)
     distances, joined = pairwise_distances(given, precision=torch.float32), frames // segments
-    edges = nearest(distances, NEIGHBOURS * joined + NEIGHBOURS * (given.shape[1] >= 100 * joined))
+    edges = nearest(distances, published_neighbours(given.shape[1], joined))
     weights, exact = (affinity(part, edges, sigma) for part in (distances, distances.double()))
 
     def medoids(between: Tensor) -> Tensor:
@@ -53,22 +54,17 @@ def measure(shape: tuple, sigma: float | None, repeats: int, device: torch.devic
     expected = medoids(solved(exact, clusters))
     row = {"tokens": f"{given.shape[1]} -> {clusters}", "problems": len(given), "sigma": str(sigma)}
     row["gap"] = gap(exact, clusters)
-    times = {name: [] for name in WAYS}
     for name, way in WAYS.items():
         found = medoids(way(weights, clusters))
         row[f"{name}, medoids"] = float((found[:, :, None] == expected[:, None]).any(-1).double().mean())
-    for _ in range(repeats):
-        for name, way in WAYS.items():
-            start = now(weights)
-            way(weights, clusters)
-            times[name].append(1000 * (now(weights) - start))
-    return row | {f"{name}, ms": median(taken) for name, taken in times.items()}
+    return row | in_turns(
+        {f"{name}, ms": partial(way, weights, clusters) for name, way in WAYS.items()}, repeats, weights
+    )
 
 
 def gap(weights: Tensor, clusters: int) -> float:
     """The least difference between eigenvalues K and K + 1 of the normalised Laplacians of weights [B, N, N], K < N."""
-    root = weights.sum(-1).rsqrt()
-    values = torch.linalg.eigvalsh(weights * root[:, :, None] * root[:, None, :])
+    values = torch.linalg.eigvalsh(normalised(weights))
     return float((values[:, -clusters] - values[:, -clusters - 1]).min())
 
 
@@ -90,9 +86,7 @@ def main() -> None:
         device = pick_device()
         table = pd.DataFrame(rows(arguments.repeats, device))
         print(table.to_markdown(index=False, floatfmt=".3g"))
-        if arguments.out:
-            conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
-            write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
+        keep(arguments, device, table)
 
     run(parser, job)
 

@@ -15,15 +15,14 @@ def pick_device() -> torch.device:
         UserError: PyTorch sees a GPU and cannot compute on it.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
     if torch.cuda.is_available():
         try:
             torch.zeros(1, device="cuda")
         except RuntimeError as error:  # such as a build without kernels for a GPU as old as this
-            cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
             raise UserError(f"{cuda} cannot use {torch.cuda.get_device_name()}: {first_line(error)}") from None
         return torch.device("cuda")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
-        cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
         tell(f"warning: {cuda} cannot use the GPU of this job, whose driver may be too old: going on without")
     return torch.device("cpu")
 

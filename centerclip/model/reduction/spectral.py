@@ -52,7 +52,7 @@ def spectral(
     """
     check_clusters(tokens, clusters)
     if neighbours is None:
-        neighbours = 5 * frames + (5 if tokens.shape[1] >= 100 * frames else 0)
+        neighbours = published_neighbours(tokens.shape[1], frames)
     if graph not in ("knn", "heat"):
         raise ValueError(f"graph {graph!r} is not knn or heat")
     if neighbours < 1 or (sigma is not None and sigma <= 0):
@@ -64,6 +64,12 @@ def spectral(
     first = tokens.isfinite().all(-1).logical_not().int().argmax(-1)  # 0 but for a token that is not finite
     rows = multiplied if in_products(distances) else solved
     return alternate(rows(affinity(distances, edges, sigma), clusters), first, clusters, iterations)
+
+
+def published_neighbours(tokens: int, frames: int) -> int:
+    """Neighbours of each of so many tokens, of so many frames, in the paper: 5 a frame, 5 more from 100 tokens a frame
+    on."""
+    return 5 * frames + (5 if tokens >= 100 * frames else 0)
 
 
 def nearest(distances: Tensor, neighbours: int) -> Tensor:
@@ -108,10 +114,14 @@ def multiplied(weights: Tensor, clusters: int) -> Tensor:
 
 def embedding(weights: Tensor, clusters: int) -> Tensor:
     """Rows [B, N, K] float32 of unit length: the K smallest eigenvectors of the normalised Laplacian of `weights`."""
-    inverse_root = weights.sum(-1).rsqrt()
-    normalised = weights * inverse_root[:, :, None] * inverse_root[:, None, :]
     # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
-    return F.normalize(torch.linalg.eigh(normalised).eigenvectors[:, :, -clusters:], dim=-1)
+    return F.normalize(torch.linalg.eigh(normalised(weights)).eigenvectors[:, :, -clusters:], dim=-1)
+
+
+def normalised(weights: Tensor) -> Tensor:
+    """Weights [B, N, N] over the roots of both tokens' degrees: the identity less the normalised Laplacian."""
+    inverse_root = weights.sum(-1).rsqrt()
+    return weights * inverse_root[:, :, None] * inverse_root[:, None, :]
 
 
 def projector(weights: Tensor, clusters: int) -> Tensor:
