@@ -3,11 +3,13 @@
 import argparse
 import ctypes
 import errno
+import fcntl
 import glob
 import json
 import math
 import os
 import platform
+import resource
 import shlex
 import shutil
 import sys
@@ -15,7 +17,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+ADVICE = {  # of errors of the operating system, what to do
+    errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
+    errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
+    errno.ENOMEM: "the job needs more memory or, where `ulimit -v` limits it, more address space",
+} | dict.fromkeys(
+    (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+    "this file system has no locks: put the folder on one that has, such as a local disk, or mount it with locks",
+)
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
 terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
 
@@ -106,6 +117,39 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def explained(error: OSError) -> str:
+    """What an error of the operating system says in one line: the file, the reason and, where it is known, the remedy."""
+    line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{line}; {ADVICE[error.errno]}" if error.errno in ADVICE else line
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error of a library that reads a file means that the file is damaged.
+
+    A damaged file may raise any error, EINVAL included. Errors of the machine, such as EIO and too little memory, do
+    not mean that it is damaged.
+    """
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.EINVAL)
+    return not isinstance(error, MemoryError)
+
+
+def flock(file: IO, operation: int) -> None:
+    """`fcntl.flock`, whose errors name the file."""
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        error.filename = file.name
+        raise
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as the user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows fewer than its hard limit says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard % (1 << 63), 1 << 16)), hard))
+
+
 def tell(line: str) -> None:
     """Say something on the user's terminal and, if there is one, in the log."""
     print(line, file=sys.stderr, flush=True)
@@ -171,6 +215,7 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
                 log.truncate(0)
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+    allow_open_files()
     try:
         job(arguments)
     except UserError as error:
@@ -178,7 +223,7 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
     except OSError as error:  # a file that is not there or cannot be written, a full disk
         if arguments.log:
             traceback.print_exc()
-        line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
+        line = f"error: {explained(error)}"
     except Exception as error:
         traceback.print_exc()
         where = f"; traceback in {arguments.log}" if arguments.log else ""

@@ -45,3 +45,9 @@ JOB_BENCHMARK = "results/benchmarks/{job}.tsv"
 def path(template: str, results: Path, **names: object) -> Path:
     """The path of a template in the directory `results`."""
     return results / Path(template.format(**names)).relative_to("results")
+
+
+def remake(path: Path, template: str) -> str:
+    """How a file of `template` is made again. Snakemake does so by itself only if it makes something else of it."""
+    target = Path("results", *path.parts[1 - len(Path(template).parts) :])
+    return f"run your snakemake command with the target {target} to make it again"

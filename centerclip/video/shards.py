@@ -19,15 +19,19 @@ from centerclip import code
 from centerclip.command import UserError, atomic, file_state
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
-from centerclip.video.frames import key, open_shard, read_report
+from centerclip.video.frames import check_shard, key, open_shard, read_report, seal
 from centerclip.video.watch import STALL_SECONDS, Lost, watched
 
 
 def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
     """Store the frames of a video."""
-    with store.begin(write=True) as transaction:
-        for index, frame in enumerate(frames):
-            transaction.put(key(video_id, index), frame)
+    try:
+        with store.begin(write=True) as transaction:
+            for index, frame in enumerate(frames):
+                transaction.put(key(video_id, index), frame)
+    except lmdb.MapFullError:
+        store.set_mapsize(2 * store.info()["map_size"])
+        put(store, video_id, frames)
 
 
 def write_shard(
@@ -49,8 +53,8 @@ def write_shard(
             " Put them back (files that were fetched: --forcerun fetch)"
         )
     with atomic(path) as temporary:
-        # The file grows as it is written; the map is only the address space it may take.
-        store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
+        # The map is the address space that the file may take: `put` makes it larger.
+        store = lmdb.open(str(temporary), subdir=False, map_size=1 << 24, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
             if len(key(video_id, 0)) > store.max_key_size():
                 raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
@@ -60,11 +64,13 @@ def write_shard(
             rows |= decode_all(left, fps, size, store, stall_seconds, progress)
         store.sync(True)
         store.close()
+        report = pd.DataFrame([rows[name] for name in clips["video_id"]], columns=["frames", "decoder", "reason"])
+        report.insert(0, "video_id", clips["video_id"].tolist())
+        table = report.assign(state=clips["state"].tolist()).to_csv(index=False).encode()
+        seal(temporary, table)
     open_shard.cache_clear()  # of the file that was there
-    report = pd.DataFrame([rows[video_id] for video_id in clips["video_id"]], columns=["frames", "decoder", "reason"])
-    report.insert(0, "video_id", clips["video_id"].tolist())
     with atomic(path.with_suffix(".csv")) as temporary:
-        report.assign(state=clips["state"].tolist()).to_csv(temporary, index=False)
+        temporary.write_bytes(table)
 
 
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
@@ -82,6 +88,11 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
     Returns (number of frames, decoder, reason) by video_id.
     """
     if not (path.exists() and path.with_suffix(".csv").exists()):
+        return {}
+    try:
+        check_shard(path)
+    except UserError as error:
+        tqdm.write(f"{error}. All its videos are decoded")
         return {}
     before = read_report(path.with_suffix(".csv"))
     if "state" not in before:
