@@ -118,7 +118,7 @@ def first_line(error: Exception) -> str:
 
 
 def explained(error: OSError) -> str:
-    """What an error of the operating system says in one line: the file, the reason and, where it is known, the remedy."""
+    """What an error of the operating system says, in one line: the file, the reason and, where known, the remedy."""
     line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{line}; {ADVICE[error.errno]}" if error.errno in ADVICE else line
 

@@ -48,6 +48,6 @@ def path(template: str, results: Path, **names: object) -> Path:
 
 
 def remake(path: Path, template: str) -> str:
-    """How a file of `template` is made again. Snakemake does so by itself only if it makes something else of it."""
+    """How a file of `template` is made again, and nothing that was made of it."""
     target = Path("results", *path.parts[1 - len(Path(template).parts) :])
-    return f"run your snakemake command with the target {target} to make it again"
+    return f"make it again by your snakemake command with {target} as its only target"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.cell import Cell, read_cell
+from centerclip.cell import Cell, check_own, read_cell
 from centerclip.command import UserError, first_line, read_json
 from centerclip.model import reduction
 from centerclip.report.documents import Table
@@ -82,10 +82,11 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_row(path: Path) -> dict:
-    """The row of a RESULT file. Raises UserError for a file that is none."""
+    """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
     cell, result = read_cell(path), read_json(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
+    check_own(path)
     return description(cell) | measurements(result)
 
 

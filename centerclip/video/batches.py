@@ -1,6 +1,9 @@
 """Batches of tensors, made of stored frames and captions."""
 
+import re
 import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import open_clip
@@ -9,11 +12,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from centerclip import layout
 from centerclip.cell import Cell
-from centerclip.video.frames import FrameStore
+from centerclip.command import UserError
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.video.frames import FrameStore, check_complete
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
+
+
+def stored(
+    cell: Cell, splits: Sequence[str], thorough: bool = False
+) -> tuple[pd.DataFrame, FrameStore, dict[str, pd.DataFrame]]:
+    """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames.
+
+    Raises:
+        UserError: a split without captions, a video that the frames' report does not have, or as `FrameStore`.
+    """
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES), thorough)
+    rows = {split: usable(manifest, store.counts, split) for split in splits}
+    check_complete(manifest, store.report, splits, store.path)
+    return manifest, store, rows
 
 
 def normalise(frames: Tensor) -> Tensor:
@@ -48,6 +68,29 @@ def leave_sigterm(_: int) -> None:
     The worker ends with the process that it loads for, and that one has a checkpoint to write first.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def loading_told() -> Iterator[None]:
+    """Raise what the workers of a DataLoader fail with as a UserError of one line."""
+    try:
+        yield
+    except (RuntimeError, OSError, UserError) as error:
+        message = str(error)
+        if "shared memory" in message:
+            remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
+            line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
+        elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
+            line = (
+                f"a process that loads frames was killed ({killed[1]}): with fewer `workers` the job needs less memory"
+            )
+        elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
+            line = message.splitlines()[-1].partition(": ")[2]
+        else:
+            raise
+        # PyTorch's frames refer to themselves: the workers, which ignore SIGTERM, would not end before this process does.
+        error.__traceback__ = None
+        raise UserError(line) from None
 
 
 class Videos(Dataset):

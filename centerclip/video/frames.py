@@ -1,7 +1,7 @@
 """Stored frames, read one by one.
 
 A shard, such as `0002.lmdb`, is a file that holds the i-th frame of a video as a JPEG, or a PNG, under the key
-`{video_id}/{i:06d}`. Behind LMDB's pages stand the checksums of these pages and of `0002.csv` beside the shard. The
+`{video_id}/{i:06d}`. Behind LMDB's pages stand two checksums: of these pages, and of `0002.csv` beside the shard. The
 report of a store is a csv with a row for each video: how many frames it has, in which shard.
 """
 
@@ -47,48 +47,37 @@ def read_report(path: str | Path) -> pd.DataFrame:
     return rows
 
 
-def check_complete(manifest: pd.DataFrame, report: pd.DataFrame, splits: Collection[str], path: Path) -> None:
-    """Raise UserError unless the report at `path` has every video of the manifest's `splits`, with frames or with the
-    reason why there are none."""
-    wanted = manifest.loc[manifest["split"].isin(splits), "video_id"].drop_duplicates()
-    told = report["frames"] > 0
-    if "reason" in report:
-        told |= report["reason"] != ""
-    missing = wanted[~wanted.isin(report.loc[told, "video_id"])]
-    if len(missing):
-        share = f"{len(missing):,} of the {len(wanted):,} videos of {' and '.join(splits)}"
-        raise unusable(path, f"it lacks {share} (first missing: {missing.iloc[0]!r})")
-
-
-def unusable(path: Path, fault: str) -> UserError:
-    """The error that a file of stored frames has a `fault`, with the way to make it again."""
-    delete = "delete it, then " if path.exists() else ""
+def unusable(path: Path, fault: str, *others: Path) -> UserError:
+    """The error that a file of stored frames has a `fault`, with the way to make it, and `others`, again."""
+    present = [file.name for file in (path, *others) if file.exists()]
+    delete = f"delete {' and '.join(present)}, then " if present else ""
     return UserError(f"{path}: stored frames cannot be read: {fault}; {delete}{layout.remake(path, layout.SHARD)}")
 
 
 class FrameStore:
     """The stored frames of a report, in any order; each process opens the shards by itself.
 
-    `counts` has the number of frames of every video that gave any. All bytes of the shards are compared with their
-    checksums if they are few (`QUICK`) or if it shall be `thorough`.
+    `counts` has the number of frames of every video that gave any, `report` has all rows. All bytes of the shards are
+    compared with their checksums if they are few (`QUICK`) or if this is `thorough`.
 
     Raises:
         UserError: a shard that is missing, damaged, or of another report.
     """
 
     def __init__(self, report: str | Path, thorough: bool = False):
-        self.path, self.report = Path(report), read_report(report)
-        rows = self.report[self.report["frames"] > 0]
-        if len(rows) and "shard" not in rows:
-            raise UserError(f"{report}: not a report of stored frames: it names no shards")
+        self.path, rows = Path(report), read_report(report)
+        self.report, rows = rows, rows[rows["frames"] > 0]
+        rows = rows.assign(shard=rows["shard"].fillna("") if "shard" in rows else "")
+        if not rows["shard"].map(lambda shard: shard.endswith(".lmdb") and "\0" not in shard).all():
+            raise unusable(self.path, "it does not name the shard of every video")
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
         self.shards: dict[str, Path] = {}
-        parts = {(self.path.parent / shard).resolve(): part for shard, part in rows.groupby("shard")} if len(rows) else {}
+        parts = {(self.path.parent / shard).resolve(): part for shard, part in rows.groupby("shard")}
         thorough = thorough or sum(path.stat().st_size for path in parts if path.exists()) <= QUICK
         for path, part in parts.items():  # Checked here, a fault is one line; the process of a loader would add others.
             check_shard(path, thorough)
             if not described(part, path.with_suffix(".csv")):
-                raise unusable(self.path, f"it does not agree with {path.with_suffix('.csv')}")
+                raise unusable(self.path, f"it does not agree with {path.stem}.csv", path)
             self.shards |= dict.fromkeys(part["video_id"], path)
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
@@ -111,6 +100,19 @@ class FrameStore:
         raise unusable(path, f"it lacks frames of {video_id}")
 
 
+def check_complete(manifest: pd.DataFrame, report: pd.DataFrame, splits: Collection[str], path: Path) -> None:
+    """Raise UserError unless the `report`, read from `path`, has every video of the manifest's `splits`, with frames or
+    with the reason why there are none."""
+    told = report["frames"] > 0
+    if "reason" in report:
+        told |= report["reason"].fillna("") != ""
+    wanted = manifest.loc[manifest["split"].isin(splits), "video_id"].drop_duplicates()
+    missing = wanted[~wanted.isin(report.loc[told, "video_id"])]
+    if len(missing):
+        lacks = f"it lacks {len(missing):,} of the {len(wanted):,} videos of {' and '.join(splits)}"
+        raise unusable(path, f"{lacks} (first missing: {missing.iloc[0]!r})")
+
+
 def picture(data: memoryview) -> np.ndarray:
     """A stored frame uint8 [size, size, 3]. Raises ValueError for bytes that are not a picture."""
     if simplejpeg.is_jpeg(data):
@@ -123,11 +125,11 @@ def picture(data: memoryview) -> np.ndarray:
         raise ValueError(first_line(error)) from None
 
 
-def seal(shard: Path, report: bytes) -> None:
-    """Append the checksums of a shard, and of the content of the csv beside it, to the shard."""
+def seal(shard: Path, name: str, report: bytes) -> None:
+    """Append the checksums of a shard, which is to be called `name`, and of the csv beside it to the shard."""
     crc = checksum(shard, shard.stat().st_size)
     with open(shard, "ab") as file:
-        file.write(SEAL.pack(MARK, crc, zlib.crc32(report)))
+        file.write(SEAL.pack(MARK, crc, report_checksum(name, report)))
 
 
 def check_shard(shard: Path, thorough: bool = True) -> None:
@@ -149,10 +151,15 @@ def check_shard(shard: Path, thorough: bool = True) -> None:
     if mark != MARK:
         raise unusable(shard, "it is damaged or cut short")
     csv = shard.with_suffix(".csv")
-    if csv.exists() and zlib.crc32(csv.read_bytes()) != report:
+    if csv.exists() and report_checksum(shard.name, csv.read_bytes()) != report:
         raise unusable(shard, f"it does not belong to {csv.name} beside it, or one of the two is damaged")
     if thorough and checksum(shard, size - SEAL.size) != pages:
         raise unusable(shard, "it is damaged: its checksum is wrong")
+
+
+def report_checksum(name: str, report: bytes) -> int:
+    """The CRC-32 of a shard's name and its report, which tells a shard from another's that was copied over it."""
+    return zlib.crc32(report, zlib.crc32(name.encode()))
 
 
 def checksum(path: Path, length: int) -> int:

@@ -67,7 +67,7 @@ def write_shard(
         report = pd.DataFrame([rows[name] for name in clips["video_id"]], columns=["frames", "decoder", "reason"])
         report.insert(0, "video_id", clips["video_id"].tolist())
         table = report.assign(state=clips["state"].tolist()).to_csv(index=False).encode()
-        seal(temporary, table)
+        seal(temporary, path.name, table)
     open_shard.cache_clear()  # of the file that was there
     with atomic(path.with_suffix(".csv")) as temporary:
         temporary.write_bytes(table)

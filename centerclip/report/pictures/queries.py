@@ -11,15 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip import layout
 from centerclip.cell import Cell
-from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos
-from centerclip.video.frames import FrameStore
+from centerclip.video.batches import Videos, stored
 
 FRAMES = 3  # of each video
 ANSWERS = 5  # videos a query
@@ -106,8 +103,9 @@ def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool)
 
 def draw(cells: list[Cell]) -> Figure:
     """The picture of the first of `cells`."""
-    cell, store = cells[0], FrameStore(cells[0].path(layout.FRAMES))
-    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "test")
+    cell = cells[0]
+    _, store, splits = stored(cell, ["test"])
+    rows = splits["test"]
     frames = Videos(rows["video_id"].drop_duplicates().tolist(), store, FRAMES)
     vectors = features(Retriever(cell).model, rows, store, cell)
     captions = rows.loc[rows["caption"] != "", "caption"].tolist()

@@ -12,17 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip import layout
 from centerclip.cell import Cell
 from centerclip.command import UserError
-from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.model.reduction import sees_pixels
 from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos
+from centerclip.video.batches import Videos, stored
 from centerclip.video.decoding import NoFrames
-from centerclip.video.frames import FrameStore
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 TITLE = (
@@ -133,9 +130,9 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
 
 def draw(cells: list[Cell]) -> Figure:
     """The picture of a benchmark's first test video, a row for the model of each cell."""
-    rows, manifest = [], read_manifest(cells[0].path(layout.MANIFEST))
+    rows = []
     for cell in cells:
-        store = FrameStore(cell.path(layout.FRAMES))
-        video_id = usable(manifest, store.counts, "test")["video_id"].iloc[0]
+        _, store, splits = stored(cell, ["test"])
+        video_id = splits["test"]["video_id"].iloc[0]
         rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
     return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))
