@@ -76,14 +76,12 @@ def loading_told() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, UserError) as error:
-        message = str(error)
+        message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
         if "shared memory" in message:
             remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
             line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
         elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
-            line = (
-                f"a process that loads frames was killed ({killed[1]}): with fewer `workers` the job needs less memory"
-            )
+            line = f"a process that loads frames was killed ({killed[1]}): use fewer `workers`"
         elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
             line = message.splitlines()[-1].partition(": ")[2]
         else:
