@@ -1,15 +1,19 @@
 """Audits: of a folder of videos, a row a file, in which a wrong frame is found; of results, a line for each fault."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from support.damage import damaged
 from support.numbered import FAMILIES, write
 from support.training import CELL, run_in, write_cell
 
 from centerclip import cli, layout
 from centerclip.cell import read_cell
 from centerclip.command import UserError, write_json
-from centerclip.model.clip import build, save_weights
+from centerclip.model.clip import build, read_own, save_weights
 from centerclip.report import audit as results_audit
 from centerclip.video import audit, decoding
 from centerclip.video.decoding import Shown
@@ -127,6 +131,15 @@ class TestResults:
             strict=True,
         ):  # fmt: skip
             assert f"{results}/{name}: " in line and told in line
+
+    def test_damaged_weights_are_a_mistake_or_the_same(self, results):
+        path = results / "shapes/mine/weights.safetensors"
+        expected, content = read_own(path), path.read_bytes()
+        for damage in damaged(content, 15):
+            path.write_bytes(damage)
+            with suppress(UserError):
+                state = read_own(path)
+                assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
     def test_a_shard_without_checksums_is_decoded(self, results):
         shard = results / "shapes/frames/56px/0000.lmdb"

@@ -86,7 +86,7 @@ def loading_told() -> Iterator[None]:
             line = message.splitlines()[-1].partition(": ")[2]
         else:
             raise
-        # PyTorch's frames refer to themselves: the workers, which ignore SIGTERM, would not end before this process does.
+        # PyTorch's frames keep the loader alive, whose workers ignore SIGTERM: exiting would wait for them.
         error.__traceback__ = None
         raise UserError(line) from None
 
