@@ -23,10 +23,8 @@ ADVICE = {  # of errors of the operating system, what to do
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
     errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
     errno.ENOMEM: "the job needs more memory or, where `ulimit -v` limits it, more address space",
-} | dict.fromkeys(
-    (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
-    "this file system has no locks: put the folder on one that has, such as a local disk, or mount it with locks",
-)
+}
+NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
 terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
 
@@ -135,19 +133,22 @@ def is_damage(error: Exception) -> bool:
 
 
 def flock(file: IO, operation: int) -> None:
-    """`fcntl.flock`, whose errors name the file."""
+    """`fcntl.flock`. Raises UserError where the file system has no locks."""
     try:
         fcntl.flock(file, operation)
     except OSError as error:
-        error.filename = file.name
-        raise
+        if error.errno not in NO_LOCKS:
+            raise
+        remedy = "put the folder on one that has, such as a local disk, or mount it with locks"
+        folder = Path(file.name).parent
+        raise UserError(f"{folder}: its file system has no locks ({error.strerror}): {remedy}") from None
 
 
 def allow_open_files() -> None:
     """Raise this process's limit of open files as far as the user may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS allows fewer than its hard limit says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard % (1 << 63), 1 << 16)), hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard % (1 << 63), 1 << 16)), hard))  # -1 is no limit
 
 
 def tell(line: str) -> None:

@@ -123,7 +123,7 @@ class TestResults:
                 ("shapes/frames/56px/0000.lmdb", f"its checksum is wrong; delete 0000.lmdb, then {remake}"),
                 ("shapes/frames/56px/report.csv", "it is not what the csv files of its shards say; delete report.csv"),
                 ("shapes/frames/56px/report.csv", "it lacks 2 of the 13 videos of test and train"),
-                ("shapes/mine/weights.safetensors", f"the checksum is wrong; {remake}mine/weights.safetensors as its"),
+                ("shapes/mine/weights.safetensors", f"wrong; delete it, then {remake}mine/weights.safetensors"),
                 ("shapes/mine/history.json", "not json"),
                 ("shapes/mine/checkpoints/checkpoint.pt", "damaged (BadZipFile); delete it"),
                 ("shapes_mine.json", "made with other settings than"),

@@ -107,7 +107,8 @@ def read_own(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
     if noted and noted != checksum(state):
-        raise UserError(f"weights {path}: damaged, as the checksum is wrong; {layout.remake(path, layout.WEIGHTS)}")
+        remedy = f"delete it, then {layout.remake(path, layout.WEIGHTS)}"
+        raise UserError(f"weights {path}: damaged: its checksum is wrong; {remedy}")
     return state
 
 

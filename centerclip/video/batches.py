@@ -77,7 +77,7 @@ def loading_told() -> Iterator[None]:
         yield
     except (RuntimeError, OSError, UserError) as error:
         message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
-        if "shared memory" in message:
+        if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
             remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
             line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
         elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):

@@ -92,7 +92,7 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
     try:
         check_shard(path)
     except UserError as error:
-        tqdm.write(f"{error}. All its videos are decoded")
+        tqdm.write(f"{str(error).partition('; ')[0]}: all its videos are decoded")
         return {}
     before = read_report(path.with_suffix(".csv"))
     if "state" not in before:
