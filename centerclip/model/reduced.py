@@ -18,7 +18,7 @@ from centerclip.model import backbones, reduction
 from centerclip.model.backbones import COCA, Geometry
 from centerclip.model.schedules import SCHEDULES
 from centerclip.model.schedules import stages as scheduled
-from centerclip.model.settings import SETTINGS, Settings
+from centerclip.model.settings import SETTINGS, Settings, other_reduction
 from centerclip.model.video import VideoSide
 
 OF_RUNS = ("training", "grad_checkpointing", "output_dict")  # attributes of modules that are not their architecture
@@ -58,7 +58,7 @@ class ReducedCLIP(VideoSide, nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Raise UserError for the state dict of a model with other settings."""
-        if wrong := Settings.of_tensor(state).other_than(self):
+        if wrong := other_reduction(state, self):
             raise UserError(f"the state dict is {wrong}")
 
     def save(self, path: str | Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from centerclip.cell import Stage
-from centerclip.command import UserError
 
 SETTINGS = "_extra_state"  # PyTorch's name, in a state dict, of what a module adds to its parameters
 
@@ -29,25 +28,30 @@ class Settings:
 
     @classmethod
     def of_tensor(cls, codes: Tensor) -> Settings:
-        """The settings that `tensor` wrote. Raises UserError for other numbers."""
+        """The settings that `tensor` wrote. Raises ValueError for other numbers."""
         try:
             fields = json.loads(bytes(codes.float().round().int().tolist()))
             return cls(tuple(Stage(**stage) for stage in fields.pop("stages")), **fields)
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise UserError("the settings of its reduction are damaged") from None
+            raise ValueError("the settings of its reduction are damaged") from None
 
-    def other_than(self, model: nn.Module) -> str | None:
-        """How a model with these settings differs from `model`, and what to do; None: both reduce alike."""
-        held = tuple(stage.settings for stage in getattr(model, "stages", nn.ModuleDict()).values())
-        if (held, getattr(model, "proportional", False)) == (self.stages, self.proportional):
-            return None
-        stage, *others = self.stages or [None]
-        told = "without a stage"
-        if stage:
-            told = f"by {stage.algorithm} after block {stage.block}" + (f" and {len(others)} more" if others else "")
-        if stage and not others and stage == Stage("kmedoids", stage.block, stage.segments, stage.clusters):
-            told += f" (--stage {stage.block} {stage.segments} {stage.clusters})"
-        return (
-            f"of a model of centerclip.reduce, {told}, and here tokens are reduced otherwise: give the same stage, "
-            "use centerclip.load_reduced, or save the state dict of its .clip alone"
-        )
+
+def other_reduction(codes: Tensor, model: nn.Module) -> str | None:
+    """How the settings in a state dict differ from those of `model`, and what to do; None: both reduce alike."""
+    try:
+        settings = Settings.of_tensor(codes)
+    except ValueError as error:
+        return str(error)
+    held = tuple(stage.settings for stage in getattr(model, "stages", nn.ModuleDict()).values())
+    if (held, getattr(model, "proportional", False)) == (settings.stages, settings.proportional):
+        return None
+    stage, *others = settings.stages or [None]
+    told = "without a stage"
+    if stage:
+        told = f"by {stage.algorithm} after block {stage.block}" + (f" and {len(others)} more stages" if others else "")
+    if stage and not others and stage == Stage("kmedoids", stage.block, stage.segments, stage.clusters):
+        told += f" (--stage {stage.block} {stage.segments} {stage.clusters})"
+    return (
+        f"of a model of centerclip.reduce, {told}, and here tokens are reduced otherwise: give the same stage, "
+        "use centerclip.load_reduced, or save the state dict of its .clip alone"
+    )

@@ -49,7 +49,7 @@ class Reader(pickle.Unpickler):
                 return dict
             case "torch.jit._pickle", _:  # lists, which it marks with their types
                 return lambda value, *_: value
-        raise ValueError(f"it names {module}.{name}, and nothing of an archive is run")
+        raise ValueError(f"it names {f'{module}.{name}'!r}, and nothing of an archive is run")
 
     def persistent_load(self, asked: tuple) -> Tensor:
         _, dtype, key, _, count = asked

@@ -22,7 +22,7 @@ from torch import Tensor
 from centerclip.command import UserError, first_line, located, tell
 from centerclip.model import backbones, pretrained, torchscript
 from centerclip.model.clip import save_weights
-from centerclip.model.settings import SETTINGS, Settings
+from centerclip.model.settings import SETTINGS, other_reduction
 
 SECONDS = 8  # to wait for a first answer of a server that has weights
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
@@ -63,7 +63,7 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
     """
     file = None if pretrained.published(str(weights)) else Path(weights)
     state = read_state(file or download(backbone, str(weights)))
-    if SETTINGS in state and (wrong := Settings.of_tensor(state.pop(SETTINGS)).other_than(model)):
+    if SETTINGS in state and (wrong := other_reduction(state.pop(SETTINGS), model)):
         raise UserError(f"weights {weights}: {wrong}")
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.startswith("stages.")]
@@ -94,7 +94,9 @@ def download(backbone: str, weights: str) -> Path:
                 return Path(get(*arguments))
             except Exception as error:  # of any of the network's layers
                 cause = reason or f"open_clip cannot get them ({first_line(error)})"
-                advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}}), or null: random ones"
+                advice = (
+                    f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}}), or null for random weights"
+                )
                 raise UserError(f"weights {weights}: {cause}; {advice}") from None
 
         if not weights.startswith(pretrained.HUB):
