@@ -40,13 +40,9 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
     for number, stage in sorted(enumerate(stages), key=lambda item: item[1].place):
         key = ["stages", number]
         check_algorithm(stage, key)
-        if not 0 <= stage.block < geometry.blocks:
-            problem = f"block {stage.block}: {model.backbone} has {geometry.blocks} blocks, 0 to {geometry.blocks - 1}"
-            raise Misfit(problem, [*key, "block"], ["backbone"])
-        if last == stage.place:
-            raise Misfit(
-                f"block {stage.block}: two stages are there, and stages need different places", [*key, "block"]
-            )
+        if not (last < stage.place and 0 <= stage.block < geometry.blocks):
+            problem = f"block {stage.block}: stages need different blocks from 0 to {geometry.blocks - 1}"
+            raise Misfit(f"{problem}: {model.backbone} has {geometry.blocks} blocks", [*key, "block"], ["backbone"])
         if stage.sees == "keys" and not stage.inside:
             raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"])
         if model.shift and stage.inside:

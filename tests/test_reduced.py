@@ -68,9 +68,7 @@ class TestSaved:
     def test_a_model_that_is_no_backbone_is_given(self, videos, tmp_path):
         path, saved = tmp_path / "reduced.safetensors", reduced(CUSTOM)
         saved.save(path)
-        with pytest.raises(
-            UserError, match=r"reduced\.safetensors: its backbone is not in .* load_reduced\(path, m"
-        ):
+        with pytest.raises(UserError, match=r"reduced\.safetensors: its backbone is not in .* load_reduced\(path, m"):
             centerclip.load_reduced(path)
         loaded = centerclip.load_reduced(path, clip(CUSTOM, seed=1))
         assert torch.equal(loaded.encode_video(*videos), saved.encode_video(*videos))

@@ -196,7 +196,7 @@ class Hostile(torch.nn.Module):
 
     def __init__(self, path: str):
         super().__init__()
-        self.path = path
+        self.path, self.mapped = path, torch.zeros(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
@@ -208,7 +208,7 @@ class Hostile(torch.nn.Module):
     @torch.jit.export
     def __setstate__(self, state: tuple[str, bool]) -> None:
         self.path, self.training = state
-        torch.from_file(self.path, True, 4).fill_(0.0)
+        self.mapped = torch.from_file(self.path, True, 4).fill_(0.0)
 
 
 class TestNothingOfAFileIsRun:

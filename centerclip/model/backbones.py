@@ -26,7 +26,7 @@ OTHER_NAMES = {  # ours -> open_clip's
 }
 OUR_NAMES = {theirs: ours for ours, theirs in OTHER_NAMES.items()}
 QUICK = "-quickgelu"
-COCA = "it is a CoCa, which pools patches by attention, not by a [CLASS] token or their mean"
+COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
@@ -78,12 +78,12 @@ def reason(config: dict) -> str | None:
         return "its video side is a ResNet"
     if "multimodal_cfg" in config or vision.get("attentional_pool"):
         return COCA
-    if not isinstance(vision.get("layers"), int) or "context_length" not in text:
-        return "it is not one of open_clip's own ViT and text transformer"
     if "hf_model_name" in text:
         return "its text side is a model of Hugging Face"
     if "hf_tokenizer_name" in text:
         return "its tokenizer is Hugging Face's"
+    if not isinstance(vision.get("layers"), int) or "context_length" not in text:
+        return "it is not one of open_clip's own ViT and text transformer"
     if not isinstance(vision.get("image_size"), int):
         return "its images are not square"
     return None
@@ -106,7 +106,7 @@ def problem(name: str) -> str | None:
         return None
     wrong = f"{name!r} is no backbone" if config is None else f"{name} does not work here, as {reason(config)}"
     near = ", ".join(get_close_matches(name, names())) or "ViT-B-32, ViT-L-14"
-    return f"{wrong}; such as {near} work, `centerclip backbones` lists all"
+    return f"{wrong}; such as {near} do, `centerclip backbones` lists all"
 
 
 def named(text: str) -> str:

@@ -180,7 +180,7 @@ def held_geometry(model: nn.Module) -> Geometry:
         kind = type(visual).__name__
         raise UserError(f"reduce: the video side is a {kind}, not open_clip's VisionTransformer")
     if visual.attn_pool is not None:
-        raise UserError(f"reduce: the model does not work here, as {COCA}; such as ViT-B-32, ViT-L-14 work")
+        raise UserError(f"reduce: the model does not work here, as {COCA}; such as ViT-B-32, ViT-L-14 do")
     return Geometry(
         image_size=visual.image_size[0],
         patches=visual.grid_size[0] * visual.grid_size[1],

@@ -6,13 +6,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -97,7 +98,7 @@ class Subject:
     def wrong(self, result: object, given: Tensor, clusters: int) -> str | None:
         """What is wrong with a result, and what is right."""
         if not self.pixels:
-            return misshapen(result, given, clusters) or misplaced(*result, self.ascending)
+            return misshapen(result, given, clusters) or disordered(result[0], self.ascending) or elsewhere(*result)
         shape = [*given.shape[:2], (given.shape[3] // PATCH) * (given.shape[4] // PATCH)]
         if isinstance(result, Tensor) and list(result.shape) == shape and result.dtype == torch.bool:
             return None
@@ -144,7 +145,8 @@ def subject(asked: str, options: dict) -> Subject:
 
 def keywords(function: Callable) -> list[str]:
     """The keyword-only arguments of a function."""
-    return inspect.getfullargspec(function).kwonlyargs
+    arguments = inspect.signature(function).parameters.values()
+    return [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
 
 
 def imported(file: Path) -> ModuleType:
@@ -157,15 +159,21 @@ def imported(file: Path) -> ModuleType:
     return module
 
 
-def misplaced(kept: Tensor, assignment: Tensor, ascending: bool) -> str | None:
-    """What is wrong with the numbers of kept [B, K] and assignment [B, N], and what is right."""
-    for tokens, clusters in zip(kept, assignment, strict=True):
+def disordered(kept: Tensor, ascending: bool) -> str | None:
+    """What is wrong with the order of kept [B, K], and what is right."""
+    for tokens in kept:
         if len(tokens.unique()) < len(tokens):
-            return f"kept is {tokens.tolist()}; every token at most once is right"
+            return f"kept is {tokens.tolist()}; each token once is right"
         if ascending and not (tokens.diff() > 0).all():
-            return f"kept is {tokens.tolist()}; ascending is right"
-        for cluster, token in enumerate(tokens.tolist()):
-            if (found := int(clusters[token])) != cluster:
+            return f'kept is {tokens.tolist()}; ascending is right, or a file that declares ORDER = "own"'
+    return None
+
+
+def elsewhere(kept: Tensor, assignment: Tensor) -> str | None:
+    """Which of the tokens kept [B, K] is not in its own cluster by assignment [B, N], and what is right."""
+    for tokens, clusters in zip(kept, assignment.gather(1, kept), strict=True):
+        for cluster, (token, found) in enumerate(zip(tokens.tolist(), clusters.tolist(), strict=True)):
+            if found != cluster:
                 return f"token {token}, kept for cluster {cluster}, is assigned to {found}; {cluster} is right"
     return None
 
@@ -175,10 +183,25 @@ def described(result: object) -> str:
     return f"{list(result.shape)} {str(result.dtype)[6:]}" if isinstance(result, Tensor) else type(result).__name__
 
 
-def result(subject: Subject) -> str | None:
-    """shapes, types, range; kept tokens ascend and are in their own clusters"""
+def shapes(subject: Subject) -> str | None:
+    """shapes, types and range of what is returned"""
     given, clusters = subject.example(), subject.clusters()
-    return subject.wrong(subject(given, clusters), given, clusters)
+    result = subject(given, clusters)
+    return subject.wrong(result, given, clusters) if subject.pixels else misshapen(result, given, clusters)
+
+
+def order(subject: Subject) -> str | None:
+    """kept tokens ascend, each once"""
+    given, clusters = subject.example(), subject.clusters()
+    result = subject(given, clusters)
+    return misshapen(result, given, clusters) or disordered(result[0], subject.ascending)
+
+
+def membership(subject: Subject) -> str | None:
+    """each kept token is in its own cluster"""
+    given, clusters = subject.example(), subject.clusters()
+    result = subject(given, clusters)
+    return misshapen(result, given, clusters) or elsewhere(*result)
 
 
 def ties(subject: Subject) -> str | None:
@@ -232,12 +255,12 @@ def parts(result: object) -> tuple[Tensor, ...]:
 
 
 def precisions(subject: Subject) -> str | None:
-    """float32, bfloat16 and float16"""
+    """float32, bfloat16 and float16, in evaluation and in training"""
     clusters = subject.clusters()
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for dtype, training in product((torch.float32, torch.bfloat16, torch.float16), (False, True)):
         given = subject.example().to(dtype)
-        if wrong := subject.wrong(subject(given, clusters), given, clusters):
-            return f"{str(dtype)[6:]}: {wrong}"
+        if wrong := subject.wrong(drawn(subject, given, clusters, training), given, clusters):
+            return f"{str(dtype)[6:]}{', training' * training}: {wrong}"
     return None
 
 
@@ -267,26 +290,28 @@ def unknown_options(subject: Subject) -> str | None:
 
 def host_waits(subject: Subject) -> str | None:
     """the host does not wait for a GPU"""
-    clusters = subject.clusters()
-    if torch.cuda.is_available():
-        given = subject.example().cuda()
-        subject(given, clusters)  # kernels are made
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+    clusters, example = subject.clusters(), subject.example()
+    try:
+        if torch.cuda.is_available():
+            given = example.cuda()
+            subject(given, clusters)  # kernels are made
+            torch.cuda.set_sync_debug_mode("error")
             subject(given, clusters)
-        finally:
+        else:
+            with pretended_kernel(), FakeTensorMode():
+                given = torch.empty(example.shape, device="cuda")
+                with Waits():
+                    subject(given, clusters)
+    except (HostWaits, DynamicOutputShapeException, DataDependentOutputException) as error:
+        return f"{blamed(error, subject.file)}; nothing whose value or shape the host must know is right"
+    finally:
+        if torch.cuda.is_available():
             torch.cuda.set_sync_debug_mode("default")
-        return None
-    shape, seen = subject.example().shape, Waits()
-    with pretended_kernel(), FakeTensorMode():
-        given = torch.empty(shape, device="cuda")
-        with seen:
-            subject(given, clusters)
     return None
 
 
-CHECKS = [result, ties, extremes, independence, precisions, determinism, inputs, unknown_options, host_waits]
-OF_PIXELS = [check for check in CHECKS if check not in (ties, extremes)]
+OF_PIXELS = [shapes, independence, precisions, determinism, inputs, unknown_options, host_waits]
+CHECKS = [shapes, order, membership, ties, extremes, *OF_PIXELS[1:]]
 
 
 def outcomes(subject: Subject) -> Iterator[tuple[str, str | None]]:
