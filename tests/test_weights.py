@@ -552,7 +552,7 @@ class TestPublished:
             monkeypatch.setattr(weights_module, "SECONDS", 0.5)
             begin = time.monotonic()
             line = refused(weights, "ViT-L-14")
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 20  # a minute by the libraries alone
         reason = "[Errno 111] Connection refused" if refuses else "no answer in 0.5 s"
         advice = "name a local file (--weights FILE, or weights: {ViT-L-14: FILE}), or null for random weights"
         assert line == f"weights {weights}: 127.0.0.1 cannot be reached ({reason}); {advice}"

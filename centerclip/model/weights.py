@@ -116,7 +116,7 @@ def unreachable(url: str) -> str | None:
 
     def ask() -> None:
         try:
-            urlopen(Request(url, method="HEAD"), timeout=SECONDS).close()
+            urlopen(Request(url, method="HEAD"), timeout=2 * SECONDS).close()
         except HTTPError:
             answers.append(None)
         except OSError as error:
