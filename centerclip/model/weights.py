@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import open_clip
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -24,7 +22,7 @@ from centerclip.model import backbones, pretrained, torchscript
 from centerclip.model.clip import save_weights
 from centerclip.model.settings import SETTINGS, other_reduction
 
-SECONDS = 8  # to wait for a first answer of a server that has weights
+SECONDS = 5  # to wait for a first answer of a server that has weights
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
 
 HUGGING_FACE = {  # parts of its names -> open_clip's
@@ -116,11 +114,9 @@ def unreachable(url: str) -> str | None:
 
     def ask() -> None:
         try:
-            urlopen(Request(url, method="HEAD"), timeout=2 * SECONDS).close()
-        except HTTPError:
-            answers.append(None)
-        except OSError as error:
-            answers.append(str(getattr(error, "reason", error)))
+            get_session().head(url, timeout=2 * SECONDS)
+        except Exception as error:  # of any of the network's layers
+            answers.append(first_line(error))
         else:
             answers.append(None)
 
