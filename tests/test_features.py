@@ -10,8 +10,9 @@ import torch
 from pyarrow import parquet
 from support.videos import make_video
 
+import centerclip
 from centerclip import cli
-from centerclip.cell import Model
+from centerclip.cell import Model, Stage
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import build, save_weights
 from centerclip.search.models import plain, quick
@@ -45,6 +46,37 @@ def run(monkeypatch, capsys):
         return capsys.readouterr().out
 
     return printed
+
+
+class TestTheModel:
+    """What `--weights` and `--stage` of features and search mean."""
+
+    def test_a_stage_reduces_tokens(self, run, folder, weights, tmp_path):
+        asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
+        run("features", folder, "--out", tmp_path / "f.npz", *asked)
+        stage = Stage("kmedoids", block=2, segments=2, clusters=9)
+        expected = Retriever(quick(plain("tiny", str(weights), 4, [stage]))).encode_videos([folder / "0.mp4"])
+        with np.load(tmp_path / "f.npz") as stored:
+            assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
+            assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
+
+    def test_null_is_random_weights(self, folder, run):
+        asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
+        found = json.loads(run("search", folder, "a dog", "--json", *asked))
+        assert len(found["answers"][0]["videos"]) == 5
+
+    def test_a_block_that_the_backbone_does_not_have(self, folder, tmp_path, mistake):
+        asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+        assert line == "error: block 6: stages need different blocks from 0 to 3: tiny has 4 blocks"
+
+    def test_weights_of_a_reduced_model_want_its_stage(self, folder, tmp_path, mistake):
+        reduced = centerclip.reduce(build(Model("tiny"), 0), "kmedoids", segments=2, clusters=9, frames=4)
+        torch.save(reduced.state_dict(), tmp_path / "reduced.pt")
+        asked = ("--backbone", "tiny", "--weights", tmp_path / "reduced.pt", "--frames", 4)
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+        assert f"weights {tmp_path / 'reduced.pt'}: of a model of centerclip.reduce, by kmedoids after block 2" in line
+        assert "(--stage 2 2 9)" in line
 
 
 class TestWritten:

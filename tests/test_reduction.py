@@ -240,6 +240,14 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
         reduction.algorithm(name)(points, 2)
 
 
+def test_dpc_knn_keeps_a_token_that_is_not_finite_where_nothing_waits(monkeypatch):
+    """As on a GPU: what is wrong goes on, and is seen in the vectors."""
+    monkeypatch.setattr("centerclip.model.reduction.dpc_knn.check_finite", lambda distances: None)
+    points = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(0))
+    points[0, 7, 1] = torch.nan
+    assert 7 in reduction.algorithm("dpc_knn")(points, 2)[0]
+
+
 @pytest.mark.parametrize("name", [name for name in reduction.names() if not reduction.sees_pixels(name)])
 @pytest.mark.parametrize("clusters", [0, 5])
 def test_impossible_numbers_of_clusters_are_refused(name, clusters):
