@@ -163,7 +163,7 @@ class TestSmall:
             assert {None if pd.isna(end) else end for end in manifest["end_s"]} == expected
 
     def test_didemos_videos_have_94_frames_as_in_the_authors_code_by_default(self, tmp_path):
-        """Of 40 s, stored at 3 frames a second of 30, and of a video that is re-encoded at 3, whose frames are all kept."""
+        """Of 40 s: 3 of 30 frames a second are stored, or all of a video that is re-encoded at 3."""
         settings = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["benchmarks"]["didemo"]
         (end,) = set(readers.read(settings["source"], make_source(tmp_path, "didemo"))["end_s"])
         assert len(choose(Shown(np.arange(1200) / 30, 40.0), settings["fps"], 0, end)) == 94

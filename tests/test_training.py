@@ -89,7 +89,7 @@ def test_what_is_frozen_has_no_gradient_and_no_moments_and_stays():
 
 
 def test_twelve_steps_are_adamw_by_hand_at_rates_by_hand_and_leave_what_is_frozen_to_the_bit():
-    """The rate rises from 0 in 3 of the steps and falls in 9, each 20 degrees of the cosine. The first moves nothing."""
+    """The rate rises from 0 in 3 of the steps and falls in 9, of 20 degrees of the cosine each."""
     recipe = replace(CELL.training, epochs=4, warmup=0.25)
     run, rates, seen = Run(replace(CELL, training=recipe), CPU), [], []
     trains = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}

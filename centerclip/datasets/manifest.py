@@ -106,8 +106,8 @@ def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
 
 
 def listed(lists: str, split: str, dataset: str) -> set[str]:
-    """The names of videos in the file `lists` or, of a directory, in its SPLIT_list.txt: words of a text, or the keys or
-    items of a json. Raises UserError for another file."""
+    """The names of videos in the file `lists`, or in SPLIT_list.txt of the directory `lists`: words of a text, or keys
+    or items of a json. Raises UserError for another file."""
     path, where = Path(lists), f"(lists in {dataset}'s source)"
     if path.is_dir():
         path /= f"{split}_list.txt"

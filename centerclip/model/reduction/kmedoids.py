@@ -34,8 +34,8 @@ def kmedoids(
 
     The first medoid is the token of largest L2 norm, each next one the token farthest from its nearest medoid; then
     tokens join their nearest medoid and the member with the least summed distance to its cluster becomes the medoid,
-    until nothing moves or after `iterations` rounds. Ties go to the lower index, as in the authors' code: of two members
-    the first is the medoid. But a medoid always belongs to its own cluster, so that duplicates cannot empty one. The
+    until nothing moves or after `iterations` rounds. Ties go to the lower index, as in the authors' code: the medoid of
+    two members is the first. But a medoid always belongs to its own cluster, so that duplicates cannot empty one. The
     rounds cannot go in circles: the summed distance never rises, and while it stays equal, no medoid's index rises.
 
     Args:
