@@ -25,6 +25,16 @@ def test_evaluation_takes_the_middle_of_each_span():
     assert sample(12, 12)[0].tolist() == list(range(12))
 
 
+@pytest.mark.parametrize("count", [12, 60])
+def test_evaluation_rounds_as_the_authors_code(count):
+    """Of 16 frames in 12 spans, the middle of the 8th is frame 10 on paper, and 9 by the sum of rounded numbers."""
+    for available in range(1, 3001):
+        length = available / count
+        middles = [int(length / 2 + length * i) for i in range(count)]
+        shorter = [min(i, available - 1) for i in range(count)]
+        assert sample(available, count)[0].tolist() == (middles if available >= count else shorter)
+
+
 def test_a_shorter_video_repeats_its_last_frame_masked():
     indices, mask = sample(2, 4)
     assert indices.tolist() == [0, 1, 1, 1]

@@ -84,9 +84,10 @@ def test_rounds_are_as_many_as_allowed(interpreter, iterations):
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("options", [{}, {"distance": "cosine"}, {"distance": 1}, {"normalise": True}])
 def test_a_token_that_is_not_finite_is_a_medoid_beside_as_many_others(interpreter, options, bad):
-    first, second = interpreter.submit(interpreted.medoids, options, bad).result()
+    first, second = interpreter.submit(interpreted.medoids, options, bad, 4).result()
     assert 7 in first and len(set(first)) == 4 and first == sorted(first)
     assert second == kmedoids_of_the_second(options)
+    assert interpreter.submit(interpreted.medoids, options, bad, 1).result()[0] == [7]
 
 
 def kmedoids_of_the_second(options: dict) -> list[int]:

@@ -312,6 +312,7 @@ def ties_note(made: pd.DataFrame) -> str:
         f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}" if most else "changes nothing here"
     )
     return (
-        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries,"
-        f" which {effect}. What is compared with the paper's numbers is counted so."
+        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
+        f" (text to video with several captions a video: equal videos in their order), which {effect}. What is compared"
+        " with the paper's numbers is counted so."
     )

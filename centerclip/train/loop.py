@@ -289,10 +289,11 @@ def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tens
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at `step` of `steps`: linear over the first `warmup` share, then cosine to 0."""
+    """Share of the peak learning rate at `step`, from 0, of `steps`: linear from 0 over the first `warmup` share, then
+    cosine to 0. As in the authors' code, the first step changes no weight."""
     rising = warmup * steps
     if step < rising:
-        return (step + 1) / (rising + 1)
+        return step / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 

@@ -48,17 +48,17 @@ def sample(
     """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
     (paper, section 4.1).
 
-    The frame is the middle one of the span or, with `rng`, a random one. The spans are the `whole` video's or, with
-    "floor", have floor(available / count) frames each, from the first frame on: so the authors' code draws in training,
-    which never sees the rest, at the video's end. A video with fewer than `count` frames `available` gives all of them;
-    its last one is repeated, and the mask is false for the repetitions.
+    The frame is the middle one of the span, rounded as in the authors' code, or, with `rng`, a random one. The spans
+    are the `whole` video's or, with "floor", have floor(available / count) frames each, from the first frame on: so the
+    authors' code draws in training, which never sees the rest, at the video's end. A video with fewer than `count`
+    frames `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
     """
     if available < count:
         indices = np.arange(count)
         return np.minimum(indices, available - 1), indices < available
     place = rng.random(count) if rng else 0.5
     length = available // count if spans == "floor" else available / count
-    indices = ((np.arange(count) + place) * length).astype(int)
+    indices = (place * length + np.arange(count) * length).astype(int)  # the order of operations decides the rounding
     return np.minimum(indices, available - 1), np.ones(count, bool)  # the last sum may be rounded up
 
 
