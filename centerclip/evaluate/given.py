@@ -43,7 +43,7 @@ def arrays(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The texts and the videos, finite float32 matrices, and video_of_text as it is. Raises UserError as `read`."""
     try:
         with open(file, "rb") as opened, np.load(opened) as stored:
-            texts, videos, truth = (stored[name] for name in ("texts", "videos", "video_of_text"))
+            texts, videos, truth = (np.asarray(stored[name]) for name in ("texts", "videos", "video_of_text"))
     except KeyError as error:
         raise UserError(f"{file}: {first_line(error)}; it needs texts, videos and video_of_text") from None
     except Exception as error:  # zipfile and numpy raise about anything of damaged files

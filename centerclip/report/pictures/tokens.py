@@ -69,7 +69,7 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
         row = rows[max(number - 1, 0)]
         strip(axes, row, max(widths), tinted=number > 0)
         label = row.label if number else "frames"
-        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10, parse_math=False)
+        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10)
     return titled(figure, title)
 
 
