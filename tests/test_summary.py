@@ -36,7 +36,7 @@ def test_three_sentences():
     )
     assert found == (
         f"It found: {'; '.join(full_size.savings(full_size_costs()))}; on shapes (ViT-B-32) text-to-video R@1 goes from"
-        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral)."
+        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral) in one run."
     )
     assert unknown == (
         "It cannot tell whether the paper's recalls are met, as it tested 0 of its 31 models; whether a difference in"

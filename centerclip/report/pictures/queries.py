@@ -17,6 +17,8 @@ from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
 from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.rows import label
+from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos
 from centerclip.video.frames import FrameStore
@@ -119,8 +121,9 @@ def draw(cells: list[Cell]) -> Figure:
     vectors = features(Retriever(cell).model, rows, store, cell)
     captions = rows.loc[rows["caption"] != "", "caption"].tolist()
     best, worst = best_and_worst(*(part.cpu() for part in vectors), captions, QUERIES)
+    model = label(description(cell) | {"variant": cell.name})
     title = (
-        f"{cell.benchmark}, {cell.name}: the sentences it answers best and worst, and the {ANSWERS} most"
+        f"{cell.benchmark}, {model}: the sentences it answers best and worst, and the {ANSWERS} most"
         " similar videos it finds for each, with their cosine similarity"
     )
     return draw_queries(best, worst, lambda video: frames[video][0], title)

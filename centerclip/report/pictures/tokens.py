@@ -19,6 +19,8 @@ from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.model.reduction import sees_pixels
 from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.rows import remarks
+from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos
 from centerclip.video.decoding import NoFrames
@@ -59,6 +61,11 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
     kept, what = (medoids, "of") if stage.keep == "medoid" else (medoids[:, :0], "means of")
     label = f"{stage.algorithm}\n{medoids.shape[1]} {what} {assignment.shape[1]}\ntokens go on"
     return Clusters(label, frames, kept, assignment)
+
+
+def remarked(row: Clusters, cell: Cell) -> Clusters:
+    """`row` with the remarks on the model of its cell in the label."""
+    return row._replace(label="\n".join([row.label, *remarks(description(cell))]))
 
 
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
@@ -125,7 +132,7 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
     for cell in cells:
         retriever = Retriever(cell)
         try:
-            rows.append(clusters(retriever, *retriever.read(video)))
+            rows.append(remarked(clusters(retriever, *retriever.read(video)), cell))
         except NoFrames as error:
             raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
@@ -137,5 +144,5 @@ def draw(cells: list[Cell]) -> Figure:
     for cell in cells:
         store = FrameStore(cell.path(layout.FRAMES))
         video_id = usable(manifest, store.counts, "test")["video_id"].iloc[0]
-        rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
+        rows.append(remarked(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]), cell))
     return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))

@@ -6,12 +6,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
+from centerclip.report.rows import labelled
 
 read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
+    data = labelled(data)
     figure, both = plt.subplots(1, 2, figsize=(10, 1.8 + 0.3 * len(data)), sharey=True, layout="constrained")
     places = range(len(data))
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):
