@@ -17,8 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     paper, costs = tables.read_paper(arguments.paper), tables.read_costs(arguments.costs)
-    table = full_size.table(read_compared(arguments.cells), costs, paper)
-    full_size.with_baseline(table, arguments.cells)
+    table = full_size.table(read_compared(arguments.cells), costs, paper, arguments.cells)
     with atomic(Path(f"{arguments.out}.csv")) as temporary:
         table.to_csv(temporary, index=False)
     for suffix in (".html", ".md", ".tex"):

@@ -5,56 +5,63 @@ from pathlib import Path
 
 import pandas as pd
 
+from centerclip import layout
 from centerclip.cell import Cell
 from centerclip.command import UserError
 from centerclip.report.documents import Table
 from centerclip.report.rows import COSTS, ROLES, STAGE, read_table, typed
 from centerclip.report.tables import (
     BUSY_NOTE,
+    DESCRIBED,
     FEW_NOTE,
     LAYOUT,
     PAPER,
     TIMES,
     against_baseline,
     completed,
-    description,
+    described,
     disturbed,
     text,
     time_mark,
 )
 
-IDENTITY = ["benchmark", "variant", "backbone", "frames", *ROLES, "device", "threads", "repeats"]
 SHARES = {  # what is compared -> its column here, and the paper's
     "time": ("ms", "paper ms"),
     "memory": ("saved_mb", "paper training_gb"),
     "GPU memory": ("training_gb", "paper training_gb"),
     "operations": ("gflops", None),
 }
-MEASURED = ["device", "threads"]  # what costs were measured on, in every row
+MEASURED = ["device", "threads", "repeats"]  # what costs were measured on and how, in every row
 
 
 def read(path: Path) -> pd.DataFrame:
     """The rows of the csv of `table`. Raises UserError for another file."""
-    return with_baseline(read_table(path, IDENTITY, [*STAGE, "shift", *COSTS, *PAPER.values()]), path)
+    return with_baseline(read_table(path, [*DESCRIBED, *MEASURED], [*STAGE, "shift", *COSTS, *PAPER.values()]), path)
 
 
-def with_baseline(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """`table`. Raises UserError where it has no baseline, which all shares are of, in the file `path`."""
     if table["baseline"].any():
         return table
     raise UserError(f"{path}: none of its models is a trained baseline")
 
 
-def table(cells: Iterable[Cell], costs: dict, paper: pd.DataFrame) -> pd.DataFrame:
+def table(
+    cells: Iterable[Cell], costs: dict, paper: pd.DataFrame, source: str | Path = layout.COMPARED
+) -> pd.DataFrame:
     """A row a trained model: what it is, what it costs, the paper's numbers and MEASURED.
 
     Args:
-        cells: of a COMPARED file, costs: the content of the COSTS file of them, paper: of `tables.read_paper`.
+        cells: of a COMPARED file, the `source`. costs: of `tables.read_costs`. paper: of `tables.read_paper`.
+
+    Raises:
+        UserError: settings that are no model's, or no baseline.
     """
-    rows = completed(typed(pd.DataFrame(map(description, cells))), costs, paper)
+    rows = completed(typed(described(cells, source)), costs, paper)
     rows = rows[rows["trained"]].assign(**{name: costs[name] for name in MEASURED})
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
-    return rows[[*first, *COSTS, *MEASURED, *PAPER.values()]].reset_index(drop=True)
+    columns = dict.fromkeys([*first, *COSTS, *MEASURED, *PAPER.values()])
+    return with_baseline(rows[[*columns]].reset_index(drop=True), source)
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:

@@ -33,15 +33,18 @@ def read_table(path: Path, known: Collection[str] = (), further: Collection[str]
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
     except ValueError as error:
         raise UserError(f"{path}: not a table: {first_line(error)}") from None
+    return checked(table, path, known, further)
+
+
+def checked(
+    table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
+) -> pd.DataFrame:
+    """`table` with text in NAMES, bools in FLAGS, whole numbers in WHOLE and finite numbers in all other columns, or
+    missing values, but none in the columns `known`; it needs those and `further` ones. Raises UserError, one line with
+    the `source`, for anything else."""
     for column in (*known, *further):
         if column not in table:
-            raise UserError(f"{path}: not a table of models: there is no column {column}")
-    return checked(table, path, known)
-
-
-def checked(table: pd.DataFrame, source: Path, known: Collection[str] = ()) -> pd.DataFrame:
-    """`table` with text in NAMES, bools in FLAGS, whole numbers in WHOLE and finite numbers in all other columns, or
-    missing values, but none in the columns `known`. Raises UserError, one line with the `source`, for anything else."""
+            raise UserError(f"{source}: not about models: there is no {column}")
     if table.empty:
         raise UserError(f"{source}: there is no row in it")
     columns = {}

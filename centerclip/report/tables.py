@@ -1,7 +1,7 @@
 """A benchmark's table in the paper's layout: its cells, what they cost, and the paper's numbers beside them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +35,7 @@ FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
+DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",
     "saved_mb": "saved, MB",
@@ -56,8 +57,9 @@ SELECTED = {
 
 def read_models(path: Path) -> pd.DataFrame:
     """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
-    known = ["benchmark", "variant", "backbone", "frames", *ROLES, "seeds"]
-    return read_table(path, known, [*STAGE, "weights", *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()])
+    return read_table(
+        path, [*DESCRIBED, "seeds"], [*STAGE, "weights", *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()]
+    )
 
 
 def read_paper(path: Path) -> pd.DataFrame:
@@ -101,13 +103,21 @@ def read_row(path: Path) -> dict:
         raise UserError(f"{path}: this is a cell and not its results")
     try:
         row = description(cell) | measurements(result)
-        known = ["benchmark", "variant", "backbone", "frames", *SCORES, *PUBLISHED.values(), *COUNTS, "device"]
-        checked(pd.DataFrame([row]), path, known)
+        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *PUBLISHED.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {first_line(error)}") from None
     return row
+
+
+def described(cells: Iterable[Cell], source: str | Path) -> pd.DataFrame:
+    """The `description`s of the cells of a file, the `source`. Raises UserError for settings that are no model's."""
+    try:
+        rows = list(map(description, cells))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{source}: not settings of models: {type(error).__name__}: {first_line(error)}") from None
+    return checked(pd.DataFrame(rows), source, DESCRIBED)
 
 
 def description(cell: Cell) -> dict:
