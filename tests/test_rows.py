@@ -19,7 +19,6 @@ from centerclip.evaluate import given
 from centerclip.report import full_size, tables
 from centerclip.report.documents import markdown
 from centerclip.report.plots import recall_vs_cost, training
-from centerclip.report.rows import label
 from centerclip.report.summary import summary
 
 PAPER = REPOSITORY / "config/paper.csv"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from centerclip.cell import Cell, read_cell
@@ -50,16 +51,10 @@ def draw(data: pd.DataFrame) -> Figure:
     for axes, column in zip(each, panels, strict=True):
         sns.lineplot(data, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
         axes.errorbar(data["value"], data["t2v R@1"], yerr=data["t2v R@1 std"], **style.WHISKERS)
+        if column:
+            draw_cost(data, column, axes.twinx())
         axes.set(xlabel=label, ylabel=style.R1, xticks=data["value"])
         axes.margins(0.08)
-        if column is None:
-            continue
-        right = axes.twinx()
-        sns.lineplot(
-            data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=right
-        )
-        right.grid(False)
-        right.set_ylabel(style.COSTS[column], color=style.COLOURS[3])
     return style.describe(
         figure, data, f"recall and cost over {label}" if costs else f"recall over {label}",
         f"From {data['variant'].iloc[0]} to {data['variant'].iloc[-1]} only this changes.",
@@ -67,3 +62,10 @@ def draw(data: pd.DataFrame) -> Figure:
         " better." if costs else "Higher is better.",
         style.seeds_note(data),
     )  # fmt: skip
+
+
+def draw_cost(data: pd.DataFrame, column: str, axes: Axes) -> None:
+    """Draw a column of costs over the values of the setting."""
+    sns.lineplot(data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=axes)
+    axes.grid(False)
+    axes.set_ylabel(style.COSTS[column], color=style.COLOURS[3])
