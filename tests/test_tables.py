@@ -259,13 +259,12 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
     marked = ["zeroshot (random weights, 40 of 1,000 videos)", "baseline (from random weights, 40 of 1,000 videos)"]
     assert comparison(rows).text["variant"].iloc[[0, 3]].tolist() == marked
     made = for_programs(rows).reset_index(drop=True)
-    found, claims = findings(joined([made]), None, PUBLISHED)[1], judgements(made, PUBLISHED)
-    model = "kmedoids-s4 ({}from random weights, 40 of 1,000 videos)"
-    assert found.endswith(
-        "best clustering variant's (kmedoids-s4, from random weights, 40 of 1,000 videos) in one run."
-    )
-    recalls, *_, met, _ = claims.values()
-    assert recalls.iloc[0, 3:].tolist() == ["43.0 -> 43.0, " + model.format(""), "holds in one run"]
+    remarks = "from random weights, 40 of 1,000 videos"
+    _, found, unknown = findings(joined([made]), None, PUBLISHED)
+    assert found.endswith(f"the best clustering variant's (kmedoids-s4, {remarks}) in one run.")
+    assert "as it tested 0 of its 31 models" in unknown
+    recalls, *_, met, _ = judgements(made, PUBLISHED).values()
+    assert recalls.iloc[0, 3:].tolist() == [f"43.0 -> 43.0, kmedoids-s4 ({remarks})", "holds in one run"]
     assert set(met["verdict"]) == {"not run"}
     figure = recall.draw(made.reindex(columns=made.columns.union(style.OPTIONAL)))
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == marked

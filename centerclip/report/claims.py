@@ -123,13 +123,18 @@ def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["benchmark", "model", "of", "paper", "here", "verdict"])
 
 
-def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Every published model's t2v R@1 and ours, ties counted as there. Ours counts as not run with random weights, or
+def comparable(ours: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `ours`, a model each, whose recall compares with a published one: not those with random weights, nor
     where more than LACKING of the published test videos are missing."""
     few = ours["n_videos"].astype(float) < (1 - LACKING) * ours[CANDIDATES].astype(float)
     random = ours["weights"].astype(object) == RANDOM
-    ours = ours[ours[PAPER["t2v R@1"]].notna() & ~few & ~random].drop_duplicates(MODEL)
-    further = ours[[*MODEL, PUBLISHED["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
+    tested = ours[["t2v R@1", PAPER["t2v R@1"]]].notna().all(axis=1)
+    return ours[tested & ~few & ~random].drop_duplicates(MODEL)
+
+
+def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Every published model's t2v R@1 and ours, ties counted as there; what is not `comparable` counts as not run."""
+    further = comparable(ours)[[*MODEL, PUBLISHED["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
     lines = []
     for _, row in paper.merge(further, on=MODEL, how="left").iterrows():
         published, here = row["t2v R@1"], row[PUBLISHED["t2v R@1"]]

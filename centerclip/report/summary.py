@@ -3,10 +3,10 @@
 import pandas as pd
 
 from centerclip.report import full_size
-from centerclip.report.claims import ONCE, VERDICTS, beside_baseline, judgements, trained_once
+from centerclip.report.claims import ONCE, VERDICTS, beside_baseline, comparable, judgements, trained_once
 from centerclip.report.documents import Table
 from centerclip.report.rows import remarks, typed
-from centerclip.report.tables import MODEL, PAPER, filled
+from centerclip.report.tables import filled
 
 
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -68,8 +68,7 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
     """What a run cannot tell, a clause each; arguments as `findings`'."""
-    models, published = ours.dropna(subset=["t2v R@1", PAPER["t2v R@1"]]), paper["variant"].count()
-    count = len(models.drop_duplicates(MODEL))
+    count, published = len(comparable(ours)), paper["variant"].count()
     measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
     trained = ours[ours["trained"] & ours["seeds"].notna()]
     clauses = {

@@ -57,9 +57,7 @@ SELECTED = {
 
 def read_models(path: Path) -> pd.DataFrame:
     """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
-    return read_table(
-        path, [*DESCRIBED, "seeds"], [*STAGE, "weights", *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()]
-    )
+    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()])
 
 
 def read_paper(path: Path) -> pd.DataFrame:
@@ -88,7 +86,7 @@ def read_costs(path: Path) -> dict:
         rows = pd.DataFrame(content["rows"])
         tokens = rows["tokens_per_block"].map(sum)
         conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
-        measured = rows[["variant", *(column for column in COSTS if column not in ("tokens", "repeats"))]]
+        measured = rows[["variant", *(column for column in COSTS if column not in ("tokens", "turns", "repeats"))]]
     except (KeyError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: not costs, such as results/shapes/costs.json") from None
     checked(conditions, path, known=conditions.columns)
