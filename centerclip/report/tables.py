@@ -104,7 +104,7 @@ def read_row(path: Path) -> dict:
         checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *PUBLISHED.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {first_line(error)}") from None
     return row
 

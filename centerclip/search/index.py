@@ -178,10 +178,13 @@ class Searcher:
         ]
 
     def note(self, sentence: str) -> str | None:
-        """What to say of the answers to a sentence: that the model is not trained, or does not read all of it."""
-        cell = self.retriever.cell
-        if not (cell.model.weights or cell.trained):
-            return "random weights: the order of the videos means nothing"
+        """What to say of a sentence that the model does not read whole."""
         if self.retriever.too_long(sentence):
             return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
         return None
+
+    @property
+    def remark(self) -> str | None:
+        """What to say beside all similarities of a model without training."""
+        cell = self.retriever.cell
+        return None if cell.model.weights or cell.trained else "random weights: the order of the videos means nothing"
