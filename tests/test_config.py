@@ -400,6 +400,7 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
     base, paper = config(), pd.read_csv(REPOSITORY / "config/paper.csv")
     for row in paper.dropna(subset="variant").itertuples():
         assert row.variant in variants(base, row.benchmark)
+        assert row.videos == base["benchmarks"][row.benchmark]["counts"]["test"]["videos"]
         published = cell(base, row.benchmark, row.variant)
         assert published.model.backbone == row.backbone
         assert published.trained == (row.variant != "zeroshot") and published.as_published

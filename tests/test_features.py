@@ -13,6 +13,7 @@ from support.videos import make_video
 import centerclip
 from centerclip import cli
 from centerclip.cell import Model, Stage
+from centerclip.evaluate import given as given_vectors
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import build, save_weights
 from centerclip.search.models import plain, quick
@@ -160,9 +161,40 @@ class TestGiven:
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.stderr == "note: texts are not of unit length: similarities are inner products, no cosines\n"
 
+    def test_equal_videos_are_noted_or_grouped(self, tmp_path, capsys):
+        """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
+        stay apart, and -0 equals 0."""
+        texts, videos = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.eye(4), 3, axis=0)
+        videos[1] *= [1, -1, 1, 1]
+        near = videos * (1 + 1e-6 * np.arange(12))[:, None]
+        once = {"texts": texts, "videos": np.eye(4), "video_of_text": np.repeat(range(4), 3)}
+        pairs = {"texts": texts, "videos": videos, "video_of_text": np.arange(12)}
+        for name, vectors in {"once": once, "pairs": pairs, "near": pairs | {"videos": near}}.items():
+            np.savez(tmp_path / f"{name}.npz", **vectors)
+
+        _, *arguments = given_vectors.read(tmp_path / "pairs.npz", group_equal_videos=True)
+        assert [argument.tolist() for argument in arguments] == [np.eye(4).tolist(), np.repeat(range(4), 3).tolist()]
+        for name in ("once", "near"):
+            given_vectors.read(tmp_path / f"{name}.npz")
+        assert not capsys.readouterr().err
+        apart = retrieval_metrics(*given_vectors.read(tmp_path / "pairs.npz"))
+        assert apart["text_to_video"]["R@1"] == 0
+        line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
+        told = capsys.readouterr().err
+        assert told.startswith(line) and "--group-equal-videos" in told and told.count("\n") == 1
+
+    def test_grouped_metrics_are_those_of_each_video_once(self, run, tmp_path):
+        once = arrays(texts=40, videos=8, width=5)
+        np.savez(tmp_path / "once.npz", **once)
+        pairs = {"videos": once["videos"][once["video_of_text"]], "video_of_text": np.arange(40)}
+        np.savez(tmp_path / "pairs.npz", **once | pairs)
+        grouped = run("metrics", tmp_path / "pairs.npz", "--group-equal-videos")
+        assert grouped == run("metrics", tmp_path / "once.npz")
+
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
+            ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
             ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
             ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
             ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),

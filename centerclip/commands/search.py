@@ -40,7 +40,7 @@ def job(arguments: argparse.Namespace) -> None:
     searcher = Searcher(index, retriever)
     if arguments.serve:
         return page.serve(searcher, folder, arguments.top, arguments.port)
-    for note in filter(None, map(searcher.note, sentences)):
+    for note in filter(None, [searcher.remark, *map(searcher.note, sentences)]):
         print(f"note: {note}", file=sys.stderr)
     answers = list(zip(sentences, searcher.answers(sentences, arguments.top), strict=True))
     if arguments.json:

@@ -182,3 +182,9 @@ class Searcher:
         if self.retriever.too_long(sentence):
             return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
         return None
+
+    @property
+    def remark(self) -> str | None:
+        """What to say beside all similarities of a model without training."""
+        cell = self.retriever.cell
+        return None if cell.model.weights or cell.trained else "random weights: the order of the videos means nothing"

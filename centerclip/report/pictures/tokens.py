@@ -17,6 +17,8 @@ from centerclip.command import UserError
 from centerclip.model.reduction import sees_pixels
 from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.rows import remarks
+from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos, stored
 from centerclip.video.decoding import NoFrames
@@ -58,6 +60,11 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
     return Clusters(label, frames, kept, assignment)
 
 
+def remarked(row: Clusters, cell: Cell) -> Clusters:
+    """`row` with the remarks on the model of its cell in the label."""
+    return row._replace(label="\n".join([row.label, *remarks(description(cell))]))
+
+
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
     """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
     widths = [positions(row)[-1] + 1 for row in rows]
@@ -66,7 +73,7 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
         row = rows[max(number - 1, 0)]
         strip(axes, row, max(widths), tinted=number > 0)
         label = row.label if number else "frames"
-        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10, parse_math=False)
+        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10)
     return titled(figure, title)
 
 
@@ -122,7 +129,7 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
     for cell in cells:
         retriever = Retriever(cell)
         try:
-            rows.append(clusters(retriever, *retriever.read(video)))
+            rows.append(remarked(clusters(retriever, *retriever.read(video)), cell))
         except NoFrames as error:
             raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
@@ -134,5 +141,5 @@ def draw(cells: list[Cell]) -> Figure:
     for cell in cells:
         _, store, splits = stored(cell, ["test"])
         video_id = splits["test"]["video_id"].iloc[0]
-        rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
+        rows.append(remarked(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]), cell))
     return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))
