@@ -27,7 +27,7 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
         start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
 
     Returns:
-        [k] int64, ascending, maybe repeated. A part that is too short for a frame gives the one in its middle, and a
+        [k] int64, ascending, maybe repeated. Before the first frame is shown, it counts as shown. A part that is too short for a frame gives the one in its middle, and a
         part that lies outside of the video gives none.
     """
     length = np.fmin(shown.end, end_s) - start_s
@@ -43,10 +43,12 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 def spread(shown: Shown, count: int) -> np.ndarray:
     """The indices of `count` frames, in the middles of as many equal spans of the video, or of all if it has fewer.
 
-    They are as those of `choose`.
+    They are as those of `choose`. The spans begin with the first frame, whatever sound there is before it.
     """
     if len(shown.starts) <= count:
         return np.arange(len(shown.starts))
+    first = shown.starts[0]
+    shown = Shown(shown.starts - first, shown.end - first)
     return choose(shown, count / shown.end, 0, np.nan)
 
 
