@@ -24,13 +24,14 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from PIL import Image, ImageSequence
 
-from centerclip.video.reading import NoFrames, Reader, memory_checked
+from centerclip.video.reading import NoFrames, Reader, machine_checked
 
 JUMP = 10  # s; a longer step in time is a break in a transport stream, as FFmpeg's dts_delta_threshold has it
 BACK = 0.1  # s; a longer step back in time is a break in a transport stream
 MILLISECOND = 1e-3  # s; a container with a longer tick counts frames, which is exact
 EPSILON = 1e-6  # s; more than rounding errors add up to, and less than any frame lasts
 GAP = 1  # s; a frame that is shown for longer than this, and ten times longer than usual, is a gap
+SPARE = 64 << 20  # bytes; what a decoder may need besides frames
 PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats that may hold one picture or several, as do all *_pipe
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 HDR = (16, 18)  # the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
@@ -83,7 +84,7 @@ def decode(
     if not head:
         raise NoFrames("empty file (0 bytes)")
     try:
-        with memory_checked():
+        with machine_checked():
             if head[:4] == b"RIFF" and head[8:] == b"WEBP":
                 return decode_webp(path, select, convert)
             return decode_video(Video(path, beat), select, convert, sparing)
@@ -176,8 +177,8 @@ def gaps(shown: Shown) -> np.ndarray:
 class Video:
     """A video file, which is read from front to end each time that its frames are asked for.
 
-    `lost`, `corrupt` and `stopped` describe the last such reading. Raises Lost, and av.FFmpegError for a file that is no
-    video. A reading in which the machine failed ends with MachineFault, whatever came out of it.
+    `lost`, `corrupt` and `stopped` describe the last such reading. Raises Lost, and av.FFmpegError for a file that is
+    no video. A reading in which the machine failed ends with MachineFault, whatever came out of it.
     """
 
     def __init__(self, path: Path, beat: Callable[[], None]):
@@ -198,9 +199,12 @@ class Video:
         """Open the file and yield the stream to decode."""
         # No other protocol is allowed, so that a playlist with the name of a video opens no connection.
         options = {"protocol_whitelist": "file"}
-        with memory_checked(), Reader(self.path) as file:
-            with av.open(file, "r", metadata_errors="replace", options=options) as container:
-                yield video_stream(container)
+        with (
+            machine_checked(),
+            Reader(self.path) as file,
+            av.open(file, "r", metadata_errors="replace", options=options) as container,
+        ):
+            yield video_stream(container)
 
     @property
     def damage(self) -> bool:
@@ -269,7 +273,7 @@ class Video:
             packets = stream.container.demux(stream)
             while True:
                 try:
-                    with memory_checked():
+                    with machine_checked():
                         packet = next(packets)
                 except StopIteration:
                     return
@@ -279,14 +283,17 @@ class Video:
                 if needed is not None:
                     decoder.skip_frame = "DEFAULT" if packet.pts in needed or not packet.size else "NONREF"
                 try:
-                    with memory_checked():
+                    with machine_checked():
                         decoded = packet.decode()
                 except av.FFmpegError:
+                    need_memory(decoder)
                     self.lost += 1  # The frames around it are good.
                     continue
                 for frame in decoded:
                     self.beat()
-                    self.corrupt += frame.is_corrupt
+                    if frame.is_corrupt:
+                        need_memory(decoder)
+                        self.corrupt += 1
                     yield frame
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
@@ -299,13 +306,18 @@ class Video:
     def toned(self, frame: av.VideoFrame) -> av.VideoFrame:
         """An HDR frame in BT.709, or the frame itself if FFmpeg's scaler cannot convert it."""
         try:
-            with memory_checked():
+            with machine_checked():
                 graph = tone_mapping(frame.width, frame.height, frame.format.name)
                 graph.push(frame)
                 return graph.pull()
         except av.FFmpegError:
             self.untoned = True
             return frame
+
+
+def need_memory(decoder: av.VideoCodecContext) -> None:
+    """Raise MemoryError unless there is room for two more frames and some: to many decoders a full memory is damage."""
+    np.empty(8 * decoder.width * decoder.height + SPARE, np.uint8)
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:

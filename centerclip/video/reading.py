@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
-# What is wrong with a path, and no failure of the machine.
-PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
-PLACE = (errno.EINVAL, errno.EOVERFLOW)  # how seeking fails where a damaged file points outside of itself
+PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # mistakes in a path
+PLACE = (errno.EINVAL, errno.EOVERFLOW)  # of seeking, where a damaged file points outside of itself
 
 
 class Lost(Exception):
@@ -28,21 +27,26 @@ class MachineFault(Lost):
     may be kept, and another try may succeed."""
 
 
-def lost(error: OSError) -> Lost:
-    """A file that cannot be opened or read, by whose fault that is."""
+def cannot_open(error: OSError) -> Lost:
+    """What an error at opening a file means for its frames."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return NoFrames("no such file")
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return (NoFrames if error.errno in PATH else MachineFault)(reason)
+    return (NoFrames if error.errno in PATH else MachineFault)(reason(error))
+
+
+def reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextmanager
-def memory_checked() -> Iterator[None]:
-    """Raise MachineFault for a full memory, which PyAV's error for FFmpeg's ENOMEM is too."""
+def machine_checked() -> Iterator[None]:
+    """Raise MachineFault where memory or threads ran out. PyAV's errors for FFmpeg's ENOMEM and EAGAIN are Python's."""
     try:
         yield
     except MemoryError:
         raise MachineFault("out of memory") from None
+    except BlockingIOError as error:
+        raise MachineFault(f"out of threads or memory: {error.strerror}") from None
 
 
 class Reader:
@@ -59,9 +63,11 @@ class Reader:
             status = os.stat(path)
             if not S_ISREG(status.st_mode):
                 raise NoFrames("not a file")
-            self.file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+            # Not blocking, so that a pipe that has just taken the file's place is not waited for.
+            opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # noqa: E731
+            self.file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
         except OSError as error:
-            raise lost(error) from None
+            raise cannot_open(error) from None
         self.size = status.st_size
 
     def __enter__(self) -> "Reader":
@@ -77,11 +83,11 @@ class Reader:
             data = self.file.read(count)
             if data is None:
                 raise BlockingIOError(errno.EAGAIN, "")
-            if (count < 0 or count and not data) and (end := self.file.tell()) < self.size:
+            if (count < 0 or (count and not data)) and (end := self.file.tell()) < self.size:
                 self.fault = MachineFault(f"reading ended at byte {end} of {self.size}")
             return data
         except OSError as error:
-            self.fault = lost(error)
+            self.fault = MachineFault(reason(error))
         except MemoryError:
             self.fault = MachineFault("out of memory")
         return b""
@@ -91,7 +97,7 @@ class Reader:
             return self.file.seek(offset, whence)
         except OSError as error:
             if error.errno not in PLACE:
-                self.fault = lost(error)
+                self.fault = MachineFault(reason(error))
             return -1
 
     def tell(self) -> int:

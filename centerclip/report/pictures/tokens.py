@@ -21,8 +21,8 @@ from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos
-from centerclip.video.decoding import NoFrames
 from centerclip.video.frames import FrameStore
+from centerclip.video.reading import Lost
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 TITLE = (
@@ -126,7 +126,7 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
         retriever = Retriever(cell)
         try:
             rows.append(clusters(retriever, *retriever.read(video)))
-        except NoFrames as error:
+        except Lost as error:
             raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
 
