@@ -228,7 +228,8 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
     except Exception as error:
         traceback.print_exc()
         where = f"; traceback in {arguments.log}" if arguments.log else ""
-        line = f"error: {type(error).__name__}: {error}{where}"
+        told = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        line = f"error: {told}{where}"
     else:
         return
     if arguments.log and first:

@@ -1,5 +1,6 @@
 """Stored frames: which are chosen, what they look like, and what happens to files that are no videos."""
 
+import argparse
 import io
 import multiprocessing
 import os
@@ -22,12 +23,14 @@ from support.videos import make_video
 from torchvision import transforms
 
 from centerclip import code
-from centerclip.command import UserError
+from centerclip.command import FAILED, UserError, add_log
+from centerclip.commands import frames as command
 from centerclip.datasets.manifest import COLUMNS, in_shard, shard_digests
-from centerclip.video import frames, shards
+from centerclip.video import frames, shards, watch
 from centerclip.video.decoding import Shown, idle
 from centerclip.video.extraction import choose, extract, extract_file, squared
 from centerclip.video.frames import FrameStore
+from centerclip.video.reading import MachineFault
 from centerclip.video.shards import combine, unreadable, write_shard
 
 NAN = float("nan")
@@ -349,17 +352,42 @@ class TestShards:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(shards, "extract_file", trouble)
         names = ["hangs", "a", "crashes", "b"]
         for name in names:
             make_video(tmp_path / "v.mp4").rename(tmp_path / name)
         clips = [{"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN} for name in names]
-        write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1)
+        assert write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1) == 2
         report = pd.read_csv(tmp_path / "0000.csv", keep_default_na=False)
         assert report["frames"].tolist() == [0, 4, 0, 4]
         assert report["reason"].tolist() == [
             "gave no frame for 1 s and was ended", "", "the decoder crashed (SIGKILL)", "",
         ]  # fmt: skip
+        assert report["decoder"].tolist() == ["machine", "pyav", "machine", "pyav"]
+
+    def test_the_next_run_makes_a_shard_again_that_the_machine_failed_to_read(self, tmp_path, monkeypatch):
+        """The rule depends on the file that is touched. When the machine is well, it stays as it is."""
+        log, failed = tmp_path / "log", tmp_path / f"log{FAILED}"
+        make_video(tmp_path / "v.mp4")
+        pd.DataFrame([["test", "v", str(tmp_path / "v.mp4"), 0, None, "0", ""]], columns=list(COLUMNS)).to_csv(
+            tmp_path / "manifest.csv", index=False
+        )
+        parser = argparse.ArgumentParser()
+        command.options(parser)
+        add_log(parser)
+        words = f"{tmp_path}/0000.lmdb --shards 1 --fps 2 --size 32 --log {log} --manifests {tmp_path}/manifest.csv"
+        for well in (False, True):
+
+            def watched(work, items, *_, well=well):
+                for item in items:
+                    yield item, work(item, idle) if well else MachineFault("Input/output error")
+
+            monkeypatch.setattr(shards, "watched", watched)
+            command.job(parser.parse_args(words.split()))
+            assert failed.exists() != well
+            failed.unlink(missing_ok=True)
+        assert pd.read_csv(tmp_path / "0000.csv")["frames"].tolist() == [4]
 
     def test_a_name_too_long_for_a_key_is_refused(self, tmp_path):
         clips = pd.DataFrame([{"video_id": "x" * 600, "path": "a", "start_s": 0.0, "end_s": NAN}])

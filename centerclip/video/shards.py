@@ -20,7 +20,10 @@ from centerclip.command import UserError, atomic, file_state
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
 from centerclip.video.frames import check_shard, key, open_shard, read_report, seal
-from centerclip.video.watch import STALL_SECONDS, Lost, watched
+from centerclip.video.reading import Lost, MachineFault
+from centerclip.video.watch import STALL_SECONDS, watched
+
+MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
 
 
 def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
@@ -36,11 +39,12 @@ def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
 
 def write_shard(
     clips: pd.DataFrame, fps: float | None, size: int, path: Path, stall_seconds: float = STALL_SECONDS
-) -> None:
+) -> int:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
     What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
     process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
+    Returns how many videos the machine failed to read: made again, the shard may have their frames.
 
     Raises:
         UserError: a video_id too long for a key, or no video left where there was a shard.
@@ -71,6 +75,7 @@ def write_shard(
     open_shard.cache_clear()  # of the file that was there
     with atomic(path.with_suffix(".csv")) as temporary:
         temporary.write_bytes(table)
+    return sum(decoder == MACHINE for _, decoder, _ in rows.values())
 
 
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
@@ -116,7 +121,7 @@ def decode_all(
     work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
     for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
         if isinstance(made, Lost):
-            made = [Clip([], "", str(made))] * len(bounds)
+            made = [Clip([], MACHINE if isinstance(made, MachineFault) else "", str(made))] * len(bounds)
         for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
             if reason:
                 tqdm.write(f"{clip.video_id}: {reason}")

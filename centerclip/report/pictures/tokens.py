@@ -21,7 +21,7 @@ from centerclip.report.rows import remarks
 from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.video.batches import Videos, stored
-from centerclip.video.decoding import NoFrames
+from centerclip.video.reading import Lost
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 TITLE = (
@@ -130,7 +130,7 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
         retriever = Retriever(cell)
         try:
             rows.append(remarked(clusters(retriever, *retriever.read(video)), cell))
-        except NoFrames as error:
+        except Lost as error:
             raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
 
