@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn, TextIO
 
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
@@ -204,15 +205,20 @@ def end_interrupted(*_: object) -> NoReturn:
 
 class Interrupt:
     """What Ctrl-C does in a job: it raises KeyboardInterrupt, and is remembered, as libraries turn that into other
-    errors. A process that was forked leaves it to the first one."""
+    errors. During an import, where libraries drop it, it ends the process. A forked process leaves it to the first."""
 
     def __init__(self):
         self.process, self.pressed = os.getpid(), False
 
-    def __call__(self, *_: object) -> None:
-        if os.getpid() == self.process:
-            self.pressed = True
-            raise KeyboardInterrupt
+    def __call__(self, _: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:
+            return
+        self.pressed = True
+        while frame:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                end_interrupted()
+            frame = frame.f_back
+        raise KeyboardInterrupt
 
 
 @contextmanager

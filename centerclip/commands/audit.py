@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import UserError, above_zero, atomic, positive
+from centerclip.command import UserError, above_zero, atomic, positive, writable
 from centerclip.video.watch import add_stall_seconds
 
 
@@ -17,6 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
+    writable(arguments.out)
     from centerclip.video import audit
 
     report = audit.table(arguments.folder, arguments.fps, arguments.size, arguments.processes, arguments.stall_seconds)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
@@ -35,13 +35,23 @@ class Lost(Exception):
     """The work on an item did not end; the message is the reason, in a few words."""
 
 
+@contextmanager
+def blocked(number: int) -> Iterator[None]:
+    """Hold a signal back in the block, and for ever in the processes that are started there."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class Worker:
     """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
 
     def __init__(self, work: Work):
         here, there = socket.socketpair()
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        with there:
+        with there, blocked(signal.SIGINT):
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "centerclip.video.watch", str(there.fileno())],
                 pass_fds=[there.fileno()],
@@ -121,8 +131,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """Do the work of a `Worker`, in its process. It ignores Ctrl-C, and ends when its parent ends, in whatever way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Do the work of a `Worker`, in its process, which ends when its parent ends, in whatever way, and not by Ctrl-C."""
     end_with_parent(signal.SIGKILL)
     told = 0.0
 
