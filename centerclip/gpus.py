@@ -44,9 +44,9 @@ def devices() -> list[Device]:
 
 def named(word: str, there: list[Device]) -> Device | None:
     """The device that a word of CUDA_VISIBLE_DEVICES means: an index, a UUID or the beginning of one."""
-    exact = [device for device in there if word in device]
-    begun = [device for device in there if word.startswith(("GPU-", "MIG-")) and device.uuid.startswith(word)]
-    return exact[0] if exact else begun[0] if len(begun) == 1 else None
+    first = {name: device for device in reversed(there) for name in device}
+    begun = [name for name in first if word.startswith(("GPU-", "MIG-")) and name.startswith(word)]
+    return first.get(begun[0] if len(begun) == 1 else word)
 
 
 def usable() -> dict[str, str]:

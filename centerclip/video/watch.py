@@ -131,7 +131,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """Do the work of a `Worker`, in its process, which ends when its parent ends, in whatever way, and not by Ctrl-C."""
+    """Do the work of a `Worker`, in its process. It ends when its parent ends, in whatever way."""
     end_with_parent(signal.SIGKILL)
     told = 0.0
 
