@@ -42,7 +42,8 @@ def launch(count: int, log: Path | None) -> None:
     ends = [end for end in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if getsignal(Signals[end]) is not SIG_IGN]
     plan = LaunchConfig(1, 1, count, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
                         signals_to_handle=",".join(ends))  # fmt: skip
-    logging.disable(logging.WARNING)  # PyTorch's, of each signal that it passes on
+    for module in ("agent.server.api", "multiprocessing.api"):  # which warn of each signal that they pass on
+        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.ERROR)
     try:
         elastic_launch(plan, sys.executable)("-m", "centerclip", *sys.argv[1:])
     except ChildFailedError as error:
