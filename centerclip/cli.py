@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from centerclip import commands
-from centerclip.command import add_log, execute
+from centerclip.command import add_log, end_interrupted, execute, interruptible, open_standard_streams
 
 DIRECTORY = Path(commands.__file__).parent
 
@@ -15,13 +15,19 @@ DIRECTORY = Path(commands.__file__).parent
 def summaries() -> dict[str, str]:
     """The commands by name, each with its docstring. Files are parsed and not run: `--help` imports nothing heavy."""
     files = sorted(path for path in DIRECTORY.glob("*.py") if path.stem != "__init__")
-    return {path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_text())) for path in files}
+    return {path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_bytes())) for path in files}
 
 
 def main() -> None:
     """Run the command that the command line names, `centerclip COMMAND ...`: a module of `centerclip.commands`."""
-    if sys.stdout:  # which may be closed
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
+    open_standard_streams()
+    with interruptible(end_interrupted):
+        arguments = parsed()
+        execute(arguments.job, arguments)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line's arguments, with the `job` of the command that it names, which alone is imported."""
     parser = argparse.ArgumentParser(prog="centerclip", description=__doc__)
     names = parser.add_subparsers(metavar="COMMAND", required=True)
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
@@ -33,5 +39,4 @@ def main() -> None:
             module.options(command)
             add_log(command)
             command.set_defaults(job=module.job)
-    arguments = parser.parse_args()
-    execute(arguments.job, arguments)
+    return parser.parse_args()

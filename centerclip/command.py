@@ -9,15 +9,22 @@ import json
 import math
 import os
 import platform
+import re
 import resource
+import select
 import shlex
 import shutil
+import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import active_children
 from pathlib import Path
-from typing import IO
+from types import FrameType
+from typing import IO, NoReturn, TextIO
+
 
 ADVICE = {  # of errors of the operating system, what to do
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
@@ -26,11 +33,18 @@ ADVICE = {  # of errors of the operating system, what to do
 }
 NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
-terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
+INTERRUPTED = "interrupted"  # the line after Ctrl-C
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+Job = Callable[[argparse.Namespace], None]
+terminal: TextIO | None = None  # where the user looks, when `execute` sends all that is printed to a log
 
 
 class UserError(Exception):
-    """A mistake of the user's, or bad data: the message is all they need, no traceback."""
+    """A mistake of the user's, or bad data: the message is all they need, no traceback. Each argument is a line."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 @contextmanager
@@ -71,6 +85,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def writable(path: Path) -> None:
+    """Raise UserError if `atomic` cannot write `path`. For commands that work for long before they write."""
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        tempfile.TemporaryFile(dir=folder).close()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
 def runs(pid: int) -> bool:
     """Whether there is a process of this number on this host."""
     try:
@@ -94,13 +119,13 @@ def file_state(path: str) -> str:
 def write_json(path: Path, content: dict) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict:
     """The content of a json file. Raises UserError for one that is none."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not json: {error}") from None
 
@@ -151,16 +176,21 @@ def allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard % (1 << 63), 1 << 16)), hard))  # -1 is no limit
 
 
+def shown(text: object) -> str:
+    """`text` in one line, as itself: what would steer a terminal, break the line or turn its direction is escaped."""
+    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
 def tell(line: str) -> None:
-    """Say something on the user's terminal and, if there is one, in the log."""
-    print(line, file=sys.stderr, flush=True)
-    if terminal is not sys.stderr:
-        print(line, file=terminal, flush=True)
+    """Say something on the user's terminal and, if there is one, in the log, `shown`."""
+    for stream in (sys.stderr, terminal):
+        with suppress(OSError):  # nobody can read it
+            print(shown(line), file=stream, flush=True) if stream else None
 
 
 def last_error(log: Path) -> str | None:
     """What the last line of `execute`'s about an error in `log` says; None without a log or a line."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
 
 
@@ -186,10 +216,91 @@ def above_zero(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
-def end_with_parent(signal: int) -> None:
-    """Let this process get `signal` when the process that started it ends, however that ends. Only Linux can."""
+def handle(number: int, handler: Callable | int) -> None:
+    """Handle a signal from now on, unless this process was started to ignore it, as by nohup."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+def end_with_parent(number: int) -> None:
+    """Let this process get the signal `number`, or SIGKILL where it ignores that one, when the process that started it
+    ends, however that ends. Only Linux can."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal)  # 1 is PR_SET_PDEATHSIG of prctl(2).
+        ignored = signal.getsignal(number) is signal.SIG_IGN
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL if ignored else number)  # 1 is PR_SET_PDEATHSIG of prctl(2).
+
+
+def end_by(number: int) -> NoReturn:
+    """End this process by a signal, so that a shell and others that wait for it see why it ended."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the first process of a container cannot be ended by a signal of its own
+
+
+def end_interrupted(*_: object) -> NoReturn:
+    """Say that Ctrl-C was pressed, and end this process with all that it has forked."""
+    tell(INTERRUPTED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch raises an error when a loader ends
+    for child in active_children():
+        child.kill()
+    end_by(signal.SIGINT)
+
+
+class Interrupt:
+    """What Ctrl-C does in a job: it raises KeyboardInterrupt, and is remembered, as libraries turn that into other
+    errors. During an import, where libraries drop it, it ends the process. A forked process leaves it to the first."""
+
+    def __init__(self):
+        self.process, self.pressed = os.getpid(), False
+
+    def __call__(self, _: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:
+            return
+        self.pressed = True
+        while frame:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                end_interrupted()
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible(handler: Callable) -> Iterator[None]:
+    """Let Ctrl-C call `handler` in the block. A KeyboardInterrupt that no code can catch ends the process at once."""
+    signals, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+
+    def uncaught(unraisable: object) -> None:  # in a finalizer
+        end_interrupted() if unraisable.exc_type is KeyboardInterrupt else hook(unraisable)
+
+    handle(signal.SIGINT, handler)
+    sys.unraisablehook = uncaught
+    try:
+        yield
+    finally:
+        handle(signal.SIGINT, signals)
+        sys.unraisablehook = hook
+
+
+def open_standard_streams() -> None:
+    """Open the standard streams that this process was started without (`2>&-`) on nothing: else the next file that is
+    opened would be one. What is no text in the locale's encoding is escaped."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
+
+
+def place() -> tuple[int, int] | None:
+    """The rank of this process among those that train together, and their number; None if neither torchrun nor
+    `centerclip train --gpus`, which uses it, started this process. Platforms set some of the variables everywhere."""
+    if all(os.environ.get(name) for name in TORCHRUN):
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return None
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
@@ -197,46 +308,79 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", type=Path, help="write all output to this file")
 
 
-def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """Run `job`; exit with 1 after one line on the terminal if it fails.
+def execute(job: Job, arguments: argparse.Namespace) -> None:
+    """Run `job`; exit with 1 after one line on the terminal if it fails, and by SIGINT if Ctrl-C ends it.
 
     With `--log FILE` everything printed, progress bars and libraries' own messages included, goes to FILE, and the
-    terminal gets only that line. Where several processes train together, all but the first have a log each, FILE.1 and
-    so on, and say nothing on the terminal.
+    terminal gets only that line. Where several processes train together, and `arguments` have a `rank`, all but the
+    first have a log each, FILE.1 and so on, and say nothing on the terminal.
     """
-    global terminal
-    rank = os.environ.get("RANK")  # set by torchrun and the like
-    first = rank in (None, "0")
+    rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
-        arguments.log.parent.mkdir(parents=True, exist_ok=True)
-        path = arguments.log if first else Path(f"{arguments.log}.{rank}")
-        terminal = os.fdopen(os.dup(2), "w") if first else sys.stderr
-        with open(path, "a") as log:
-            if rank != "0":  # whose launcher has begun the log
-                log.truncate(0)
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+        log_to(arguments.log, rank)
     allow_open_files()
+    with interruptible(interrupt if rank is None else signal.SIG_DFL):  # of a rank the launcher tells
+        lines = failure(job, arguments, interrupt)
+    if interrupt.pressed and lines:
+        end_interrupted()
+    if lines and arguments.log and not rank:
+        Path(f"{arguments.log}{FAILED}").touch()
+    if arguments.log or not rank:
+        for line in lines:
+            tell(line)
+    if lines:
+        sys.exit(1)
+
+
+def log_to(path: Path, rank: int | None) -> None:
+    """Send all that this process prints to the log `path`, or to that of its `rank`. Only the first process has the
+    user's terminal."""
+    global terminal
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not rank:
+        terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")
+    with open(f"{path}.{rank}" if rank else path, "a") as log:
+        if rank != 0:  # whose launcher has begun the log
+            log.truncate(0)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> list[str]:
+    """Run `job`. Returns the lines to end with; none if it succeeds. A traceback is printed of what nobody expects, and
+    in a log also of a file that is not there or cannot be written, or a full disk."""
     try:
         job(arguments)
+        sys.stdout.flush()
+        return []
+    except KeyboardInterrupt:  # not Ctrl-C itself, if somebody else handles that
+        interrupt.pressed = True
+        return [INTERRUPTED]
     except UserError as error:
-        line = f"error: {error}"
-    except OSError as error:  # a file that is not there or cannot be written, a full disk
-        if arguments.log:
-            traceback.print_exc()
-        line = f"error: {explained(error)}"
+        return [f"error: {error.args[0]}", *error.args[1:]]
     except Exception as error:
-        traceback.print_exc()
+        if interrupt.pressed:
+            return [INTERRUPTED]
+        if isinstance(error, BrokenPipeError) and not error.filename and unread():
+            end_by(signal.SIGPIPE)
+        expected = isinstance(error, OSError)
+        if arguments.log or not expected:
+            print(*map(shown, traceback.format_exc().split("\n")), sep="\n", file=sys.stderr)
+        if expected:
+            return [f"error: {explained(error)}"]
         where = f"; traceback in {arguments.log}" if arguments.log else ""
-        told = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
-        line = f"error: {told}{where}"
-    else:
-        return
-    if arguments.log and first:
-        Path(f"{arguments.log}{FAILED}").touch()
-    if arguments.log or first:
-        tell(line)
-    sys.exit(1)
+        told = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {first_line(error)}"
+        return [f"error: {told}{where}"]
+
+
+def unread() -> bool:
+    """Whether the program that reads what this one prints has ended, such as `head`."""
+    poll = select.poll()
+    poll.register(1, 0)
+    poll.register(2, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def typed(parser: argparse.ArgumentParser) -> str:
@@ -244,7 +388,9 @@ def typed(parser: argparse.ArgumentParser) -> str:
     return f"{parser.prog} {shlex.join(sys.argv[1:])}"
 
 
-def run(parser: argparse.ArgumentParser, job: Callable[[argparse.Namespace], None]) -> None:
+def run(parser: argparse.ArgumentParser, job: Job) -> None:
     """Parse the command line of a program that is a single command, and `execute` its job."""
+    open_standard_streams()
     add_log(parser)
-    execute(job, parser.parse_args())
+    with interruptible(end_interrupted):
+        execute(job, parser.parse_args())

@@ -2,39 +2,89 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+LISTED = re.compile(r"(?:GPU (\d+):|\s+MIG ).*\(UUID: (\S+)\)")  # in a line of `nvidia-smi -L`
 
 
-def visible() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them: what that says, or else all there are."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name not in ("", "-1")]
+class Device(NamedTuple):
+    """A GPU, or a MIG instance of one."""
+
+    index: str  # of the GPU
+    gpu: str  # the GPU's UUID
+    uuid: str
+
+    def name(self) -> str:
+        """How CUDA_VISIBLE_DEVICES names it: a GPU by its index, an instance by its UUID, as it has no other."""
+        return self.index if self.uuid == self.gpu else self.uuid
+
+
+def devices() -> list[Device]:
+    """What the driver has: GPUs, in place of a GPU that is divided its MIG instances."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [str(index) for index in range(sum(line.startswith("GPU ") for line in listing.splitlines()))]
+    found: list[Device] = []
+    for index, uuid in map(re.Match.groups, filter(None, map(LISTED.match, listing.splitlines()))):
+        if index:
+            found.append(Device(index, uuid, uuid))
+        else:
+            gpu = found[-1]
+            found[-1:] = [*([gpu] if gpu.uuid != gpu.gpu else []), gpu._replace(uuid=uuid)]
+    return found
 
 
-def take(names: list[str], count: int, directory: Path) -> dict[str, int] | None:
-    """`count` of the GPUs `names` that nobody holds, each with the descriptor of a file in `directory` whose lock keeps
+def named(word: str, there: list[Device]) -> Device | None:
+    """The device that a word of CUDA_VISIBLE_DEVICES means: an index, a UUID or the beginning of one."""
+    first = {name: device for device in reversed(there) for name in device}
+    begun = [name for name in first if word.startswith(("GPU-", "MIG-")) and name.startswith(word)]
+    return first.get(begun[0] if len(begun) == 1 else word)
+
+
+def usable() -> dict[str, str]:
+    """The names of the GPUs and MIG instances that this process may use, by their UUIDs: those that
+    CUDA_VISIBLE_DEVICES names, or else all. CUDA ends the list before a word that names no device, and takes none if
+    one stands twice."""
+    there, chosen = devices(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return {device.uuid: device.name() for device in there}
+    names = {}
+    for word in map(str.strip, chosen.split(",")):
+        if (device := named(word, there)) is None:
+            break
+        if device.uuid in names:
+            return {}
+        names[device.uuid] = word
+    return names
+
+
+def visible() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    return [*usable().values()]
+
+
+def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | None:
+    """`count` of the GPUs `uuids` that nobody holds, each with the descriptor of a file in `directory` whose lock keeps
     it. None if too few are free: then none is taken."""
     taken = {}
     with open(directory / "taking", "w") as taking:
         fcntl.flock(taking, fcntl.LOCK_EX)
-        for name in names:
-            lock = os.open(directory / name.replace("/", "-"), os.O_CREAT | os.O_RDWR)
+        for uuid in uuids:
+            lock = os.open(directory / uuid.replace("/", "-"), os.O_CREAT | os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(lock)
                 continue
-            taken[name] = lock
+            taken[uuid] = lock
             if len(taken) == count:
                 return taken
         for lock in taken.values():
@@ -50,7 +100,7 @@ def claim(count: int) -> None:
     Where there are fewer than `count`, all are taken; without any, the process runs on the CPU. A `count` of 0 takes
     none and hides none.
     """
-    names = visible()
+    names = usable()
     count = min(count, len(names))
     if count == 0:
         return
@@ -58,11 +108,11 @@ def claim(count: int) -> None:
     directory = Path(tempfile.gettempdir(), f"centerclip-gpus-{job}")
     directory.mkdir(mode=0o700, exist_ok=True)
     if not (taken := take(names, count, directory)):
-        print(f"waiting for {count} of the GPUs {', '.join(names)}", file=sys.stderr, flush=True)
+        print(f"waiting for {count} of the GPUs {', '.join(names.values())}", file=sys.stderr, flush=True)
     while not taken:
         time.sleep(1)
         taken = take(names, count, directory)
     for lock in taken.values():
         os.set_inheritable(lock, True)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    print(f"GPUs of this job alone: {','.join(taken)}", file=sys.stderr, flush=True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[uuid] for uuid in taken)
+    print(f"GPUs of this job alone: {os.environ['CUDA_VISIBLE_DEVICES']}", file=sys.stderr, flush=True)

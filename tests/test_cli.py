@@ -38,6 +38,20 @@ def test_a_closed_stdout_is_no_mistake():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", ["search nowhere dog", "train nowhere.json"])
+def test_a_mistake_is_told_whatever_rank_a_platform_gives_a_process(command, mistake, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert mistake(main, *command.split()).startswith("error: nowhere")
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_slow(mistake, tmp_path):
+    (tmp_path / "file").touch()
+    for command in ("features . --backbone tiny --out", "audit . --out"):
+        line = mistake(main, *command.split(), tmp_path / "file/x.npz")
+        assert line == f"error: {tmp_path}/file/x.npz: cannot be written: Not a directory"
+
+
 def test_an_unknown_command_is_a_mistake():
     done = run("-m", "centerclip", "trian")
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr and "Traceback" not in done.stderr

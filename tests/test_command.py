@@ -1,14 +1,27 @@
-"""What all stages share: files appear whole or not at all, and a mistake is one line."""
+"""What all stages share: files appear whole or not at all, a mistake is one line, and how a process ends."""
 
 import errno
 import os
 import platform
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
-from centerclip.command import atomic, atomic_directory, explained
+from centerclip.command import (
+    TORCHRUN,
+    UserError,
+    atomic,
+    atomic_directory,
+    explained,
+    place,
+    shown,
+    tell,
+    writable,
+)
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -73,3 +86,128 @@ def test_too_many_open_files_names_the_remedy():
         "0001.lmdb: Too many open files; raise the limit of open files, such as `ulimit -n 4096`"
     )
     assert explained(OSError(errno.EIO, "Input/output error", "0001.lmdb")) == "0001.lmdb: Input/output error"
+
+
+@pytest.mark.parametrize("name", ["Käse.mp4", "猫　と.mp4", "\u0641\u200c\u0647.avi", "👩‍🚀.gif", "a b\\c"])
+def test_a_name_is_shown_as_it_is(name):
+    assert shown(Path(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a\nerror: b\r\tc\x85\u2028", r"a\nerror: b\r\tc\x85\u2028"),
+        ("\x9b2J\x7f", r"\x9b2J\x7f"),
+        ("\u202egpj.4pm\u2066", r"\u202egpj.4pm\u2066"),
+        ("\udcff.mp4", r"\udcff.mp4"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_escaped(name, escaped, capsys):
+    assert shown(name) == escaped
+    tell(name)
+    assert capsys.readouterr().err == f"{escaped}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("file/new", "Not a directory"), ("folder", "Is a directory"), ("n" * 300, "File name too long")],
+)
+def test_a_file_that_cannot_be_written_is_found_beforehand(name, reason, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"{name}: cannot be written: {reason}"):
+        writable(tmp_path / name)
+    for good in ("file", "new", "a/b/new"):
+        writable(tmp_path / good)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("lacking", [None, *TORCHRUN])
+def test_only_torchruns_whole_environment_makes_a_process_one_of_several(lacking, monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, "3")
+    if lacking:
+        monkeypatch.delenv(lacking)
+    assert place() == (None if lacking else (3, 3))
+
+
+def program(job: str) -> list[str]:
+    """The command line of a program whose job are these lines."""
+    lines = "".join(f"    {line}\n" for line in job.splitlines())
+    names = "argparse, importlib, multiprocessing, os, signal, sys, time"
+    code = f"import {names}\nfrom centerclip.command import run, UserError\ndef job(_):\n{lines}"
+    return [sys.executable, "-c", f"{code}run(argparse.ArgumentParser(), job)"]
+
+
+def done(command: list[str], **options) -> tuple[int, str, str]:
+    """The exit status of a command and what it prints."""
+    options = {"env": os.environ | {"PYTHONPATH": str(REPOSITORY)}, "capture_output": True, "text": True} | options
+    ended = subprocess.run(command, **options)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def interrupted(job: str, **options) -> tuple[int, str, str]:
+    """The exit status of a program and what it prints after its first line, when Ctrl-C is pressed."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(program(job), cwd=REPOSITORY, **pipes, **options) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, told = process.communicate(timeout=30)
+    return process.returncode, out, told
+
+
+WAIT = "print('begun', flush=True); time.sleep(60)"
+
+
+class TestCtrlC:
+    """One line, and the end by SIGINT: a shell's loop over commands ends too."""
+
+    def test_what_was_begun_is_cleaned_up(self):
+        job = f"try:\n    {WAIT}\nfinally:\n    print('cleaned up')"
+        assert interrupted(job) == (-signal.SIGINT, "cleaned up\n", "interrupted\n")
+
+    @pytest.mark.parametrize(
+        "job",
+        [
+            f"try:\n    {WAIT}\nexcept KeyboardInterrupt:\n    raise ImportError('of a library')",
+            f"class Finalizer:\n    def __del__(self): {WAIT}\nFinalizer()\ntime.sleep(60)",
+        ],
+        ids=["another error", "dropped"],
+    )
+    def test_a_library_that_catches_it_changes_nothing(self, job):
+        assert interrupted(job) == (-signal.SIGINT, "", "interrupted\n")
+
+    def test_an_import_that_drops_it_changes_nothing(self, tmp_path):
+        (tmp_path / "dropping.py").write_text(f"import time\ntry: {WAIT}\nexcept BaseException: pass\n")
+        job = f"sys.path.append({str(tmp_path)!r})\nimportlib.import_module('dropping')\ntime.sleep(60)"
+        assert interrupted(job) == (-signal.SIGINT, "", "interrupted\n")
+
+    def test_forked_processes_are_silent_and_go(self):
+        """Else they would keep the pipes open that are read here, for a minute."""
+        child = "multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]).start()"
+        assert interrupted(f"{child}\n{WAIT}") == (-signal.SIGINT, "", "interrupted\n")
+
+    def test_ignored_it_stays_ignored(self):
+        job = "print('begun', flush=True)\ntime.sleep(0.5)\nprint('done')"
+        ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+        assert interrupted(job, **ignoring) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_mistake_and_no_file_takes_its_place(closed, tmp_path):
+    job = "file = open('file', 'w')\nprint('printed', file=sys.stderr, flush=True)\nos.system('echo echoed >&2')"
+    told = "" if "2>" in closed else "printed\nechoed\n"
+    assert done(["sh", "-c", f'"$@" {closed}', "sh", *program(job)], cwd=tmp_path) == (0, "", told)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_output_that_nobody_reads_ends_a_program_without_a_word():
+    job = program("print('begun', flush=True)\ntime.sleep(0.5)\nprint('more')")
+    command = ["bash", "-c", '"$@" | head -n 1; exit "${PIPESTATUS[0]}"', "bash", *job]
+    assert done(command) == (128 + signal.SIGPIPE, "begun\n", "")
+
+
+def test_the_lines_of_a_mistake_are_shown_each_on_its_own():
+    job = program(r"raise UserError('two\nvideos:', ' \x1b[31m')")
+    assert done(job) == (1, "", "error: two\\nvideos:\n \\x1b[31m\n")

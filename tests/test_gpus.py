@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from support.gpus import machine
 
-from centerclip.gpus import visible
+from centerclip.gpus import usable, visible
 
 CLAIM = "import os, pathlib, sys, time; from centerclip.gpus import claim; claim(int(sys.argv[1]))"
 SHOW = "; pathlib.Path(sys.argv[2]).write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
@@ -123,7 +123,16 @@ def test_slurm_jobs_do_not_wait_for_each_other(tmp_path, start):
     assert {start(both).gpus(), start(both).gpus()} == {"0", "1"}
 
 
-@pytest.mark.parametrize(("gpus", "environment"), [(0, {}), (4, {"CUDA_VISIBLE_DEVICES": ""})])
+def test_an_index_and_a_uuid_are_one_gpu(tmp_path, start):
+    two = machine(tmp_path / "machine", 2)
+    assert start(two | {"CUDA_VISIBLE_DEVICES": "1"}).gpus() == "1"
+    assert start(two | {"CUDA_VISIBLE_DEVICES": "GPU-1"}).gpus(seconds=1) is None
+
+
+NOT_THERE = {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}  # what SLURM sets for a job without GPUs
+
+
+@pytest.mark.parametrize(("gpus", "environment"), [(0, {}), (4, {"CUDA_VISIBLE_DEVICES": ""}), (4, NOT_THERE)])
 def test_without_a_gpu_jobs_run_side_by_side(tmp_path, gpus, environment):
     none = machine(tmp_path / "machine", gpus) | environment
     command = claiming(1, "; print(os.environ.get('CUDA_VISIBLE_DEVICES')); time.sleep(1)")
@@ -141,3 +150,45 @@ def test_gpus_are_counted_without_their_parts(tmp_path, monkeypatch):
     assert visible() == []
     monkeypatch.setenv("PATH", str(tmp_path))
     assert visible() == []
+
+
+LISTING = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-5d9e0c1a-0b12)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4)
+  MIG 1g.5gb      Device  1: (UUID: MIG-c7aa0b1d-9f3c)
+GPU 2: Tesla T4 (UUID: GPU-a0b1c2d3-1111)
+"""
+FIRST, SMALL, LARGE, LAST = "GPU-5d5ba0d6-d33d", "MIG-c7aa0b1d-9f3c", "MIG-c6d4f1ef-42e4", "GPU-a0b1c2d3-1111"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (None, {FIRST: "0", LARGE: LARGE, SMALL: SMALL, LAST: "2"}),
+        ("", {}),
+        ("NoDevFiles", {}),
+        ("-1", {}),
+        ("2,0", {LAST: "2", FIRST: "0"}),
+        (" 0 , 2 ", {FIRST: "0", LAST: "2"}),
+        ("0,7,2", {FIRST: "0"}),  # CUDA ends the list before what is not there
+        ("0,-1,2", {FIRST: "0"}),
+        ("0,,2", {FIRST: "0"}),
+        ("0,2,0", {}),  # and takes none if one stands twice
+        (f"0,{FIRST}", {}),
+        (f"{LAST},{FIRST}", {LAST: LAST, FIRST: FIRST}),
+        ("GPU-a0b1", {LAST: "GPU-a0b1"}),
+        ("GPU-5d", {}),  # two begin so
+        (SMALL, {SMALL: SMALL}),
+        ("MIG-c7", {SMALL: "MIG-c7"}),
+        ("1", {LARGE: "1"}),  # CUDA's choice of a divided GPU
+        ("GPU-5d9e0c1a-0b12", {LARGE: "GPU-5d9e0c1a-0b12"}),
+    ],
+)
+def test_what_there_is_is_asked_of_the_driver(chosen, expected, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{LISTING}END\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert [*usable().items()] == [*expected.items()]

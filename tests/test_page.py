@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
+from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,7 @@ from support.browser import browsing
 from support.server import in_a_thread
 from support.videos import make_video
 
+from centerclip import cli
 from centerclip.command import UserError
 from centerclip.model.clip import save_weights
 from centerclip.search.index import Searcher, up_to_date
@@ -193,6 +196,73 @@ class TestVideos:
         assert (status, body) == (404, b"Not Found\n")
 
 
+class TestLinks:
+    """Files are replaced while the page is served."""
+
+    @pytest.fixture
+    def asked(self, server):
+        """The status and body for a video that the test replaces, `new/v.mp4`."""
+        (server.folder / "new").mkdir()
+        server.searcher.videos.append("new/v.mp4")
+        yield lambda: ask(server, "/video/4")[::2]
+        server.searcher.videos.pop()
+        new = server.folder / "new"
+        new.unlink() if new.is_symlink() else shutil.rmtree(new)
+
+    @pytest.mark.parametrize(
+        "target", ["../../outside.mp4", "../../videos-too/v.mp4", "/etc/passwd", "v.mp4", "nothing"]
+    )
+    def test_a_link_out_of_the_folder_or_to_nothing_is_not_found(self, server, asked, target):
+        (server.folder.parent / "videos-too").mkdir(exist_ok=True)
+        (server.folder.parent / "videos-too/v.mp4").write_bytes(b"outside")
+        (server.folder / "new/v.mp4").symlink_to(target)
+        assert asked() == (404, b"Not Found\n")
+
+    def test_a_folder_that_becomes_a_link_out_is_not_found(self, server, asked):
+        (server.folder / "new/v.mp4").write_bytes(b"inside")
+        assert asked() == (200, b"inside")
+        elsewhere = server.folder.parent / "elsewhere"
+        (server.folder / "new").rename(elsewhere)
+        (server.folder / "new").symlink_to(elsewhere)
+        assert asked() == (404, b"Not Found\n")
+
+    @pytest.mark.parametrize("absolute", [False, True])
+    def test_a_link_inside_the_folder_leads_to_its_file(self, server, asked, absolute):
+        target = server.folder / "more/b.mp4"
+        (server.folder / "new/v.mp4").symlink_to(target if absolute else "../more/b.mp4")
+        assert asked() == (200, target.read_bytes())
+
+    def test_a_link_that_changes_after_it_was_looked_at_is_not_followed(self, server, asked, monkeypatch):
+        file = server.folder / "new/v.mp4"
+        file.symlink_to(server.folder.parent / "outside.mp4")
+        monkeypatch.setattr(os.path, "realpath", lambda path: os.path.abspath(path))
+        assert asked() == (404, b"Not Found\n")
+
+    def test_a_pipe_a_socket_and_a_folder_are_not_found_at_once(self, server, asked):
+        file = server.folder / "new/v.mp4"
+        os.mkfifo(file)
+        assert asked() == (404, b"Not Found\n")
+        file.unlink()
+        file.mkdir()
+        assert asked() == (404, b"Not Found\n")
+
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_a_file_that_is_cut_short_meanwhile_ends_the_connection(self, server, monkeypatch, capfd, failing):
+        class Cut(BytesIO):
+            def seek(self, *where: int) -> int:
+                return super().seek(*where) if where == (0,) else 100
+
+            def read(self, size: int) -> bytes:
+                if failing and self.tell():
+                    raise OSError(5, "Input/output error")
+                return super().read(size)
+
+        monkeypatch.setattr(server, "file", lambda name: Cut(b"short"))
+        with pytest.raises(IncompleteRead) as got:
+            ask(server, "/video/0")
+        assert got.value.partial == b"short" and capfd.readouterr().err == ""
+
+
 class TestStrangers:
     def test_it_listens_on_the_loopback_alone(self, server):
         assert server.server_address[0] == "127.0.0.1"
@@ -224,6 +294,12 @@ class TestStrangers:
 def test_a_port_in_use_is_a_mistake(server):
     with pytest.raises(UserError, match=f"port {server.server_port}: Address already in use"):
         Server(server.searcher, server.folder, 3, server.server_port)
+
+
+def test_a_port_in_use_is_told_before_anything_slow(server, mistake, monkeypatch):
+    monkeypatch.setattr(Retriever, "__init__", lambda *_: pytest.fail("a model is loaded"))
+    words = ("search", server.folder, "--serve", "--backbone", "tiny", "--port", server.server_port)
+    assert mistake(cli.main, *words) == f"error: port {server.server_port}: Address already in use"
 
 
 def test_the_command_serves_until_it_is_interrupted(server, tmp_path):

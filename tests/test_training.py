@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -220,6 +221,41 @@ def test_gradients_are_sent_in_buckets_while_a_pass_goes_on(monkeypatch):
     with pytest.raises(FloatingPointError), processes.added_up([spare], passes=1):  # nobody waits for it in vain
         raise FloatingPointError
     assert sent[-1][0] == 3
+
+
+def test_a_platforms_variables_make_no_process_one_of_several(monkeypatch):
+    """As Kubeflow and AzureML set them for every process, whatever it runs."""
+    for name, value in {
+        "WORLD_SIZE": "4",
+        "RANK": "3",
+        "LOCAL_RANK": "3",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert processes.join(CPU) is CPU and (processes.rank(), processes.world()) == (0, 1)
+    assert processes.gather(torch.ones(2)).tolist() == [[1, 1]] and processes.share_of([5, 6]) == [5, 6]
+
+
+@pytest.mark.parametrize("ignored", [None, "SIGHUP", "SIGINT"])
+def test_a_launcher_ignores_what_it_was_started_to_ignore(ignored, monkeypatch):
+    """nohup has SIGHUP ignored, and a shell the SIGINT of what runs behind a script."""
+    launched = mock.Mock()
+    monkeypatch.setattr(processes, "elastic_launch", launched)
+    monkeypatch.setattr(
+        processes, "getsignal", {signal.Signals[ignored]: signal.SIG_IGN}.get if ignored else mock.Mock()
+    )
+    processes.launch(2, None)
+    expected = [name for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if name != ignored]
+    assert launched.call_args.args[0].signals_to_handle == ",".join(expected)
+
+
+@pytest.mark.parametrize(("number", "raised"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", UserError)])
+def test_a_launcher_that_a_signal_ends_says_so(number, raised, monkeypatch):
+    ended = processes.SignalException("", signal.Signals[number])
+    monkeypatch.setattr(processes, "elastic_launch", mock.Mock(return_value=mock.Mock(side_effect=ended)))
+    with pytest.raises(raised):
+        processes.launch(2, None)
 
 
 def test_both_passes_over_a_chunk_draw_the_same(monkeypatch):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import UserError, above_zero, atomic, positive
+from centerclip.command import UserError, above_zero, atomic, positive, writable
 from centerclip.video.watch import add_stall_seconds
 
 
@@ -25,6 +25,7 @@ def job(arguments: argparse.Namespace) -> None:
         return
     if not arguments.out:
         raise UserError(f"{arguments.folder}: not a results folder; for videos, --out names the csv to write")
+    writable(arguments.out)
     report = audit.table(arguments.folder, arguments.fps, arguments.size, arguments.processes, arguments.stall_seconds)
     with atomic(arguments.out) as temporary:
         report.to_csv(temporary, index=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
-from centerclip.command import natural, positive, read_json, write_json
+from centerclip.command import natural, positive, read_json, writable, write_json
 from centerclip.gpus import claim
 
 
@@ -24,6 +24,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation_batch_size=arguments.batch_size, evaluation_workers=arguments.workers)
     cell = read_cell(arguments.cell, runtime=runtime)
+    out = arguments.out or cell.path(layout.RESULT)
+    writable(out)
     claim(arguments.gpus)
     import torch
 
@@ -55,7 +57,7 @@ def job(arguments: argparse.Namespace) -> None:
         },
         "settings": cell.settings(),
     }
-    write_json(arguments.out or cell.path(layout.RESULT), result)
+    write_json(out, result)
 
 
 def commit() -> str | None:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from centerclip.command import UserError, positive
+from centerclip.command import UserError, positive, shown
 from centerclip.datasets.files import video_files
 from centerclip.search import models
 from centerclip.video.watch import add_stall_seconds
@@ -35,11 +35,13 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.search.index import Searcher, up_to_date
     from centerclip.search.retriever import Retriever
 
+    server = page.Server(None, folder, arguments.top, arguments.port) if arguments.serve else None
     retriever = Retriever(models.quick(cell))
     index, left_out = up_to_date(folder, retriever, arguments.stall_seconds)
     searcher = Searcher(index, retriever)
-    if arguments.serve:
-        return page.serve(searcher, folder, arguments.top, arguments.port)
+    if server:
+        server.searcher = searcher
+        return page.serve(server)
     for note in filter(None, [searcher.remark, *map(searcher.note, sentences)]):
         print(f"note: {note}", file=sys.stderr)
     answers = list(zip(sentences, searcher.answers(sentences, arguments.top), strict=True))
@@ -51,6 +53,6 @@ def job(arguments: argparse.Namespace) -> None:
         return print(json.dumps({"folder": str(folder), "answers": found, "left_out": left_out}, indent=2))
     for number, (sentence, videos) in enumerate(answers):
         if len(answers) > 1:
-            print("\n" * bool(number) + sentence)
+            print("\n" * bool(number) + shown(sentence))
         for rank, found in enumerate(videos, 1):
-            print(f"{rank:3}  {found.similarity:6.3f}  {folder / found.video}")
+            print(f"{rank:3}  {found.similarity:6.3f}  {shown(folder / found.video)}")

@@ -4,13 +4,14 @@ Stopped or killed, the same command goes on from the last checkpoint.
 """
 
 import argparse
+import signal
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
-from centerclip.command import UserError, above_zero, natural, positive, write_json
+from centerclip.command import UserError, above_zero, end_with_parent, natural, place, positive, write_json
 from centerclip.gpus import claim
 
 
@@ -25,12 +26,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="of the CPU, of all processes")
     parser.add_argument("--evaluation-batch-size", type=positive, help="videos or captions")
     parser.add_argument("--evaluation-workers", type=natural, help="processes that load frames")
-    parser.set_defaults(**asdict(Runtime()))
+    rank, world = place() or (None, 1)
+    parser.set_defaults(**asdict(Runtime()), rank=rank, world=world)
 
 
 def job(arguments: argparse.Namespace) -> None:
-    from centerclip.train import processes
-
     chosen = {field.name: getattr(arguments, field.name) for field in fields(Runtime)}
     runtime = Runtime(**chosen | {"gpus": max(1, arguments.gpus)})
     cell = read_cell(arguments.cell, runtime=runtime)
@@ -38,11 +38,15 @@ def job(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")
     if cell.training.batch_size % runtime.gpus:
         raise UserError(f"--gpus {runtime.gpus} does not divide training.batch_size {cell.training.batch_size}")
-    if not processes.launched():
+    if arguments.rank is None:
         claim(arguments.gpus)
         if arguments.gpus > 1:
+            from centerclip.train import processes
+
             processes.launch(arguments.gpus, arguments.log)
             return
+    else:
+        end_with_parent(signal.SIGTERM)  # whose GPU it uses
     import torch
 
     from centerclip.model.clip import save_weights
@@ -51,11 +55,11 @@ def job(arguments: argparse.Namespace) -> None:
     def path(template: str) -> Path:
         return arguments.out / Path(template).name if arguments.out else cell.path(template)
 
-    torch.set_num_threads(max(1, runtime.threads // processes.world()))
+    torch.set_num_threads(max(1, runtime.threads // arguments.world))
     directory = path(layout.CHECKPOINTS)
-    with nullcontext() if processes.rank() else checkpoints.sole_owner(directory):
+    with nullcontext() if arguments.rank else checkpoints.sole_owner(directory):
         weights, history = loop.train(cell, directory, path(layout.TENSORBOARD))
-        if processes.rank():
+        if arguments.rank:
             return
         save_weights(weights, cell.model.backbone, path(layout.WEIGHTS))
         write_json(path(layout.HISTORY), history)

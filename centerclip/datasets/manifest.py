@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError, file_state, first_line, read_json
+from centerclip.command import UserError, file_state, first_line, read_json, shown
 from centerclip.datasets import SPLITS
 from centerclip.datasets.files import files_by_stem
 
@@ -142,7 +142,7 @@ def from_captions(
     missing = [name for name in names if name not in files]
     if missing and len(missing) == len(names):
         raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
-    print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *missing, sep="\n  ")
+    print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
     return rows.assign(
         path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
         start_s=0.0,

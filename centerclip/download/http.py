@@ -17,7 +17,7 @@ import requests
 from filelock import FileLock
 from tqdm import tqdm
 
-from centerclip.command import UserError, first_line
+from centerclip.command import UserError, first_line, shown
 
 TIMEOUT = (10, 60)  # s: to connect, to wait for the next bytes
 ATTEMPTS = 6  # in a row that bring nothing
@@ -154,7 +154,7 @@ def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> Non
     archive = {".zip": zipfile.is_zipfile, ".tar": tarfile.is_tarfile}.get(os.path.splitext(name)[1])
     if archive and not archive(path):
         raise Refused("is not a whole archive")
-    tqdm.write(f"{name}: no hash is published; this copy is sha256:{digest(path, 'sha256')}")
+    tqdm.write(shown(f"{name}: no hash is published; this copy is sha256:{digest(path, 'sha256')}"))
 
 
 def digest(path: Path, kind: str) -> str:

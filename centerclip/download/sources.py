@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from centerclip import ROOT
-from centerclip.command import UserError, atomic_directory
+from centerclip.command import UserError, atomic_directory, shown
 from centerclip.download.archives import unpack
 from centerclip.download.http import DiskFull, Refused, check, download
 
@@ -196,7 +196,7 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
         except DiskFull:
             raise
         except UserError as error:
-            tqdm.write(str(error))
+            tqdm.write(shown(error))
             return False
         return True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from centerclip.command import UserError, atomic
+from centerclip.command import UserError, atomic, writable
 
 if TYPE_CHECKING:
     from centerclip.search.index import Entry
@@ -23,6 +23,7 @@ def check(out: Path) -> None:
         raise UserError(f"{out}: features are written as .npz or .parquet")
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: parquet needs pyarrow (pip install pyarrow), .npz needs nothing more")
+    writable(out)
 
 
 def write(out: Path, index: dict[str, Entry], left_out: dict[str, str], retriever: Retriever) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from centerclip.command import UserError, atomic
+from centerclip.command import UserError, atomic, shown
 from centerclip.datasets.files import listing
 from centerclip.search.retriever import Retriever
 from centerclip.video.extraction import spread_or_reason
@@ -164,9 +164,10 @@ def up_to_date(
             try:
                 write_index(file, index)
             except OSError as error:
-                print(f"note: the index cannot be kept for the next time: {file}: {error.strerror}", file=sys.stderr)
+                note = f"note: the index cannot be kept for the next time: {file}: {error.strerror}"
+                print(shown(note), file=sys.stderr)
     for name, reason in sorted(failed.items()):
-        print(f"left out: {folder / name}: {reason}", file=sys.stderr)
+        print(shown(f"left out: {folder / name}: {reason}"), file=sys.stderr)
     if not index:
         raise UserError(f"{folder}: none of the {len(failed)} videos in it can be read")
     return dict(sorted(index.items())), failed

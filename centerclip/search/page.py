@@ -1,19 +1,22 @@
 """A page on this machine that answers sentences with the videos of a folder, which play beside their similarities.
 
 Nobody else can ask it: it listens on the loopback only, refuses other names of it (a site whose name comes to mean this
-machine could read it else), and other sites may show nothing of it. Videos go by their place in the index.
+machine could read it else), and other sites may show nothing of it. Videos go by their place in the index, and only
+files in the folder are sent: a link may lead to one, but not out of the folder.
 """
 
 import base64
+import errno
 import hashlib
 import json
 import mimetypes
 import os
 import re
+import stat
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,13 +89,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def video(self, place: int) -> None:
         try:
-            with open(self.server.path(place), "rb") as file:
-                self.send_file(file)
-        except (IndexError, FileNotFoundError, PermissionError):
-            self.refuse(HTTPStatus.NOT_FOUND)
+            name = self.server.searcher.videos[place]
+            file = self.server.file(name)
+        except (IndexError, OSError):
+            return self.refuse(HTTPStatus.NOT_FOUND)
+        with file:
+            self.send_file(file, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
-    def send_file(self, file: BinaryIO) -> None:
-        """Send a file, or the part of it that is asked for."""
+    def send_file(self, file: BinaryIO, kind: str) -> None:
+        """Send a file, or the part of it that is asked for. The connection ends with a file that is cut short."""
         size = file.seek(0, os.SEEK_END)
         asked = part(self.headers.get("Range"), size)
         begin, end = asked or (0, size)
@@ -103,11 +108,12 @@ class Handler(BaseHTTPRequestHandler):
         if asked:
             headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
         status = HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK
-        self.begin(status, end - begin, mimetypes.guess_type(file.name)[0] or "application/octet-stream", headers)
+        self.begin(status, end - begin, kind, headers)
         file.seek(begin)
         while self.command == "GET" and begin < end and (data := file.read(min(end - begin, 1 << 16))):
             self.wfile.write(data)
             begin += len(data)
+        self.close_connection |= self.command == "GET" and begin < end
 
     def refuse(self, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
         self.send(status, f"{status.phrase}\n".encode(), "text/plain", headers)
@@ -134,16 +140,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """The page of a folder's videos at `url`. PyTorch gets one thread: a sentence is so small that several would wait
-    for each other longer than they compute. Raises UserError for a port that cannot be had."""
+    """The page of a folder's videos at `url`, which answers as soon as it has a `searcher`. Raises UserError for a port
+    that cannot be had."""
 
     daemon_threads = True
 
-    def __init__(self, searcher: Searcher, folder: Path, top: int, port: int = 0):
+    def __init__(self, searcher: Searcher | None, folder: Path, top: int, port: int = 0):
         self.searcher, self.folder, self.top = searcher, folder, top
-        self.html = HTML.read_text()
+        self.root = os.path.realpath(folder)
+        self.root_descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        self.html = HTML.read_text(encoding="utf-8")
         self.policy, self.asking = policy(self.html), threading.Lock()
-        torch.set_num_threads(1)
         try:
             super().__init__((LOOPBACK, port), Handler)
         except (OSError, OverflowError) as error:
@@ -151,13 +158,34 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://{LOOPBACK}:{self.server_port}/"
 
     def handle_error(self, *_: object) -> None:
-        """A browser that has what it wanted hangs up, which is no error; anything else is."""
-        if not isinstance(sys.exception(), ConnectionError):
+        """Print an error, but not that a browser hangs up, having what it wanted, or that a disk fails."""
+        if not isinstance(sys.exception(), OSError):
             super().handle_error(*_)
 
-    def path(self, place: int) -> Path:
-        """The file of a video. Raises IndexError."""
-        return self.folder / self.searcher.videos[place]
+    def server_close(self) -> None:
+        super().server_close()
+        os.close(self.root_descriptor)
+
+    def file(self, name: str) -> BinaryIO:
+        """The file of a video. Links are resolved first, and none is followed when the file is opened: so nothing
+        outside of the folder is opened, whoever changes a link meanwhile.
+
+        Raises:
+            OSError: it is not there, not in the folder, or no regular file; a pipe does not make us wait.
+        """
+        *folders, last = os.path.relpath(os.path.realpath(self.folder / name), self.root).split("/")
+        with ExitStack() as opened:
+            descriptor = self.root_descriptor
+            for folder in folders:
+                if folder == "..":
+                    raise PermissionError(errno.EXDEV, "leads out of the folder", name)
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                opened.callback(os.close, descriptor)
+            file = os.open(last, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=descriptor)
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return open(file, "rb")
+            os.close(file)
+            raise FileNotFoundError(errno.ENOENT, "no regular file", name)
 
     def answer(self, sentence: str) -> dict:
         """For json: the videos that answer a sentence, of how many, what to note, and in how many ms."""
@@ -174,9 +202,10 @@ class Server(ThreadingHTTPServer):
         }
 
 
-def serve(searcher: Searcher, folder: Path, top: int, port: int) -> None:
-    """Print the address of the page and answer until Ctrl-C. Raises UserError as `Server`."""
-    with Server(searcher, folder, top, port) as server:
-        print(f"{server.url} shows the page; Ctrl-C ends it", flush=True)
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
+def serve(server: Server) -> None:
+    """Print the address of the page and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that
+    several would wait for each other longer than they compute."""
+    torch.set_num_threads(1)
+    print(f"{server.url} shows the page; Ctrl-C ends it", flush=True)
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()

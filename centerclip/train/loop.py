@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from centerclip import layout
 from centerclip.cell import Cell, Training
-from centerclip.command import UserError, first_line
+from centerclip.command import UserError, first_line, handle
 from centerclip.evaluate.features import count_cut, evaluate
 from centerclip.model.clip import CenterCLIP, build, freeze
 from centerclip.model.device import autocast, computed_in, lowered, pick_device
@@ -53,7 +53,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
     used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])
     run = Run(cell, device, Checkpoints(checkpoints, origin(cell, used, cell.path(layout.FRAMES))))
     run.resume()
-    signal.signal(signal.SIGTERM, run.stop)
+    handle(signal.SIGTERM, run.stop)
     if processes.rank() == 0:
         run.board = open_board(tensorboard, run.progress["epoch"] * steps + run.progress["step"])
     for epoch in range(run.progress["epoch"], cell.training.epochs):

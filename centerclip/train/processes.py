@@ -1,13 +1,14 @@
 """Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
 
+import logging
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from signal import SIG_IGN, Signals, getsignal
 from typing import TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from centerclip.command import UserError, end_with_parent, last_error
+from centerclip.command import UserError, last_error, place
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
 Result = TypeVar("Result")
@@ -25,8 +26,8 @@ BUCKET = 25 << 20  # bytes of gradients that are sent at a time, as PyTorch's Di
 
 
 def launched() -> bool:
-    """Whether this process is one of several (torchrun's environment)."""
-    return "WORLD_SIZE" in os.environ
+    """Whether this process has joined others."""
+    return dist.is_initialized()
 
 
 def launch(count: int, log: Path | None) -> None:
@@ -34,36 +35,41 @@ def launch(count: int, log: Path | None) -> None:
 
     Raises:
         UserError: fewer GPUs than processes on a machine that has some, or a process that failed.
+        KeyboardInterrupt: Ctrl-C, which has ended the processes.
     """
     if 0 < torch.cuda.device_count() < count:
         raise UserError(f"training.gpus is {count}, and this job has {torch.cuda.device_count()}")
-    plan = LaunchConfig(1, 1, count, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
+    ends = [end for end in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if getsignal(Signals[end]) is not SIG_IGN]
+    plan = LaunchConfig(1, 1, count, run_id="train", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+                        signals_to_handle=",".join(ends))  # fmt: skip
+    for module in ("agent.server.api", "multiprocessing.api"):  # which warn of each signal that they pass on
+        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.ERROR)
     try:
         elastic_launch(plan, sys.executable)("-m", "centerclip", *sys.argv[1:])
     except ChildFailedError as error:
         rank = error.get_first_failure()[0]
         reason = last_error(Path(f"{log}.{rank}") if rank else log) if log else None
         raise UserError(reason or f"process {rank} of {count} failed") from None
-    except SignalException:
+    except SignalException as error:
+        if error.sigval == Signals.SIGINT:
+            raise KeyboardInterrupt from None
         raise UserError(f"stopped by a signal, and its {count} processes with it") from None
 
 
 def rank() -> int:
     """This process's number among them, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return dist.get_rank() if launched() else 0
 
 
 def world() -> int:
     """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return dist.get_world_size() if launched() else 1
 
 
 def join(device: torch.device) -> torch.device:
-    """Meet the other processes, if this is one of several; returns the device of this one. It ends with its launcher,
-    which has its GPU from the others."""
-    if not launched():
+    """Meet the other processes, if this is one of several; returns the device of this one."""
+    if place() is None:
         return device
-    end_with_parent(signal.SIGTERM)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

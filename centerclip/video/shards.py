@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from centerclip import code
-from centerclip.command import UserError, atomic, file_state
+from centerclip.command import UserError, atomic, file_state, shown
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
 from centerclip.video.frames import check_shard, key, open_shard, read_report, seal
@@ -124,7 +124,7 @@ def decode_all(
             made = [Clip([], MACHINE if isinstance(made, MachineFault) else "", str(made))] * len(bounds)
         for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
             if reason:
-                tqdm.write(f"{clip.video_id}: {reason}")
+                tqdm.write(shown(f"{clip.video_id}: {reason}"))
             put(store, clip.video_id, frames)
             rows[clip.video_id] = (len(frames), decoder, reason)
             stored += len(frames)
@@ -152,5 +152,5 @@ def unreadable(report: pd.DataFrame, video_ids: Container[str], share: float) ->
     lines += [f"  {video.video_id}: {video.reason}" for video in empty.itertuples()]
     if len(empty) > share * len(report):
         lines[0] += f", more than the {share:.1%} that max_unreadable_share allows:"
-        raise UserError("\n".join(lines))
+        raise UserError(*lines)
     return lines

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -67,13 +67,23 @@ class Task(Generic[Item]):
         return last if tries == TRIES or (isinstance(last, Stall) and not patient) else None
 
 
+@contextmanager
+def blocked(number: int) -> Iterator[None]:
+    """Hold a signal back in the block, and for ever in the processes that are started there."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class Worker:
     """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
 
     def __init__(self, work: Work):
         here, there = socket.socketpair()
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        with there:
+        with there, blocked(signal.SIGINT):
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "centerclip.video.watch", str(there.fileno())],
                 pass_fds=[there.fileno()],
@@ -169,8 +179,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """Do the work of a `Worker`, in its process. It ignores Ctrl-C, and ends when its parent ends, in whatever way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Do the work of a `Worker`, in its process. It ends when its parent ends, in whatever way."""
     end_with_parent(signal.SIGKILL)
     told = 0.0
 
