@@ -25,7 +25,6 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn, TextIO
 
-
 ADVICE = {  # of errors of the operating system, what to do
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
     errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
