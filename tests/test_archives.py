@@ -95,6 +95,48 @@ OUTSIDE = {
 }
 
 
+def tar_through_a_path_too_long_to_look_at(path):
+    """CVE-2025-4517: links to nested long names, through which a file outside is hard-linked and overwritten."""
+    members, steps, long = [], [], "d" * 247
+    for letter in "abcdefghijklmnop":
+        members.append(tar_member("/".join([*steps, long]), tarfile.DIRTYPE))
+        members.append(tar_member("/".join([*steps, letter]), tarfile.SYMTYPE, long))
+        steps.append(letter)
+    beyond = "/".join([*steps, "l" * 254])
+    members.append(tar_member(beyond, tarfile.SYMTYPE, "../" * len(steps)))
+    members.append(tar_member("escape", tarfile.SYMTYPE, f"{beyond}/.."))
+    members.append(tar_member("hard", tarfile.LNKTYPE, "escape/victim"))
+    return make_tar(path, [*members, tar_member("hard")])
+
+
+OUTSIDE |= {
+    "tar too long": tar_through_a_path_too_long_to_look_at,
+    "tar through a link": lambda path: make_tar(
+        path, [tar_member("d/up", tarfile.SYMTYPE, ".."), tar_member("d/up/up", tarfile.SYMTYPE, "d/up/../..")]
+    ),
+    "tar twice": lambda path: make_tar(path, [tar_member("a.txt")]),
+    "tar onto a link": lambda path: make_tar(path, [tar_member("l", tarfile.SYMTYPE, "a.txt"), tar_member("l")]),
+    "zip empty name": lambda path: make_zip(path, [("", 0, "x")]),
+    "zip twice": lambda path: make_zip(path, [("A.txt/../a.txt", 0, "x")]),
+    "zip too long": lambda path: make_zip(path, [("n" * 300, 0, "x")]),
+}
+
+
+def test_a_file_outside_is_not_touched(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    with pytest.raises(UserError, match=r"leads out of the archive, or is too long|link out"):
+        unpack([tar_through_a_path_too_long_to_look_at(tmp_path / "x")], tmp_path / "out")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_links_inside_a_tar_are_kept(tmp_path):
+    links = [tar_member("d/link", tarfile.SYMTYPE, "../a.txt"), tar_member("hard", tarfile.LNKTYPE, "d/b.txt")]
+    unpack([make_tar(tmp_path / "x", [tar_member("./", tarfile.DIRTYPE), *links])], tmp_path / "out")
+    assert os.readlink(tmp_path / "out/d/link") == "../a.txt"
+    assert (tmp_path / "out/hard").read_bytes() == FILES["d/b.txt"]
+
+
 class TestRefused:
     def refused(self, paths, tmp_path):
         before = sorted(path for path in tmp_path.rglob("*"))
