@@ -181,7 +181,7 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
     first, *_ = found.values()
     rows = []
     for path in tqdm(videos, "benchmark", unit="video"):
-        shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
+        shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".report.csv"))
         clip = pd.DataFrame([{"video_id": "v", "path": str(path), "start_s": 0.0, "end_s": WHOLE}])
         try:
             (extracted,) = extract(path, [(0, WHOLE)], FPS, SIZE)
