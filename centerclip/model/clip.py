@@ -19,6 +19,7 @@ from centerclip.command import UserError, atomic, first_line, located
 from centerclip.model import backbones
 from centerclip.model.video import VideoSide
 
+CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
     *("token_embedding.", "positional_embedding"),
     *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
@@ -102,7 +103,7 @@ def read_own(path: Path) -> dict[str, Tensor]:
     """The state dict that `save_weights` wrote to `path`. Raises UserError for a damaged file."""
     try:
         with safe_open(path, "pt") as file:
-            noted = (file.metadata() or {}).get("crc32")
+            noted = (file.metadata() or {}).get("activation", "").partition(CRC)[2]
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
@@ -135,4 +136,4 @@ def build_finished(cell: Cell) -> CenterCLIP:
 def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
     """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
     with atomic(path) as temporary:
-        save_file(state, temporary, {"activation": backbones.activation(backbone), "crc32": checksum(state)})
+        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})

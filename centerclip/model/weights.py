@@ -242,7 +242,7 @@ def activation(path: Path) -> str | None:
     """What weights were trained with, `quick_gelu` or `gelu`, as a file or a config beside it tells; None: neither."""
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
-            if recorded := (file.metadata() or {}).get("activation"):
+            if recorded := (file.metadata() or {}).get("activation", "").partition(" ")[0]:
                 return recorded
     elif torchscript.is_torchscript(path):  # OpenAI's
         return "quick_gelu"
