@@ -194,6 +194,11 @@ class TestTheFileOnTheServerChanges:
             download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
         assert (tmp_path / "f.bin").read_bytes() == OLD and len(server.requests) == 3
 
+    def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file(self, tmp_path):
+        with scripted(answer("206 Rest", OLD[65536:], **REST), answer("200 OK", NEW, **WHOLE)) as server:
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert (tmp_path / "f.bin").read_bytes() == NEW
+
     def test_a_server_whose_version_never_stays_is_given_up(self, tmp_path):
         answers = [answer("200 OK", OLD[:70_000], ETag=f'"{n}"', **WHOLE) for n in range(50)]
         with scripted(*answers) as server, pytest.raises(UserError, match="6 attempts in a row brought nothing"):

@@ -69,8 +69,8 @@ def download(
     size: int | None = None,
     hashes: Sequence[str] = (),
     auth: Credentials | None = None,
-    quiet: bool = False,
     setting: str = "source.local",
+    quiet: bool = False,
 ) -> None:
     """Download the file of `urls`, which are mirrors in order of preference, to `path`, unless it is there already.
 
@@ -80,8 +80,8 @@ def download(
     Args:
         size, hashes: as in `check`.
         auth: what the server of the first url asks for. A mirror on another server gets none.
-        quiet: show no progress bar.
         setting: where the config names a local copy, for the advice.
+        quiet: show no progress bar.
 
     Raises:
         UserError: no mirror has the file; the message gives the reason of each.
@@ -194,9 +194,9 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth: Credential
     with Session() as session, session.get(url, **request) as response:
         refuse(response, part, name)
         start, end, now = sent(response)
-        changed = start and any(version[key] and now[key] and version[key] != now[key] for key in now)
-        if changed or start not in (0, have):
-            part.unlink()
+        changed = any(version.get(key) and now[key] and version[key] != now[key] for key in now)
+        if start and (start != have or changed):
+            part.unlink(missing_ok=True)
             raise Interrupted("the file on the server has changed, or another part of it came than was asked for")
         total = now["total"] or (version["total"] if start else None)
         if size and total and total != size:

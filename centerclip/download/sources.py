@@ -6,7 +6,7 @@ A row of the table is a file that a reader wants (`MSRVTT_data.json`), the direc
 - `inside`: the archive that holds it, or the parts of that archive, as their own rows call them.
 - `url`, `mirrors`: where it comes from otherwise. With `{name}` or `{stem}` in them, every video is a file of its own.
 - `bytes`, `hashes`: what it must be, `sha256:...` or `git:...` (git's blob id); one of several hashes must be right.
-- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD, which the server asks for.
+- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD, which the server of `url` asks for.
 - `seen`: when the url last worked, or empty if nobody knows. `licence`: the terms, and where to ask for access.
 """
 
@@ -99,7 +99,7 @@ def read_source(row: dict[str, str | None]) -> Source:
             raise ValueError(f"has no {column}")
     inside, mirrors, hashes = (tuple(row[column].split()) for column in ("inside", "mirrors", "hashes"))
     urls = (row["url"], *mirrors) if row["url"] else mirrors
-    if PurePosixPath(row["file"]).name != row["file"]:
+    if row["file"] in ("", "..") or PurePosixPath(row["file"]).name != row["file"]:
         raise ValueError(f"file: {row['file']!r} is not a name")
     if not re.fullmatch("[0-9]{0,18}", row["bytes"]):
         raise ValueError(f"bytes: {row['bytes']!r} is not a number")
@@ -215,7 +215,7 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         if inside is None:
             raise UserError(f"{source.inside[0]} has no {name}")
         return verified(inside)
-    download(directory / name, source.urls, source.size, source.hashes, source.auth(), setting=source.setting)
+    download(directory / name, source.urls, source.size, source.hashes, source.auth(), source.setting)
     return directory / name
 
 
