@@ -9,7 +9,7 @@ ROOT = INSTALLED if INSTALLED.is_dir() else HERE.parent  # of config/ and workfl
 
 
 def __getattr__(name: str) -> object:
-    """`centerclip.reduce`, whose heavy imports wait until somebody asks for it."""
-    if name == "reduce":
-        return import_module("centerclip.model.reduced").reduce
+    """`centerclip.reduce` and `load_reduced`, whose heavy imports wait until somebody asks for them."""
+    if name in ("reduce", "load_reduced"):
+        return getattr(import_module("centerclip.model.reduced"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

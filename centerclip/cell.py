@@ -173,6 +173,12 @@ class Cell:
         return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
 
     @property
+    def splits(self) -> list[str]:
+        """The splits that its training and evaluation read."""
+        trained = ["train", "val"] if self.trained and self.training.select == "val" else ["train"] * self.trained
+        return ["test", *trained]
+
+    @property
     def group(self) -> tuple[str, str, int]:
         """Equal for cells whose costs and recall can be compared."""
         return self.benchmark, self.model.backbone, self.data.frames
@@ -251,6 +257,16 @@ def read_cell(path: str | Path, **fields) -> Cell:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: not a cell or its results, such as results/shapes_kmedoids.json") from None
+
+
+def check_own(path: Path) -> None:
+    """Raise UserError for a RESULT file whose settings are not those of the CELL that it is named after."""
+    settings = read_cell(path).settings()
+    for file in path.parent.glob("*/*/cell.json"):
+        if "_".join(file.parts[-3:-1]) == path.stem and read_cell(file).settings() != settings:
+            raise UserError(
+                f"{path}: made with other settings than {file}; delete it and run your snakemake command again"
+            )
 
 
 def read_compared(path: Path) -> list[Cell]:

@@ -3,12 +3,14 @@
 import argparse
 import ctypes
 import errno
+import fcntl
 import glob
 import json
 import math
 import os
 import platform
 import re
+import resource
 import select
 import shlex
 import shutil
@@ -21,8 +23,14 @@ from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import IO, NoReturn, TextIO
 
+ADVICE = {  # of errors of the operating system, what to do
+    errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
+    errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
+    errno.ENOMEM: "the job needs more memory or, where `ulimit -v` limits it, more address space",
+}
+NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
 INTERRUPTED = "interrupted"  # the line after Ctrl-C
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
@@ -129,6 +137,42 @@ def located(path: Path) -> str:
 def first_line(error: Exception) -> str:
     """What a library's error says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def explained(error: OSError) -> str:
+    """What an error of the operating system says, in one line: the file, the reason and, where known, the remedy."""
+    line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{line}; {ADVICE[error.errno]}" if error.errno in ADVICE else line
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error of a library that reads a file means that the file is damaged.
+
+    A damaged file may raise any error, EINVAL included. Errors of the machine, such as EIO and too little memory, do
+    not mean that it is damaged.
+    """
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.EINVAL)
+    return not isinstance(error, MemoryError)
+
+
+def flock(file: IO, operation: int) -> None:
+    """`fcntl.flock`. Raises UserError where the file system has no locks."""
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        remedy = "put the folder on one that has, such as a local disk, or mount it with locks"
+        folder = Path(file.name).parent
+        raise UserError(f"{folder}: its file system has no locks ({error.strerror}): {remedy}") from None
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as the user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows fewer than its hard limit says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard % (1 << 63), 1 << 16)), hard))  # -1 is no limit
 
 
 def shown(text: object) -> str:
@@ -273,6 +317,7 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
     rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
         log_to(arguments.log, rank)
+    allow_open_files()
     with interruptible(interrupt if rank is None else signal.SIG_DFL):  # of a rank the launcher tells
         lines = failure(job, arguments, interrupt)
     if interrupt.pressed and lines:
@@ -323,9 +368,10 @@ def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> li
         if arguments.log or not expected:
             print(*map(shown, traceback.format_exc().split("\n")), sep="\n", file=sys.stderr)
         if expected:
-            return [f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"]
+            return [f"error: {explained(error)}"]
         where = f"; traceback in {arguments.log}" if arguments.log else ""
-        return [f"error: {type(error).__name__}: {first_line(error)}{where}"]
+        told = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {first_line(error)}"
+        return [f"error: {told}{where}"]
 
 
 def unread() -> bool:

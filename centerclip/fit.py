@@ -42,7 +42,7 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         check_algorithm(stage, key)
         if not (last < stage.place and 0 <= stage.block < geometry.blocks):
             problem = f"block {stage.block}: stages need different blocks from 0 to {geometry.blocks - 1}"
-            raise Misfit(problem, [*key, "block"], ["backbone"])
+            raise Misfit(f"{problem}: {model.backbone} has {geometry.blocks} blocks", [*key, "block"], ["backbone"])
         if stage.sees == "keys" and not stage.inside:
             raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"])
         if model.shift and stage.inside:

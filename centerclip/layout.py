@@ -45,3 +45,9 @@ JOB_BENCHMARK = "results/benchmarks/{job}.tsv"
 def path(template: str, results: Path, **names: object) -> Path:
     """The path of a template in the directory `results`."""
     return results / Path(template.format(**names)).relative_to("results")
+
+
+def remake(path: Path, template: str) -> str:
+    """How a file of `template` is made again, and nothing that was made of it."""
+    target = Path("results", *path.parts[1 - len(Path(template).parts) :])
+    return f"make it again by your snakemake command with {target} as its only target"

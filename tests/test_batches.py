@@ -1,5 +1,8 @@
 """Which frames of a video the model sees."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,13 +15,24 @@ from hypothesis import strategies as st
 from support.cells import TRAINING, tiny_cell
 
 from centerclip.cell import Data
-from centerclip.video.batches import Pairs, normalise, sample
+from centerclip.command import UserError
+from centerclip.video.batches import Pairs, leave_sigterm, loading_told, normalise, sample
 
 
 def test_evaluation_takes_the_middle_of_each_span():
     indices, mask = sample(30, 3)
     assert indices.tolist() == [5, 15, 25] and mask.all()
     assert sample(12, 12)[0].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_evaluation_rounds_as_the_authors_code(count):
+    """Of 16 frames in 12 spans, the middle of the 8th is frame 10 on paper, and 9 by the sum of rounded numbers."""
+    for available in range(1, 3001):
+        length = available / count
+        middles = [int(length / 2 + length * i) for i in range(count)]
+        shorter = [min(i, available - 1) for i in range(count)]
+        assert sample(available, count)[0].tolist() == (middles if available >= count else shorter)
 
 
 def test_a_shorter_video_repeats_its_last_frame_masked():
@@ -54,6 +68,58 @@ def test_published_spans_have_whole_frames_and_never_reach_the_videos_end(availa
         max(sample(available, 12, np.random.default_rng(seed), "whole")[0].max() for seed in range(50)) == available - 1
     )
     assert sample(5, 12, np.random.default_rng(0), "floor")[0].tolist() == [0, 1, 2, 3, 4] + [4] * 7
+
+
+class Failing(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+class TestWorkers:
+    """What the workers of a DataLoader fail with is one line, and they end."""
+
+    def load(self, dataset):
+        with loading_told():
+            return list(torch.utils.data.DataLoader(dataset, num_workers=1, worker_init_fn=leave_sigterm))
+
+    @pytest.mark.parametrize(
+        ("error", "line"),
+        [
+            (UserError("0001.lmdb: it is cut short"), "0001.lmdb: it is cut short"),
+            (OSError(5, "Input/output error", "0001.lmdb"), "[Errno 5] Input/output error: '0001.lmdb'"),
+            (
+                RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"),
+                "the processes that load frames ran out of shared memory, /dev/shm: allow more (docker run"
+                " --shm-size=8g) or set `workers: 0`",
+            ),
+        ],
+    )
+    def test_an_error_in_one(self, error, line):
+        told = None
+        try:
+            self.load(Failing(error))
+        except UserError as failed:
+            told = str(failed)
+        assert told == line and not multiprocessing.active_children()
+
+    def test_an_unexpected_error_keeps_its_traceback(self):
+        with pytest.raises(RuntimeError, match="Original Traceback"):
+            self.load(Failing(RuntimeError("a bug")))
+
+    def test_one_that_is_killed(self):
+        with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\): use fewer `workers`"):
+            self.load(Killed([0]))
+
+
+class Killed(Failing):
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_normalise_is_clips():

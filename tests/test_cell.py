@@ -1,15 +1,17 @@
 """A cell's roles and paths, and that it comes back from json as it was."""
 
 import json
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.cells import STAGE, tiny_cell
+from support.damage import damaged
 
 from centerclip import layout
-from centerclip.cell import Costs, Model, Stage, from_settings, read_cell
-from centerclip.command import UserError
+from centerclip.cell import Costs, Model, Stage, check_own, from_settings, read_cell
+from centerclip.command import UserError, write_json
 
 BASELINE, KMEDOIDS = tiny_cell(variant="baseline"), tiny_cell(STAGE, variant="kmedoids")
 SHIFT = replace(BASELINE, model=Model("tiny", shift="token_shift"))
@@ -75,6 +77,31 @@ def test_another_file_is_a_mistake(tmp_path, content):
         read_cell(tmp_path / "file.json")
     with pytest.raises(UserError, match=r"none.json: No such file"):
         read_cell(tmp_path / "none.json")
+
+
+def test_results_of_other_settings_than_their_cells_are_a_mistake(tmp_path):
+    cell = replace(KMEDOIDS, results=tmp_path)
+    other = replace(cell, training=replace(cell.training, lr=2e-3))
+    result = cell.path(layout.RESULT)
+    write_json(cell.path(layout.CELL), cell.settings())
+    for made, told in ((cell, None), (other, "kmedoids"), (BASELINE, "kmedoids")):  # the last, copied over it
+        write_json(result, {"settings": made.settings()})
+        with (
+            pytest.raises(UserError, match=r"made with other settings than .*/shapes/kmedoids/cell.json")
+            if told
+            else nullcontext()
+        ):
+            check_own(result)
+    result.rename(tmp_path / "mine.json")
+    check_own(tmp_path / "mine.json")  # of no cell here
+
+
+def test_a_damage_is_a_mistake_or_another_cell(tmp_path):
+    content = json.dumps({"settings": KMEDOIDS.settings()}, indent=2).encode()
+    for damage in damaged(content, 200):
+        (tmp_path / "file.json").write_bytes(damage)
+        with suppress(UserError):
+            read_cell(tmp_path / "file.json").settings()
 
 
 def test_a_stage_keeps_medoids_and_adds_nothing_unless_told():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from support.damage import damaged
 from support.training import CELL, ORIGIN, batch, run_in
 
 from centerclip import code
@@ -52,6 +53,50 @@ def test_a_damaged_one_falls_back_to_the_one_before_it(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-5000])
     assert resumed(tmp_path).progress["step"] == 1 != run.progress["step"]
     assert "warning" in (printed := capsys.readouterr().out) and "is damaged" in printed
+
+
+def test_whatever_is_damaged_the_one_before_it_is_resumed(tmp_path):
+    """A changed bit of a tensor too, which PyTorch would read as another number."""
+    saved(tmp_path, 1).save()
+    saved(tmp_path, 2)
+    path = tmp_path / "checkpoint.pt"
+    tensor = next(iter(torch.load(path)["model"].values())).numpy().tobytes()
+    content = path.read_bytes()
+    place = content.index(tensor[:64])
+    for damage in (content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :], *damaged(content, 15)):
+        path.write_bytes(damage)
+        assert resumed(tmp_path).progress["step"] == 1 or damage == content
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "progress", "selected"])
+def test_one_that_lacks_a_part_is_damaged_too(tmp_path, part):
+    saved(tmp_path, 1).save()
+    saved(tmp_path, 2)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    del state[part]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert resumed(tmp_path).progress["step"] == 1
+
+
+def test_one_of_another_model_is_a_mistake(tmp_path):
+    saved(tmp_path, 1)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    del state["model"]["logit_scale"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(
+        UserError, match=r"checkpoint.pt: its model is not this cell's .*; delete it to go on from the one"
+    ):
+        resumed(tmp_path)
+
+
+def test_a_file_system_without_locks_is_told_with_the_folder(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    told = "its file system has no locks .No locks available.: put the folder on one that has, such as a local disk"
+    with pytest.raises(UserError, match=f"{tmp_path}: {told}"), checkpoints.sole_owner(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("kept", [0, 10, 40, 1000, -5000])

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.command import TORCHRUN, UserError, atomic, atomic_directory, place, shown, tell, writable
+from centerclip.command import (
+    TORCHRUN,
+    UserError,
+    atomic,
+    atomic_directory,
+    explained,
+    place,
+    shown,
+    tell,
+    writable,
+)
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -68,6 +78,14 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path, log):
     assert (done.returncode, done.stderr) == (1, "error: none.csv: No such file or directory\n")
     if log:
         assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_too_many_open_files_names_the_remedy():
+    error = OSError(errno.EMFILE, "Too many open files", "0001.lmdb")
+    assert explained(error) == (
+        "0001.lmdb: Too many open files; raise the limit of open files, such as `ulimit -n 4096`"
+    )
+    assert explained(OSError(errno.EIO, "Input/output error", "0001.lmdb")) == "0001.lmdb: Input/output error"
 
 
 @pytest.mark.parametrize("name", ["Käse.mp4", "猫　と.mp4", "\u0641\u200c\u0647.avi", "👩‍🚀.gif", "a b\\c"])

@@ -63,7 +63,10 @@ def test_the_configs_of_the_repository_are_right():
             " model of timm; such as ViT-",
         ),
         ({"backbone": "RN50"}, "mine.yaml: backbone: RN50 does not work here, as its video side is a ResNet; such as"),
-        ({"backbone": "coca_ViT-L-14"}, "its video side pools by attention, as CoCa's does; such as ViT-L-14"),
+        (
+            {"backbone": "coca_ViT-L-14"},
+            "it is a CoCa: it pools patches by attention, and a plain CLIP is needed; such",
+        ),
         ({"backbone": "roberta-ViT-B-32"}, "its text side is a model of Hugging Face; such as ViT-B-32"),
         (
             {"backbone": "ViT-L-14-CLIPA"},
@@ -131,7 +134,10 @@ def test_the_configs_of_the_repository_are_right():
         ),
         (variant(segments=5), "stages.0.segments: kmedoids on shapes: segments 5 does not divide the 12 frames"),
         (variant(clusters=148), "stages.0.clusters: kmedoids on shapes: clusters 148 is more than the 147 tokens"),
-        (variant(block=12), "stages.0.block: kmedoids on shapes: block 12: stages need different blocks from 0 to"),
+        (
+            variant(block=12),
+            "stages.0.block: kmedoids on shapes: block 12: stages need different blocks from 0 to",
+        ),
         (
             variant(options={"sigma": 2}),
             "stages.0.options.sigma: kmedoids on shapes: kmedoids has no option 'sigma'; it",
@@ -394,6 +400,7 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
     base, paper = config(), pd.read_csv(REPOSITORY / "config/paper.csv")
     for row in paper.dropna(subset="variant").itertuples():
         assert row.variant in variants(base, row.benchmark)
+        assert row.videos == base["benchmarks"][row.benchmark]["counts"]["test"]["videos"]
         published = cell(base, row.benchmark, row.variant)
         assert published.model.backbone == row.backbone
         assert published.trained == (row.variant != "zeroshot") and published.as_published

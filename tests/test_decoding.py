@@ -3,22 +3,27 @@
 What is right is read from the pictures (numbered.py): no decoder is asked.
 """
 
+import errno
 import os
 import struct
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from av.filter.graph import Graph
+from av.stream import Disposition
 from conftest import shared
 from PIL import Image
 from support import numbered
 from support.numbered import FAMILIES, Family, expected, number, picture, write
 
-from centerclip.video import decoding
-from centerclip.video.decoding import NoFrames, Shown, Video, decode, exact, gaps, upright
-from centerclip.video.extraction import choose, spread
+from centerclip.video import decoding, reading
+from centerclip.video.decoding import Shown, Video, decode, exact, gaps, upright
+from centerclip.video.extraction import choose, extract, spread
+from centerclip.video.reading import MachineFault, NoFrames
 
 NAN = float("nan")
 
@@ -218,6 +223,137 @@ class TestTime:
         assert len(gaps(Shown(np.array([0.0]), 1))) == 0
 
 
+def with_sound(path, video_s):
+    """40 numbered frames, ten a second, the first at `video_s`; silence from 0 s on; a cover at 0 s where there may be
+    one."""
+    source = write(path.with_name("alone.mp4"), Family("mp4", "libx264", {"bf": "2"}, rate=Fraction(10), frames=40))
+    with av.open(str(source)) as plain, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(plain.streams.video[0])
+        sound = container.add_stream("mp2" if path.suffix == ".ts" else "pcm_s16le", rate=16000)
+        packets = []
+        for start in range(0, 64000, 1152):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = 16000, start
+            packets += sound.encode(frame)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = (time + round(video_s / packet.time_base) for time in (packet.pts, packet.dts))
+                packet.stream = video
+                packets.append(packet)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mov", "mkv", "ts"])
+class TestClock:
+    """Times count from where a player starts, which may be before the first frame."""
+
+    def test_a_video_that_begins_after_its_sound(self, suffix, tmp_path):
+        """From 1.5 s on. At 0.25 s nothing is shown, and the first frame counts."""
+        path = with_sound(tmp_path / f"v.{suffix}", 1.5)
+
+        def select(shown):
+            return [choose(shown, 1, time - 0.5, time + 0.5) for time in (0.55, 1.65, 2.55, 5.45, 7)]
+
+        for sparing in (False, True):
+            assert decode(path, select, number, sparing).parts == [[0], [1], [10], [39], []]
+        assert decode(path, all_of, number).shown.end == pytest.approx(5.5, abs=0.04)
+
+    def test_frames_of_search_are_spread_over_the_pictures(self, suffix, tmp_path):
+        path = with_sound(tmp_path / f"v.{suffix}", 1.5)
+        assert numbers(path, lambda shown: [spread(shown, 4)])[0] == [5, 15, 25, 35]
+
+    def test_sound_that_begins_later_changes_nothing(self, suffix, tmp_path):
+        path = with_sound(tmp_path / f"v.{suffix}", 0)
+        assert numbers(path, lambda shown: [choose(shown, 1, 0.05, NAN)])[0] == [5, 15, 25, 35]
+
+
+def test_a_cover_is_no_start():
+    cover, picture = Disposition.attached_pic, Disposition(0)
+
+    def starts(*streams):
+        made = [SimpleNamespace(type=kind, start_time=time, time_base=Fraction(1), disposition=disposition)
+                for kind, time, disposition in streams]  # fmt: skip
+        return decoding.presentation_start(SimpleNamespace(streams=made))
+
+    assert starts(("video", 0, cover), ("audio", 2, picture), ("video", 3, picture)) == 2
+    assert starts(("video", None, picture)) is None
+    assert starts(("video", Fraction(5, 2), picture), ("subtitle", 2, picture)) == 2
+    assert starts(("video", 3, picture), ("subtitle", 0, picture)) == 3  # an outlier, as in FFmpeg
+
+
+class Failing:
+    """A file whose reads beyond `good` bytes end in `answer`: an error, or a value."""
+
+    def __init__(self, file, good, answer):
+        self.file, self.good, self.answer = file, good, answer
+
+    def read(self, count):
+        if count >= 0 and (left := self.good - self.file.tell()) > 0:
+            return self.file.read(min(count, left))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+class TestMachine:
+    """What the machine cannot read is no end of a file: there are no frames, and no judgement of the file."""
+
+    @pytest.mark.parametrize("name", ["H.264 mp4", "H.264 mkv", "H.264 ts", "MPEG-4 avi, B frames", "animated WebP"])
+    @pytest.mark.parametrize(
+        ("answer", "reason"),
+        [
+            *((OSError(number, ""), os.strerror(number)) for number in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)),
+            (None, os.strerror(errno.EAGAIN)),
+            (b"", "reading ended at byte"),
+            (MemoryError(), "out of memory"),
+        ],
+    )
+    def test_a_failed_read(self, name, answer, reason, tmp_path, monkeypatch):
+        path = write(tmp_path / f"v.{FAMILIES[name].suffix}", FAMILIES[name]._replace(frames=60))
+        plain, half = open, path.stat().st_size // 2
+        with monkeypatch.context() as patch:
+            failing = lambda *given, **how: Failing(plain(*given, **how), half, answer)  # noqa: E731
+            patch.setattr(reading, "open", failing, raising=False)
+            for sparing in (False, True):
+                with pytest.raises(MachineFault, match=reason):
+                    decode(path, at_three, number, sparing)
+        assert extract(path, [(0, NAN)], 3, 56)[0].frames
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EPERM, errno.ESTALE])
+    def test_a_file_that_cannot_be_opened(self, number, ts, monkeypatch):
+        def refused(*_, **__):
+            raise OSError(number, "")
+
+        monkeypatch.setattr(reading, "open", refused, raising=False)
+        with pytest.raises(MachineFault, match=os.strerror(number)):
+            decode(ts, at_three, np.copy)
+
+    def test_a_full_memory_is_no_damage(self, ts, monkeypatch):
+        """FFmpeg's own error, Python's, and that of a decoder which calls it damage."""
+        full = av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+        def raised(error):
+            def picture(*_):
+                raise error
+
+            return picture
+
+        for error in (full, MemoryError()):
+            with monkeypatch.context() as patch, pytest.raises(MachineFault, match="out of memory"):
+                patch.setattr(Video, "picture", raised(error))
+                decode(ts, at_three, number)
+        damaged(write(ts.with_suffix(".mp4"), Family("mp4", "libx264", {"g": "1"}, frames=20)), [9])
+        assert numbers(ts.with_suffix(".mp4"))[1] == "partly damaged, packets that do not decode: 1"
+        monkeypatch.setattr(decoding, "SPARE", 1 << 62)
+        with pytest.raises(MachineFault, match="out of memory"):
+            numbers(ts.with_suffix(".mp4"))
+
+
 class TestPicture:
     @pytest.mark.parametrize("turn", range(8))
     def test_any_display_matrix_is_honoured(self, turn, tmp_path):
@@ -352,7 +488,8 @@ class TestNoVideo:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("builtins.open", denied)
-        assert self.reason(ts) == "Permission denied"
+        with pytest.raises(MachineFault, match="Permission denied"):
+            decode(ts, all_of, number)
 
     def test_an_unknown_codec(self, tmp_path):
         path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])

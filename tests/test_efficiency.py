@@ -115,6 +115,35 @@ def test_one_network_with_two_times_tells_of_a_busy_machine(zeroshot, baseline, 
     assert not efficiency.busy(cells("kmedoids", "baseline"), [zeroshot, baseline])  # two networks
 
 
+def test_the_baseline_is_timed_twice_without_another_of_its_network(monkeypatch, capsys):
+    """Between the two times of a turn something else began to run."""
+    times = iter([[(10, 0)] * 3, [(9, 0)] * 3, [(20, 0)] * 3])
+    monkeypatch.setattr(efficiency, "milliseconds", lambda models, *_: [next(times) for _ in models])
+    rows = efficiency.encoding(cells("baseline", "kmedoids"), torch.device("cpu"), repeats=3, largest=1)
+    assert [(row["ms"], row["busy"], row["turns"]) for row in rows] == [(10, True, 3), (9, True, 3)]
+    assert "baseline was timed twice and took times that differ by 100%" in capsys.readouterr().err
+
+
+def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypatch):
+    """By a clock on which each video takes 10 s: a warm-up and one turn are the least, more if there is time."""
+    clock = SimpleNamespace(now=0.0)
+
+    def encode(frames):
+        clock.now += 10 * len(frames)
+
+    model = SimpleNamespace(encode_video=encode, stages={}, logit_scale=torch.zeros(()))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: clock.now)
+    for deadline, turns in ((0, 1), (44, 1), (65, 2), (1e9, 5)):
+        clock.now = 0.0
+        both = costs.milliseconds([model, model], torch.zeros(1, 1, 3, 8, 8), 5, deadline=deadline)
+        assert [len(of_model) for of_model in both] == [turns, turns], deadline
+    clock.now = 0.0
+    assert efficiency.best_batches([model], (1, 8), [10000], repeats=5, largest=64, deadline=119) == [(1, 10000)]
+    assert clock.now == 0
+    efficiency.best_batches([model], (1, 8), [10000], repeats=5, largest=64, deadline=121)
+    assert clock.now == 120
+
+
 def test_costs_depend_neither_on_weights_nor_on_how_a_cell_is_run():
     (cell,) = cells("kmedoids", runtime=Runtime(gpus=2, chunk=1, grad_checkpointing=True))
     cell = replace(cell, model=replace(cell.model, weights="nowhere.pt"))

@@ -10,8 +10,10 @@ import torch
 from pyarrow import parquet
 from support.videos import make_video
 
+import centerclip
 from centerclip import cli
-from centerclip.cell import Model
+from centerclip.cell import Model, Stage
+from centerclip.evaluate import given as given_vectors
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import build, save_weights
 from centerclip.search.models import plain, quick
@@ -45,6 +47,37 @@ def run(monkeypatch, capsys):
         return capsys.readouterr().out
 
     return printed
+
+
+class TestTheModel:
+    """What `--weights` and `--stage` of features and search mean."""
+
+    def test_a_stage_reduces_tokens(self, run, folder, weights, tmp_path):
+        asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
+        run("features", folder, "--out", tmp_path / "f.npz", *asked)
+        stage = Stage("kmedoids", block=2, segments=2, clusters=9)
+        expected = Retriever(quick(plain("tiny", str(weights), 4, [stage]))).encode_videos([folder / "0.mp4"])
+        with np.load(tmp_path / "f.npz") as stored:
+            assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
+            assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
+
+    def test_null_is_random_weights(self, folder, run):
+        asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
+        found = json.loads(run("search", folder, "a dog", "--json", *asked))
+        assert len(found["answers"][0]["videos"]) == 5
+
+    def test_a_block_that_the_backbone_does_not_have(self, folder, tmp_path, mistake):
+        asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+        assert line == "error: block 6: stages need different blocks from 0 to 3: tiny has 4 blocks"
+
+    def test_weights_of_a_reduced_model_want_its_stage(self, folder, tmp_path, mistake):
+        reduced = centerclip.reduce(build(Model("tiny"), 0), "kmedoids", segments=2, clusters=9, frames=4)
+        torch.save(reduced.state_dict(), tmp_path / "reduced.pt")
+        asked = ("--backbone", "tiny", "--weights", tmp_path / "reduced.pt", "--frames", 4)
+        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+        assert f"weights {tmp_path / 'reduced.pt'}: of a model of centerclip.reduce, by kmedoids after block 2" in line
+        assert "(--stage 2 2 9)" in line
 
 
 class TestWritten:
@@ -128,9 +161,40 @@ class TestGiven:
         done = subprocess.run(words, capture_output=True, text=True)
         assert done.stderr == "note: texts are not of unit length: similarities are inner products, no cosines\n"
 
+    def test_equal_videos_are_noted_or_grouped(self, tmp_path, capsys):
+        """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
+        stay apart, and -0 equals 0."""
+        texts, videos = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.eye(4), 3, axis=0)
+        videos[1] *= [1, -1, 1, 1]
+        near = videos * (1 + 1e-6 * np.arange(12))[:, None]
+        once = {"texts": texts, "videos": np.eye(4), "video_of_text": np.repeat(range(4), 3)}
+        pairs = {"texts": texts, "videos": videos, "video_of_text": np.arange(12)}
+        for name, vectors in {"once": once, "pairs": pairs, "near": pairs | {"videos": near}}.items():
+            np.savez(tmp_path / f"{name}.npz", **vectors)
+
+        _, *arguments = given_vectors.read(tmp_path / "pairs.npz", group_equal_videos=True)
+        assert [argument.tolist() for argument in arguments] == [np.eye(4).tolist(), np.repeat(range(4), 3).tolist()]
+        for name in ("once", "near"):
+            given_vectors.read(tmp_path / f"{name}.npz")
+        assert not capsys.readouterr().err
+        apart = retrieval_metrics(*given_vectors.read(tmp_path / "pairs.npz"))
+        assert apart["text_to_video"]["R@1"] == 0
+        line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
+        told = capsys.readouterr().err
+        assert told.startswith(line) and "--group-equal-videos" in told and told.count("\n") == 1
+
+    def test_grouped_metrics_are_those_of_each_video_once(self, run, tmp_path):
+        once = arrays(texts=40, videos=8, width=5)
+        np.savez(tmp_path / "once.npz", **once)
+        pairs = {"videos": once["videos"][once["video_of_text"]], "video_of_text": np.arange(40)}
+        np.savez(tmp_path / "pairs.npz", **once | pairs)
+        grouped = run("metrics", tmp_path / "pairs.npz", "--group-equal-videos")
+        assert grouped == run("metrics", tmp_path / "once.npz")
+
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
+            ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
             ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
             ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
             ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),

@@ -1,8 +1,10 @@
 """Stored frames: which are chosen, what they look like, and what happens to files that are no videos."""
 
+import argparse
 import io
 import multiprocessing
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,16 +18,19 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
+from support.damage import damaged
 from support.videos import make_video
 from torchvision import transforms
 
 from centerclip import code
-from centerclip.command import UserError
+from centerclip.command import FAILED, UserError, add_log
+from centerclip.commands import frames as command
 from centerclip.datasets.manifest import COLUMNS, in_shard, shard_digests
-from centerclip.video import frames, shards
+from centerclip.video import frames, shards, watch
 from centerclip.video.decoding import Shown, idle
 from centerclip.video.extraction import choose, extract, extract_file, squared
 from centerclip.video.frames import FrameStore
+from centerclip.video.reading import MachineFault
 from centerclip.video.shards import combine, unreadable, write_shard
 
 NAN = float("nan")
@@ -216,6 +221,84 @@ class TestShards:
         with pytest.raises(UserError, match=r"0000.lmdb: stored frames cannot be read"):
             FrameStore(directory / "report.csv")
 
+    @pytest.mark.parametrize("name", ["0000.lmdb", "0000.csv", "report.csv"])
+    def test_a_damage_is_a_mistake_or_changes_nothing(self, store, directory, name):
+        def read(store):
+            return {video: store.read(video, range(count)).tobytes() for video, count in store.counts.items()}
+
+        manifest = pd.DataFrame({"split": "test", "video_id": ["a", "b.mp4", "c"]})
+        expected, content, mistakes = read(store), (directory / name).read_bytes(), 0
+        for damage in damaged(content, 60):
+            frames.open_shard.cache_clear()
+            (directory / name).write_bytes(damage)
+            try:
+                opened = FrameStore(directory / "report.csv")
+                frames.check_complete(manifest, opened.report, ["test"], opened.path)
+                assert read(opened) == expected
+            except UserError as error:
+                assert str(error).startswith(f"{directory}/0000.lmdb" if name != "report.csv" else str(directory))
+                mistakes += 1
+        assert mistakes > 40  # zeros take the place of zeros, the decoder's name in the report may be another
+
+    @pytest.mark.parametrize("suffixes", [[".lmdb"], [".csv"], [".lmdb", ".csv"]])
+    def test_another_shard_copied_over_one_is_named(self, directory, suffixes):
+        for suffix in suffixes:
+            shutil.copy(directory / f"0000{suffix}", directory / f"0001{suffix}")
+        with pytest.raises(UserError, match=r"0001.lmdb: .* it does not belong to 0001.csv .*; delete 0001.lmdb, then"):
+            FrameStore(directory / "report.csv")
+
+    def test_a_shard_of_other_settings_is_named(self, directory, tmp_path):
+        clips = pd.DataFrame(
+            [["b.mp4", str(tmp_path / "b.mp4"), 0.0, NAN]], columns=["video_id", "path", "start_s", "end_s"]
+        )
+        write_shard(clips, 5, 32, tmp_path / "5fps/0001.lmdb")
+        for suffix in (".lmdb", ".csv"):
+            shutil.copy(tmp_path / f"5fps/0001{suffix}", directory)
+        agrees = r"report.csv: .* it does not agree with 0001.csv; delete report.csv and 0001.lmdb, then make it again"
+        with pytest.raises(UserError, match=agrees):
+            FrameStore(directory / "report.csv")
+
+    def test_a_shard_of_an_earlier_version_is_read_if_it_is_not_cut_short(self, store, directory):
+        before = store.read("a", [0, 1, 2, 3])
+        shard = directory / "0000.lmdb"
+        shard.write_bytes(shard.read_bytes()[: -frames.SEAL.size])
+        frames.open_shard.cache_clear()
+        assert np.array_equal(FrameStore(directory / "report.csv").read("a", [0, 1, 2, 3]), before)
+        shard.write_bytes(shard.read_bytes()[:-4096])
+        frames.open_shard.cache_clear()
+        with pytest.raises(UserError, match=r"0000.lmdb: .* it is cut short: [\d,]+ of [\d,]+ bytes; delete 0000.lmdb"):
+            FrameStore(directory / "report.csv")
+
+    def test_more_shards_than_may_be_open_are_read(self, store, directory):
+        report = pd.read_csv(directory / "report.csv", keep_default_na=False)[:1]
+        rows = [report.assign(video_id=f"a{number}", shard=f"x{number}.lmdb") for number in range(2 * frames.OPEN)]
+        for number in range(2 * frames.OPEN):
+            with frames.lmdb.open(str(directory / f"x{number}.lmdb"), subdir=False, lock=False) as shard:
+                shards.put(shard, f"a{number}", [b"no picture"])
+        pd.concat(rows).to_csv(directory / "report.csv", index=False)
+        many = FrameStore(directory / "report.csv")
+        for number in (*range(2 * frames.OPEN), 0):
+            with pytest.raises(UserError, match=f"x{number}.lmdb: .*frames of a{number} cannot be read"):
+                many.read(f"a{number}", [0])
+        assert frames.open_shard.cache_info().currsize == frames.OPEN
+
+    def test_a_shard_takes_little_address_space_and_grows(self, directory, tmp_path):
+        """Its readers may have a limit, `ulimit -v`."""
+        assert frames.open_shard(directory / "0000.lmdb").info()["map_size"] <= 1 << 24
+        with frames.lmdb.open(str(tmp_path / "s.lmdb"), subdir=False, lock=False, map_size=1 << 16) as shard:
+            shards.put(shard, "v", [bytes([number]) * 60_000 for number in range(5)])
+        with frames.open_shard(tmp_path / "s.lmdb").begin() as transaction:
+            assert [transaction.get(frames.key("v", number))[0] for number in range(5)] == [0, 1, 2, 3, 4]
+
+    def test_a_report_without_a_video_of_the_manifest_is_told(self, store):
+        manifest = pd.DataFrame({"split": ["train", "test", "test", "test"], "video_id": ["x", "a", "b.mp4", "c"]})
+        frames.check_complete(manifest, store.report, ["test"], store.path)  # c gave no frame, and it says why
+        told = r"report.csv: .*: it lacks 2 of the 4 videos of test and train \(first missing: 'x'\); delete report"
+        with pytest.raises(UserError, match=told):
+            frames.check_complete(manifest, store.report[:2], ["test", "train"], store.path)
+        with pytest.raises(UserError, match="it lacks 1 of the 3 videos of test"):
+            frames.check_complete(manifest, store.report.assign(reason=""), ["test"], store.path)
+
     def test_unreadable_videos_are_named_and_too_many_are_a_mistake(self, directory):
         report = combine([directory / "0000.csv", directory / "0001.csv"], directory)
         named = "1 of 3 videos (33.3%) gave no frame"
@@ -269,17 +352,42 @@ class TestShards:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(shards, "extract_file", trouble)
         names = ["hangs", "a", "crashes", "b"]
         for name in names:
             make_video(tmp_path / "v.mp4").rename(tmp_path / name)
         clips = [{"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN} for name in names]
-        write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1)
+        assert write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1) == 2
         report = pd.read_csv(tmp_path / "0000.csv", keep_default_na=False)
         assert report["frames"].tolist() == [0, 4, 0, 4]
         assert report["reason"].tolist() == [
             "gave no frame for 1 s and was ended", "", "the decoder crashed (SIGKILL)", "",
         ]  # fmt: skip
+        assert report["decoder"].tolist() == ["machine", "pyav", "machine", "pyav"]
+
+    def test_the_next_run_makes_a_shard_again_that_the_machine_failed_to_read(self, tmp_path, monkeypatch):
+        """The rule depends on the file that is touched. When the machine is well, it stays as it is."""
+        log, failed = tmp_path / "log", tmp_path / f"log{FAILED}"
+        make_video(tmp_path / "v.mp4")
+        pd.DataFrame([["test", "v", str(tmp_path / "v.mp4"), 0, None, "0", ""]], columns=list(COLUMNS)).to_csv(
+            tmp_path / "manifest.csv", index=False
+        )
+        parser = argparse.ArgumentParser()
+        command.options(parser)
+        add_log(parser)
+        words = f"{tmp_path}/0000.lmdb --shards 1 --fps 2 --size 32 --log {log} --manifests {tmp_path}/manifest.csv"
+        for well in (False, True):
+
+            def watched(work, items, *_, well=well):
+                for item in items:
+                    yield item, work(item, idle) if well else MachineFault("Input/output error")
+
+            monkeypatch.setattr(shards, "watched", watched)
+            command.job(parser.parse_args(words.split()))
+            assert failed.exists() != well
+            failed.unlink(missing_ok=True)
+        assert pd.read_csv(tmp_path / "0000.csv")["frames"].tolist() == [4]
 
     def test_a_name_too_long_for_a_key_is_refused(self, tmp_path):
         clips = pd.DataFrame([{"video_id": "x" * 600, "path": "a", "start_s": 0.0, "end_s": NAN}])
@@ -368,6 +476,7 @@ class TestChange:
         for spoil in (
             lambda report: pd.read_csv(report).drop(columns="state").to_csv(report, index=False),
             Path.unlink,
+            lambda report: shard.write_bytes(shard.read_bytes().replace(b"JFIF", b"JFIG", 1)),
         ):
             write_shard(clips, 2, 32, shard)
             decoded()

@@ -16,8 +16,6 @@ from support import interpreted
 from support.cells import STAGE
 from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from centerclip.bench import graphs
 from centerclip.cell import Model
@@ -25,6 +23,7 @@ from centerclip.config import read_config
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.model.clip import CenterCLIP, build
 from centerclip.model.reduction import kmedoids as by_name
+from centerclip.model.reduction.checks import EQUAL, LOOKED_AT, SOLVER, HostWaits, Waits, pretended_kernel
 from centerclip.model.reduction.kmedoids import (
     alternate,
     alternate_in_steps,
@@ -43,7 +42,6 @@ KMEDOIDS = "centerclip.model.reduction.kmedoids"
 SPECTRAL = replace(STAGE, algorithm="spectral", options={"sigma": None})  # whose eigenvalues lie apart
 PAPER = ["zeroshot", "kmedoids-s4", "spectral-s4", "pooling", "sparse_sampling", "temporal_shift", "token_shift"]
 PAPER += ["kmedoids-mean", "kmedoids-cosine", "kmedoids-normalised", "kmedoids-embedding", "kmedoids-progressive"]
-LOOKED_AT, SOLVER = "aten._local_scalar_dense.default", "aten._linalg_eigh.default"
 
 
 def shapes() -> list[tuple[int, int, int]]:
@@ -86,9 +84,10 @@ def test_rounds_are_as_many_as_allowed(interpreter, iterations):
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("options", [{}, {"distance": "cosine"}, {"distance": 1}, {"normalise": True}])
 def test_a_token_that_is_not_finite_is_a_medoid_beside_as_many_others(interpreter, options, bad):
-    first, second = interpreter.submit(interpreted.medoids, options, bad).result()
+    first, second = interpreter.submit(interpreted.medoids, options, bad, 4).result()
     assert 7 in first and len(set(first)) == 4 and first == sorted(first)
     assert second == kmedoids_of_the_second(options)
+    assert interpreter.submit(interpreted.medoids, options, bad, 1).result()[0] == [7]
 
 
 def kmedoids_of_the_second(options: dict) -> list[int]:
@@ -184,55 +183,27 @@ def test_a_triton_that_cannot_be_imported_is_a_line_on_the_terminal(monkeypatch,
     assert "as Triton does not work here: import of centerclip" in capsys.readouterr().err
 
 
-class Waits(TorchDispatchMode):
-    """Notes for what the host would wait on a GPU: a number that is looked at, a solver that says whether it could, and
-    copies between the two that are not told to go on."""
-
-    def __init__(self):
-        super().__init__()
-        self.noted = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        keywords = keywords or {}
-        if str(function) in (LOOKED_AT, SOLVER, "aten.equal.default"):
-            self.noted.append(str(function))
-            if str(function) != SOLVER:
-                return True
-        result = function(*arguments, **keywords)
-        tensors = [leaf for leaf in tree_leaves((arguments, result)) if isinstance(leaf, Tensor) and leaf.ndim]
-        asynchronous = keywords.get("non_blocking") or (len(arguments) > 2 and arguments[2] is True)
-        if len({tensor.device.type for tensor in tensors}) > 1 and not asynchronous:
-            self.noted.append(str(function))
-        return result
-
-
 def waits(work, *given: Tensor) -> list[str]:
     """For what `work` of tensors on a pretended GPU makes the host wait."""
-    with Waits() as seen:
-        work(*given)
-    return seen.noted
+    try:
+        with Waits():
+            work(*given)
+    except HostWaits as wait:
+        return [str(wait)]
+    return []
 
 
 @pytest.fixture
-def pretended(monkeypatch) -> FakeTensorMode:
+def pretended() -> Iterator[None]:
     """A GPU that PyTorch takes for one, of tensors without numbers, with a kernel that gives what it should."""
-
-    def launched(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
-        batch, count, _ = distances.shape
-        return first.new_empty(batch, clusters), first.new_empty(batch, count)
-
-    kernel = mock.Mock(alternate_in_one_launch=mock.Mock(side_effect=launched))
-    monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", kernel)
-    monkeypatch.setattr(f"{KMEDOIDS}.kernel_runs", lambda device: True)
-    monkeypatch.setattr(f"{KMEDOIDS}.slow_at_float64", lambda device: False)
-    with FakeTensorMode() as mode:
-        yield mode
+    with pretended_kernel(), FakeTensorMode():
+        yield
 
 
 def test_a_wait_is_seen(pretended):
     there, here = torch.ones(4, device="cuda"), torch.ones(4)
     assert waits(lambda: there.sum().item()) == [LOOKED_AT] == waits(lambda: bool((there > 0).all()))
-    assert waits(lambda: torch.equal(there, there)) == ["aten.equal.default"]
+    assert waits(lambda: torch.equal(there, there)) == [EQUAL]
     assert waits(lambda: there.cpu()) == ["aten._to_copy.default"] == waits(lambda: here.to("cuda"))
     assert waits(lambda: there.copy_(here)) == ["aten.copy_.default"]
     assert waits(lambda: torch.linalg.eigh(torch.ones(2, 2, device="cuda"))) == [SOLVER]

@@ -121,6 +121,7 @@ class TestAnswers:
         assert (status, headers["Content-Type"]) == (200, "application/json")
         assert found["videos"] == [one._asdict() for one in expected]
         assert found["of"] == 4 and found["note"] is None and found["ms"] > 0
+        assert found["remark"] == "random weights: the order of the videos means nothing"
 
     def test_a_sentence_that_is_too_long_has_a_note(self, server):
         assert json.loads(ask(server, "/search?q=" + "dog+" * 90)[2])["note"] == (

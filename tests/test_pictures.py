@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
 from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 from safetensors.torch import save_file
@@ -16,7 +19,7 @@ from support.cells import tiny_cell
 from support.methods import METHODS
 from support.videos import make_video
 
-from centerclip.cell import Stage
+from centerclip.cell import Model, Stage
 from centerclip.command import UserError
 from centerclip.model.clip import CenterCLIP
 from centerclip.model.reduction.kmedoids import kmedoids
@@ -194,3 +197,43 @@ class TestQueries:
             assert Image.open(tmp_path / name).width > 500
         with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
             figures.save(figure, Path(tmp_path / "p.mp4"))
+
+
+def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatch, capsys):
+    """In a font, made up here, that came after matplotlib listed the machine's; a dollar is a dollar."""
+    manager = font_manager.fontManager
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.name == figures.OWN])
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(path) for path in tmp_path.glob("*.ttf")])
+
+    def draw(path: Path) -> tuple[Figure, str]:
+        answered = Query("\u4e00\u661f costs $5 or $6", 1, 2, 0, [0, 1], [0.9, 0.8])
+        figure = draw_queries([answered], [], lambda video: torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "$t$")
+        figures.save(figure, path)
+        return figure, capsys.readouterr().err
+
+    _, told = draw(tmp_path / "boxes.png")
+    assert told.startswith(f"note: {tmp_path}/boxes.png: no font of this machine has '\u4e00\u661f'")
+    assert told.count("\n") == 1
+    made = TTFont(font_manager.findfont(figures.OWN))
+    for table in made["cmap"].tables:
+        table.cmap = {0x4E00: "A", 0x661F: "B"} if table.isUnicode() else {}
+    for name in made["name"].names:
+        name.string = "Made Up" if name.nameID in (1, 4, 16) else name.toUnicode()
+    made.save(tmp_path / "made.ttf")
+    figure, told = draw(tmp_path / "made.png")
+    assert not told and (tmp_path / "made.png").read_bytes() != (tmp_path / "boxes.png").read_bytes()
+    title = figure.axes[0]._left_title
+    assert "Made Up" in title.get_fontfamily() and not title.get_parse_math()
+
+
+def test_a_sentence_without_spaces_is_cut(tmp_path):
+    assert queries.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
+    assert queries.shortened(" a\n b ", 330) == "a b"
+
+
+def test_pictures_of_random_weights_say_so():
+    untrained, pretrained = tiny_cell(training=None), tiny_cell(model=Model("tiny", weights="w.pt"))
+    row = Clusters("kmedoids", None, None, None)
+    assert tokens.remarked(row, untrained).label == "kmedoids\nrandom weights"
+    assert tokens.remarked(row, tiny_cell()).label == "kmedoids\nfrom random weights"
+    assert tokens.remarked(row, pretrained).label == "kmedoids"

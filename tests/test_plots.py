@@ -85,6 +85,15 @@ def test_recall_is_bars_of_each_k_and_published_marks(table):
         )
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_text_of_recall_overlaps_another(table, count):
+    figure = recall.draw(table[:count])
+    figure.draw_without_rendering()
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.texts)] + [figure._suptitle]
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+
+
 def test_recall_at_k_is_a_curve_a_variant_and_published_marks(table):
     figure = recall_at_k.draw(table.assign(**{"t2v R@20": [50, 95, 96, 97, 98]}))
     for axes, short, ks in zip(figure.axes, ("t2v", "v2t"), ([1, 5, 10, 20], [1, 5, 10]), strict=True):
@@ -174,7 +183,7 @@ def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
     drawn = [[line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata())] for axes in figure.axes]
     assert drawn == [[[4, 2.5], [2, 1]], [[0, 10], [0, 10]], [[0, 9], [0, 9]]]
     assert len({line.get_marker() for line in figure.axes[0].lines if len(line.get_xdata())}) == 2
-    assert "untrained: zeroshot." in " ".join(figure.get_supxlabel().split())
+    assert "untrained: zeroshot (from random weights)." in " ".join(figure.get_supxlabel().split())
     plt.close("all")
 
 
@@ -197,6 +206,13 @@ def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values
         assert axes.lines[0].get_ydata().tolist() == table["t2v R@1"].tolist()
         assert right.lines[0].get_ydata().tolist() == table[column].tolist()
         assert axes.lines[0].get_linestyle() != right.lines[0].get_linestyle()
+
+
+def test_without_costs_an_ablation_is_recall_alone(table):
+    figure = ablation.draw(table.assign(block=[1, 2, 4, 6, 8], saved_mb=np.nan, gflops=np.nan))
+    (axes,) = figure.axes
+    assert axes.lines[0].get_ydata().tolist() == table["t2v R@1"].tolist()
+    assert "cost" not in figure.get_suptitle() + figure.get_supxlabel()
 
 
 def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
@@ -233,6 +249,9 @@ def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():
     shifted = tiny_cell(model=Model("tiny", shift="token_shift"))
     every = ["recall", "recall_at_k", "recall_vs_cost", "cost", "training"]
     assert plots.plots_of([untrained, baseline]) == every
+    assert plots.plots_of([untrained, baseline], ["block"], costs=False) == [
+        *("recall", "recall_at_k", "training", "ablation-block")
+    ]
     assert plots.plots_of([untrained]) == ["recall", "recall_at_k", "cost"]
     assert plots.plots_of([tiny_cell(STAGE), shifted]) == ["recall", "recall_at_k", "cost", "training"]
     assert plots.plots_of([baseline], ["block", "normalise"]) == [*every, "ablation-block", "ablation-normalise"]
@@ -250,7 +269,7 @@ def test_naming_plots_imports_nothing_heavy_and_drawing_no_other_plot(csv, tmp_p
     script = "import importlib, sys; from centerclip.report import plots; importlib.import_module(plots.module('cost'))"
     script += "; print([name for name in sys.modules if name.startswith('centerclip.report')])"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    names = ["", ".plots", ".plots.style", ".plots.cost"]
+    names = ["", ".plots", ".plots.style", ".plots.cost", ".rows"]
     assert sorted(eval(done.stdout)) == sorted(f"centerclip.report{name}" for name in names)
 
 

@@ -4,6 +4,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,6 +14,8 @@ from centerclip.command import UserError
 from centerclip.datasets import activitynet, didemo, lsmdc, msrvtt, msvd, readers
 from centerclip.datasets.manifest import check_counts, check_manifest
 from centerclip.download.sources import read_table, wanted
+from centerclip.video.decoding import Shown
+from centerclip.video.extraction import choose
 
 LSMDC_ROW = "{clip}\t00:00:01,000\t00:00:02,000\t00:00:01,000\t00:00:02,000\t{text}\n"
 
@@ -125,6 +128,24 @@ class TestSmall:
         assert activitynet.manifest({}, source)["end_s"].tolist() == [9.5, 3, 60]
         assert "1 of 3 videos have no file in" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(
+        ("name", "content"), [("list.json", '{"a": "a.avi", "c": "c.mkv"}'), ("list.txt", "v_a\nv_c\n")]
+    )
+    def test_only_listed_videos_of_activitynet_count(self, tmp_path, name, content):
+        source, lists = make_source(tmp_path, "activitynet"), tmp_path / name
+        lists.write_text(content)
+        settings = {"reader": "activitynet", "lists": str(lists)}
+        assert readers.read(settings, source)["video_id"].tolist() == ["v_a", "v_c"]
+        lists.write_bytes(b"1" if name.endswith("json") else b"\xff")
+        with pytest.raises(UserError, match=rf"{name}: not a list of names \(lists in ActivityNet's source\)$"):
+            readers.read(settings, source)
+
+    def test_a_list_of_other_videos_leaves_no_captions(self, tmp_path):
+        (tmp_path / "list.txt").write_text("another")
+        settings = {"reader": "activitynet", "lists": str(tmp_path / "list.txt")}
+        with pytest.raises(UserError, match="benchmark activitynet: no captions at all"):
+            check_manifest(readers.read(settings, make_source(tmp_path, "activitynet")), "activitynet")
+
     def test_didemo(self, tmp_path):
         source = make_source(tmp_path, "didemo")
         assert read(didemo, source) == [
@@ -140,6 +161,13 @@ class TestSmall:
         for seconds, expected in ((31, {31.0}), (None, {None})):
             manifest = readers.read({"reader": "didemo", "seconds": seconds}, source)
             assert {None if pd.isna(end) else end for end in manifest["end_s"]} == expected
+
+    def test_didemos_videos_have_94_frames_as_in_the_authors_code_by_default(self, tmp_path):
+        """Of 40 s: 3 of 30 frames a second are stored, or all of a video that is re-encoded at 3."""
+        settings = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["benchmarks"]["didemo"]
+        (end,) = set(readers.read(settings["source"], make_source(tmp_path, "didemo"))["end_s"])
+        assert len(choose(Shown(np.arange(1200) / 30, 40.0), settings["fps"], 0, end)) == 94
+        assert len(choose(Shown(np.arange(120) / 3, 40.0), None, 0, end)) == 94
 
     def test_only_descriptions_of_listed_names_of_didemo_count(self, tmp_path):
         """The first video has two names, of which one is listed."""
@@ -262,6 +290,10 @@ class TestReal:
         assert gone.groupby(manifest["split"]).sum().to_dict() == {"train": 76, "test": 47}
         config = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())["benchmarks"]["activitynet"]
         assert gone.mean() < config["max_unreadable_share"]
+        lists = str(shared_annotations / "activitynet/video_path.json")
+        listed = readers.read({"reader": "activitynet", "lists": lists}, source)
+        # the one of test that their code calls broken is in the list
+        assert listed.groupby("split").size().to_dict() == {"train": 9933, "test": 4869 + 1}
 
     def test_didemo(self, shared_annotations, tmp_path):
         source = self.source(shared_annotations, "didemo", tmp_path / "s", ["10015567@N08_3655084291_d8b58466fa"])

@@ -45,7 +45,7 @@ def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
         moved = []
         for cluster in range(clusters):
             members = [i for i in range(n) if assignment[i] == cluster]
-            moved.append(min(members, key=lambda i: (sum(distance[i][j] for j in members), i not in medoids, i)))
+            moved.append(min(members, key=lambda i: (math.fsum(distance[i][j] for j in members), i)))
         moved.sort()
         if moved == medoids:
             return medoids, assignment
@@ -185,10 +185,28 @@ def test_distances_are_symmetric_and_zero_between_equals_however_many_problems_a
 
 
 def test_hand_worked():
-    """On a line: 9 has the largest norm, 0 is farthest from it; then 1 is the medoid of 0 1 2, and 8 ties with 9."""
+    """On a line: 9 has the largest norm, 0 is farthest from it; then 1 is the medoid of 0 1 2, and 8, the lower index,
+    that of 8 9."""
     medoids, assignment = kmedoids(torch.tensor([[[0.0], [1.0], [2.0], [8.0], [9.0]]]), 2)
-    assert medoids.tolist() == [[1, 4]]
+    assert medoids.tolist() == [[1, 3]]
     assert assignment.tolist() == [[0, 0, 0, 1, 1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12), st.data())
+def test_ties_among_whole_numbers_and_duplicates_are_the_loops_and_end(points, data):
+    """On a line, where sums are exact. The loops have no limit of rounds."""
+    clusters = data.draw(st.integers(1, len(points)))
+    points = torch.tensor(points, dtype=torch.float32)[:, None]
+    medoids, assignment = kmedoids(points[None], clusters)
+    assert (medoids[0].tolist(), assignment[0].tolist()) == kmedoids_by_loops(points.tolist(), clusters)
+
+
+def test_a_medoid_that_equals_another_keeps_a_cluster_of_its_own():
+    """5 is farthest out, then 0, then the second 5, at 0 from the first: all other 5s join the first's cluster."""
+    medoids, assignment = kmedoids(torch.tensor([[[5.0], [0.0], [5.0], [0.0], [5.0]]]), 3)
+    assert medoids.tolist() == [[0, 1, 2]]
+    assert assignment.tolist() == [[0, 1, 2, 1, 0]]
 
 
 tokens = st.integers(0, 10**6).map(lambda seed: torch.randn(20, 4, generator=torch.Generator().manual_seed(seed)))
@@ -196,10 +214,11 @@ tokens = st.integers(0, 10**6).map(lambda seed: torch.randn(20, 4, generator=tor
 
 @settings(max_examples=30, deadline=None)
 @given(tokens, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_permuting_tokens_permutes_the_answer(points, clusters, random):
+def test_permuting_tokens_permutes_the_answer_but_for_ties(points, clusters, random):
+    """Two members tie: so before any round, which finds such."""
     order = torch.tensor(random.sample(range(20), 20))
-    (medoids,), (assignment,) = kmedoids(points[None], clusters)
-    (places,), (permuted,) = kmedoids(points[order][None], clusters)
+    (medoids,), (assignment,) = kmedoids(points[None], clusters, iterations=0)
+    (places,), (permuted,) = kmedoids(points[order][None], clusters, iterations=0)
     assert torch.equal(order[places][permuted], medoids[assignment][order])  # each token's medoid
 
 
@@ -238,6 +257,14 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
     points[0, 1, 1] = bad
     with pytest.raises(FloatingPointError, match="finite"):
         reduction.algorithm(name)(points, 2)
+
+
+def test_dpc_knn_keeps_a_token_that_is_not_finite_where_nothing_waits(monkeypatch):
+    """As on a GPU: what is wrong goes on, and is seen in the vectors."""
+    monkeypatch.setattr("centerclip.model.reduction.dpc_knn.check_finite", lambda distances: None)
+    points = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(0))
+    points[0, 7, 1] = torch.nan
+    assert 7 in reduction.algorithm("dpc_knn")(points, 2)[0]
 
 
 @pytest.mark.parametrize("name", [name for name in reduction.names() if not reduction.sees_pixels(name)])

@@ -1,7 +1,9 @@
 """Searching one's own videos: what is found, what is computed again and what not, and what goes wrong."""
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from support.videos import make_video
 from centerclip import cli, code, layout
 from centerclip.cell import Cell, Model, read_cell
 from centerclip.command import UserError
-from centerclip.datasets.files import video_files
+from centerclip.datasets.files import listing, video_files
 from centerclip.evaluate.features import count_cut
 from centerclip.model import device
 from centerclip.model.clip import build, save_weights
@@ -30,6 +32,7 @@ from centerclip.search import index as search
 from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
 from centerclip.search.models import plain, quick
 from centerclip.search.retriever import Retriever
+from centerclip.video import reading, watch
 from centerclip.video.batches import Videos
 from centerclip.video.decoding import Shown, idle
 from centerclip.video.extraction import spread, spread_or_reason
@@ -104,6 +107,32 @@ class TestFolder:
         files, closed = video_files(folder)
         assert list(files) == ["a.mp4", "b.MKV", "broken.mp4"] and closed == {"more": "Permission denied"}
         assert update({}, folder, retriever).keys() == {"more", "broken.mp4"}
+
+    def test_other_files_are_counted_and_system_folders_not_entered(self, folder, retriever, capsys):
+        for name in ("@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information", ".Trash-0"):
+            (folder / "more" / name).mkdir()
+            (folder / "more" / name / "c.mp4").touch()
+            (folder / "more" / name / "c.jpg").touch()
+        for name in ("b.srt", "more/a.SRT", "more/LICENSE"):
+            (folder / name).touch()
+        found = listing(folder)
+        assert list(found.videos) == ["a.mp4", "b.MKV", "broken.mp4", "more/c.avi"]
+        line = "4 files with other suffixes passed over: .srt 2, without 1, .txt 1"
+        assert found.passed_over() == line
+        update({}, folder, retriever)
+        assert f"note: {line}\n" in capsys.readouterr().err
+        for path in found.videos:
+            (folder / path).unlink()
+        with pytest.raises(UserError, match=f"no videos in it .*; {line}"):
+            listing(folder)
+
+    def test_what_is_no_file_is_named_and_never_waited_for(self, tmp_path, retriever):
+        make_video(tmp_path / "a.mp4")
+        os.mkfifo(tmp_path / "pipe.mp4")
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(tmp_path / "s.mp4"))
+            (tmp_path / "device.mp4").symlink_to("/dev/zero")
+            assert update({}, tmp_path, retriever) == dict.fromkeys(["pipe.mp4", "s.mp4", "device.mp4"], "not a file")
 
     @pytest.mark.parametrize("suffix", ["gif", "webp", "vob", "asf", "m2v", "mxf", "mts", "TS"])
     def test_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
@@ -203,7 +232,54 @@ class TestIndex:
             file.write_bytes(damaged)
             assert read_index(file) == {}
 
+    def test_whatever_is_wrong_in_one_it_is_none_and_never_an_error(self, tmp_path):
+        file, rng = tmp_path / "index.npz", np.random.default_rng(0)
+        sound = {"path": ["a", "b"], "size": [1, 2], "changed": [3, 4], "vector": np.ones((2, 3), np.float32)}
+        np.savez(file, **sound)
+        assert read_index(file, 3).keys() == {"a", "b"} and read_index(file, 4) == {}
+        whole = file.read_bytes()
+        for change in (
+            {"path": np.array(["a", b"b"], object)},  # a pickle
+            {"path": [1, 2]},
+            {"path": ["a"]},
+            {"size": [1.5, 2]},
+            {"changed": [[3, 4]]},
+            {"changed": ["3", "4"]},
+            {"vector": np.ones((2, 3))},
+            {"vector": np.ones(2, np.float32)},
+            {"vector": np.ones((3, 3), np.float32)},
+            {"vector": np.array([[1, 1, np.nan]] * 2, np.float32)},
+        ):
+            np.savez(file, **sound | change)
+            assert read_index(file) == {}, change
+        with open(file, "wb") as out:
+            np.save(out, np.ones(3))
+        assert read_index(file) == {}
+        for _ in range(300):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, len(whole), rng.integers(1, 9)):
+                damaged[place] = rng.integers(256)
+            file.write_bytes(damaged[: rng.integers(1, len(whole) + 1)] if rng.random() < 0.3 else damaged)
+            for name, entry in read_index(file, 3).items():
+                assert isinstance(name, str) and entry.vector.shape == (3,) and np.isfinite(entry.vector).all()
+
+    def test_one_that_the_machine_cannot_read_is_left_as_it_is(self, folder, retriever, monkeypatch):
+        file = index_file(folder, retriever)
+        file.write_bytes(b"sound")
+        plain = open
+
+        def failing(path, *given, **how):
+            if Path(path) == file:
+                raise OSError(errno.EIO, "")
+            return plain(path, *given, **how)
+
+        monkeypatch.setattr(reading, "open", failing, raising=False)
+        with pytest.raises(UserError, match=r"\.npz: the index cannot be read: Input/output error"):
+            up_to_date(folder, retriever)
+        assert file.read_bytes() == b"sound"
+
     def test_what_hangs_is_named_and_the_rest_go_on(self, retriever, folder, monkeypatch):
+        monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(search, "spread_or_reason", hanging)
         index = {}
         failed = update(index, folder, retriever, processes=2, stall_seconds=1)

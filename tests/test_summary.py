@@ -6,6 +6,7 @@ from support.results import costs, result, row
 
 from centerclip.config import full_size as models
 from centerclip.report import full_size
+from centerclip.report.claims import VERDICTS
 from centerclip.report.documents import Table
 from centerclip.report.summary import findings, joined, summary
 from centerclip.report.tables import combine, for_programs, read_paper
@@ -36,7 +37,7 @@ def test_three_sentences():
     )
     assert found == (
         f"It found: {'; '.join(full_size.savings(full_size_costs()))}; on shapes (ViT-B-32) text-to-video R@1 goes from"
-        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral)."
+        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral) in one run."
     )
     assert unknown == (
         "It cannot tell whether the paper's recalls are met, as it tested 0 of its 31 models; whether a difference in"
@@ -54,6 +55,11 @@ def test_what_is_told_is_what_was_run():
     assert unknown == "It cannot tell whether the paper's recalls are met, as it tested 2 of its 31 models."
 
 
+def test_no_training_no_chance_of_it():
+    _, _, unknown = findings(joined([table("shapes", zeroshot=1)]), None, PUBLISHED)
+    assert "trained once" not in unknown
+
+
 def test_what_was_run_stands_before_what_was_not():
     parts = summary([SHAPES], full_size_costs(), PUBLISHED)
     assert parts[:3] == findings(joined([SHAPES]), full_size_costs(), PUBLISHED)
@@ -63,8 +69,9 @@ def test_what_was_run_stands_before_what_was_not():
     assert all("not run" not in shown["verdict"].tolist() for shown in here)
     assert all("verdict" not in shown for shown in missing)
     verdicts = pd.concat(here)["verdict"].value_counts()
-    count = f"holds {verdicts['holds']}, fails {verdicts['fails']}, not run {sum(map(len, missing))}."
-    assert count in parts[3] and "Of msrvtt only costs were measured." in parts[3]
+    verdicts["not run"] = sum(map(len, missing))
+    count = ", ".join(f"{name} {verdicts[name]}" for name in VERDICTS if name in verdicts)
+    assert f": {count}. " in parts[3] and "Of msrvtt only costs were measured." in parts[3]
     assert [part.split(".")[0] for part in parts[4:border:2]] == [f"Claim {n}" for n in (1, 2, 3, 4, 6)]
 
 

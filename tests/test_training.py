@@ -43,7 +43,7 @@ def test_loss_by_hand():
 
 def test_learning_rate_rises_then_falls_as_a_cosine():
     factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
-    assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert factors[:10] == pytest.approx([step / 10 for step in range(10)])
     assert max(factors) == factors[10] == 1
     assert factors[55] == pytest.approx(0.5)
     assert 0 < factors[99] < 0.001
@@ -87,6 +87,42 @@ def test_what_is_frozen_has_no_gradient_and_no_moments_and_stays():
     free = Run(replace(CELL, training=replace(CELL.training, frozen="none")), CPU)
     loop.train_step(free, batch(0), 1.0)
     assert len(free.optimizer.state) == len(before)
+
+
+def test_twelve_steps_are_adamw_by_hand_at_rates_by_hand_and_leave_what_is_frozen_to_the_bit():
+    """The rate rises from 0 in 3 of the steps and falls in 9, of 20 degrees of the cosine each."""
+    recipe = replace(CELL.training, epochs=4, warmup=0.25)
+    run, rates, seen = Run(replace(CELL, training=recipe), CPU), [], []
+    trains = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    followed = ("logit_scale", "visual.proj", "stages.2.embedding", "visual.transformer.resblocks.0.attn.in_proj_bias")
+    expected = {name: (trains[name].detach().double(), 0.0, 0.0) for name in followed}
+
+    def note(step, scalars):
+        rates.append(scalars["lr"] / recipe.lr)
+        assert torch.nn.utils.get_total_norm(parameter.grad for parameter in trains.values()) < 1.0001
+        for name in followed:
+            new, decay = name.startswith("stages."), 0 if name.endswith("bias") else 0.2
+            rate, gradient = rates[-1] * (recipe.lr_new if new else recipe.lr), trains[name].grad.double()
+            value, mean, square = expected[name]
+            mean, square = 0.9 * mean + 0.1 * gradient, 0.98 * square + 0.02 * gradient**2
+            root = (square / (1 - 0.98 ** (step + 1))).sqrt() + 1e-6
+            value = value * (1 - rate * decay) - rate * mean / (1 - 0.9 ** (step + 1)) / root
+            value = value.clamp(max=math.log(100)) if name == "logit_scale" else value
+            expected[name] = value, mean, square
+            assert torch.allclose(trains[name].detach().double(), value, rtol=1e-5, atol=1e-6), (name, step)
+        seen.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
+
+    run.note = note
+    for epoch in range(4):
+        pairs = Twelve()
+        pairs.epoch, run.progress["step"] = epoch, 0
+        run.train_epoch(pairs)
+    falling = [(1 + math.cos(math.radians(angle))) / 2 for angle in range(0, 180, 20)]
+    assert rates == pytest.approx([0, 1 / 3, 2 / 3, *falling]) and rates[6] == pytest.approx(0.75)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in seen[0].items())
+    still = {name for name, tensor in seen[-1].items() if torch.equal(tensor, before[name])}
+    assert still >= before.keys() - trains.keys() and not still & trains.keys()
 
 
 def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():

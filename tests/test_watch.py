@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.video.watch import Lost, watched
+from centerclip.video import watch
+from centerclip.video.reading import MachineFault, NoFrames
+from centerclip.video.watch import watched
 
 
 def work(item, beat):
@@ -23,6 +25,19 @@ def work(item, beat):
         os.kill(os.getpid(), signal.SIGSEGV)
     if item == "fails":
         raise KeyError("why")
+    if item == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "fills the memory":
+        raise MemoryError
+    if item.startswith("/"):  # a file that has how often it was tried
+        tries = Path(item).read_text() + "x"
+        Path(item).write_text(tries)
+        if "well" in item and len(tries) == 3:
+            return "read at last"
+        if "once" in item and len(tries) == 1:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "once" not in item:
+            raise MachineFault("Input/output error")
     if item == "is slow":
         for _ in range(20):
             time.sleep(0.1)
@@ -44,12 +59,52 @@ def test_no_items_no_process():
     assert list(watched(work, [], 4, 60)) == []
 
 
-def test_what_hangs_or_crashes_is_named_and_the_others_go_on():
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(watch, "PAUSE", 0)
+
+
+def test_what_the_machine_fails_to_do_is_tried_twice_again(tmp_path, at_once):
+    files = [str(tmp_path / name) for name in ("ill", "well", "once")]
+    for file in files:
+        Path(file).touch()
+    ill, well, once = files
+    found = dict(watched(work, files, 1, 60))
+    assert isinstance(found[ill], MachineFault) and str(found[ill]) == "Input/output error"
+    assert found[well] == "read at last" and found[once] == f"{once} done"
+    assert [len(Path(file).read_text()) for file in files] == [3, 3, 2]
+
+
+def test_after_a_pause(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "PAUSE", 1.5)
+    (tmp_path / "once").touch()
+    begin = time.monotonic()
+    assert list(watched(work, [str(tmp_path / "once")], 1, 60)) and time.monotonic() - begin > 1.5
+
+
+def test_a_killed_process_and_a_full_memory_are_the_machines(at_once):
+    found = dict(watched(work, ["is killed", "fills the memory", "a"], 1, 60))
+    assert {item: (type(what), str(what)) for item, what in found.items()} == {
+        "is killed": (MachineFault, "the decoder crashed (SIGKILL)"),
+        "fills the memory": (MachineFault, "out of memory"),
+        "a": (str, "a done"),
+    }
+
+
+def test_many_stalls_are_not_tried_again(at_once, monkeypatch):
+    monkeypatch.setattr(watch, "STALLS", 0)
+    begun, plain = [], watch.Worker.begin
+    monkeypatch.setattr(watch.Worker, "begin", lambda *arguments: begun.append(1) or plain(*arguments))
+    ((_, found),) = watched(work, ["hangs"], 1, 0.5)
+    assert isinstance(found, MachineFault) and len(begun) == 1
+
+
+def test_what_hangs_or_crashes_is_named_and_the_others_go_on(at_once):
     begin = time.monotonic()
     found = dict(watched(work, ["a", "hangs", "b", "crashes", "c"], 2, 1))
     assert {item: found[item] for item in "abc"} == {item: f"{item} done" for item in "abc"}
-    assert isinstance(found["hangs"], Lost) and str(found["hangs"]) == "gave no frame for 1 s and was ended"
-    assert isinstance(found["crashes"], Lost) and str(found["crashes"]) == "the decoder crashed (SIGSEGV)"
+    assert isinstance(found["hangs"], MachineFault) and str(found["hangs"]) == "gave no frame for 1 s and was ended"
+    assert isinstance(found["crashes"], NoFrames) and str(found["crashes"]) == "the decoder crashed (SIGSEGV)"
     assert time.monotonic() - begin < 30
 
 

@@ -3,22 +3,32 @@
 import argparse
 import json
 import math
+import pickle
+import socket
 import sys
+import tarfile
+import time
+import zipfile
 from itertools import product
+from random import Random
 
 import open_clip
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+import centerclip
 from centerclip.cell import Model, Stage
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.download import sources
 from centerclip.model import backbones
+from centerclip.model import weights as weights_module
 from centerclip.model.clip import CenterCLIP, build, save_weights
 from centerclip.model.pretrained import SOURCED
-from centerclip.model.weights import activation, convert
+from centerclip.model.settings import SETTINGS, Settings
+from centerclip.model.weights import activation, convert, read_state
 
 
 def load(backbone: str, path: object, seed: int = 0) -> CenterCLIP:
@@ -103,6 +113,7 @@ LAYOUTS = {
     "open_clip": lambda state: state,
     "module": lambda state: prefixed(state, "module."),
     "clip": lambda state: prefixed(state, "clip."),
+    "_orig_mod": lambda state: prefixed(state, "_orig_mod."),
     "module.clip": lambda state: prefixed(state, "module.clip."),
     "hugging_face": hugging_face,
     "hugging_face in clip": lambda state: prefixed(hugging_face(state), "clip."),
@@ -178,6 +189,116 @@ def archive(state, path):
     for name in ("input_resolution", "context_length", "vocab_size"):
         whole.register_buffer(name, torch.tensor(7))
     torch.jit.script(whole).save(path)
+
+
+class Hostile(torch.nn.Module):
+    """A module whose archive, when it is loaded by torch.jit, fills a file with zeros."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path, self.mapped = path, torch.zeros(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.path, self.training = state
+        self.mapped = torch.from_file(self.path, True, 4).fill_(0.0)
+
+
+class TestNothingOfAFileIsRun:
+    def test_an_archive_that_writes_when_it_is_loaded(self, tmp_path):
+        precious = tmp_path / "precious"
+        precious.write_bytes(b"sixteen bytes...")
+        path = tmp_path / "w.pt"
+        torch.jit.script(Hostile(str(precious))).save(path)
+        assert "packs tensors by code of its own, which is not run: where you trust" in refused(path)
+        assert precious.read_bytes() == b"sixteen bytes..."
+        torch.jit.load(path)
+        assert precious.read_bytes() == bytes(16)  # it does write
+
+    @pytest.mark.parametrize("kind", ["archive", "torch.save"])
+    def test_a_pickle_that_calls(self, kind, tmp_path):
+        class Call:
+            def __reduce__(self):
+                return (exec, (f"open({str(tmp_path / 'written')!r}, 'w')",))
+
+        path = tmp_path / "w.pt"
+        if kind == "archive":
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr("w/constants.pkl", b"")
+                file.writestr("w/data.pkl", pickle.dumps(Call(), protocol=2))
+            assert "it names '__builtin__.exec', and nothing of an archive is run" in refused(path)
+        else:
+            torch.save(Call(), path)
+            assert "Python objects besides tensors, which are not loaded" in refused(path)
+        assert not (tmp_path / "written").exists()
+
+    def test_a_tar_of_old_pytorch(self, tmp_path):
+        with tarfile.open(tmp_path / "w.pt", "w") as file:
+            for name in ("storages", "tensors", "pickle"):
+                file.addfile(tarfile.TarInfo(name))
+        assert "a format that may run code: where you trust the file, " in refused(tmp_path / "w.pt")
+
+    @pytest.mark.parametrize("count", [2, 200])
+    def test_a_tensor_beyond_its_storage(self, count, tmp_path):
+        path = tmp_path / "w.pt"
+        archive({"x": torch.zeros(4)}, path)
+        with zipfile.ZipFile(path) as file:
+            records = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in records.items():
+                file.writestr(name, content * count if name.endswith("data/0") else content)
+        assert "data/0 has " in refused(path)
+
+    @pytest.mark.parametrize("suffix", [".pt", ".safetensors", " of TorchScript.pt"])
+    def test_damaged_bytes_are_a_line_or_change_nothing_but_numbers(self, suffix, tmp_path):
+        path, state = tmp_path / f"w{suffix}", {"visual.x": torch.arange(6.0).view(2, 3), "logit_scale": torch.ones(())}
+        archive(state, path) if "Script" in suffix else write(state, path)
+        whole, random = path.read_bytes(), Random(0)
+        for _ in range(100):
+            content = bytearray(whole)
+            for _ in range(random.choice([1, 8, 64])):
+                content[random.randrange(len(content))] = random.randrange(256)
+            path.write_bytes(content[: random.choice([len(content), random.randrange(len(content))])])
+            try:
+                read = read_state(path)
+            except UserError as error:
+                assert str(error).startswith(f"weights {path}: ") and "\n" not in str(error)
+            else:
+                assert all(isinstance(tensor, torch.Tensor) for tensor in read.values())
+
+
+class TestReduced:
+    """Weights of a model of centerclip.reduce are not taken for those of the model without its stages."""
+
+    @pytest.fixture(scope="class")
+    def reduced(self):
+        clip = build(Model("tiny"), 0)
+        return centerclip.reduce(clip, "kmedoids", segments=2, clusters=9, block=2, frames=6)
+
+    @pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod."])
+    @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+    def test_only_a_model_of_the_same_stage_takes_them(self, wrapper, suffix, reduced, state, tmp_path):
+        path = tmp_path / f"w{suffix}"
+        write(prefixed({name: tensor.clone() for name, tensor in reduced.state_dict().items()}, wrapper), path)
+        line = refused(path)
+        assert "of a model of centerclip.reduce, by kmedoids after block 2 (--stage 2 2 9), and here tokens are" in line
+        model = build(Model("tiny", str(path), reduced.settings.stages), 1)
+        assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+
+    @pytest.mark.parametrize("change", [torch.Tensor.half, torch.Tensor.bfloat16, lambda codes: codes * (1 + 1e-6)])
+    def test_settings_survive_what_is_done_to_parameters(self, change, reduced):
+        assert Settings.of_tensor(change(reduced.state_dict()[SETTINGS])) == reduced.settings
+
+    def test_settings_that_are_damaged(self, reduced, tmp_path):
+        torch.save(reduced.state_dict() | {SETTINGS: torch.zeros(9)}, tmp_path / "w.pt")
+        assert refused(tmp_path / "w.pt").endswith("the settings of its reduction are damaged")
 
 
 class TestActivation:
@@ -351,6 +472,7 @@ def downloads(state, tmp_path, monkeypatch, small):
         (tmp_path / filename).write_text(json.dumps(made.config))
         return str(tmp_path / filename)
 
+    monkeypatch.setattr(weights_module, "unreachable", lambda url: None)
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", of_tag)
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained_from_hf", of_repository)
     return made
@@ -417,16 +539,32 @@ class TestPublished:
         downloads.config["preprocess_cfg"] = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
         assert "normalised by mean [0.5, 0.5, 0.5]" in refused(HUB, "ViT-L-14")
 
-    @pytest.mark.parametrize(
-        ("weights", "function"),
-        [("datacomp_xl_s13b_b90k", "download_pretrained"), (HUB, "download_pretrained_from_hf")],
-    )
-    def test_no_network(self, weights, function, monkeypatch, small):
-        def unreachable(*_, **__):
+    @pytest.mark.parametrize("weights", ["datacomp_xl_s13b_b90k", HUB])
+    @pytest.mark.parametrize("refuses", [True, False])
+    def test_without_a_network_a_line_comes_at_once(self, weights, refuses, monkeypatch, small, tmp_path):
+        """Of a server that is not there, or never answers, and an empty cache."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+            if refuses:
+                server.close()
+            monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+            monkeypatch.setattr(weights_module, "SECONDS", 0.5)
+            begin = time.monotonic()
+            line = refused(weights, "ViT-L-14")
+        assert time.monotonic() - begin < 20  # a minute by the libraries alone
+        reason = "[Errno 111] Connection refused" if refuses else "no answer in 0.5 s"
+        advice = "name a local file (--weights FILE, or weights: {ViT-L-14: FILE}), or null for random weights"
+        assert line == f"weights {weights}: 127.0.0.1 cannot be reached ({reason}); {advice}"
+        assert not constants.HF_HUB_OFFLINE
+
+    def test_a_download_that_fails(self, downloads, monkeypatch):
+        def lost(settings):
             raise RuntimeError("Failed to download\nlonger story")
 
-        monkeypatch.setattr(open_clip.pretrained, function, unreachable)
-        assert "open_clip cannot get them (Failed to download); name a local file" in refused(weights, "ViT-L-14")
+        monkeypatch.setattr(open_clip.pretrained, "download_pretrained", lost)
+        line = refused("datacomp_xl_s13b_b90k", "ViT-L-14")
+        assert "open_clip cannot get them (Failed to download); name a local file" in line
 
 
 class TestCommand:
@@ -467,6 +605,11 @@ class TestCommand:
         monkeypatch.setattr(sources, "download", download)
         self.run(monkeypatch, tmp_path / "out.safetensors", backbone, "openai")
         assert downloads.asked == [] and activation(tmp_path / "out.safetensors") == "quick_gelu"
+
+    def test_null_is_random(self, tmp_path, monkeypatch):
+        self.run(monkeypatch, tmp_path / "out.safetensors", "tiny", "null")
+        expected = build(Model("tiny", str(tmp_path / "out.safetensors")), 0).state_dict()
+        assert all(torch.equal(tensor, build(Model("tiny"), 0).state_dict()[name]) for name, tensor in expected.items())
 
     def test_a_backbone_that_there_is_not(self, mistake):
         line = mistake(main, "weights", "--backbone", "RN50", "--weights", "openai", status=2)

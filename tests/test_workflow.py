@@ -258,6 +258,24 @@ def test_as_a_module_of_another_workflow(tmp_path):
     assert (other / "mine.txt").read_text() == (other / CHECKED).read_text()
 
 
+def test_a_damaged_shard_is_made_again_as_its_error_says_and_nothing_else(finished, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository)
+    shard = repository / "results/shapes/frames/56px/0001.lmdb"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2 :] = b""
+    shard.write_bytes(content)
+    evaluate = "python -m centerclip evaluate results/shapes/kmedoids/cell.json --gpus 0"
+    said = typed(repository, evaluate).stderr.splitlines()[-1]
+    target = re.fullmatch(r"error: .*/0001.lmdb: .*; delete 0001.lmdb, then .* with (\S+) as its only target", said)[1]
+    shard.unlink()
+    assert jobs(repository, target) == {"frames": 1}
+    done = snakemake(repository, target)
+    assert done.returncode == 0, done.stderr
+    assert jobs(repository, "all") == {}
+    assert typed(repository, f"{evaluate} --out again.json").returncode == 0
+
+
 class TestWhatRunsAgain:
     """An edit makes exactly those jobs again whose result could be another."""
 

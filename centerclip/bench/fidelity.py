@@ -3,12 +3,14 @@ with made-up weights and videos: python -m centerclip.bench.fidelity --out docs/
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,8 @@ from centerclip.model.clip import build, freeze
 from centerclip.model.reduction.kmedoids import kmedoids
 from centerclip.model.reduction.spectral import spectral
 from centerclip.report.documents import Table, markdown
-from centerclip.train.loop import parameter_groups
+from centerclip.train.loop import learning_rate_factor, parameter_groups
+from centerclip.video.batches import sample
 from centerclip.video.decoding import Shown
 from centerclip.video.extraction import choose
 
@@ -180,6 +183,38 @@ def stored(_: Sample) -> str:
     return f"of 1.0 s {counts[0]} frames, theirs 5; of 3.5 s {counts[1]}, theirs 12"
 
 
+def warmed(_: Sample) -> str:
+    """Of the longest and of the shortest of the published trainings."""
+
+    def shares(captions: int, epochs: int) -> tuple[float, float]:
+        steps = captions // 128 * epochs
+        rates = [learning_rate_factor(step, steps, 0.1) for step in range(steps)]
+        rising = 0.1 * steps
+        other = [(step + 1) / (rising + 1) if step < rising else rate for step, rate in enumerate(rates)]
+        return 1 / (rising + 1), sum(other) / sum(rates) - 1
+
+    (msrvtt, msrvtt_sum), (didemo, didemo_sum) = shares(180_000, 5), shares(8_395, 8)
+    rates = f"rates of warm-up up to {msrvtt:.2%} (MSR-VTT) to {didemo:.1%} (DiDeMo) of the peak higher"
+    return f"{rates}, their sum {msrvtt_sum:.3%} to {didemo_sum:.2%}"
+
+
+def rounded(_: Sample) -> str:
+    def differing(count: int) -> int:
+        def differs(available: int) -> bool:
+            other = ((np.arange(count) + 0.5) * (available / count)).astype(int)
+            return not np.array_equal(sample(available, count)[0], other)
+
+        return sum(map(differs, range(count, 3001)))
+
+    return f"of videos of up to 3,000 frames {differing(12)} lengths at T = 12, {differing(60)} at T = 60, by one frame"
+
+
+def beyond_end(_: Sample) -> str:
+    here = {end: len(choose(Shown(np.arange(0, end, 0.04), end), 3, 0, end)) for end in np.arange(1, 180, 0.07)}
+    more = [3 * math.ceil(end) + 1 - frames for end, frames in here.items()]
+    return f"{min(more)} to {max(more)} frames more"
+
+
 class Choice(NamedTuple):
     """A choice on which the two codes may differ, in words, and what it changes."""
 
@@ -280,8 +315,32 @@ FOLLOWED = [
         "none",
     ),
     Choice(
+        "Warm-up",
+        "step / rise, from step 0 on: the first one changes nothing (1e-11 in place of 0)",
+        "(step + 1) / (rise + 1)",
+        "no step is lost",
+        "none",
+        warmed,
+    ),
+    Choice(
+        "Frames of evaluation",
+        "the middle of T spans of n frames: int(n / T / 2 + n / T * i)",
+        "int((i + 0.5) * n / T)",
+        "exact where the middle is a whole number",
+        "none",
+        rounded,
+    ),
+    Choice(
+        "Ties of medoids",
+        "the member of the lower index, so of two members the first",
+        "the medoid stays",
+        "nothing moves without a gain",
+        "none",
+        pairs,
+    ),
+    Choice(
         "DiDeMo's length",
-        "the first 31 s of a video",
+        "94 frames of a video, at 0 s to 31 s",
         "all of it",
         "nothing is dropped",
         "`source: {seconds: null}`",
@@ -299,8 +358,9 @@ DEVIATIONS = [
     ),
     Choice(
         "Ties",
-        "every tied position is a hit, and a query of its own",
-        "a tie counts against the query",
+        "every tied position is a hit, and a query of its own; but where videos have several captions (MSVD), a caption"
+        " has one rank, with equal videos in their order; the median is the lower of the middle two ranks",
+        "a tie counts against the query; the median is the mean of the middle two",
         "a model that tells nothing apart should score nothing",
         "results have both counts; what is compared with published numbers is theirs",
         ties,
@@ -318,14 +378,31 @@ DEVIATIONS = [
         "all descriptions of a video, by either of its names",
         "the lists are not published with the data",
         "`source: {lists: DIRECTORY}`",
+        lambda _: "29 of 1,065 paragraphs of val and 33 of 1,004 of test",
     ),
     Choice(
-        "Medoid of two members",
-        "as rounding falls",
-        "the medoid stays",
-        "the same on every machine",
-        "none: either is as good",
-        pairs,
+        "ActivityNet's videos",
+        "9,933 of train and 4,869 of test: those of their `video_path.json`, less one that they call broken",
+        "all with captions, 10,009 and 4,917, less those without a file",
+        "what is there counts",
+        "`source: {lists: FILE}`, their `video_path.json`, and `counts` of 9933 and 4869, or 4870 with the broken one",
+        lambda _: "76 and 48 videos more, if they are there; captions of the others equal",
+    ),
+    Choice(
+        "ActivityNet's end",
+        "3 * ceil(duration) frames and one more, as both ends count",
+        "frames up to the annotated duration",
+        "right by the clock",
+        "none",
+        beyond_end,
+    ),
+    Choice(
+        "Clamp of the scale",
+        "its logarithm is at most 4.6052",
+        "ln 100",
+        "what the paper says",
+        "none",
+        lambda _: f"{4.6052 - math.log(100):.0e}, and training does not reach it",
     ),
     Choice(
         "`normalise`",

@@ -25,9 +25,10 @@ from tqdm import tqdm
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.datasets.files import video_files
 from centerclip.video.batches import sample
-from centerclip.video.decoding import NoFrames, decode
+from centerclip.video.decoding import decode
 from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
 from centerclip.video.frames import FrameStore
+from centerclip.video.reading import Lost, NoFrames
 from centerclip.video.shards import combine, write_shard
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
@@ -180,14 +181,14 @@ def measure(videos: list[Path], directory: Path, repeats: int) -> pd.DataFrame:
     first, *_ = found.values()
     rows = []
     for path in tqdm(videos, "benchmark", unit="video"):
-        shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".csv"))
+        shard, mp4, report = (directory / f"{path.name}{suffix}" for suffix in (".lmdb", ".mp4", ".report.csv"))
         clip = pd.DataFrame([{"video_id": "v", "path": str(path), "start_s": 0.0, "end_s": WHOLE}])
         try:
             (extracted,) = extract(path, [(0, WHOLE)], FPS, SIZE)
             if not extracted.frames:
                 raise NoFrames(extracted.reason)
             usual_prepare_ms = milliseconds(partial(reencode, path, mp4), 1)
-        except (NoFrames, av.FFmpegError) as error:
+        except (Lost, av.FFmpegError) as error:
             tqdm.write(f"{path.name}: left out ({error})")
             continue
         with redirect_stderr(io.StringIO()):  # its progress on a single video

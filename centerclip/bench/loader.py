@@ -11,11 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from centerclip import layout
 from centerclip.cell import Cell, read_cell
 from centerclip.command import UserError, natural, positive, run, write_json
-from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.costs import smooth_videos
+from centerclip.video import batches
 from centerclip.video.batches import Pairs
 from centerclip.video.extraction import jpeg
 from centerclip.video.frames import FrameStore
@@ -44,15 +43,15 @@ def stored(cell: Cell) -> Pairs:
     """The training pairs of a cell whose frames are stored. Raises UserError for a cell that is not trained."""
     if not cell.trained:
         raise UserError(f"{cell.name}: this cell is not trained, so that it has no batches")
-    store = FrameStore(cell.path(layout.FRAMES))
-    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "train")
+    _, store, splits = batches.stored(cell, ["train"])
+    rows = splits["train"]
     return Pairs(rows[rows["caption"] != ""], store, cell, epoch=0)
 
 
 def made_up(cell: Cell, directory: Path, videos: int = 128, captions: int = 20) -> Pairs:
     """Training pairs of generated videos for a cell without data, stored in `directory`."""
     names = [f"video{number}" for number in range(videos)]
-    with lmdb.open(str(directory / "0000.lmdb"), subdir=False, map_size=1 << 40, lock=False) as shard:
+    with lmdb.open(str(directory / "0000.lmdb"), subdir=False, lock=False) as shard:
         for number, name in enumerate(tqdm(names, "made-up videos", unit="video")):
             (video,) = smooth_videos(1, cell.data.frames, cell.data.image_size, seed=number)
             noisy = 128 + 40 * video + NOISE * torch.randn(video.shape, generator=torch.Generator().manual_seed(number))

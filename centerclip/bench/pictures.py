@@ -25,8 +25,8 @@ from centerclip.datasets.files import video_files
 from centerclip.model import backbones
 from centerclip.model.clip import build
 from centerclip.video.batches import normalise
-from centerclip.video.decoding import NoFrames
 from centerclip.video.extraction import QUALITY, SUBSAMPLING, jpeg, spread_frames
+from centerclip.video.reading import Lost
 
 FRAMES = 12  # of a sample
 BUSY = (500, 1000, 2000)  # training samples a second that a GPU may want
@@ -83,7 +83,7 @@ def samples(folder: Path, size: int) -> dict[str, np.ndarray]:
     for name in tqdm(video_files(folder)[0], "videos", unit="file"):
         try:
             frames = spread_frames(folder / name, FRAMES, size)
-        except NoFrames:
+        except Lost:
             continue
         if len(frames) == FRAMES:
             found[name] = frames

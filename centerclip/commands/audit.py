@@ -1,4 +1,4 @@
-"""See whether the frames of a folder of videos can be trusted."""
+"""See whether files can be trusted: the frames of a folder of videos, or all that is in a results folder."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
-    parser.add_argument("--out", required=True, type=Path, help="a row for each file, csv")
+    parser.add_argument("folder", type=Path, help="of videos, folders in it too; or results/")
+    parser.add_argument("--out", type=Path, help="of videos: a row for each file, csv")
     parser.add_argument("--fps", type=above_zero, default=3, help="frames stored a second of video (default: 3)")
     parser.add_argument("--size", type=positive, default=224, help="side of the stored frames, pixels (default: 224)")
     parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
@@ -17,9 +17,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    writable(arguments.out)
+    from centerclip.report import audit as results
     from centerclip.video import audit
 
+    if results.is_results(arguments.folder):
+        print(results.audit(arguments.folder))
+        return
+    if not arguments.out:
+        raise UserError(f"{arguments.folder}: not a results folder; for videos, --out names the csv to write")
+    writable(arguments.out)
     report = audit.table(arguments.folder, arguments.fps, arguments.size, arguments.processes, arguments.stall_seconds)
     with atomic(arguments.out) as temporary:
         report.to_csv(temporary, index=False)

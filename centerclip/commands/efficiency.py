@@ -4,10 +4,11 @@ Without a choice of cells, those of the paper's claims on cost are measured.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 from centerclip.cell import Cell, read_compared
-from centerclip.command import UserError, natural, positive, write_json
+from centerclip.command import UserError, above_zero, natural, positive, write_json
 from centerclip.gpus import claim
 
 
@@ -18,6 +19,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cells", type=Path, help="instead of these: results/BENCHMARK/compared.json")
     parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
     parser.add_argument("--largest-batch", type=positive, default=1, help="try up to so many videos (default: 1)")
+    budget = "start no further turn and no larger batch after so many, of all groups together (default: 30)"
+    parser.add_argument("--minutes", type=above_zero, default=30, help=budget)
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--gpus", type=natural, default=0, help="take so many for this job alone (default: 0, share)")
     parser.add_argument("--out", type=Path, help="also write everything here, json")
@@ -34,9 +37,12 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.model.device import device_name, pick_device
 
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
-    device, rows = pick_device(), []
-    for group in tqdm(efficiency.groups(cells), "efficiency", unit="group"):
-        rows += efficiency.measure(group, device, arguments.repeats, arguments.largest_batch)
+    device, rows, groups = pick_device(), [], efficiency.groups(cells)
+    end = time.perf_counter() + 60 * arguments.minutes
+    for done, group in enumerate(tqdm(groups, "efficiency", unit="group")):
+        begin = time.perf_counter()
+        deadline = begin + (end - begin) / (len(groups) - done)  # what is left, in equal parts
+        rows += efficiency.measure(group, device, arguments.repeats, arguments.largest_batch, deadline)
     table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
     table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
     print(table.round(3).to_markdown(index=False))

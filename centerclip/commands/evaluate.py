@@ -29,15 +29,14 @@ def job(arguments: argparse.Namespace) -> None:
     claim(arguments.gpus)
     import torch
 
-    from centerclip.datasets.manifest import read_manifest, usable
     from centerclip.evaluate.features import count_cut, count_short, evaluate
     from centerclip.model.clip import build_finished
     from centerclip.model.device import computed_in, device_name, pick_device
-    from centerclip.video.frames import FrameStore
+    from centerclip.video.batches import stored
 
     torch.set_num_threads(arguments.threads)
-    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-    test, rows = manifest[manifest["split"] == "test"], usable(manifest, store.counts, "test")
+    manifest, store, splits = stored(cell, ["test"])
+    test, rows = manifest[manifest["split"] == "test"], splits["test"]
     device = pick_device()
     result = {
         "benchmark": cell.benchmark,

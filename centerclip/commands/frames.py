@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import above_zero, positive
+from centerclip.command import FAILED, above_zero, positive
 from centerclip.datasets.manifest import in_shard, read_manifest, videos
 from centerclip.video.shards import write_shard
 from centerclip.video.watch import add_stall_seconds
@@ -23,7 +23,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     clips = videos(pd.concat(map(read_manifest, arguments.manifests)))
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
-    write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
+    failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
+    if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
+        Path(f"{arguments.log}{FAILED}").touch()
 
 
 def rate(text: str) -> float | None:

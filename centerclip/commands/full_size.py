@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.cell import read_compared
-from centerclip.command import atomic, read_json
+from centerclip.command import atomic
 from centerclip.report import documents, full_size, tables
 
 
@@ -16,8 +16,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    paper, costs = tables.read_paper(arguments.paper), read_json(arguments.costs)
-    table = full_size.table(read_compared(arguments.cells), costs, paper)
+    paper, costs = tables.read_paper(arguments.paper), tables.read_costs(arguments.costs)
+    table = full_size.table(read_compared(arguments.cells), costs, paper, arguments.cells)
     with atomic(Path(f"{arguments.out}.csv")) as temporary:
         table.to_csv(temporary, index=False)
     for suffix in (".html", ".md", ".tex"):

@@ -25,6 +25,11 @@ def job(arguments: argparse.Namespace) -> None:
     plot = importlib.import_module(plots.module(arguments.plot))
     style.apply()
     data = plot.read(arguments.table, arguments.cells)
-    figure = plot.draw(data[data["variant"].isin(arguments.variants)])
+    shown = data[data["variant"].isin(arguments.variants)]
+    if shown.empty:
+        raise UserError(f"{arguments.table}: it has none of the variants {', '.join(arguments.variants)}")
+    if arguments.plot in plots.OF_COSTS and shown["gflops"].isna().all():
+        raise UserError(f"{arguments.table}: it has no costs, which the plot {arguments.plot} shows")
+    figure = plot.draw(shown)
     for path in arguments.out:
         figures.save(figure, path)

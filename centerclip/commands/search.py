@@ -42,7 +42,7 @@ def job(arguments: argparse.Namespace) -> None:
     if server:
         server.searcher = searcher
         return page.serve(server)
-    for note in filter(None, map(searcher.note, sentences)):
+    for note in filter(None, [searcher.remark, *map(searcher.note, sentences)]):
         print(f"note: {note}", file=sys.stderr)
     answers = list(zip(sentences, searcher.answers(sentences, arguments.top), strict=True))
     if arguments.json:

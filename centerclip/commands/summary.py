@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.command import atomic
-from centerclip.report import documents, tables
+from centerclip.report import documents, full_size, tables
 from centerclip.report.summary import findings, joined, summary
 
 
@@ -17,8 +17,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    paper, ours = tables.read_paper(arguments.paper), list(map(tables.read_table, arguments.tables))
-    costs = tables.read_table(arguments.full_size) if arguments.full_size else None
+    paper, ours = tables.read_paper(arguments.paper), list(map(tables.read_models, arguments.tables))
+    costs = full_size.read(arguments.full_size) if arguments.full_size else None
     for suffix in (".html", ".md"):
         documents.write(arguments.out, suffix, summary(ours, costs, paper))
     if arguments.findings:

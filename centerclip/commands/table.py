@@ -3,19 +3,20 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import atomic, read_json
+from centerclip.command import atomic
 from centerclip.report import documents, tables
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--costs", required=True, type=Path, help="what the variants cost, json")
+    parser.add_argument("--costs", type=Path, help="what the variants cost, json; without it the table has no costs")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="the results of each variant and seed")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .csv, .html, .md and .tex")
 
 
 def job(arguments: argparse.Namespace) -> None:
-    rows, costs = list(map(tables.read_row, arguments.cells)), read_json(arguments.costs)
+    rows = list(map(tables.read_row, arguments.cells))
+    costs = tables.read_costs(arguments.costs) if arguments.costs else None
     table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper))
     with atomic(Path(f"{arguments.out}.csv")) as temporary:
         tables.for_programs(table).to_csv(temporary, index=False)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError
 from centerclip.datasets import SPLITS
-from centerclip.datasets.manifest import from_captions
+from centerclip.datasets.manifest import from_captions, listed
 
 
 def descriptions(source: Path, split: str) -> list[dict]:
@@ -25,23 +24,15 @@ def video_names(source: Path) -> list[str]:
     return list(names.values())
 
 
-def listed(lists: Path, split: str) -> set[str]:
-    """The names in SPLIT_list.txt of a directory. Raises UserError if it cannot be read."""
-    try:
-        return set((lists / f"{split}_list.txt").read_text().split())
-    except OSError as error:
-        raise UserError(f"{lists / f'{split}_list.txt'}: {error.strerror} (lists in DiDeMo's source)") from None
-
-
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
     """The manifest: the caption of a video joins its descriptions in the order of the file.
 
-    `seconds` of the settings, if any, is where videos end; of `lists`, a directory, are the names whose descriptions
-    count, as the authors have it, where a video has two names.
+    `seconds` of the settings, if any, is where videos end. With `lists`, as of `manifest.listed`, only descriptions of
+    the names in them count, as in the authors' code: some videos have two names.
     """
     captions, lists, seconds = {}, settings.get("lists"), settings.get("seconds")
     for split in SPLITS:
-        names, paragraphs = listed(Path(lists), split) if lists else None, {}
+        names, paragraphs = listed(lists, split, "DiDeMo") if lists else None, {}
         for row in descriptions(source, split):
             if names is None or row["video"] in names:
                 paragraphs.setdefault(os.path.splitext(row["video"])[0], []).append(row["description"])

@@ -1,8 +1,9 @@
 """The video files of a directory: what counts as one, and which file a video's name stands for."""
 
 import os
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
+from typing import NamedTuple
 
 from centerclip.command import UserError
 
@@ -13,19 +14,52 @@ VIDEO_SUFFIXES = (
 )
 
 
-def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """The videos in and below `folder`, each with its size in bytes and its time of change in ns; and the folders that
-    cannot be read, each with the reason. Both are named by their paths from `folder`.
+# Folders of file servers and systems, casefolded: thumbnails, snapshots and what was deleted
+SYSTEM_FOLDERS = {
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"),
+    *("system volume information", "__macosx"),
+}
 
-    A file is a video if its suffix is one of VIDEO_SUFFIXES; hidden files and folders are passed over. Links are
-    followed, but each folder is visited once, by its own name rather than by a link's if it has both.
+
+class Listing(NamedTuple):
+    """What there is in and below a folder. Paths are from the folder."""
+
+    videos: dict[str, tuple[int, int]]  # path -> size in bytes, time of change in ns
+    closed: dict[str, str]  # the folders that cannot be read -> why
+    others: Counter[str]  # the suffix of files that are passed over -> how many
+
+    def passed_over(self) -> str:
+        """How many files were passed over for their suffix, in one line; '' for none."""
+        if not self.others:
+            return ""
+        first, *more = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
+        counts = [f"{suffix or 'without'} {count}" for suffix, count in (first, *more[:7])]
+        end = ", ..." if len(more) > 7 else ""
+        return f"{self.others.total()} files with other suffixes passed over: {', '.join(counts)}{end}"
+
+
+def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """The videos in and below `folder`, and the folders that cannot be read, as in its `listing`.
+
+    Raises:
+        UserError: the folder is not there, or has no videos in it.
+    """
+    found = listing(folder)
+    return found.videos, found.closed
+
+
+def listing(folder: Path) -> Listing:
+    """The files in and below `folder`.
+
+    A file is a video if its suffix is one of VIDEO_SUFFIXES; hidden files and folders, and SYSTEM_FOLDERS, are left
+    out. Links are followed, but each folder is visited once, by its own name rather than by a link's if it has both.
 
     Raises:
         UserError: the folder is not there, or has no videos in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    files, closed, visited, pending = {}, {}, set(), deque([folder])
+    found, visited, pending = Listing({}, {}, Counter()), set(), deque([folder])
     while pending:
         directory = pending.popleft()
         try:
@@ -35,19 +69,23 @@ def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str
             visited.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError as error:
-            closed[os.path.relpath(directory, folder)] = error.strerror
+            found.closed[os.path.relpath(directory, folder)] = error.strerror
             continue
         for entry in entries:
             path = directory / entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                (pending.append if entry.is_symlink() else pending.appendleft)(path)
+            if os.path.isdir(path):
+                if entry.name.casefold() not in SYSTEM_FOLDERS:
+                    (pending.append if entry.is_symlink() else pending.appendleft)(path)
             elif path.suffix.lower() in VIDEO_SUFFIXES:
-                files[os.path.relpath(path, folder)] = changes(path)
-    if not files and not closed:
-        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)})")
-    return dict(sorted(files.items())), closed
+                found.videos[os.path.relpath(path, folder)] = changes(path)
+            else:
+                found.others[path.suffix.lower()] += 1
+    if not found.videos and not found.closed:
+        others = f"; {line}" if (line := found.passed_over()) else ""
+        raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)}){others}")
+    return found._replace(videos=dict(sorted(found.videos.items())))
 
 
 def changes(path: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError, file_state, first_line, shown
+from centerclip.command import UserError, file_state, first_line, read_json, shown
 from centerclip.datasets import SPLITS
 from centerclip.datasets.files import files_by_stem
 
@@ -105,6 +105,21 @@ def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
     return [digest.hexdigest()[:16] for digest in digests]
 
 
+def listed(lists: str, split: str, dataset: str) -> set[str]:
+    """The names of videos in the file `lists`, or in SPLIT_list.txt of the directory `lists`: words of a text, or keys
+    or items of a json. Raises UserError for another file."""
+    path, where = Path(lists), f"(lists in {dataset}'s source)"
+    if path.is_dir():
+        path /= f"{split}_list.txt"
+    try:
+        names = read_json(path) if path.suffix == ".json" else path.read_text().split()
+        return set(names)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror} {where}") from None
+    except (TypeError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a list of names {where}") from None
+
+
 def from_captions(
     captions: dict[str, list[tuple[str, str]]], videos: Path, ends: dict[str, float] | None = None
 ) -> pd.DataFrame:
@@ -125,7 +140,7 @@ def from_captions(
     rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])
     names = rows["video_id"].unique()
     missing = [name for name in names if name not in files]
-    if len(missing) == len(names):
+    if missing and len(missing) == len(names):
         raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
     print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
     return rows.assign(

@@ -1,5 +1,6 @@
 """What encoding a video costs: operations, bytes kept for the backward pass, time, tokens."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,16 +50,16 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 
 
 def milliseconds(
-    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0
+    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
     """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, per video, after a warm-up: for each model
     pairs (whole, in its reductions) in ms. The models take turns, so that a slow moment meets all of them: `repeats`,
-    and more until `seconds` are over."""
+    and more until `seconds` are over. After the first no turn starts that would end later than `deadline`, a time of
+    `perf_counter`."""
     times, end = [[] for _ in models], time.perf_counter() + seconds
     with torch.no_grad():
         for turn in count():
-            if turn > repeats and time.perf_counter() > end:
-                return times
+            begin = time.perf_counter()
             for model, times_of_model in zip(models, times, strict=True):
                 with in_reductions(model) as inside:
                     start = now(frames)
@@ -67,6 +68,9 @@ def milliseconds(
                 if turn:
                     reducing = sum(starmap(between, inside))
                     times_of_model.append((1000 * whole / len(frames), 1000 * reducing / len(frames)))
+            over = time.perf_counter()
+            if turn and (2 * over - begin > deadline or (turn >= repeats and over > end)):
+                return times
 
 
 @contextmanager

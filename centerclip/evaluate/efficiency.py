@@ -1,5 +1,7 @@
 """What variants cost beside each other, with random weights and generated videos: operations, memory, time."""
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -16,7 +18,7 @@ from centerclip.model.device import autocast
 from centerclip.train.loop import Run, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
-QUIET = 0.1  # share by which two times of one network differ at most on a machine that does nothing else
+QUIET = 0.1  # share by which two times of one network differ at most in a turn on a machine that does nothing else
 SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
 
 
@@ -34,28 +36,35 @@ def baseline(cells: list[Cell]) -> int:
     return max(range(len(cells)), key=lambda index: (cells[index].model.plain, cells[index].trained, -index))
 
 
-def measure(cells: list[Cell], device: torch.device, repeats: int, largest: int = 1) -> list[dict]:
+def measure(
+    cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = math.inf
+) -> list[dict]:
     """What each of a group of `cells` costs: encoding one smooth generated video, encoding batches of up to `largest`,
-    and a step of training. Costs depend neither on the weights nor on how a cell is run."""
+    and a step of training. Costs depend neither on the weights nor on how a cell is run. After the first turn
+    no turn and no larger batch starts that would end later than `deadline`, a time of `perf_counter`."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
-    rows = encoding(cells, device, repeats, largest)  # whose models are gone when training needs the memory
+    rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
     return [row | training_memory(cell, device) for row, cell in zip(rows, cells, strict=True)]
 
 
-def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int) -> list[dict]:
+def encoding(
+    cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = math.inf
+) -> list[dict]:
     """The costs of encoding, per video; ratios are to the group's baseline, that of times the median of the turns' own
-    ratios. Times are in the precision of evaluation on `device`, the other costs in float32. `busy` says of all whether
-    their times tell that the machine was, and the bytes saved for the backward pass are None of what does not train."""
+    ratios. Times are in the precision of evaluation on `device`, the other costs in float32. `turns` is how many times
+    the ms are the median of, `busy` whether the machine was. The bytes saved for the backward pass are None of what
+    does not train."""
     models = []
     for cell in cells:
         models.append(build(cell.model, seed=0).eval().to(device))
         models[-1].visual = models[0].visual  # equal weights, in memory once
     shape = cells[0].data.frames, cells[0].data.image_size
-    video = smooth_videos(1, *shape).to(device)
+    video, first = smooth_videos(1, *shape).to(device), baseline(cells)
     with autocast(device, cells[0].precision):
-        times = milliseconds(models, video, repeats, SECONDS)
+        *times, again = milliseconds([*models, models[first]], video, repeats, SECONDS, deadline)
         whole = [[turn for turn, _ in turns] for turns in times]
-        batches = best_batches(models, shape, list(map(median, whole)), repeats, largest)
+        batches = best_batches(models, shape, list(map(median, whole)), repeats, largest, deadline)
+    disturbed = busy([*cells, cells[first]], [*whole, [turn for turn, _ in again]])
     rows = [
         {
             "benchmark": cell.benchmark,
@@ -69,14 +78,14 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             "clustering_share": median(inside / turn for turn, inside in both),
             "batch": batch,
             "batch_ms": batch_ms,
+            "turns": len(turns),
+            "busy": disturbed,
             "gflops": gflops(model, video),
             "saved_mb": saved_mb(model, video, cell),
         }
         for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
     ]
-    first, disturbed = baseline(cells), busy(cells, whole)
     for row, turns in zip(rows, whole, strict=True):
-        row["busy"] = disturbed
         row["ms_ratio"] = median(turn / reference for turn, reference in zip(turns, whole[first], strict=True))
         for name in ("gflops", "saved_mb"):
             known = None not in (row[name], rows[first][name])
@@ -93,30 +102,42 @@ def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
-    """Whether cells that are one network, such as `zeroshot` and `baseline`, took times that differ by more than QUIET
+    """Whether cells that are one network, such as the baseline timed twice, took times that differ by more than QUIET
     in the median turn, of which a line on the terminal tells: then something else ran beside them, and no time of the
     group is right. `times` are a list of turns a cell."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
         if one.model == other.model:
             apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
             if apart > 1 + QUIET:
+                twice = one.variant == other.variant
                 names = (
-                    f"{one.variant} and {other.variant} are one network and took times that differ by {apart - 1:.0%}"
+                    f"{one.variant} was timed twice" if twice else f"{one.variant} and {other.variant} are one network"
                 )
-                tell(f"warning: {one.benchmark}: {names}: the machine was busy, and the times are marked so")
+                tell(
+                    f"warning: {one.benchmark}: {names} and took times that differ by {apart - 1:.0%}: the machine was"
+                    " busy, and the times are marked so"
+                )
                 return True
     return False
 
 
 def best_batches(
-    models: list[CenterCLIP], shape: tuple[int, int], ms: list[float], repeats: int, largest: int
+    models: list[CenterCLIP],
+    shape: tuple[int, int],
+    ms: list[float],
+    repeats: int,
+    largest: int,
+    deadline: float = math.inf,
 ) -> list[tuple[int, float]]:
     """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of `shape` (frames, pixels) a
     second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
-    are when one runs out of the GPU's memory."""
-    best = [(1, time) for time in ms]
+    are when one runs out of the GPU's memory or would take past `deadline`."""
+    best = [(1, alone) for alone in ms]
     gaining, batch = list(range(len(models))), 2
     while gaining and batch <= largest:
+        seconds = (1 + repeats) * batch * sum(best[index][1] for index in gaining) / 1000  # with the warm-up, at most
+        if time.perf_counter() + seconds > deadline:
+            break
         try:
             videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
             times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)

@@ -14,7 +14,7 @@ from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.model.clip import CenterCLIP
 from centerclip.model.device import autocast
 from centerclip.train import processes
-from centerclip.video.batches import Videos, leave_sigterm, normalise
+from centerclip.video.batches import Videos, leave_sigterm, loading_told, normalise
 from centerclip.video.frames import FrameStore
 
 
@@ -25,6 +25,7 @@ def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 
 
 @torch.no_grad()
+@loading_told()
 def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
     """The arguments of `retrieval_metrics` for rows of a manifest, on the device of `model`, left in evaluation mode.
 

@@ -17,6 +17,13 @@ def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]
     return better.long(), equal.long()
 
 
+def equal_before(similarity: Tensor, truth: Tensor) -> Tensor:
+    """[Q] int64: how many of similarity[q]'s candidates ([Q, C]) are as similar as candidate truth[q] and of a lower
+    index."""
+    right, index = similarity.gather(1, truth[:, None]), torch.arange(similarity.shape[1], device=truth.device)
+    return ((similarity == right) & (index < truth[:, None])).sum(1)
+
+
 def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
     """[Q] int64: the rank, from 1, of candidate truth[q] among similarity[q]'s ([Q, C]).
 
@@ -36,14 +43,15 @@ def published_counts(better: Tensor, equal: Tensor, candidates: int) -> Tensor:
     return (begun - ended).cumsum(0)[:candidates]
 
 
-def summary(counts: Tensor) -> dict[str, float]:
-    """R@k in per cent for each k, median rank (MdR; the mean of the middle two) and mean rank (MnR), of how often each
-    rank, from 1, is had: int64 [C]."""
+def summary(counts: Tensor, lower_median: bool = False) -> dict[str, float]:
+    """R@k in per cent for each k, median rank (MdR; the mean of the middle two, or the lower of them) and mean rank
+    (MnR), of how often each rank, from 1, is had: int64 [C]."""
     within = counts.cumsum(0)  # how many ranks are up to each
     total = within[-1].item()
     recalls = {f"R@{k}": 100 * (counts[:k].sum().item() / total) for k in RECALLED}
     middle = torch.tensor([(total - 1) // 2, total // 2], device=counts.device)
-    median = torch.searchsorted(within, middle, right=True).double().mean().item() + 1
+    middle = torch.searchsorted(within, middle[:1] if lower_median else middle, right=True)
+    median = middle.double().mean().item() + 1
     mean = (counts * torch.arange(1, len(counts) + 1, device=counts.device)).sum().item() / total
     return recalls | {"MdR": median, "MnR": mean}
 
@@ -60,8 +68,9 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
 
     Returns:
         {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
-        summary}, "n_texts": T, "n_videos": V}, of `ranks`, in which a tie counts against the query, and of
-        `published_counts`.
+        summary}, "n_texts": T, "n_videos": V}, of `ranks`, in which a tie counts against the query, and as the authors'
+        code counts: by `published_counts` and the lower median; but where a video has several texts, each has one rank
+        among the videos, of equal ones those of lower index before it.
 
     Raises:
         ValueError: a vector that is not finite.
@@ -82,13 +91,19 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
         "video_to_text": (of_videos, video_of_text.unique()),
     }
+    one_place = {"text_to_video"} if len(texts) > len(queries["video_to_text"][1]) else set()  # of those that tie
     against, published = {}, {}
     for direction, (similarities, asked) in queries.items():
-        found = asked.new_empty(2, len(asked))  # made once: small pieces kept between the large ones would waste memory
+        found = asked.new_empty(3, len(asked))  # made once: small pieces kept between the large ones would waste memory
         chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
         for chunk, counts in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
-            counts[:] = torch.stack(better_and_equal(*similarities(chunk)))
-        better, equal = found
+            compared = similarities(chunk)
+            counts[:2] = torch.stack(better_and_equal(*compared))
+            if direction in one_place:
+                counts[2] = equal_before(*compared)
+        better, equal, before = found
         against[direction] = summary(torch.bincount(better + equal - 1))
-        published[direction] = summary(published_counts(better, equal, len(videos)))
+        if direction in one_place:
+            better, equal = better + before, torch.ones_like(equal)
+        published[direction] = summary(published_counts(better, equal, len(videos)), lower_median=True)
     return {**against, "published": published, "n_texts": len(texts), "n_videos": len(videos)}

@@ -26,6 +26,7 @@ OTHER_NAMES = {  # ours -> open_clip's
 }
 OUR_NAMES = {theirs: ours for ours, theirs in OTHER_NAMES.items()}
 QUICK = "-quickgelu"
+COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
@@ -70,18 +71,20 @@ def read(name: str) -> dict | None:
 
 def reason(config: dict) -> str | None:
     """What of a model of open_clip does not work here; None: all of it works."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if "timm_model_name" in vision:
         return "its video side is a model of timm"
-    if not isinstance(vision["layers"], int):
+    if isinstance(vision.get("layers"), list):
         return "its video side is a ResNet"
     if "multimodal_cfg" in config or vision.get("attentional_pool"):
-        return "its video side pools by attention, as CoCa's does"
+        return COCA
     if "hf_model_name" in text:
         return "its text side is a model of Hugging Face"
     if "hf_tokenizer_name" in text:
         return "its tokenizer is Hugging Face's"
-    if not isinstance(vision["image_size"], int):
+    if not isinstance(vision.get("layers"), int) or "context_length" not in text:
+        return "it is not one of open_clip's own ViT and text transformer"
+    if not isinstance(vision.get("image_size"), int):
         return "its images are not square"
     return None
 

@@ -1,5 +1,6 @@
 """CLIP with a video side: built, frozen, its weights saved and read again."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,16 +89,36 @@ def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:
     built = build(replace(model, weights=None), seed)
     if not path.is_file():
         raise UserError(f"weights {located(path)}: no such file")
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+    state = read_own(path)
     shapes, expected = ({name: tensor.shape for name, tensor in part.items()} for part in (state, built.state_dict()))
     if shapes != expected:
         different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
         raise UserError(f"weights {path}: not those of this model, which differ in {different[0]!r}")
     built.load_state_dict(state)
     return built
+
+
+def read_own(path: Path) -> dict[str, Tensor]:
+    """The state dict that `save_weights` wrote to `path`. Raises UserError for a damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            noted = (file.metadata() or {}).get("crc32")
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+    if noted and noted != checksum(state):
+        remedy = f"delete it, then {layout.remake(path, layout.WEIGHTS)}"
+        raise UserError(f"weights {path}: damaged: its checksum is wrong; {remedy}")
+    return state
+
+
+def checksum(state: dict[str, Tensor]) -> str:
+    """The CRC-32 of the tensors of a state dict, with their names."""
+    crc = 0
+    for name in sorted(state):
+        data = state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(data, zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
 
 
 def build_finished(cell: Cell) -> CenterCLIP:
@@ -112,6 +133,6 @@ def build_finished(cell: Cell) -> CenterCLIP:
 
 
 def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
-    """Write a state dict of `backbone` as safetensors, its activation in the metadata, whole or not at all."""
+    """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
     with atomic(path) as temporary:
-        save_file(state, temporary, {"activation": backbones.activation(backbone)})
+        save_file(state, temporary, {"activation": backbones.activation(backbone), "crc32": checksum(state)})

@@ -1,5 +1,6 @@
 """A reduction stage: the frames of a segment become one sequence of fewer tokens (paper, section 3.3)."""
 
+import json
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from centerclip.cell import Stage
+from centerclip.command import UserError
 from centerclip.model import reduction
+from centerclip.model.reduction.contract import misshapen
 
 
 class Sequences(NamedTuple):
@@ -33,20 +36,44 @@ class Reduction(nn.Module):
 
     def __init__(self, algorithm: str, options: dict):
         super().__init__()
+        self.algorithm, self.options, self.written = algorithm, options, json.dumps(options)
         self.function, self.context = reduction.algorithm(algorithm), reduction.context(algorithm)
-        self.options = options
+        self.sees_pixels = reduction.sees_pixels(algorithm)
 
     def forward(self, seen: Tensor, *arguments: int, **context: int) -> tuple[Tensor, Tensor] | Tensor:
         """What the algorithm makes of `seen`, which for most is tokens [B, N, D] of any float dtype, a segment a row,
         its patches frame by frame, and of K: medoids [B, K] and assignment [B, N], both int64.
 
-        `context` is what the algorithm may ask for: reduction.CONTEXT but for `training`.
+        `context` is what the algorithm may ask for: reduction.CONTEXT but for `training`. Raises UserError where the
+        algorithm breaks its contract.
         """
         known = context | {"training": self.training}
+        if torch.compiler.is_compiling() and not self.sees_pixels:
+            return in_one_node(seen.detach(), *arguments, self.algorithm, self.written, **known)
         asked = {name: known[name] for name in self.context}
         # Algorithms compute in the precision that they state: autocast would lower their matrix products.
         with torch.no_grad(), torch.autocast(seen.device.type, enabled=False):
-            return self.function(seen.detach(), *arguments, **self.options, **asked)
+            result = self.function(seen.detach(), *arguments, **self.options, **asked)
+        if wrong := misshapen(result, seen, *arguments) if not self.sees_pixels else None:
+            raise UserError(f"algorithm {self.algorithm}: {wrong} (docs/reduction.md has the contract)")
+        return result
+
+
+@torch.library.custom_op("centerclip::reduction", mutates_args=())
+def in_one_node(
+    seen: Tensor, clusters: int, algorithm: str, options: str, frames: int, segments: int, classes: int, training: bool
+) -> tuple[Tensor, Tensor]:
+    """A `Reduction` as one node of a graph of torch.compile or torch.export, which cannot follow an algorithm that
+    iterates until nothing moves."""
+    reduced = Reduction(algorithm, json.loads(options)).train(training)
+    medoids, assignment = reduced(seen, clusters, frames=frames, segments=segments, classes=classes)
+    return medoids.clone(memory_format=torch.contiguous_format), assignment.clone(memory_format=torch.contiguous_format)
+
+
+@in_one_node.register_fake
+def _(seen: Tensor, clusters: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+    batch, count, _ = seen.shape
+    return seen.new_empty(batch, clusters, dtype=torch.int64), seen.new_empty(batch, count, dtype=torch.int64)
 
 
 class ReductionStage(nn.Module):

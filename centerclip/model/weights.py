@@ -2,21 +2,28 @@
 
 import json
 import pickle
-import zipfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import open_clip
 import torch
+from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from centerclip.command import UserError, first_line, located, tell
-from centerclip.model import backbones, pretrained
+from centerclip.model import backbones, pretrained, torchscript
 from centerclip.model.clip import save_weights
+from centerclip.model.settings import SETTINGS, other_reduction
+
+SECONDS = 5  # to wait for a first answer of a server that has weights
+NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
 
 HUGGING_FACE = {  # parts of its names -> open_clip's
     "text_model.embeddings.token_embedding": "token_embedding",
@@ -44,16 +51,18 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
     """Load published weights, by open_clip's own download, or a local file into `model`, which is of `backbone`.
 
     The file is a .safetensors, OpenAI's TorchScript archive, or what torch.save wrote: a state dict, or a training's
-    checkpoint with one under `state_dict`. Names are open_clip's or Hugging Face's, and may have a prefix in common.
-    Parameters of stages missing from the file stay as they are. Where nothing tells the activation that the weights
-    were trained with, a line on the terminal says which is assumed.
+    checkpoint with one under `state_dict`. Nothing that a file holds is run. Names are open_clip's or Hugging Face's,
+    and may have a prefix in common. Parameters of stages missing from the file stay as they are. Where nothing tells
+    the activation that the weights were trained with, a line on the terminal says which is assumed.
 
     Raises:
-        UserError: no download, or a file that is not there, not whole, not finite, or of another activation or shape
-            than the backbone's.
+        UserError: no download, or a file that is not there, not whole, not finite, or of another activation, shape or
+            reduction than the model's.
     """
     file = None if pretrained.published(str(weights)) else Path(weights)
     state = read_state(file or download(backbone, str(weights)))
+    if SETTINGS in state and (wrong := other_reduction(state.pop(SETTINGS), model)):
+        raise UserError(f"weights {weights}: {wrong}")
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.startswith("stages.")]
     unknown = [name for name in state if name not in expected]
@@ -74,22 +83,58 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
 def download(backbone: str, weights: str) -> Path:
     """The file of published weights of `backbone`, in open_clip's cache. Raises UserError if there is none such that
     works in it, or it cannot be had."""
-
-    def had(get: Callable[..., str], *arguments: object) -> Path:
-        try:
-            return Path(get(*arguments))
-        except Exception as error:  # of any of the network's layers
-            reason = first_line(error)
-            raise UserError(f"weights {weights}: open_clip cannot get them ({reason}); name a local file") from None
-
     if wrong := pretrained.problem(backbone, weights):
         raise UserError(f"weights {weights}: {wrong}")
-    if not weights.startswith(pretrained.HUB):
-        return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
-    get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
-    if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
-        raise UserError(f"weights {weights}: {wrong}")
-    return had(get, repository)
+    with offline_if(reason := unreachable(constants.ENDPOINT)):
+
+        def had(get: Callable[..., str], *arguments: object) -> Path:
+            try:
+                return Path(get(*arguments))
+            except Exception as error:  # of any of the network's layers
+                cause = reason or f"open_clip cannot get them ({first_line(error)})"
+                advice = (
+                    f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}}), or null for random weights"
+                )
+                raise UserError(f"weights {weights}: {cause}; {advice}") from None
+
+        if not weights.startswith(pretrained.HUB):
+            return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
+        get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
+        if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
+            raise UserError(f"weights {weights}: {wrong}")
+        return had(get, repository)
+
+
+def unreachable(url: str) -> str | None:
+    """Why the server of `url` is not reached; None: it answers, if only that it refuses. The libraries that download
+    try again for a minute and more."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and they are not in its cache"
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(url, timeout=2 * SECONDS)
+        except Exception as error:  # of any of the network's layers
+            answers.append(first_line(error))
+        else:
+            answers.append(None)
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no timeout
+    thread.start()
+    thread.join(SECONDS)
+    reason = answers[0] if answers else f"no answer in {SECONDS} s"
+    return reason and f"{urlsplit(url).hostname} cannot be reached ({reason})"
+
+
+@contextmanager
+def offline_if(unreached: str | None) -> Iterator[None]:
+    """A block in which huggingface_hub, if its server is `unreached`, looks into its cache alone."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or bool(unreached)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def other_model(backbone: str, config: dict) -> str | None:
@@ -116,19 +161,27 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {path}: {mistaken}")
     try:
         state = load(path)
-    except pickle.UnpicklingError as error:  # whose own words advise to take a risk
-        objects = "Python objects besides tensors, which are not loaded: save the state dict alone"
-        reason = objects if "Unsupported global" in str(error) else "nothing that torch.save wrote"
-        raise UserError(f"weights {path}: not a whole weights file ({reason})") from None
     except Exception as error:  # bytes that are no weights may raise anything
-        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+        raise UserError(f"weights {path}: not a whole weights file ({unreadable(error)})") from None
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights {path}: not a state dict of tensors")
-    scale = next((name for name in state if str(name).endswith("logit_scale")), "")  # which every CLIP has
-    state = {str(name).removeprefix(scale.removesuffix("logit_scale")): tensor for name, tensor in state.items()}
+    state = {str(name).replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # of torch.compile
+    scale = next((name for name in state if name.endswith("logit_scale")), "")  # which every CLIP has
+    inner = scale.removesuffix("logit_scale")
+    outer = inner.removesuffix("clip.")  # of a ReducedCLIP's own parameters
+    state = {name.removeprefix(inner if name.startswith(inner) else outer): value for name, value in state.items()}
     return from_hugging_face(state) if any("self_attn." in name for name in state) else state
+
+
+def unreadable(error: Exception) -> str:
+    """Why bytes are no weights: the reason of torch.load or another reader in words that advise no risk."""
+    if "Unsupported global" in str(error):
+        return "Python objects besides tensors, which are not loaded: save the state dict alone"
+    if "weights_only" in str(error) and isinstance(error, RuntimeError):
+        return f"a format that may run code: {torchscript.ADVICE}"
+    return "nothing that torch.save wrote" if isinstance(error, pickle.UnpicklingError) else first_line(error)
 
 
 def mistaken_for_weights(path: Path) -> str | None:
@@ -150,20 +203,10 @@ def load(path: Path) -> object:
     """What is in a weights file, on the CPU; of OpenAI's archive the state dict."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    if not is_torchscript(path):
+    if not torchscript.is_torchscript(path):
         return torch.load(path, map_location="cpu", weights_only=True)
-    state = torch.jit.load(path, map_location="cpu").state_dict()
-    for extra in ("input_resolution", "context_length", "vocab_size"):  # attributes of OpenAI's archives
-        state.pop(extra, None)
-    return state
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether a file is an archive as torch.jit.save writes it."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    state = torchscript.read(path)
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in NOT_PARAMETERS}
 
 
 def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -201,7 +244,7 @@ def activation(path: Path) -> str | None:
         with safe_open(path, "pt") as file:
             if recorded := (file.metadata() or {}).get("activation"):
                 return recorded
-    elif is_torchscript(path):  # OpenAI's
+    elif torchscript.is_torchscript(path):  # OpenAI's
         return "quick_gelu"
     if isinstance(model := mapping_in(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
         return "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -219,12 +262,14 @@ def mapping_in(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def convert(weights: str | Path, backbone: str, out: Path) -> None:
-    """Write the state dict of `backbone` that weights, published ones or a file, hold, as safetensors.
+def convert(weights: str | Path | None, backbone: str, out: Path) -> None:
+    """Write the state dict of `backbone` that weights, published ones or a file, hold, or a random one, as safetensors.
 
     Raises:
         UserError: as `load_weights`.
     """
+    torch.manual_seed(0)
     model = open_clip.CLIP(**backbones.model_config(backbone))
-    load_weights(model, backbone, weights)
+    if weights is not None:
+        load_weights(model, backbone, weights)
     save_weights(model.state_dict(), backbone, out)

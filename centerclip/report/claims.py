@@ -1,28 +1,39 @@
 """The rows of benchmarks' tables -> which of the paper's claims hold, each with its figures."""
 
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 
-from centerclip.report.tables import MODEL, PAPER, PUBLISHED, ROLES, TIMES, against_baseline, disturbed
+from centerclip.report.rows import CANDIDATES, RANDOM, ROLES, label, remarks
+from centerclip.report.tables import MODEL, PAPER, PUBLISHED, TIMES, against_baseline, disturbed, filled
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
+LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
 SMALL = 0.05  # share of the encoder's time that is almost nothing
-VERDICTS = ("holds", "fails", "not run")
-Figure = tuple[str, bool]  # a claim's numbers in words, and whether it holds for them as shown
+ONCE = " in one run"  # behind a verdict on the recall of a model that was trained once
+VERDICTS = ("holds", f"holds{ONCE}", "fails", f"fails{ONCE}", "not run")
 
 
-def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[float, float, str] | None:
-    """Of rows of one benchmark and backbone: `column` of the first baseline, as in the config, that of the best
-    clustering variant of as many frames, and its name; None where either is missing."""
+class Figure(NamedTuple):
+    """A claim's numbers in words, whether it holds for them as shown, and whether they are of one training alone."""
+
+    words: str
+    holds: bool
+    once: bool = False
+
+
+def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
+    """Of rows of one benchmark and backbone: the first baseline, as in the config, and the clustering variant of as
+    many frames with the best of `column`; None where either is missing."""
     rows = rows.dropna(subset=column)
     baseline = rows[rows["baseline"]].head(1)
     clustered = rows[rows["clustering"] & rows["frames"].isin(baseline["frames"])]
     if clustered.empty:
         return None
-    best = clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
-    return baseline[column].iloc[0], best[column], best["variant"]
+    return baseline.iloc[0], clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
 
 
 def recall(rows: pd.DataFrame) -> list[Figure]:
@@ -30,8 +41,14 @@ def recall(rows: pd.DataFrame) -> list[Figure]:
     compared = beside_baseline(rows, "t2v R@1", largest=True)
     if not compared:
         return []
-    before, after, name = compared
-    return [(f"{before:.1f} -> {after:.1f}, {name}", round(after, 1) >= round(before, 1))]
+    before, after = (row["t2v R@1"] for row in compared)
+    words = f"{before:.1f} -> {after:.1f}, {label(compared[1])}"
+    return [Figure(words, round(after, 1) >= round(before, 1), any(map(trained_once, compared)))]
+
+
+def trained_once(row: pd.Series) -> bool:
+    """Whether the recall of a row is that of a single training; of a published one that is not known."""
+    return row["trained"] and row.get("seeds", math.inf) < 2
 
 
 def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
@@ -39,9 +56,10 @@ def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
     compared = beside_baseline(rows, column, largest=False)
     if not compared:
         return []
-    before, after, name = compared
-    words = f"{before:.1f} -> {after:.1f} {unit} ({after / before - 1:+.0%}), {name}"
-    return [(words, round(after, 1) < round(before, 1))]
+    before, after = (row[column] for row in compared)
+    change = f" ({after / before - 1:+.0%})" if before else ""
+    words = f"{before:.1f} -> {after:.1f} {unit}{change}, {compared[1]['variant']}"
+    return [Figure(words, round(after, 1) < round(before, 1))]
 
 
 def memory(rows: pd.DataFrame) -> list[Figure]:
@@ -53,7 +71,7 @@ def share(rows: pd.DataFrame) -> list[Figure]:
     """The largest share of each algorithm."""
     timed = rows[rows["clustering"]].dropna(subset="clustering_share").sort_values("clustering_share")
     largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
-    return [(f"{part:.1%}, {name}", round(part, 3) <= SMALL)
+    return [Figure(f"{part:.1%}, {name}", round(part, 3) <= SMALL)
             for part, name in zip(largest["clustering_share"], largest["variant"], strict=True)]  # fmt: skip
 
 
@@ -67,8 +85,11 @@ CLAIMS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
 
 def outcome(figures: list[Figure]) -> tuple[str, str]:
     """The figures of a claim in words, and the verdict on it."""
-    verdict = "not run" if not figures else "holds" if all(held for _, held in figures) else "fails"
-    return "; ".join(words for words, _ in figures), verdict
+    if not figures:
+        return "", "not run"
+    verdict = "holds" if all(figure.holds for figure in figures) else "fails"
+    once = ONCE if any(figure.once for figure in figures) else ""
+    return "; ".join(figure.words for figure in figures), verdict + once
 
 
 def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -96,20 +117,30 @@ def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         for cost in ("memory", "time"):
             goal, ratio = row[cost], row[f"{cost} here"]
             if pd.notna(goal):
-                figures = [] if pd.isna(ratio) else [(f"{ratio - 1:+.0%}", round(ratio, 2) <= round(goal, 2))]
+                figures = [] if pd.isna(ratio) else [Figure(f"{ratio - 1:+.0%}", round(ratio, 2) <= round(goal, 2))]
                 model = [row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}"]
                 lines.append([*model, *outcome(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "of", "paper", "here", "verdict"])
 
 
+def comparable(ours: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `ours`, a model each, whose recall compares with a published one: not those with random weights, nor
+    where more than LACKING of the published test videos are missing."""
+    few = ours["n_videos"].astype(float) < (1 - LACKING) * ours[CANDIDATES].astype(float)
+    random = ours["weights"].astype(object) == RANDOM
+    tested = ours[["t2v R@1", PAPER["t2v R@1"]]].notna().all(axis=1)
+    return ours[tested & ~few & ~random].drop_duplicates(MODEL)
+
+
 def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Every published model's t2v R@1 and ours, ties counted as there."""
-    ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)[[*MODEL, PUBLISHED["t2v R@1"]]]
+    """Every published model's t2v R@1 and ours, ties counted as there; what is not `comparable` counts as not run."""
+    further = comparable(ours)[[*MODEL, PUBLISHED["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
     lines = []
-    for _, row in paper.merge(ours, on=MODEL, how="left").iterrows():
+    for _, row in paper.merge(further, on=MODEL, how="left").iterrows():
         published, here = row["t2v R@1"], row[PUBLISHED["t2v R@1"]]
         less = round(here - published, 1)
-        figures = [] if pd.isna(here) else [(f"{here:.1f} ({less:+.1f})", abs(less) <= CLOSE)]
+        words = ", ".join([f"{here:.1f} ({less:+.1f})", *remarks(row)])
+        figures = [] if pd.isna(here) else [Figure(words, abs(less) <= CLOSE, trained_once(row))]
         lines.append([row["benchmark"], row["variant"], f"{published:.1f}", *outcome(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
 
@@ -121,7 +152,7 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFram
         ours: rows of tables of benchmarks, `tables.typed`; times of a busy machine count as not measured.
         paper: of `tables.read_paper`.
     """
-    ours = ours.copy()
+    ours = filled(ours)
     ours.loc[disturbed(ours), [*TIMES, "clustering_share"]] = None
     published = paper[paper["variant"].notna()]
     published = published[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]

@@ -1,26 +1,28 @@
 """What the paper's models cost on this machine, as shares of their baseline's, beside what they cost in the paper."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
+from centerclip import layout
 from centerclip.cell import Cell
+from centerclip.command import UserError
 from centerclip.report.documents import Table
+from centerclip.report.rows import COSTS, ROLES, STAGE, read_table, typed
 from centerclip.report.tables import (
-    BUSY,
     BUSY_NOTE,
-    COSTS,
+    DESCRIBED,
+    FEW_NOTE,
     LAYOUT,
     PAPER,
-    ROLES,
-    STAGE,
     TIMES,
     against_baseline,
     completed,
-    description,
+    described,
     disturbed,
     text,
-    typed,
+    time_mark,
 )
 
 SHARES = {  # what is compared -> its column here, and the paper's
@@ -32,16 +34,34 @@ SHARES = {  # what is compared -> its column here, and the paper's
 MEASURED = ["device", "threads", "repeats"]  # what costs were measured on and how, in every row
 
 
-def table(cells: Iterable[Cell], costs: dict, paper: pd.DataFrame) -> pd.DataFrame:
+def read(path: Path) -> pd.DataFrame:
+    """The rows of the csv of `table`. Raises UserError for another file."""
+    return with_baseline(read_table(path, [*DESCRIBED, *MEASURED], [*STAGE, "shift", *COSTS, *PAPER.values()]), path)
+
+
+def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """`table`. Raises UserError where it has no baseline, which all shares are of, in the file `path`."""
+    if table["baseline"].any():
+        return table
+    raise UserError(f"{path}: none of its models is a trained baseline")
+
+
+def table(
+    cells: Iterable[Cell], costs: dict, paper: pd.DataFrame, source: str | Path = layout.COMPARED
+) -> pd.DataFrame:
     """A row a trained model: what it is, what it costs, the paper's numbers and MEASURED.
 
     Args:
-        cells: of a COMPARED file, costs: the content of the COSTS file of them, paper: of `tables.read_paper`.
+        cells: of a COMPARED file, the `source`. costs: of `tables.read_costs`. paper: of `tables.read_paper`.
+
+    Raises:
+        UserError: settings that are no model's, or no baseline.
     """
-    rows = completed(typed(pd.DataFrame(map(description, cells))), costs, paper)
+    rows = completed(typed(described(cells, source)), costs, paper)
     rows = rows[rows["trained"]].assign(**{name: costs[name] for name in MEASURED})
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
-    return rows[[*first, *COSTS, *MEASURED, *PAPER.values()]].reset_index(drop=True)
+    columns = dict.fromkeys([*first, *COSTS, *MEASURED, *PAPER.values()])
+    return with_baseline(rows[[*columns]].reset_index(drop=True), source)
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -86,10 +106,10 @@ def document(table: pd.DataFrame) -> list[str | Table]:
     for cost, (ours, published) in SHARES.items():
         if cost not in by_cost.groups:
             continue
-        busy = (disturbed(table) & (ours in TIMES)).map({True: BUSY, False: ""})
+        marks = [time_mark(row) if ours in TIMES else "" for _, row in table.iterrows()]
         compared = by_cost.get_group(cost).reindex(table["variant"])[["here", "paper"]]
         here, paper = compared.map(lambda share: "" if pd.isna(share) else f"{share:.2f}").to_numpy().T
-        shown[LAYOUT[ours]] = [text(value, ours) for value in table[ours]] + busy
+        shown[LAYOUT[ours]] = [text(value, ours) + mark for value, mark in zip(table[ours], marks, strict=True)]
         shown[f"{cost}, here"] = here
         if published:
             shown[f"{cost}, paper"] = paper
@@ -102,9 +122,10 @@ def notes(table: pd.DataFrame) -> str:
     sentences = [
         f"What the paper's models cost, {conditions(table)}, one generated video at a time. Time, memory and operations"
         " are shares of the baseline's: of the ms to encode a video (medians of at least"
-        f" {first['repeats']} turns), of what is kept of it for the backward pass (saved, MB), and of its GFLOPs, which"
-        " leave out the eigenvalue solver that spectral takes on a CPU.",
+        f" {first['repeats']:.0f} turns), of what is kept of it for the backward pass (saved, MB), and of its GFLOPs,"
+        " which leave out the eigenvalue solver that spectral takes on a CPU.",
         f"The paper's are of its inference time and its GPU memory of training on {first['benchmark']}, on its GPUs.",
         *([BUSY_NOTE] if disturbed(table).any() else []),
+        *([FEW_NOTE] if (table["turns"] < table["repeats"]).any() else []),
     ]
     return " ".join(sentences)

@@ -7,8 +7,9 @@ import pandas as pd
 
 from centerclip import layout
 from centerclip.cell import Cell, read_cell
-from centerclip.command import UserError, last_error, read_json
+from centerclip.command import UserError, last_error
 from centerclip.report import documents, summary, tables
+from centerclip.report import full_size as paper_models
 
 
 def last_log(cell: Cell) -> Path:
@@ -35,11 +36,12 @@ def reason(cell: Cell) -> str:
 
 
 def table(cells: list[Cell], paper: pd.DataFrame) -> tuple[pd.DataFrame, list[str | documents.Table]] | None:
-    """The table of one benchmark's `cells` and its document; None if none is made, or no costs are."""
+    """The table of one benchmark's `cells` and its document, without costs where none were measured; None if no cell is
+    made."""
     costs, unmade = cells[0].path(layout.COSTS), [cell for cell in cells if not made(cell)]
-    if not costs.exists() or unmade == cells:
+    if unmade == cells:
         return None
-    costs = read_json(costs)
+    costs = tables.read_costs(costs) if costs.exists() else None
     rows = [tables.description(cell) if cell in unmade else tables.read_row(cell.path(layout.RESULT)) for cell in cells]
     combined, apart = tables.combine(rows, costs, paper)
     return combined, tables.for_people(combined, apart, costs, list(map(reason, unmade)))
@@ -47,9 +49,9 @@ def table(cells: list[Cell], paper: pd.DataFrame) -> tuple[pd.DataFrame, list[st
 
 def whole(csv: Path, cells: list[Cell]) -> bool:
     """Whether the table of one benchmark's `cells` is there, made of the results that they have now."""
-    return all(map(made, cells)) and made_of(
-        csv, [cells[0].path(layout.COSTS), *(cell.path(layout.RESULT) for cell in cells)]
-    )
+    costs = cells[0].path(layout.COSTS)  # which a run without costs does not have
+    inputs = [*([costs] if costs.exists() else []), *(cell.path(layout.RESULT) for cell in cells)]
+    return all(map(made, cells)) and made_of(csv, inputs)
 
 
 def made_of(csv: Path, inputs: Iterable[Path]) -> bool:
@@ -61,7 +63,7 @@ def full_size_costs(results: Path) -> pd.DataFrame | None:
     """`full_size.table` of what the paper's models cost here; None where it is not made of the costs that there are."""
     templates = layout.TABLE, layout.COMPARED, layout.COSTS
     table, *inputs = (layout.path(template, results, benchmark=layout.FULL_SIZE) for template in templates)
-    return tables.read_table(csv) if made_of(csv := Path(f"{table}.csv"), inputs) else None
+    return paper_models.read(csv) if made_of(csv := Path(f"{table}.csv"), inputs) else None
 
 
 def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_size: bool) -> Iterator[Path]:
@@ -72,7 +74,7 @@ def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_si
     for benchmark in benchmarks:
         compared = [cell for cell in cells if cell.benchmark == benchmark]
         if compared and whole(csv := Path(f"{compared[0].path(layout.TABLE)}.csv"), compared):
-            summarised.append(tables.read_table(csv))
+            summarised.append(tables.read_models(csv))
             continue
         incomplete = True
         if compared and (combined := table(compared, paper)):

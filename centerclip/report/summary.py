@@ -3,14 +3,15 @@
 import pandas as pd
 
 from centerclip.report import full_size
-from centerclip.report.claims import VERDICTS, beside_baseline, judgements
+from centerclip.report.claims import ONCE, VERDICTS, beside_baseline, comparable, judgements, trained_once
 from centerclip.report.documents import Table
-from centerclip.report.tables import MODEL, PAPER, typed
+from centerclip.report.rows import remarks, typed
+from centerclip.report.tables import filled
 
 
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of tables of benchmarks, `tables.for_programs` or its csv."""
-    return pd.concat(map(typed, tables), ignore_index=True)
+    """The rows of tables of benchmarks, `tables.for_programs` or its csv; what a table has no column for is missing."""
+    return filled(pd.concat(map(typed, tables), ignore_index=True))
 
 
 def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str | Table]:
@@ -27,7 +28,7 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
     parts = [
         *findings(ours, costs, paper),
         "The paper's claims, judged by the tables of this run beside the published numbers: "
-        + ", ".join(f"{name} {count.get(name, 0)}" for name in VERDICTS)
+        + ", ".join(f"{name} {count[name]}" for name in VERDICTS if name in count)
         + ". Times of a busy machine are left out. Arrows go from the baseline to the best clustering variant of the"
         " same backbone and number of frames."
         + "".join(f" Of {rows['benchmark'].iloc[0]} only costs were measured." for rows in further if len(rows)),
@@ -48,10 +49,11 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
     found = []
     for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
         if compared := beside_baseline(rows, "t2v R@1", largest=True):
-            before, after, variant = compared
+            before, after = (row["t2v R@1"] for row in compared)
+            model = ", ".join([compared[1]["variant"], *remarks(compared[1])])
             found.append(
                 f"on {benchmark} ({backbone}) text-to-video R@1 goes from {before:.1f}, the baseline's, to {after:.1f},"
-                f" the best clustering variant's ({variant})"
+                f" the best clustering variant's ({model})" + (ONCE if any(map(trained_once, compared)) else "")
             )
     measured = ""
     if costs is not None:
@@ -66,12 +68,13 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
     """What a run cannot tell, a clause each; arguments as `findings`'."""
-    models, published = ours.dropna(subset=["t2v R@1", PAPER["t2v R@1"]]), paper["variant"].count()
-    count = len(models.drop_duplicates(MODEL))
+    count, published = len(comparable(ours)), paper["variant"].count()
     measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
+    trained = ours[ours["trained"] & ours["seeds"].notna()]
     clauses = {
         f"whether the paper's recalls are met, as it tested {count} of its {published} models": count < published,
-        "whether a difference in recall is chance, as each model was trained once": ours["seeds"].max() < 2,
+        "whether a difference in recall is chance, as each model was trained once": len(trained)
+        and trained["seeds"].max() < 2,
         "what a GPU takes, as it had none": measured.isna().all(),
     }
     return [clause for clause, holds in clauses.items() if holds] or ["what other videos and other weights would give"]

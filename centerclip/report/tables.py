@@ -1,34 +1,41 @@
 """A benchmark's table in the paper's layout: its cells, what they cost, and the paper's numbers beside them."""
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from centerclip.cell import Cell, read_cell
+from centerclip.cell import Cell, check_own, read_cell
 from centerclip.command import UserError, first_line, read_json
 from centerclip.model import reduction
 from centerclip.report.documents import Table
+from centerclip.report.rows import (
+    CANDIDATES,
+    COSTS,
+    COUNTS,
+    DIRECTIONS,
+    METRICS,
+    RANDOM,
+    ROLES,
+    SCORES,
+    STAGE,
+    checked,
+    label,
+    read_table,
+    typed,
+)
 
-DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
-METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
-SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
-STAGE = ["block", "segments", "clusters", "algorithm"]
 GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
-ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
-COSTS = [
-    *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
-    *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
-]
 TIMES = ["ms", "batch_ms"]
 BUSY = " (busy)"  # behind times of a busy machine
+FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
-COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
-WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
+DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",
     "saved_mb": "saved, MB",
@@ -48,24 +55,21 @@ SELECTED = {
 }
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The rows of a csv of models: of a benchmark's table, of `full_size.table` or published. Raises UserError for
-    another file."""
-    try:
-        table = pd.read_csv(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not a table: {first_line(error)}") from None
-    if missing := [column for column in ("variant", *MODEL) if column not in table]:
-        raise UserError(f"{path}: not a table of models: there is no column {missing[0]}")
-    return table
+def read_models(path: Path) -> pd.DataFrame:
+    """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
+    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()])
 
 
 def read_paper(path: Path) -> pd.DataFrame:
-    """The published numbers: `method`, `variant` (none for other people's methods), MODEL, ROLES and PAPER's columns.
+    """The published numbers: `method`, `variant` (none for other people's methods), MODEL, ROLES, PAPER's columns and
+    CANDIDATES. Raises UserError for another file.
 
     `frames` is 0, as all models of a benchmark have equally many.
     """
-    paper = typed(read_table(path).rename(columns=PAPER).replace({"algorithm": {"none": None}}))
+    paper = read_table(path, ["benchmark", "method", "trained", "videos"], ["variant", "backbone", *STAGE, *PAPER])
+    paper = typed(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
+    if unknown := sorted({*paper["algorithm"].dropna()} - {*reduction.names()}):
+        raise UserError(f"{path}: algorithm: {unknown[0]!r} is not one of {', '.join(reduction.names())} or none")
     kinds = paper["algorithm"].map(reduction.kind, na_action="ignore")
     return paper.assign(
         frames=0,
@@ -75,18 +79,44 @@ def read_paper(path: Path) -> pd.DataFrame:
     )
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with types that know missing values, so that a merge matches what is missing in both."""
-    names = dict.fromkeys(["backbone", "algorithm"], "string")
-    return table.astype(names | {name: "Int64" for name in WHOLE if name in table})
+def read_costs(path: Path) -> dict:
+    """The content of a COSTS file. Raises UserError for another file."""
+    content = read_json(path)
+    try:
+        rows = pd.DataFrame(content["rows"])
+        tokens = rows["tokens_per_block"].map(sum)
+        conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
+        measured = rows[["variant", *(column for column in COSTS if column not in ("tokens", "turns", "repeats"))]]
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise UserError(f"{path}: not costs, such as results/shapes/costs.json") from None
+    checked(conditions, path, known=conditions.columns)
+    checked(measured.assign(tokens=tokens), path, known=["variant"])
+    return content
 
 
 def read_row(path: Path) -> dict:
-    """The row of a RESULT file. Raises UserError for a file that is none."""
+    """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
     cell, result = read_cell(path), read_json(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    return description(cell) | measurements(result)
+    check_own(path)
+    try:
+        row = description(cell) | measurements(result)
+        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *PUBLISHED.values(), *COUNTS, "device"])
+        if row["select"] not in (None, *SELECTED):
+            raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {first_line(error)}") from None
+    return row
+
+
+def described(cells: Iterable[Cell], source: str | Path) -> pd.DataFrame:
+    """The `description`s of the cells of a file, the `source`. Raises UserError for settings that are no model's."""
+    try:
+        rows = list(map(description, cells))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{source}: not settings of models: {type(error).__name__}: {first_line(error)}") from None
+    return checked(pd.DataFrame(rows), source, DESCRIBED)
 
 
 def description(cell: Cell) -> dict:
@@ -94,7 +124,7 @@ def description(cell: Cell) -> dict:
     stage = cell.model.stages[0] if cell.model.stages else None
     return {
         **{"benchmark": cell.benchmark, "variant": cell.variant},
-        **{"backbone": cell.model.backbone, "frames": cell.data.frames},
+        **{"backbone": cell.model.backbone, "weights": cell.model.weights or RANDOM, "frames": cell.data.frames},
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
         **{role: getattr(cell, role) for role in ROLES},
@@ -142,28 +172,38 @@ def measured(table: pd.DataFrame) -> list[str]:
     return [column for column in table if re.fullmatch(f"({'|'.join(DIRECTIONS.values())}) [^ ]+", column)]
 
 
-def combine(rows: list[dict], costs: dict, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def combine(rows: list[dict], costs: dict | None, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The benchmark's table, a row a variant, and the published rows that have no counterpart in it.
 
     Args:
         rows: of `read_row`, or only of `description` for cells that are not made.
-        costs: the content of a COSTS file. paper: of `read_paper`.
+        costs: of `read_costs`; None where none were measured. paper: of `read_paper`.
     """
     table = completed(over_seeds(rows), costs, paper)
     apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["published"])
     return table, paper[apart]
 
 
-def completed(table: pd.DataFrame, costs: dict, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table`, whose rows are `description`s of one benchmark, with COSTS, PAPER's columns and `published`, the index
-    of the row of `paper`; the last two are missing where the paper has no such model."""
-    columns = pd.DataFrame(costs["rows"])
-    columns["tokens"] = columns["tokens_per_block"].map(sum)
-    columns = columns[["variant", *COSTS]].astype({"training_gb": float})  # which may be all missing
+def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> pd.DataFrame:
+    """`table`, whose rows are `description`s of one benchmark, with COSTS, missing without `costs`; with CANDIDATES;
+    with PAPER's columns and `published`, the index of the row of `paper`, which are missing where the paper has no such
+    model."""
+    measured = pd.DataFrame(costs["rows"] if costs else [], columns=None if costs else ["variant"])
+    if costs:
+        measured = measured.assign(tokens=measured["tokens_per_block"].map(sum), repeats=costs["repeats"])
+    numbers = dict.fromkeys((column for column in COSTS if column != "busy"), float)
+    measured = measured.reindex(columns=["variant", *COSTS]).astype(numbers)
     published = paper[paper["variant"].notna()].reset_index(names="published")[[*MODEL, "published", *PAPER.values()]]
-    table = table.merge(columns, on="variant", how="left").merge(published, on=MODEL, how="left")
+    table = table.merge(measured, on="variant", how="left").merge(published, on=MODEL, how="left")
     table.loc[~table["as_published"], ["published", *PAPER.values()]] = None
-    return table
+    candidates = paper.drop_duplicates("benchmark").set_index("benchmark")[CANDIDATES]
+    return table.assign(**{CANDIDATES: table["benchmark"].map(candidates).astype(float)})
+
+
+def filled(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with all columns of `for_programs` that numbers are judged by; what they have no column for is missing."""
+    columns = [*COSTS, *COUNTS, *SCORES, *PUBLISHED.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
+    return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -179,14 +219,15 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the csv."""
+    """The columns of the csv; without COSTS where none were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
     scores += PUBLISHED.values()
-    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES, *scores, "seeds"]
-    return table[[*first, *HISTORY, *COSTS, *COUNTS, "device", *PAPER.values()]]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES, *scores, "seeds"]
+    costs = COSTS if table["ms"].notna().any() else []
+    return table[[*first, *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]]
 
 
-def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict, remarks: list[str]) -> list[str | Table]:
+def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, remarks: list[str]) -> list[str | Table]:
     """The document of `combine`'s two tables; `remarks` are further sentences."""
     parts = [comparison(table), notes(table, costs), *remarks]
     return [*parts, "Published, without a counterpart in this run:", elsewhere(apart)] if len(apart) else parts
@@ -216,6 +257,13 @@ def disturbed(table: pd.DataFrame) -> pd.Series:
     return table["busy"].eq(True)
 
 
+def time_mark(row: Mapping) -> str:
+    """What stands behind the times of a row: that the machine was busy, and that they are of fewer turns than asked."""
+    few = row["turns"] < row["repeats"]
+    busy = pd.notna(row["busy"]) and row["busy"]
+    return (BUSY if busy else "") + (f" ({row['turns']:.0f} of {row['repeats']:.0f} turns)" if few else "")
+
+
 def comparison(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours, counted as the paper's
     are, less the paper's."""
@@ -229,12 +277,12 @@ def comparison(table: pd.DataFrame) -> Table:
         ours = {}
         for column in columns:
             ours[column] = text(row[column], column) or "-"
-            if column in TIMES and disturbed(table)[index]:
-                ours[column] += BUSY
+            if column in TIMES and pd.notna(row[column]):
+                ours[column] += time_mark(row)
             if pd.notna(spread := row.get(f"{column} std")):
                 ours[column] += f" ± {spread:.1f}"
         made = pd.notna(row["t2v R@1"])
-        lines.append({"variant": row["variant"] + ("" if made else " (not made)"), "": "ours"} | ours)
+        lines.append({"variant": label(row) if made else f"{row['variant']} (not made)", "": "ours"} | ours)
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
             published = {column: row[PAPER[column]] for column in columns if column in PAPER}
@@ -262,11 +310,11 @@ def elsewhere(apart: pd.DataFrame) -> Table:
     return Table(shown.reset_index(drop=True))
 
 
-def notes(table: pd.DataFrame, costs: dict) -> str:
+def notes(table: pd.DataFrame, costs: dict | None) -> str:
     """What the table was measured on and how, in sentences."""
     made = table[table["seeds"] > 0]
     first = made.iloc[0]
-    devices, seeds, busy = ", ".join(made["device"].unique()), made["seeds"].max(), disturbed(table).any()
+    devices, seeds = ", ".join(made["device"].unique()), made["seeds"].max()
     sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
@@ -276,6 +324,18 @@ def notes(table: pd.DataFrame, costs: dict) -> str:
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
         *([f"Scores are the mean ± standard deviation of up to {seeds} seeds."] if seeds > 1 else []),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
+        *(cost_notes(table, costs) if costs else []),
+        "Bold marks the best in this table; - stands for what does not exist or was not measured.",
+        *short_note(made),
+    ]
+    if table["published"].notna().any():
+        sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
+    return " ".join([*sentences, ties_note(made)])
+
+
+def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
+    """What costs were measured on and how, in sentences."""
+    return [
         f"Costs were measured on {costs['device']} with {costs['threads']} threads, with random weights and generated"
         " videos, and while no other job of the run was going on. The variants of a backbone took turns, and times are"
         f" medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms and the GFLOPs are"
@@ -284,13 +344,9 @@ def notes(table: pd.DataFrame, costs: dict) -> str:
         " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
         " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
         " ratios to the baseline, as the summary does.",
-        *([BUSY_NOTE] if busy else []),
-        "Bold marks the best in this table; - stands for what does not exist or was not measured.",
-        *short_note(made),
+        *([BUSY_NOTE] if disturbed(table).any() else []),
+        *([FEW_NOTE] if (table["turns"] < table["repeats"]).any() else []),
     ]
-    if table["published"].notna().any():
-        sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
-    return " ".join([*sentences, ties_note(made)])
 
 
 def short_note(made: pd.DataFrame) -> list[str]:
@@ -311,6 +367,7 @@ def ties_note(made: pd.DataFrame) -> str:
         f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}" if most else "changes nothing here"
     )
     return (
-        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries,"
-        f" which {effect}. What is compared with the paper's numbers is counted so."
+        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
+        f" (text to video with several captions a video: equal videos in their order), which {effect}. What is compared"
+        " with the paper's numbers is counted so."
     )

@@ -5,6 +5,7 @@ once, and again only for files that are new or changed (size or time of change).
 the next time. The index may be deleted at any time.
 """
 
+import io
 import os
 import sys
 from collections import deque
@@ -13,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from centerclip.command import UserError, atomic, shown
-from centerclip.datasets.files import video_files
+from centerclip.datasets.files import listing
 from centerclip.search.retriever import Retriever
 from centerclip.video.extraction import spread_or_reason
+from centerclip.video.reading import MachineFault, NoFrames, Reader
 from centerclip.video.watch import STALL_SECONDS, watched
 
 Item = TypeVar("Item")
@@ -43,14 +44,29 @@ def index_file(folder: Path, retriever: Retriever) -> Path:
     return folder / f".centerclip-{retriever.fingerprint()[:12]}.npz"
 
 
-def read_index(file: Path) -> dict[str, Entry]:
-    """The index in `file`; empty if there is none, or a damaged one."""
+def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
+    """The index in `file`; empty if there is none, or if anything in it is not as `write_index` writes it. Vectors are
+    of `width` numbers, if given. Raises UserError if the machine cannot read the file, which may be sound."""
     try:
-        with np.load(file) as stored:
-            rows = zip(*(stored[name] for name in ("path", *Entry._fields)), strict=True)
-            return {str(path): Entry(int(size), int(changed), vector) for path, size, changed, vector in rows}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        with Reader(file) as reader:
+            data = reader.read()
+    except NoFrames:
         return {}
+    except MachineFault as error:
+        raise UserError(f"{file}: the index cannot be read: {error}; try again, or delete the file") from None
+    try:
+        with np.load(io.BytesIO(data)) as stored:
+            paths, sizes, changes, vectors = (stored[name] for name in ("path", *Entry._fields))
+    except Exception:  # Damage anywhere in a zip file of arrays raises nearly anything.
+        return {}
+    kinds = "".join(column.dtype.kind for column in (paths, sizes, changes))
+    shapes = {column.shape for column in (paths, sizes, changes)}
+    if kinds != "Uii" or vectors.dtype != np.float32 or vectors.ndim != 2 or shapes != {vectors.shape[:1]}:
+        return {}
+    if width not in (None, vectors.shape[1]) or not np.isfinite(vectors).all():
+        return {}
+    rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
+    return {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
 
 
 def write_index(file: Path, index: dict[str, Entry]) -> None:
@@ -73,12 +89,16 @@ def update(
 
     They are read by `processes` others; one that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
     threads encode `batch_size` of them at a time, each with its share of PyTorch's threads; None: one on a GPU, on a
-    CPU as many as there are to share. Returns what could not be read: path -> why.
+    CPU as many as there are to share. Returns what could not be read: path -> why. The number of other files is told on
+    stderr.
 
     Raises:
-        UserError: as `video_files`.
+        UserError: as `listing`.
     """
-    files, failed = video_files(folder)
+    found = listing(folder)
+    files, failed = found.videos, found.closed
+    if others := found.passed_over():
+        print(f"note: {others}", file=sys.stderr)
     for name in [name for name, entry in index.items() if files.get(name) != entry[:2]]:
         del index[name]
     pending = [name for name in files if name not in index]
@@ -132,10 +152,10 @@ def up_to_date(
     that and an index that cannot be kept are told on stderr.
 
     Raises:
-        UserError: as `video_files`, or none of the videos can be read.
+        UserError: as `listing` and `read_index`, or none of the videos can be read.
     """
     file = index_file(folder, retriever)
-    index = read_index(file)
+    index = read_index(file, retriever.model.visual.proj.shape[1])
     before = {name: entry[:2] for name, entry in index.items()}
     try:
         failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds)
@@ -183,3 +203,9 @@ class Searcher:
         if self.retriever.too_long(sentence):
             return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
         return None
+
+    @property
+    def remark(self) -> str | None:
+        """What to say beside all similarities of a model without training."""
+        cell = self.retriever.cell
+        return None if cell.model.weights or cell.trained else "random weights: the order of the videos means nothing"

@@ -9,6 +9,8 @@ from centerclip.cell import Cell, Costs, Data, Model, Stage, read_cell
 from centerclip.command import UserError, positive
 from centerclip.model import backbones
 
+WEIGHTS = "openai, another tag of open_clip's, hf-hub:ORG/NAME, a local file, or null for random weights"
+
 
 def plain(
     backbone: str = "ViT-B-32", weights: str | None = "openai", frames: int = 12, stages: Sequence[Stage] = ()
@@ -28,22 +30,31 @@ def plain(
     )
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """The options of a command that name the models which it uses."""
+def options(parser: argparse.ArgumentParser, stage: str | None = None) -> None:
+    """The options of a command that name the models which it uses; `stage` tells that command's own default."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
-    weights = "or weights: openai (default), another tag of open_clip's, hf-hub:ORG/NAME, or a local file"
-    model.add_argument("--weights", default="openai", help=weights)
+    weights = f"or weights: {WEIGHTS} (default: openai)"
+    model.add_argument("--weights", default="openai", type=named, help=weights)
     parser.add_argument("--backbone", type=backbones.named, help="with --weights: whose (default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+    names = ("BLOCK", "SEGMENTS", "CLUSTERS")
+    text = "with --weights: after how many blocks, into how many segments of how many kept tokens (default: %s)"
+    parser.add_argument("--stage", type=int, nargs=3, metavar=names, help=text % (stage or "no stage; by k-medoids++"))
 
 
-def chosen(arguments: argparse.Namespace, stages: Sequence[Sequence[Stage]] = ((),)) -> list[Cell]:
-    """The models asked for: each cell or, without any, the weights with each of `stages`."""
+def named(weights: str) -> str | None:
+    """A command line's weights, for argparse: null is None, as in the config."""
+    return None if weights == "null" else weights
+
+
+def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids",)) -> list[Cell]:
+    """The models asked for: each cell or, without any, the weights with the stage asked for, of each algorithm."""
     if not arguments.cell:
+        stages = [[Stage(name, *arguments.stage)] if arguments.stage else [] for name in algorithms]
         backbone = arguments.backbone or "ViT-B-32"
         return [plain(backbone, arguments.weights, arguments.frames or 12, part) for part in stages]
-    if arguments.backbone or getattr(arguments, "stage", None):
+    if arguments.backbone or arguments.stage:
         raise UserError("a cell has its own backbone and stages: --backbone and --stage go with --weights")
     cells = [read_cell(path) for path in arguments.cell]
     return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]

@@ -197,6 +197,7 @@ class Server(ThreadingHTTPServer):
             "ms": 1000 * (time.perf_counter() - start),
             "of": len(self.searcher.videos),
             "note": note,
+            "remark": self.searcher.remark,
             "videos": [video._asdict() for video in videos],
         }
 

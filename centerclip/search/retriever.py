@@ -35,7 +35,7 @@ class Retriever:
 
     def read(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """A video file's frames as this model sees them, uint8 [T, 3, H, W], and their mask bool [T]. Raises
-        NoFrames."""
+        Lost."""
         return self.padded(spread_frames(path, self.cell.data.frames, self.cell.data.image_size))
 
     def padded(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Retriever:
             return self.model.encode_video(normalise(frames), masks).cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
-        """[V, E] float32 unit vectors of video files. Raises NoFrames."""
+        """[V, E] float32 unit vectors of video files. Raises Lost."""
         return torch.cat([self.encode_frames([self.read(path)]) for path in paths])
 
     @torch.no_grad()

@@ -1,10 +1,10 @@
 """The checkpoints of a training: written whole, resumed where settings, data and code are the same."""
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from centerclip.cell import Cell, code_digest
-from centerclip.command import UserError, atomic, first_line, tell
+from centerclip.command import UserError, atomic, first_line, flock, is_damage, tell
 from centerclip.train import processes
 
 LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.aside.pt"
@@ -48,7 +48,7 @@ def sole_owner(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{directory}: another process is training this cell; wait for it or stop it") from None
         yield
@@ -103,7 +103,7 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                return path, torch.load(path, map_location="cpu", weights_only=True)
+                return path, load(path)
             except Exception as error:
                 if not is_damage(error):
                     raise
@@ -117,17 +117,18 @@ class Checkpoints:
         tell(f"{path} is of other {' and '.join(different)}: training starts anew and keeps it as {self.aside.name}")
 
 
+def load(path: Path) -> dict:
+    """The content of a checkpoint. A damaged one raises an error, of any type."""
+    with zipfile.ZipFile(path) as archive:  # whose checksums torch.load does not look at
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if missing := {"model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
+        raise KeyError(*sorted(missing))
+    return state
+
+
 def remove(directory: Path) -> None:
     """Delete the checkpoints of a training that has ended; one set aside stays."""
     for name in (LAST, PREVIOUS):
         (directory / name).unlink(missing_ok=True)
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether an error of torch.load means that the file is damaged.
-
-    A damaged file may raise any error, EINVAL included. Other OSErrors and MemoryError do not mean that it is damaged.
-    """
-    if isinstance(error, OSError):
-        return error.errno == errno.EINVAL
-    return not isinstance(error, MemoryError)

@@ -22,15 +22,13 @@ from tqdm import tqdm
 
 from centerclip import layout
 from centerclip.cell import Cell, Training
-from centerclip.command import UserError, handle
-from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.command import UserError, first_line, handle
 from centerclip.evaluate.features import count_cut, evaluate
 from centerclip.model.clip import CenterCLIP, build, freeze
 from centerclip.model.device import autocast, computed_in, lowered, pick_device
 from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
-from centerclip.video.batches import Pairs, leave_sigterm, normalise
-from centerclip.video.frames import FrameStore
+from centerclip.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 
@@ -43,10 +41,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
             is not finite.
     """
-    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-    splits = {split: usable(manifest, store.counts, split) for split in ("test", "train")}
-    if cell.training.select == "val":
-        splits["val"] = usable(manifest, store.counts, "val")
+    _, store, splits = stored(cell, cell.splits, thorough=processes.rank() == 0)
     rows = splits["train"][splits["train"]["caption"] != ""]
     steps = len(rows) // cell.training.batch_size  # an epoch
     if steps == 0:
@@ -121,9 +116,13 @@ class Run:
         state = self.checkpoints.resume(self.device)
         if state is None:
             return
-        for part in ("model", "optimizer", "scaler"):
-            if state[part]:  # the scaler's is empty where the precision needed none
-                getattr(self, part).load_state_dict(state[part])
+        try:
+            for part in ("model", "optimizer", "scaler"):
+                if state[part]:  # the scaler's is empty where the precision needed none
+                    getattr(self, part).load_state_dict(state[part])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            line = f"its {part} is not this cell's ({first_line(error)}); delete it to go on from the one before it"
+            raise UserError(f"{self.checkpoints.last}: {line}") from None
         self.progress, self.selected = state["progress"], state["selected"]
         self.chunk = min(self.chunk, state["chunk"])
         print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
@@ -140,6 +139,7 @@ class Run:
             for name, value in scalars.items():
                 self.board.add_scalar(name, value, step)
 
+    @loading_told()
     def train_epoch(self, pairs: Pairs) -> None:
         """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
 
@@ -289,10 +289,11 @@ def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tens
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at `step` of `steps`: linear over the first `warmup` share, then cosine to 0."""
+    """Share of the peak learning rate at `step`, from 0, of `steps`: linear from 0 over the first `warmup` share, then
+    cosine to 0. As in the authors' code, the first step changes no weight."""
     rising = warmup * steps
     if step < rising:
-        return (step + 1) / (rising + 1)
+        return step / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 

@@ -7,6 +7,7 @@ frames, and once more for the pictures. The result has a row for each file, with
 breaks in time, and how many frames are wrong.
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,17 @@ import pandas as pd
 from av import FFmpegError
 from tqdm import tqdm
 
-from centerclip.datasets.files import video_files
-from centerclip.video.decoding import NoFrames, Video, decode, gaps
+from centerclip.datasets.files import listing
+from centerclip.video.decoding import Video, decode, gaps
 from centerclip.video.extraction import choose, extract, jpeg, spread, squared
-from centerclip.video.watch import Lost, watched
+from centerclip.video.reading import Lost, NoFrames, machine_checked
+from centerclip.video.watch import watched
 
 SEARCHED = 12  # frames that `search` takes of a video
 
 
 def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: int) -> dict:
-    """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square. Raises NoFrames."""
+    """The row of a file in `folder`, of which `fps` frames a second are stored, `size` px square. Raises Lost."""
     path, row = folder / name, {"file": name}
     (stored,) = extract(path, [(0, np.nan)], fps, size, beat)
     row |= {"decoder": stored.decoder, "stored": len(stored.frames), "reason": stored.reason}
@@ -62,17 +64,22 @@ def different(frames: list[bytes], right: list[bytes]) -> int:
 
 
 def audit_or_reason(name: str, *arguments: object, **settings: object) -> dict:
-    """`audit`, or a row with the reason if the file gives frames once and then none."""
+    """`audit`, or a row with the reason if the file gives frames once and then none. Raises MachineFault."""
     try:
-        return audit(name, *arguments, **settings)
+        with machine_checked():
+            return audit(name, *arguments, **settings)
     except (NoFrames, FFmpegError) as error:
         return {"file": name, "stored": 0, "reason": str(error)}
 
 
 def table(folder: Path, fps: float, size: int, processes: int, stall_seconds: float) -> pd.DataFrame:
-    """A row for each video file in and below `folder`. Raises UserError as `video_files`."""
-    files, closed = video_files(folder)
-    rows = [{"file": name, "stored": 0, "reason": reason} for name, reason in closed.items()]
+    """A row for each video file in and below `folder`. How many other files there are is told on stderr. Raises
+    UserError as `listing`."""
+    found = listing(folder)
+    files = found.videos
+    if others := found.passed_over():
+        print(f"note: {others}", file=sys.stderr)
+    rows = [{"file": name, "stored": 0, "reason": reason} for name, reason in found.closed.items()]
     work = partial(audit_or_reason, folder=folder, fps=fps, size=size)
     for name, row in tqdm(watched(work, files, processes, stall_seconds), "audit", len(files), unit="video"):
         rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)

@@ -1,6 +1,9 @@
 """Batches of tensors, made of stored frames and captions."""
 
+import re
 import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import open_clip
@@ -9,11 +12,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from centerclip import layout
 from centerclip.cell import Cell
-from centerclip.video.frames import FrameStore
+from centerclip.command import UserError
+from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.video.frames import FrameStore, check_complete
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
+
+
+def stored(
+    cell: Cell, splits: Sequence[str], thorough: bool = False
+) -> tuple[pd.DataFrame, FrameStore, dict[str, pd.DataFrame]]:
+    """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames.
+
+    Raises:
+        UserError: a split without captions, a video that the frames' report does not have, or as `FrameStore`.
+    """
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES), thorough)
+    rows = {split: usable(manifest, store.counts, split) for split in splits}
+    check_complete(manifest, store.report, splits, store.path)
+    return manifest, store, rows
 
 
 def normalise(frames: Tensor) -> Tensor:
@@ -28,17 +48,17 @@ def sample(
     """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
     (paper, section 4.1).
 
-    The frame is the middle one of the span or, with `rng`, a random one. The spans are the `whole` video's or, with
-    "floor", have floor(available / count) frames each, from the first frame on: so the authors' code draws in training,
-    which never sees the rest, at the video's end. A video with fewer than `count` frames `available` gives all of them;
-    its last one is repeated, and the mask is false for the repetitions.
+    The frame is the middle one of the span, rounded as in the authors' code, or, with `rng`, a random one. The spans
+    are the `whole` video's or, with "floor", have floor(available / count) frames each, from the first frame on: so the
+    authors' code draws in training, which never sees the rest, at the video's end. A video with fewer than `count`
+    frames `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
     """
     if available < count:
         indices = np.arange(count)
         return np.minimum(indices, available - 1), indices < available
     place = rng.random(count) if rng else 0.5
     length = available // count if spans == "floor" else available / count
-    indices = ((np.arange(count) + place) * length).astype(int)
+    indices = (place * length + np.arange(count) * length).astype(int)  # the order of operations decides the rounding
     return np.minimum(indices, available - 1), np.ones(count, bool)  # the last sum may be rounded up
 
 
@@ -48,6 +68,27 @@ def leave_sigterm(_: int) -> None:
     The worker ends with the process that it loads for, and that one has a checkpoint to write first.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def loading_told() -> Iterator[None]:
+    """Raise what the workers of a DataLoader fail with as a UserError of one line."""
+    try:
+        yield
+    except (RuntimeError, OSError, UserError) as error:
+        message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
+        if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
+            remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
+            line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
+        elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
+            line = f"a process that loads frames was killed ({killed[1]}): use fewer `workers`"
+        elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
+            line = message.splitlines()[-1].partition(": ")[2]
+        else:
+            raise
+        # PyTorch's frames keep the loader alive, whose workers ignore SIGTERM: exiting would wait for them.
+        error.__traceback__ = None
+        raise UserError(line) from None
 
 
 class Videos(Dataset):

@@ -9,10 +9,9 @@ or the container finds it late (MPEG-TS, ASF), other frames come out than were a
    without times, the file is decoded a second time.
 """
 
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -23,28 +22,30 @@ import numpy as np
 from av.filter.graph import Graph
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
+
+from centerclip.video.reading import NoFrames, Reader, machine_checked
 
 JUMP = 10  # s; a longer step in time is a break in a transport stream, as FFmpeg's dts_delta_threshold has it
 BACK = 0.1  # s; a longer step back in time is a break in a transport stream
 MILLISECOND = 1e-3  # s; a container with a longer tick counts frames, which is exact
 EPSILON = 1e-6  # s; more than rounding errors add up to, and less than any frame lasts
 GAP = 1  # s; a frame that is shown for longer than this, and ten times longer than usual, is a gap
+SPARE = 64 << 20  # bytes; what a decoder may need besides frames
 PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats that may hold one picture or several, as do all *_pipe
+COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 HDR = (16, 18)  # the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
 # (codec, container) whose decoder may skip frames that no other refers to: it knows them (nal_ref_idc 0), and the
 # container has the right times.
 SPARING = {("h264", "mov,mp4,m4a,3gp,3g2,mj2"), ("h264", "matroska,webm")}
 
 
-class NoFrames(Exception):
-    """No frame can be read from a video; the message is the reason, in one line."""
-
-
 class Shown(NamedTuple):
     """When each frame of a video is shown."""
 
-    starts: np.ndarray  # [n] float64 seconds at which each is first shown, the first at 0, ascending
+    # [n] float64 seconds at which each is first shown, ascending. 0 is where a player starts: the first frame is later
+    # if sound comes first.
+    starts: np.ndarray
     end: float  # s; when the last one goes
 
 
@@ -76,20 +77,17 @@ def decode(
 
     Raises:
         NoFrames: the file gives no frame.
+        MachineFault: the machine failed; what the file gives is not known.
     """
-    try:
-        if not path.is_file():
-            raise NoFrames("not a file" if path.exists() else "no such file")
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except OSError as error:  # for instance, permission is denied or the disk does not answer
-        raise NoFrames(error.strerror) from None
+    with Reader(path) as file:
+        head = file.read(12)
     if not head:
         raise NoFrames("empty file (0 bytes)")
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return decode_webp(path, select, convert)
     try:
-        return decode_video(Video(path, beat), select, convert, sparing)
+        with machine_checked():
+            if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+                return decode_webp(path, select, convert)
+            return decode_video(Video(path, beat), select, convert, sparing)
     except av.FFmpegError as error:
         raise NoFrames(f"not a video: {error.strerror}") from None
 
@@ -126,14 +124,15 @@ def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Conve
     None if anything was not as the packets say, because then other frames may be the right ones.
     """
     kept, seen, last = {}, [], max(wanted)
-    for frame in video.frames(needed := {first, *wanted}):
-        if frame.pts is None:
-            return None
-        seen.append(frame.pts)
-        if frame.pts in wanted:
-            kept[wanted[frame.pts]] = convert(video.picture(frame))
-        elif frame.pts > last:
-            break
+    with closing(video.frames(needed := {first, *wanted})) as frames:
+        for frame in frames:
+            if frame.pts is None:
+                return None
+            seen.append(frame.pts)
+            if frame.pts in wanted:
+                kept[wanted[frame.pts]] = convert(video.picture(frame))
+            elif frame.pts > last:
+                break
     as_planned = not video.damage and needed <= set(seen) and seen == sorted(set(seen))
     return kept if as_planned else None
 
@@ -178,8 +177,8 @@ def gaps(shown: Shown) -> np.ndarray:
 class Video:
     """A video file, which is read from front to end each time that its frames are asked for.
 
-    `lost`, `corrupt` and `stopped` describe the last such reading. Raises NoFrames, and av.FFmpegError for a file that
-    is no video.
+    `lost`, `corrupt` and `stopped` describe the last such reading. Raises Lost, and av.FFmpegError for a file that is
+    no video. A reading in which the machine failed ends with MachineFault, whatever came out of it.
     """
 
     def __init__(self, path: Path, beat: Callable[[], None]):
@@ -188,7 +187,8 @@ class Video:
         with self.opened() as stream:
             form = stream.container.format
             self.container, self.codec = form.name, stream.codec_context.codec.canonical_name
-            self.time_base = stream.time_base
+            self.time_base, self.start = stream.time_base, presentation_start(stream.container)
+            self.first, self.reordered = stream.start_time, stream.codec_context.has_b_frames
             self.rate = float(stream.guessed_rate or 25)  # 25 for a raw stream, which has no times
             self.breaks = bool(form.flags & av.format.Flags.ts_discont.value)
             self.sparing = (self.codec, self.container) in SPARING
@@ -197,10 +197,13 @@ class Video:
     @contextmanager
     def opened(self) -> Iterator[av.VideoStream]:
         """Open the file and yield the stream to decode."""
-        # The protocol is given, as a colon in a file's name would otherwise choose one. No other is allowed, so that a
-        # playlist with the name of a video opens no connection.
-        name, options = f"file:{os.path.abspath(self.path)}", {"protocol_whitelist": "file"}
-        with av.open(name, metadata_errors="replace", options=options) as container:
+        # No other protocol is allowed, so that a playlist with the name of a video opens no connection.
+        options = {"protocol_whitelist": "file"}
+        with (
+            machine_checked(),
+            Reader(self.path) as file,
+            av.open(file, "r", metadata_errors="replace", options=options) as container,
+        ):
             yield video_stream(container)
 
     @property
@@ -212,12 +215,15 @@ class Video:
         """The ascending time stamps of the frames, and when each is shown, as the packets say without being decoded;
         [] and None if they do not say it."""
         times = []
-        with self.opened() as stream, suppress(av.FFmpegError):
-            for packet in stream.container.demux(stream):
-                self.beat()
-                # A file that was cut without re-encoding holds frames that are not shown.
-                if packet.size and not packet.is_discard:
-                    times.append((packet.pts, packet.duration))
+        try:
+            with self.opened() as stream:
+                for packet in stream.container.demux(stream):
+                    self.beat()
+                    # A file that was cut without re-encoding holds frames that are not shown.
+                    if packet.size and not packet.is_discard:
+                        times.append((packet.pts, packet.duration))
+        except av.FFmpegError:
+            return [], None
         stamps = {pts for pts, _ in times}
         if not times or None in stamps or len(stamps) < len(times):
             return [], None
@@ -240,9 +246,19 @@ class Video:
         steps[broken] = np.median(steps[~broken]) if (~broken).any() else step
         # Frames come out in the order they are shown, but the times that AVI gives them may be in another order.
         starts = np.sort(np.concatenate([[0], steps.cumsum()]))
-        starts = exact(starts - starts[0], self.rate, float(self.time_base))
-        last = float((times[-1][1] or 0) * self.time_base) or (starts[-1] / len(steps) if len(steps) else step)
+        starts = exact(starts - starts[0], self.rate, float(self.time_base)) + self.lead(stamps[known[0]])
+        last = float((times[-1][1] or 0) * self.time_base) or (np.ptp(starts) / len(steps) if len(steps) else step)
         return Shown(starts, starts[-1] + last), int(broken.sum())
+
+    def lead(self, first: int) -> float:
+        """How many seconds after the start of the presentation the frame with the time stamp `first` is shown."""
+        if self.start is None:
+            return 0
+        # AVI, for one, has times of decoding alone, by which frames seem to be shown as late as they are put in order.
+        if self.first is not None and 0 < (first - self.first) * self.time_base * self.rate <= self.reordered + EPSILON:
+            first = self.first
+        lead = float(first * self.time_base - self.start)
+        return 0 if lead < 0 or (self.breaks and lead > JUMP) else lead
 
     def frames(self, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
         """The frames in the order they are shown.
@@ -257,7 +273,8 @@ class Video:
             packets = stream.container.demux(stream)
             while True:
                 try:
-                    packet = next(packets)
+                    with machine_checked():
+                        packet = next(packets)
                 except StopIteration:
                     return
                 except av.FFmpegError as error:
@@ -266,13 +283,17 @@ class Video:
                 if needed is not None:
                     decoder.skip_frame = "DEFAULT" if packet.pts in needed or not packet.size else "NONREF"
                 try:
-                    decoded = packet.decode()
+                    with machine_checked():
+                        decoded = packet.decode()
                 except av.FFmpegError:
+                    need_memory(decoder)
                     self.lost += 1  # The frames around it are good.
                     continue
                 for frame in decoded:
                     self.beat()
-                    self.corrupt += frame.is_corrupt
+                    if frame.is_corrupt:
+                        need_memory(decoder)
+                        self.corrupt += 1
                     yield frame
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
@@ -285,18 +306,23 @@ class Video:
     def toned(self, frame: av.VideoFrame) -> av.VideoFrame:
         """An HDR frame in BT.709, or the frame itself if FFmpeg's scaler cannot convert it."""
         try:
-            graph = tone_mapping(frame.width, frame.height, frame.format.name)
-            graph.push(frame)
-            return graph.pull()
+            with machine_checked():
+                graph = tone_mapping(frame.width, frame.height, frame.format.name)
+                graph.push(frame)
+                return graph.pull()
         except av.FFmpegError:
             self.untoned = True
             return frame
 
 
+def need_memory(decoder: av.VideoCodecContext) -> None:
+    """Raise MemoryError unless there is room for two more frames and some: to many decoders a full memory is damage."""
+    np.empty(8 * decoder.width * decoder.height + SPARE, np.uint8)
+
+
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The stream that a player would show, which is no cover picture. Raises NoFrames if no stream can be decoded."""
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    streams = [stream for stream in container.streams.video if not stream.disposition & COVERS]
     if not streams:
         raise NoFrames("no video stream")
     best = container.streams.best("video")
@@ -304,6 +330,20 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     if stream.codec_context is None:
         raise NoFrames("a codec that FFmpeg does not know")
     return stream
+
+
+def presentation_start(container: av.container.InputContainer) -> Fraction | None:
+    """When a player starts, in s on the clock of the time stamps; None if no stream says when it starts.
+
+    As FFmpeg has it, this is when the first stream starts, and subtitles or data up to a second before sound and
+    pictures count. A cover, which is no stream in time, does not.
+    """
+    starts = {True: [], False: []}
+    for stream in container.streams:
+        if stream.start_time is not None and not stream.disposition & COVERS:
+            starts[stream.type in ("video", "audio")].append(stream.start_time * stream.time_base)
+    start, text = (min(found, default=None) for found in starts.values())
+    return text if start is not None and text is not None and start - 1 < text < start else start
 
 
 @lru_cache(4)  # because making one takes a second
@@ -332,7 +372,7 @@ def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
 def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
     """`decode` of an animated WebP with Pillow, because FFmpeg cannot decode it."""
     try:
-        with Image.open(path) as image:
+        with Reader(path) as file, Image.open(file, formats=["WEBP"]) as image:
             if getattr(image, "n_frames", 1) == 1:
                 raise NoFrames("a still picture, no video")
             pictures, lengths = [], []
@@ -340,7 +380,7 @@ def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
                 pictures.append(np.asarray(frame.convert("RGB")))
                 # Browsers show a frame without a duration for 100 ms.
                 lengths.append((frame.info["duration"] or 100) / 1e3)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NoFrames(f"not a video: {error}") from None
     ends = np.cumsum(lengths)
     shown = Shown(np.concatenate([[0], ends[:-1]]), float(ends[-1]))

@@ -12,7 +12,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from centerclip.video.decoding import EPSILON, NoFrames, Shown, decode, idle
+from centerclip.video.decoding import EPSILON, Shown, decode, idle
+from centerclip.video.reading import NoFrames
 
 QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
 
@@ -27,8 +28,8 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
         start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
 
     Returns:
-        [k] int64, ascending, maybe repeated. A part that is too short for a frame gives the one in its middle, and a
-        part that lies outside of the video gives none.
+        [k] int64, ascending, maybe repeated. Until another frame is shown, it is the first. A part that is too short
+        for a frame gives the one in its middle, and a part that lies outside of the video gives none.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
@@ -43,10 +44,12 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 def spread(shown: Shown, count: int) -> np.ndarray:
     """The indices of `count` frames, in the middles of as many equal spans of the video, or of all if it has fewer.
 
-    They are as those of `choose`.
+    They are as those of `choose`. The spans begin with the first frame, whatever sound there is before it.
     """
     if len(shown.starts) <= count:
         return np.arange(len(shown.starts))
+    first = shown.starts[0]
+    shown = Shown(shown.starts - first, shown.end - first)
     return choose(shown, count / shown.end, 0, np.nan)
 
 
@@ -87,7 +90,7 @@ def extract(
     """The frames of each clip of a video file, `size` px square. The file is decoded once for all clips.
 
     `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file. With `fps` None every
-    frame is kept, without loss.
+    frame is kept, without loss. Raises MachineFault.
     """
     convert = jpeg if fps else png
     whole = any(np.isnan(end) for _, end in bounds)
@@ -114,14 +117,14 @@ def extract_file(
 
 
 def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
-    """`count` frames spread over a video file, or all if it has fewer: uint8 [n, size, size, 3]. Raises NoFrames."""
+    """`count` frames spread over a video file, or all if it has fewer: uint8 [n, size, size, 3]. Raises Lost."""
     select, convert = lambda shown: [spread(shown, count)], lambda picture: squared(picture, size)
     (pictures,) = decode(Path(path), select, convert, sparing=True, beat=beat).parts
     return np.stack(pictures)
 
 
 def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
-    """`spread_frames` of a file in `folder`, or why it gives no frame, for `watched`."""
+    """`spread_frames` of a file in `folder`, or why it gives no frame, for `watched`. Raises MachineFault."""
     try:
         return spread_frames(folder / name, count, size, beat)
     except NoFrames as error:

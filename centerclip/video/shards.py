@@ -19,24 +19,32 @@ from centerclip import code
 from centerclip.command import UserError, atomic, file_state, shown
 from centerclip.video import extraction
 from centerclip.video.extraction import Clip, extract_file
-from centerclip.video.frames import key, open_shard, read_report
-from centerclip.video.watch import STALL_SECONDS, Lost, watched
+from centerclip.video.frames import check_shard, key, open_shard, read_report, seal
+from centerclip.video.reading import Lost, MachineFault
+from centerclip.video.watch import STALL_SECONDS, watched
+
+MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
 
 
 def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
     """Store the frames of a video."""
-    with store.begin(write=True) as transaction:
-        for index, frame in enumerate(frames):
-            transaction.put(key(video_id, index), frame)
+    try:
+        with store.begin(write=True) as transaction:
+            for index, frame in enumerate(frames):
+                transaction.put(key(video_id, index), frame)
+    except lmdb.MapFullError:
+        store.set_mapsize(2 * store.info()["map_size"])
+        put(store, video_id, frames)
 
 
 def write_shard(
     clips: pd.DataFrame, fps: float | None, size: int, path: Path, stall_seconds: float = STALL_SECONDS
-) -> None:
+) -> int:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
     What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
     process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
+    Returns how many videos the machine failed to read: made again, the shard may have their frames.
 
     Raises:
         UserError: a video_id too long for a key, or no video left where there was a shard.
@@ -49,8 +57,8 @@ def write_shard(
             " Put them back (files that were fetched: --forcerun fetch)"
         )
     with atomic(path) as temporary:
-        # The file grows as it is written; the map is only the address space it may take.
-        store = lmdb.open(str(temporary), subdir=False, map_size=1 << 40, lock=False, sync=False, meminit=False)
+        # The map is the address space that the file may take: `put` makes it larger.
+        store = lmdb.open(str(temporary), subdir=False, map_size=1 << 24, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
             if len(key(video_id, 0)) > store.max_key_size():
                 raise UserError(f"video_id {video_id!r} is too long: {store.max_key_size() - 7} bytes at most")
@@ -60,11 +68,14 @@ def write_shard(
             rows |= decode_all(left, fps, size, store, stall_seconds, progress)
         store.sync(True)
         store.close()
+        report = pd.DataFrame([rows[name] for name in clips["video_id"]], columns=["frames", "decoder", "reason"])
+        report.insert(0, "video_id", clips["video_id"].tolist())
+        table = report.assign(state=clips["state"].tolist()).to_csv(index=False).encode()
+        seal(temporary, path.name, table)
     open_shard.cache_clear()  # of the file that was there
-    report = pd.DataFrame([rows[video_id] for video_id in clips["video_id"]], columns=["frames", "decoder", "reason"])
-    report.insert(0, "video_id", clips["video_id"].tolist())
     with atomic(path.with_suffix(".csv")) as temporary:
-        report.assign(state=clips["state"].tolist()).to_csv(temporary, index=False)
+        temporary.write_bytes(table)
+    return sum(decoder == MACHINE for _, decoder, _ in rows.values())
 
 
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
@@ -82,6 +93,11 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
     Returns (number of frames, decoder, reason) by video_id.
     """
     if not (path.exists() and path.with_suffix(".csv").exists()):
+        return {}
+    try:
+        check_shard(path)
+    except UserError as error:
+        tqdm.write(f"{str(error).partition('; ')[0]}: all its videos are decoded")
         return {}
     before = read_report(path.with_suffix(".csv"))
     if "state" not in before:
@@ -105,7 +121,7 @@ def decode_all(
     work = [(file, list(zip(part["start_s"], part["end_s"], strict=True))) for file, part in files.items()]
     for (file, bounds), made in watched(partial(extract_file, fps=fps, size=size), work, 1, stall_seconds):
         if isinstance(made, Lost):
-            made = [Clip([], "", str(made))] * len(bounds)
+            made = [Clip([], MACHINE if isinstance(made, MachineFault) else "", str(made))] * len(bounds)
         for clip, (frames, decoder, reason) in zip(files[file].itertuples(), made, strict=True):
             if reason:
                 tqdm.write(shown(f"{clip.video_id}: {reason}"))

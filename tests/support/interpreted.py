@@ -60,12 +60,12 @@ def as_on_a_gpu() -> Iterator[None]:
         yield
 
 
-def medoids(options: dict, bad: float) -> list[list[int]]:
+def medoids(options: dict, bad: float, clusters: int) -> list[list[int]]:
     """The medoids, by the GPU's branch, of two problems of 12 tokens; a number of the first's token 7 is `bad`."""
     tokens = problems(2, 12, seed=0)
     tokens[0, 7, 1] = bad
     with as_on_a_gpu():
-        return algorithm("kmedoids")(tokens, 4, **options)[0].tolist()
+        return algorithm("kmedoids")(tokens, clusters, **options)[0].tolist()
 
 
 def vectors(model: Model, bad: float | None) -> Tensor:

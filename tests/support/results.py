@@ -23,7 +23,7 @@ def make_result(cell: Cell, r1: float) -> dict:
         "text_to_video": scores(r1),
         "video_to_text": scores(r1 - 1),
         "published": {"text_to_video": scores(r1), "video_to_text": scores(r1 - 1)},
-        **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 990, "n_videos_short": 0, "n_videos_left_out": 10},
+        **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 5000, "n_videos_short": 0, "n_videos_left_out": 10},
         "training": {"select": "best", "selected_epoch": 1, "seconds": 60.0, "epochs": epochs}
         if cell.trained
         else None,
@@ -48,7 +48,7 @@ def costs(*variants: str, **changes) -> dict:
         {
             "variant": variant,
             "tokens_per_block": [600, 600 - 100 * n],
-            **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "batch": 4, "batch_ms": 10.0 - n},
+            **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "batch": 4, "batch_ms": 10.0 - n, "turns": 5},
             **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
             **{"training_gb": None, "training_reserved_gb": None, "training_chunk": None, "busy": False},
             **changes,

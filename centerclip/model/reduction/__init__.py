@@ -11,8 +11,9 @@ of the generator.
 
 The file says with `KIND = "clustering"` that the algorithm brings like tokens together, with `KIND = "merging"` that it
 does and is the method of another paper, about which CenterCLIP claims nothing, or with `KIND = "sampling"` that it does
-not; an algorithm that says `SEES = "pixels"` is of the form of `rlt`. This module reads the files without running them,
-so that checking a config imports nothing heavy.
+not. An algorithm that says `SEES = "pixels"` is of the form of `rlt`; one that says `ORDER = "own"` keeps tokens in
+another order than the ascending one. `centerclip check-algorithm` tries the contract on small examples. This module
+reads the files without running them, so that checking a config imports nothing heavy.
 """
 
 import ast
@@ -25,6 +26,7 @@ from centerclip.command import UserError
 
 DIRECTORY = Path(__file__).parent
 CLUSTERING, MERGING, SAMPLING = KINDS = "clustering", "merging", "sampling"
+DECLARED = " or ".join(f'KIND = "{kind}"' for kind in KINDS)
 CONTEXT = ("frames", "segments", "classes", "training")
 
 
@@ -47,8 +49,7 @@ def kind(name: str) -> str:
     """The one of KINDS that the file of algorithm `name` declares. Raises UserError if it declares none."""
     if (declared := constant(name, "KIND")) in KINDS:
         return declared
-    known = " or ".join(f'KIND = "{kind}"' for kind in KINDS)
-    raise UserError(f"{DIRECTORY / f'{name}.py'}: it has to declare {known}")
+    raise UserError(f"{DIRECTORY / f'{name}.py'}: it has to declare {DECLARED}")
 
 
 def sees_pixels(name: str) -> bool:

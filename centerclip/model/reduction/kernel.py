@@ -25,6 +25,8 @@ def one_problem(
     real = token < count
 
     chosen = tl.load(first + problem).to(tl.int32)
+    from_first = tl.load(distances + chosen * count + token, mask=real, other=0.0)
+    finite = tl.min((from_first < float("inf")).to(tl.int32), 0)
     nearest = tl.where(real, float("inf"), -2.0)
     is_medoid = token < 0
     for number in range(clusters):
@@ -35,7 +37,7 @@ def one_problem(
         line = tl.where(line < float("inf"), line, 0.0)
         nearest = tl.where(token == chosen, -1.0, tl.minimum(nearest, line))  # never chosen twice
 
-    moving, done = 1, 0
+    moving, done = 1, (1 - finite) * iterations
     while moving > 0:
         cluster_of_medoid = tl.cumsum(is_medoid.to(tl.int32), 0) - 1
         tl.store(medoids + cluster_of_medoid, token, mask=is_medoid)
@@ -64,15 +66,12 @@ def one_problem(
         tl.store(costs + token, cost, mask=real)
         tl.debug_barrier()
 
-        order = tl.where(is_medoid, -1, token)  # of members that cost the same
         beaten = tl.full([BLOCK], 0, tl.int32)
         for start in range(0, count, ROWS):
             other = start + row
             its_cluster = tl.load(assignment + other, mask=other < count, other=-1)
             its_cost = tl.load(costs + other, mask=other < count, other=0.0)[:, None]
-            its_medoid = tl.load(medoids + its_cluster, mask=other < count, other=-1)
-            its_order = tl.where(its_medoid == other, -1, other)[:, None]
-            better = (its_cost < cost) | ((its_cost == cost) & (its_order < order))
+            better = (its_cost < cost) | ((its_cost == cost) & (other[:, None] < token))
             beaten = tl.maximum(beaten, tl.max(((its_cluster[:, None] == cluster) & better).to(tl.int32), 0))
         moved = real & (beaten == 0)
         moving = tl.max((moved != is_medoid).to(tl.int32), 0) * (done < iterations).to(tl.int32)
@@ -96,8 +95,8 @@ def alternate_in_one_launch(distances: Tensor, first: Tensor, clusters: int, ite
     compares N^2 pairs of sums. Beside what it returns it takes 8 B N bytes. Sums are float64: `kmedoids.costs` says
     why.
 
-    A distance that is not finite counts as 0. So a first medoid that is not finite, whose distances then are all 0,
-    costs nothing and stays: what is wrong goes on, and is seen in what comes of it.
+    A distance that is not finite counts as 0. Where the first medoid is at such a distance from a token, as where it is
+    not finite itself, no medoid moves, so that it stays: what is wrong goes on, and is seen in what comes of it.
     """
     batch, count, _ = distances.shape
     medoids = torch.empty(batch, clusters, dtype=torch.int64, device=distances.device)

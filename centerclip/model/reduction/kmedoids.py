@@ -34,8 +34,9 @@ def kmedoids(
 
     The first medoid is the token of largest L2 norm, each next one the token farthest from its nearest medoid; then
     tokens join their nearest medoid and the member with the least summed distance to its cluster becomes the medoid,
-    until nothing moves or after `iterations` rounds. Ties: a medoid belongs to its own cluster (so that duplicates
-    cannot empty one) and stays unless another member is strictly better; all others go to the lower index.
+    until nothing moves or after `iterations` rounds. Ties go to the lower index, as in the authors' code: the medoid of
+    two members is the first. But a medoid always belongs to its own cluster, so that duplicates cannot empty one. The
+    rounds cannot go in circles: the summed distance never rises, and while it stays equal, no medoid's index rises.
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -197,7 +198,7 @@ def alternate_in_steps(distances: Tensor, first: Tensor, clusters: int, iteratio
     check_finite(distances)
     medoids = farthest_first(distances, first, clusters)
     for _ in range(iterations):
-        moved = update(distances, medoids, assign(distances, medoids)).sort(-1).values
+        moved = update(distances, clusters, assign(distances, medoids)).sort(-1).values
         if torch.equal(moved, medoids):
             break
         medoids = moved
@@ -256,14 +257,13 @@ def assign(distances: Tensor, medoids: Tensor) -> Tensor:
     return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, clusters)
 
 
-def update(distances: Tensor, medoids: Tensor, assignment: Tensor) -> Tensor:
-    """[B, K]: each cluster's member with the least summed distance to its members; the medoid itself if it ties."""
-    cost = costs(distances, medoids.shape[1], assignment)
-    least = torch.full_like(cost[:, : medoids.shape[1]], torch.inf).scatter_reduce(1, assignment, cost, "amin")
+def update(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
+    """[B, K]: each cluster's member with the least summed distance to its members; the lower index of a tie."""
+    cost = costs(distances, clusters, assignment)
+    least = cost.new_full((len(cost), clusters), torch.inf).scatter_reduce(1, assignment, cost, "amin")
     index = torch.arange(cost.shape[1], device=cost.device).expand_as(assignment)
     candidate = torch.where(cost == least.gather(1, assignment), index, cost.shape[1])
-    best = torch.full_like(medoids, cost.shape[1]).scatter_reduce(1, assignment, candidate, "amin")
-    return torch.where(cost.gather(1, medoids) == least, medoids, best)
+    return index.new_full((len(cost), clusters), cost.shape[1]).scatter_reduce(1, assignment, candidate, "amin")
 
 
 def costs(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:

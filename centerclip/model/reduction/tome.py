@@ -7,6 +7,7 @@ from torch import Tensor
 from centerclip.model.reduction.kmedoids import check_clusters
 
 KIND = "merging"
+ORDER = "own"
 
 
 @torch.no_grad()

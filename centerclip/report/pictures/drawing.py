@@ -8,8 +8,8 @@ RIGHT = "#D55E00"  # of the colour-blind safe palette of Okabe and Ito; a word s
 
 
 def titled(figure: Figure, title: str) -> Figure:
-    """`figure` with a title at its left, in which $ is a dollar."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
+    """`figure` with a title at its left."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 
 

@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip import layout
 from centerclip.cell import Cell
-from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
 from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.rows import label
+from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos
-from centerclip.video.frames import FrameStore
+from centerclip.video.batches import Videos, stored
 
 FRAMES = 3  # of each video
 ANSWERS = 5  # videos a query
@@ -81,9 +80,10 @@ def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], 
     width = (ANSWERS + 1) * step + aside
     figure = Figure(figsize=(0.72 * width, 0.5 + 1.45 * len(rows)), layout="constrained")
     for axes, (kind, query) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-        sentence = textwrap.shorten(query.caption, 330, placeholder=" ...")
+        sentence = shortened(query.caption, 330)
         heading = f"{kind}: “{sentence}” - the right video is number {query.rank} of {query.candidates}"
-        axes.set_title("\n".join(textwrap.wrap(heading, 150)), loc="left", fontsize=10, parse_math=False)
+        columns = 150 if heading.isascii() else 100  # Chinese, Japanese and Korean characters are twice as wide
+        axes.set_title("\n".join(textwrap.wrap(heading, columns)), loc="left", fontsize=10)
         for place, (video, similarity) in enumerate(zip(query.answers, query.similarity, strict=True)):
             draw_video(axes, frames(video), place * step, f"{place + 1}: {similarity:.2f}", video == query.right)
         if query.right not in query.answers:
@@ -91,6 +91,12 @@ def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], 
         axes.set(xlim=(-0.1, width), ylim=(1.35, -0.1), aspect="equal")
         axes.axis("off")
     return titled(figure, title)
+
+
+def shortened(sentence: str, length: int) -> str:
+    """The words of a sentence, cut at `length` characters. Chinese has no spaces to cut at."""
+    words = " ".join(sentence.split())
+    return words if len(words) <= length else f"{words[: length - 4].rstrip()} ..."
 
 
 def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool) -> None:
@@ -106,14 +112,16 @@ def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool)
 
 def draw(cells: list[Cell]) -> Figure:
     """The picture of the first of `cells`."""
-    cell, store = cells[0], FrameStore(cells[0].path(layout.FRAMES))
-    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "test")
+    cell = cells[0]
+    _, store, splits = stored(cell, ["test"])
+    rows = splits["test"]
     frames = Videos(rows["video_id"].drop_duplicates().tolist(), store, FRAMES)
     vectors = features(Retriever(cell).model, rows, store, cell)
     captions = rows.loc[rows["caption"] != "", "caption"].tolist()
     best, worst = best_and_worst(*(part.cpu() for part in vectors), captions, QUERIES)
+    model = label(description(cell) | {"variant": cell.name})
     title = (
-        f"{cell.benchmark}, {cell.name}: the sentences it answers best and worst, and the {ANSWERS} most"
+        f"{cell.benchmark}, {model}: the sentences it answers best and worst, and the {ANSWERS} most"
         " similar videos it finds for each, with their cosine similarity"
     )
     return draw_queries(best, worst, lambda video: frames[video][0], title)

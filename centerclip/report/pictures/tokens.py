@@ -12,17 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip import layout
 from centerclip.cell import Cell
 from centerclip.command import UserError
-from centerclip.datasets.manifest import read_manifest, usable
 from centerclip.model.reduction import sees_pixels
 from centerclip.model.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.rows import remarks
+from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos
-from centerclip.video.decoding import NoFrames
-from centerclip.video.frames import FrameStore
+from centerclip.video.batches import Videos, stored
+from centerclip.video.reading import Lost
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 TITLE = (
@@ -61,6 +60,11 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
     return Clusters(label, frames, kept, assignment)
 
 
+def remarked(row: Clusters, cell: Cell) -> Clusters:
+    """`row` with the remarks on the model of its cell in the label."""
+    return row._replace(label="\n".join([row.label, *remarks(description(cell))]))
+
+
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
     """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
     widths = [positions(row)[-1] + 1 for row in rows]
@@ -69,7 +73,7 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
         row = rows[max(number - 1, 0)]
         strip(axes, row, max(widths), tinted=number > 0)
         label = row.label if number else "frames"
-        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10, parse_math=False)
+        axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10)
     return titled(figure, title)
 
 
@@ -125,17 +129,17 @@ def draw_file(video: Path, cells: list[Cell]) -> Figure:
     for cell in cells:
         retriever = Retriever(cell)
         try:
-            rows.append(clusters(retriever, *retriever.read(video)))
-        except NoFrames as error:
+            rows.append(remarked(clusters(retriever, *retriever.read(video)), cell))
+        except Lost as error:
             raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
 
 
 def draw(cells: list[Cell]) -> Figure:
     """The picture of a benchmark's first test video, a row for the model of each cell."""
-    rows, manifest = [], read_manifest(cells[0].path(layout.MANIFEST))
+    rows = []
     for cell in cells:
-        store = FrameStore(cell.path(layout.FRAMES))
-        video_id = usable(manifest, store.counts, "test")["video_id"].iloc[0]
-        rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
+        _, store, splits = stored(cell, ["test"])
+        video_id = splits["test"]["video_id"].iloc[0]
+        rows.append(remarked(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]), cell))
     return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))

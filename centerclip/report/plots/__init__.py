@@ -16,13 +16,16 @@ PLOTS: dict[str, Callable[[Cell], bool]] = {  # plot -> which cells it shows; wi
     "cost": lambda cell: True,
     "training": lambda cell: cell.trained,
 }
+OF_COSTS = ("recall_vs_cost", "cost")  # without costs these have nothing to show
 FULL_SIZE = "full_size"  # of no benchmark, but of what the paper's models cost here
 ABLATION = "ablation-"  # + GRID: over the values of a grid of the config, whose points are the variants to show
 
 
-def plots_of(cells: list[Cell], grids: Iterable[str] = ()) -> list[str]:
-    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`."""
-    return [*(name for name, shows in PLOTS.items() if any(map(shows, cells))), *(ABLATION + grid for grid in grids)]
+def plots_of(cells: list[Cell], grids: Iterable[str] = (), costs: bool = True) -> list[str]:
+    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`;
+    without `costs` none of OF_COSTS."""
+    shown = [name for name, shows in PLOTS.items() if any(map(shows, cells)) and (costs or name not in OF_COSTS)]
+    return [*shown, *(ABLATION + grid for grid in grids)]
 
 
 def module(plot: str) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from centerclip.cell import Cell, read_cell
 from centerclip.report.plots import style
+from centerclip.report.rows import labelled
 
 SETTINGS = {  # columns of a table that a grid may vary
     "block": "blocks before the clustering, B",
@@ -38,24 +40,32 @@ def further_settings(cell: Cell) -> dict[str, str]:
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of `read`, the points of one grid."""
+    data = labelled(data)
     settings = [*SETTINGS, *(column for column in data if column.startswith(STAGE))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
     label, data = SETTINGS.get(setting, setting.removeprefix(STAGE)), data.assign(value=data[setting])
-    figure, both = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    for axes, column in zip(both, ("saved_mb", "gflops"), strict=True):
+    costs = [column for column in ("saved_mb", "gflops") if data[column].notna().any()]
+    panels = costs or [None]  # recall alone
+    size = (4.8 * len(panels), 3.8)
+    figure, (each,) = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    for axes, column in zip(each, panels, strict=True):
         sns.lineplot(data, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
         axes.errorbar(data["value"], data["t2v R@1"], yerr=data["t2v R@1 std"], **style.WHISKERS)
-        right = axes.twinx()
-        sns.lineplot(
-            data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=right
-        )
-        right.grid(False)
-        right.set_ylabel(style.COSTS[column], color=style.COLOURS[3])
+        if column:
+            draw_cost(data, column, axes.twinx())
         axes.set(xlabel=label, ylabel=style.R1, xticks=data["value"])
         axes.margins(0.08)
     return style.describe(
-        figure, data, f"recall and cost over {label}",
-        f"From {data['variant'].iloc[0]} to {data['variant'].iloc[-1]} only this changes. Circles, solid line, left"
-        " axis: recall, higher is better. Squares, dashed line, right axis: cost, lower is better.",
+        figure, data, f"recall and cost over {label}" if costs else f"recall over {label}",
+        f"From {data['variant'].iloc[0]} to {data['variant'].iloc[-1]} only this changes.",
+        "Circles, solid line, left axis: recall, higher is better. Squares, dashed line, right axis: cost, lower is"
+        " better." if costs else "Higher is better.",
         style.seeds_note(data),
     )  # fmt: skip
+
+
+def draw_cost(data: pd.DataFrame, column: str, axes: Axes) -> None:
+    """Draw a column of costs over the values of the setting."""
+    sns.lineplot(data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=axes)
+    axes.grid(False)
+    axes.set_ylabel(style.COSTS[column], color=style.COLOURS[3])

@@ -6,12 +6,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
+from centerclip.report.rows import labelled
 
 read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
+    data = labelled(data)
     figure, both = plt.subplots(1, 2, figsize=(10, 1.8 + 0.3 * len(data)), sharey=True, layout="constrained")
     places = range(len(data))
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):
@@ -22,9 +24,12 @@ def draw(data: pd.DataFrame) -> Figure:
             if data[f"paper {column}"].notna().any():
                 look = {"marker": marker, "facecolor": "white", "edgecolor": "black", "s": 26, "zorder": 3}
                 axes.scatter(data[f"paper {column}"], places, label=f"{k}, published", **look)
-        lines = [style.RECALLS, *data[[f"{short} {k}" for k in style.RECALLS]].map("{:.1f}".format).to_numpy()]
-        for place, line in zip([-0.75, *places], lines, strict=True):
-            axes.text(101, place, "".join(f"{word:>6}" for word in line), va="center", fontsize=8, family="monospace")
+        beside = {"va": "center", "fontsize": 8, "family": "monospace"}
+        heads = "".join(f"{k:>6}" for k in style.RECALLS)
+        above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 8), "textcoords": "offset points"}
+        axes.annotate(heads, (101, 1), **above, **beside)
+        for place, recalls in enumerate(data[[f"{short} {k}" for k in style.RECALLS]].to_numpy()):
+            axes.text(101, place, "".join(f"{recall:6.1f}" for recall in recalls), **beside)
         axes.set(title=direction, xlabel="recall@k (% of queries)", ylabel="", xlim=(0, 100))
     style.join_legends(figure, [*style.RECALLS, *(f"{k}, published" for k in style.RECALLS)])
     return style.describe(

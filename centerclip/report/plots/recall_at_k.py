@@ -8,12 +8,14 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
+from centerclip.report.rows import labelled
 
 read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
+    data = labelled(data)
     variants = data["variant"]
     figure, both = plt.subplots(1, 2, figsize=(9.6, 4.6), sharey=True, layout="constrained")
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):

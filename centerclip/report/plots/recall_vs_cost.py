@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
+from centerclip.report.rows import labelled
 from centerclip.report.tables import of_baselines
 
 COSTS = {  # ours, published: a published model's operations are those of the same model here
@@ -30,6 +31,7 @@ def frontier(points: pd.DataFrame) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
+    data = labelled(data)
     measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
     costs = relative(data)[measured].dropna(how="all")
     points = data.loc[costs.index, ["variant", "tokens"]]

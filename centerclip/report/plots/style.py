@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from centerclip.report import rows as rows_of
+
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
 R1 = "text-to-video R@1 (% of queries)"
@@ -28,7 +30,12 @@ COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind"
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
-SPREADS = [f"{short} {k} std" for short in DIRECTIONS for k in RECALLS]  # columns that a table of one seed lacks
+SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
+OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
+    *(f"{score} std" for score in SCORED),
+    *(f"paper {score}" for score in SCORED),
+    *("paper training_gb", *rows_of.STAGE, *rows_of.COSTS),
+]
 
 
 def apply() -> None:
@@ -39,9 +46,11 @@ def apply() -> None:
 
 
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
-    """A benchmark's table with all SPREADS, empty where it has none; `cells` are not read."""
-    rows = pd.read_csv(table)
-    return rows.reindex(columns=rows.columns.union(SPREADS, sort=False))
+    """A benchmark's table with all OPTIONAL columns, empty where it has none; `cells` are not read. Raises
+    UserError."""
+    known = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
+    rows = rows_of.read_table(table, known, SCORED)
+    return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
 
 
 def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:

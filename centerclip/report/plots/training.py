@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from centerclip.cell import read_cell
-from centerclip.command import read_json
+from centerclip.command import UserError, read_json
 from centerclip.report.plots import style
+from centerclip.report.rows import RANDOM, checked, labelled
 
 
 def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
@@ -19,15 +20,27 @@ def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
     not read."""
     rows, numbers = [], ["epoch", "loss", *style.DIRECTIONS]
     for path in cells:
-        cell, training = read_cell(path), read_json(path)["training"]
-        for epoch in training["epochs"] if training else [{}]:
-            recalls = {short: epoch[name.replace(" ", "_")]["R@1"] for short, name in style.DIRECTIONS.items() if epoch}
-            rows.append({"benchmark": cell.benchmark, "variant": cell.variant} | epoch | recalls)
-    return pd.DataFrame(rows, columns=["benchmark", "variant", *numbers]).astype(dict.fromkeys(numbers, float))
+        cell, model = read_cell(path), None
+        model = {"benchmark": cell.benchmark, "variant": cell.variant, "trained": cell.trained}
+        model["weights"] = cell.model.weights or RANDOM
+        try:
+            training = read_json(path)["training"]
+            of_cell = [model | numbers_of(epoch) for epoch in (training["epochs"] if training else [])] or [model]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {error}") from None
+        rows.append(checked(pd.DataFrame(of_cell), path, ["benchmark", "variant"]))
+    return pd.concat(rows, ignore_index=True).reindex(columns=[*model, *numbers])
+
+
+def numbers_of(epoch: dict) -> dict:
+    """What is drawn of an epoch of a result."""
+    recalls = {short: epoch[name.replace(" ", "_")]["R@1"] for short, name in style.DIRECTIONS.items()}
+    return {"epoch": epoch["epoch"], "loss": epoch["loss"]} | recalls
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of epochs as `read` gives them."""
+    data = labelled(data)
     shown = data.dropna(subset="epoch")
     recalls = {short: f"{direction} R@1 (% of queries)" for short, direction in style.DIRECTIONS.items()}
     look = style.line_looks(shown["variant"]) | {"errorbar": "sd"}

@@ -1,0 +1,36 @@
+"""Check in seconds that an algorithm keeps the contract of docs/reduction.md."""
+
+import argparse
+
+import yaml
+
+from centerclip.command import UserError
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("algorithm", help="a name in centerclip/model/reduction, or a file NAME.py that defines NAME")
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="OPTION=VALUE", type=assigned, help="of the algorithm"
+    )
+
+
+def assigned(text: str) -> tuple[str, object]:
+    """A command line's option, for argparse: its name and value, as in the config."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not OPTION=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is not a value") from None
+
+
+def job(arguments: argparse.Namespace) -> None:
+    from centerclip.model.reduction.checks import outcomes, subject
+
+    asked, failed = subject(arguments.algorithm, dict(arguments.options)), 0
+    for check, wrong in outcomes(asked):
+        print(f"fails: {check}: {wrong}" if wrong else f"ok: {check}", flush=True)
+        failed += wrong is not None
+    if failed:
+        raise UserError(f"{asked.file}: {failed} checks failed; docs/reduction.md has the contract")

@@ -1,0 +1,173 @@
+"""`centerclip check-algorithm`: the package's algorithms keep the contract, and each break of it is named."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from centerclip.cli import main
+from centerclip.command import UserError
+from centerclip.model import reduction
+from centerclip.model.reduction import checks
+from centerclip.model.reduction.checks import outcomes, subject
+from centerclip.model.stages import Reduction
+
+GOOD = """
+import torch
+
+KIND = "sampling"
+
+
+def mine(tokens, clusters, *, seed=0):
+    kept = torch.arange(clusters, device=tokens.device).expand(len(tokens), -1)
+    place = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
+    return kept, place.clamp(max=clusters - 1)
+"""
+RETURN = "return kept, place.clamp(max=clusters - 1)"
+
+
+def failures(path: Path, **options) -> dict[str, str]:
+    """The checks that an algorithm fails, by the name of their function, with what they say."""
+    names = {check.__doc__: check.__name__ for check in checks.CHECKS}
+    return {names[check]: wrong for check, wrong in outcomes(subject(str(path), options)) if wrong}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes an algorithm `mine` that is GOOD with one text in place of another."""
+
+    def write(old: str = RETURN, new: str = RETURN) -> Path:
+        assert old in GOOD
+        path = tmp_path / "mine.py"
+        path.write_text(GOOD.replace(old, new))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", reduction.names())
+def test_the_packages_algorithms_pass(name):
+    assert failures(name) == {}
+
+
+def test_options_are_given():
+    assert failures("kmedoids", distance="cosine") == {}
+    line = failures("kmedoids", distance="no such")["shapes"]
+    assert line.startswith(f"{reduction.DIRECTORY / 'kmedoids.py'}:") and "distance 'no such' is not euclidean" in line
+
+
+@pytest.mark.parametrize(
+    ("new", "check", "line"),
+    [
+        ("return kept", "shapes", "returned Tensor; two tensors are right, kept [B, K] and assignment [B, N]"),
+        ("return kept.int(), place", "shapes", "kept is [4, 8] int32 on cpu; [4, 8] int64 on cpu is right"),
+        ("return kept, kept", "shapes", "assignment is [4, 8] int64 on cpu; [4, 24] int64 on cpu is right"),
+        (
+            "return kept + 20, place.clamp(max=clusters - 1)",
+            "shapes",
+            "kept has numbers from 20 to 27; 0 to 23 is right",
+        ),
+        ("return kept - 1, place.clamp(max=clusters - 1)", "shapes", "kept has numbers from -1 to 6; 0 to 23"),
+        ("return kept, place", "shapes", "assignment has numbers from 0 to 23; 0 to 7 is right"),
+        ("return kept.flip(1), clusters - 1 - place.clamp(max=clusters - 1)", "order", "ascending is right"),
+        (
+            "return kept // 2 * 2, place.clamp(max=clusters - 1)",
+            "order",
+            "kept is [0, 0, 2, 2, 4, 4, 6, 6]; each token",
+        ),
+        ("return kept, place * 0", "membership", "token 1, kept for cluster 1, is assigned to 0; 1 is right"),
+        (
+            "return kept, torch.cdist(tokens.float(), tokens[:, :clusters].float()).argmin(-1)",
+            "ties",
+            "equal in pairs: token 1, kept for cluster 1, is assigned to 0; 1 is right",
+        ),
+        (
+            "return kept, place.clamp(max=max(1, clusters - 1))",
+            "extremes",
+            "K = 1: assignment has numbers from 0 to 1; 0 to 0 is right",
+        ),
+        (
+            "return kept + int(tokens.float().sum() > 0), (place - 1).clamp(0, clusters - 1)",
+            "independence",
+            "video 1 of a batch of 2 got another result than alone; the same is right",
+        ),
+        (
+            "return kept, place.clamp(max=clusters - 1) if tokens.dtype == torch.float32 else kept",
+            "precisions",
+            "bfloat16: assignment is [4, 8] int64 on cpu; [4, 24] int64 on cpu is right",
+        ),
+        (
+            "shift = int(torch.randint(tokens.shape[1] - clusters + 1, ()))\n"
+            "    return kept + shift, (place - shift).clamp(0, clusters - 1)",
+            "determinism",
+            "a second call gave another result; the same is right, unless it asks for `training`",
+        ),
+        ("tokens *= 2; " + RETURN, "inputs", "it changed its input in place; a copy is right"),
+        ("float(tokens.sum()); " + RETURN, "host_waits", "mine.py:10: HostWaits: aten._local_scalar_dense.default"),
+        ("tokens[tokens > 0]; " + RETURN, "host_waits", "mine.py:10: DynamicOutputShapeException: "),
+        ("tokens.cpu(); " + RETURN, "host_waits", "mine.py:10: HostWaits: aten._to_copy.default"),
+        ("1 / 0", "shapes", "mine.py:10: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_broken_contract_is_named(new, check, line, written):
+    assert line in failures(written(RETURN, new))[check]
+
+
+def test_an_option_that_is_not_declared_has_to_be_refused(written):
+    assert failures(written()) == {}
+    assert failures(written("*, seed=0", "**options")) == {
+        "unknown_options": "it took no_such_option=1; keyword-only arguments by name are right, without **"
+    }
+
+
+def test_a_k_that_an_algorithm_cannot_do_may_be_refused(written):
+    refuses = "if clusters == 1:\n        raise ValueError('1')\n    " + RETURN
+    assert failures(written(RETURN, refuses)) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("KIND = 'sampling'\ndef mine(", "mine.py:2: '(' was never closed"),
+        ("import no_such_module", "mine.py:1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("KIND = 'sampling'", "mine.py: it has to define the function mine"),
+        ("def mine(tokens, clusters): ...", 'mine.py: it has to declare KIND = "clustering" or '),
+        ("KIND = 'sampling'\ndef mine(tokens, clusters, *, p=1): ...", "mine.py: mine has no option 'q'; it has p"),
+    ],
+)
+def test_a_file_that_is_no_algorithm_is_a_line(content, line, tmp_path):
+    (tmp_path / "mine.py").write_text(content)
+    with pytest.raises(UserError) as error:
+        subject(str(tmp_path / "mine.py"), {"q": 1})
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_command_prints_a_line_a_check_and_its_status_tells(written, monkeypatch, capfd, mistake):
+    path = written()
+    monkeypatch.setattr(sys, "argv", ["centerclip", "check-algorithm", str(path), "--options", "seed=3"])
+    main()
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == len(checks.CHECKS) and all(line.startswith("ok: ") for line in lines)
+    written("place.clamp(max=clusters - 1)", "place * 0")
+    assert mistake(main, "check-algorithm", path).endswith(
+        "mine.py: 4 checks failed; docs/reduction.md has the contract"
+    )
+    assert "not a file NAME.py, and not one of dpc_knn, " in mistake(main, "check-algorithm", "mine")
+    assert "'seed' is not OPTION=VALUE" in mistake(main, "check-algorithm", path, "--options", "seed", status=2)
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (None, "algorithm first_tokens: returned NoneType; two tensors are right"),
+        ((torch.zeros(2, 3), torch.zeros(2, 8)), "algorithm first_tokens: kept is [2, 3] float32 on cpu; [2, 3] int64"),
+        ((torch.full((2, 3), 9), torch.zeros(2, 8).long()), "kept has numbers from 9 to 9; 0 to 7 is right"),
+    ],
+)
+def test_an_encoder_names_an_algorithm_that_returns_something_else(result, line):
+    stage = Reduction("first_tokens", {})
+    stage.function = lambda tokens, clusters: result
+    with pytest.raises(UserError) as error:
+        stage(torch.zeros(2, 8, 4), 3, frames=1, segments=1, classes=1)
+    assert line in str(error.value) and "docs/reduction.md" in str(error.value)

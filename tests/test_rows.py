@@ -1,0 +1,130 @@
+"""What is read for reports: whatever is wrong with a file is one line, and what numbers need stands beside them."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from support.results import write_results
+
+from centerclip import layout
+from centerclip.cell import read_compared
+from centerclip.command import UserError, write_json
+from centerclip.config import full_size as models
+from centerclip.evaluate import given
+from centerclip.report import full_size, tables
+from centerclip.report.documents import markdown
+from centerclip.report.plots import recall_vs_cost, training
+from centerclip.report.summary import summary
+
+PAPER = REPOSITORY / "config/paper.csv"
+PUBLISHED = tables.read_paper(PAPER)
+COUNT = 25  # damages of each file
+WRONG = (None, "x", "", [], [1], {}, {"a": 1}, True, -1, 0, 1.5, math.nan, math.inf, 10**400)
+
+
+def damaged_json(content: str, random: Random) -> str:
+    """`content` with a key deleted, or a value replaced by one of another kind, somewhere."""
+    node = whole = json.loads(content)
+    while True:
+        key = random.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        if not (isinstance(node[key], dict | list) and node[key]) or random.random() < 0.2:
+            break
+        node = node[key]
+    if random.random() < 0.4:
+        del node[key]
+    else:
+        node[key] = random.choice(WRONG)
+    return json.dumps(whole)
+
+
+def damaged_csv(content: str, random: Random) -> str:
+    """`content` with a column deleted, or a value replaced by one of another kind."""
+    rows = [line.split(",") for line in content.splitlines()]
+    column = random.randrange(len(rows[0]))
+    if random.random() < 0.4:
+        rows = [row[:column] + row[column + 1 :] for row in rows]
+    else:
+        random.choice(rows)[column] = random.choice(["x", "", "nan", "inf", "True", "-1", "1.5", '"', "1" * 400])
+    return "\n".join(map(",".join, rows))
+
+
+def damaged_bytes(content: bytes, random: Random) -> bytes:
+    """`content` cut short, or with some bytes changed."""
+    if random.random() < 0.3:
+        return content[: random.randrange(len(content))]
+    changed = bytearray(content)
+    for _ in range(random.choice((1, 5, 50))):
+        changed[random.randrange(len(changed))] = random.randrange(256)
+    return bytes(changed)
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, Path]:
+    """What a run leaves, whole: a result, costs, a table, the paper's numbers and models, and vectors."""
+    cells = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
+    for cell in cells:
+        result = json.loads(cell.path(layout.RESULT).read_text())
+        for epoch in result["training"]["epochs"]:
+            epoch["loss"] = 1.0
+        write_json(cell.path(layout.RESULT), result)
+    costs = tables.read_costs(cells[0].path(layout.COSTS))
+    made, _ = tables.combine([tables.read_row(cell.path(layout.RESULT)) for cell in cells], costs, PUBLISHED)
+    tables.for_programs(made).to_csv(tmp_path / "table.csv", index=False)
+    write_json(tmp_path / "compared.json", [model.cost_settings() for model in models()])
+    full_size.table(models(), costs, PUBLISHED).to_csv(tmp_path / "full_size.csv", index=False)
+    (tmp_path / "paper.csv").write_text(PAPER.read_text())
+    np.savez(tmp_path / "given.npz", texts=np.eye(3, 4), videos=np.eye(3, 4), video_of_text=np.arange(3))
+    names = {
+        name: tmp_path / name for name in ("table.csv", "full_size.csv", "paper.csv", "compared.json", "given.npz")
+    }
+    return names | {"result": cells[0].path(layout.RESULT), "costs": cells[0].path(layout.COSTS)}
+
+
+def tabled(result: Path, costs: Path) -> str:
+    measured = tables.read_costs(costs)
+    table, apart = tables.combine([tables.read_row(result)], measured, PUBLISHED)
+    return markdown(tables.for_people(table, apart, measured, []))
+
+
+READERS: dict[str, Callable[[dict[str, Path]], object]] = {
+    "result": lambda files: (tabled(files["result"], files["costs"]), training.read(None, [files["result"]])),
+    "costs": lambda files: tabled(files["result"], files["costs"]),
+    "table.csv": lambda files: (
+        markdown(summary([tables.read_models(files["table.csv"])], None, PUBLISHED)),
+        recall_vs_cost.relative(recall_vs_cost.read(files["table.csv"])),
+    ),
+    "full_size.csv": lambda files: full_size.document(full_size.read(files["full_size.csv"])),
+    "paper.csv": lambda files: summary(
+        [tables.read_models(files["table.csv"])], None, tables.read_paper(files["paper.csv"])
+    ),
+    "compared.json": lambda files: full_size.table(
+        read_compared(files["compared.json"]), tables.read_costs(files["costs"]), PUBLISHED, files["compared.json"]
+    ),
+    "given.npz": lambda files: given.read(files["given.npz"]),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_gives_a_result_or_one_line_that_names_it(files, name):
+    read, path, random, told = READERS[name], files[name], Random(name), 0
+    read(files)  # whole
+    whole, suffix = path.read_bytes(), path.suffix
+    for number in range(COUNT):
+        if suffix == ".npz" or number % 3 == 0:
+            path.write_bytes(damaged_bytes(whole, random))
+        else:
+            path.write_text((damaged_json if suffix == ".json" else damaged_csv)(whole.decode(), random))
+        try:
+            read(files)
+        except UserError as error:
+            told += 1
+            assert str(error).startswith(str(path)) and "\n" not in str(error), path.read_bytes()
+        except BaseException as error:
+            error.add_note(f"damage {number}: {path.read_bytes()[:3000]!r}")
+            raise
+    assert told > COUNT / 5
