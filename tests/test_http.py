@@ -5,16 +5,18 @@ import io
 import os
 import resource
 import signal
+import ssl
 import subprocess
 import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from support.server import serving
+from support.server import answer, scripted, serving
 
 from centerclip.command import UserError
 from centerclip.download import http as downloads
@@ -141,6 +143,167 @@ class TestMirrors:
         (tmp_path / "f.bin").unlink()
         download(tmp_path / "f.bin", [url], hashes=[SHA256])
         assert (tmp_path / "f.bin").read_bytes() == DATA
+
+
+OLD, NEW = b"a" * 100_000, b"b" * 100_000
+WHOLE = {"Content_Length": len(OLD)}
+REST = {"Content_Range": "bytes 65536-99999/100000"}
+
+
+class TestTheFileOnTheServerChanges:
+    """The first answer breaks off after 65,536 bytes of the old file; the new one must arrive whole."""
+
+    @pytest.mark.parametrize(
+        ("version", "answers", "if_range"),
+        [
+            ({"ETag": '"1"'}, [answer("200 OK", NEW, ETag='"2"', **WHOLE)], '"1"'),
+            ({"ETag": '"1"'}, [answer("206 Rest", NEW[65536:], ETag='"2"', **REST)], '"1"'),
+            ({"ETag": 'W/"1"'}, [answer("206 Rest", NEW[65536:], ETag='W/"2"', **REST)], None),
+            ({"Last_Modified": "Mon"}, [answer("206 Rest", NEW[65536:], Last_Modified="Tue", **REST)], "Mon"),
+            ({}, [answer("206 Rest", NEW[65536:], Content_Range="bytes 65536-99999/100001")], None),
+            ({}, [answer("206 Rest", NEW, Content_Range="bytes 1-100000/100000")], None),
+            ({}, [answer("206 Rest", NEW[65536:])], None),
+            ({}, [answer("206 All", NEW, Content_Range="bytes 0-99999/100000")], None),
+            ({}, [answer("416 No", Content_Range="bytes */5", Content_Length=0)], None),
+        ],
+    )
+    def test_parts_of_two_versions_are_never_joined(self, tmp_path, version, answers, if_range):
+        whole = answer("200 OK", NEW, **WHOLE)
+        with scripted(answer("200 OK", OLD[:70_000], **WHOLE, **version), *answers, whole) as server:
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert (tmp_path / "f.bin").read_bytes() == NEW
+        request = server.requests[1][1]
+        assert (request["Range"], request.get("If-Range")) == ("bytes=65536-", if_range)
+        assert not list(tmp_path.glob(".*.version"))
+
+    def test_also_between_two_calls(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(downloads, "ATTEMPTS", 1)
+        with scripted(answer("200 OK", OLD[:70_000], ETag='"1"', **WHOLE)) as server:
+            with pytest.raises(UserError, match="1 attempts in a row brought nothing"):
+                download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+            server.answers = [answer("200 OK", NEW, ETag='"2"', **WHOLE)]
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert (tmp_path / "f.bin").read_bytes() == NEW and server.requests[1][1]["If-Range"] == '"1"'
+
+    def test_the_same_version_is_continued_even_in_smaller_parts_than_asked_for(self, tmp_path):
+        parts = [
+            answer("206 A", OLD[:10_000], ETag='"1"', Content_Range="bytes 65536-75535/100000"),
+            answer("206 B", OLD[:24_464], Content_Range="bytes 75536-99999/*"),
+        ]
+        with scripted(answer("200 OK", OLD[:70_000], ETag='"1"', **WHOLE), *parts) as server:
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert (tmp_path / "f.bin").read_bytes() == OLD and len(server.requests) == 3
+
+    def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file(self, tmp_path):
+        with scripted(answer("206 Rest", OLD[65536:], **REST), answer("200 OK", NEW, **WHOLE)) as server:
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert (tmp_path / "f.bin").read_bytes() == NEW
+
+    def test_a_server_whose_version_never_stays_is_given_up(self, tmp_path):
+        answers = [answer("200 OK", OLD[:70_000], ETag=f'"{n}"', **WHOLE) for n in range(50)]
+        with scripted(*answers) as server, pytest.raises(UserError, match="6 attempts in a row brought nothing"):
+            download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("answers", "size"),
+    [
+        ([answer("200 OK", OLD + b"more")], len(OLD)),
+        ([answer("200 OK", OLD[:70_000], **WHOLE), answer("206 Rest", OLD[65536:] + b"more", **REST)], None),
+    ],
+)
+def test_more_bytes_than_stated_are_refused_and_not_kept(tmp_path, answers, size):
+    with scripted(*answers) as server, pytest.raises(UserError, match="sends more than the 100,000 bytes"):
+        download(tmp_path / "f.bin", [f"{server.url}/f.bin"], size)
+    assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob(".*.part"))
+
+
+class TestCredentials:
+    OK = answer("200 OK", b"x", Content_Length=1)
+
+    def test_another_mirror_gets_none(self, tmp_path):
+        with scripted(answer("404 None")) as first, scripted(self.OK) as second:
+            download(tmp_path / "f.bin", [f"{first.url}/f", f"{second.url}/f"], auth=("me", "secret"))
+        assert "Authorization" in first.requests[0][1] and "Authorization" not in second.requests[0][1]
+
+    def test_a_host_that_is_redirected_to_gets_none_nor_those_of_netrc(self, tmp_path, monkeypatch):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with scripted(self.OK) as second, scripted(answer("302 There", Location=f"{second.url}/f")) as first:
+            download(tmp_path / "f.bin", [f"{first.url}/f"], auth=("me", "secret"))
+            download(tmp_path / "g.bin", [f"{first.url}/g"])
+        assert ["Authorization" in headers for _, headers in first.requests] == [True, False]
+        assert ["Authorization" in headers for _, headers in second.requests] == [False, False]
+
+
+def soon():
+    return formatdate(time.time() + 60, usegmt=True)
+
+
+class TestRetryAfter:
+    def waits(self, tmp_path, monkeypatch, after):
+        waits = []
+        monkeypatch.setattr(downloads.time, "sleep", waits.append)
+        with scripted(answer("503 Busy", Retry_After=after), TestCredentials.OK) as server:
+            download(tmp_path / "f.bin", [f"{server.url}/f"])
+        return waits
+
+    @pytest.mark.parametrize(
+        ("after", "wait"), [("7", 7), (soon(), 60), ("0", 0), ("Mon, 01 Jan 2001", 0), ("soon", 0)]
+    )
+    def test_it_is_kept_to(self, tmp_path, monkeypatch, after, wait):
+        assert self.waits(tmp_path, monkeypatch, after) == [pytest.approx(wait, abs=30 if wait == 60 else 0.01)]
+
+    @pytest.mark.parametrize("after", ["301", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
+    def test_a_server_that_asks_for_more_than_minutes_is_not_asked_again(self, tmp_path, monkeypatch, after):
+        with pytest.raises(UserError, match="HTTP 503 Busy, and it asks to wait for more than 300 s"):
+            self.waits(tmp_path, monkeypatch, after)
+
+
+class TestNamedAndNotTriedAgain:
+    def reason(self, tmp_path, url):
+        with pytest.raises(UserError) as error:
+            download(tmp_path / "f.bin", [url])
+        assert "attempts" not in str(error.value) and str(error.value).isprintable()
+        return str(error.value)
+
+    def test_a_certificate(self, tmp_path):
+        files = "-keyout", tmp_path / "key", "-out", tmp_path / "cert"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", *files]
+        subprocess.run(command, check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+        with scripted(TestCredentials.OK, context=context) as server:
+            reason = self.reason(tmp_path, f"{server.url}/f.bin")
+        assert "the certificate of 127.0.0.1 is not trusted: self-signed certificate; " in reason
+        assert "REQUESTS_CA_BUNDLE" in reason
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_a_proxy_that_is_not_there(self, tmp_path, monkeypatch, scheme):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+        reason = self.reason(tmp_path, f"{scheme}://example.org/f.bin")
+        assert "(the proxy fails: " in reason and "Connection refused; HTTPS_PROXY, HTTP_PROXY and NO_PROXY" in reason
+
+    def test_a_proxy_that_wants_a_password(self, tmp_path, monkeypatch):
+        with scripted(answer("407 Log in")) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.url)
+            assert "the proxy fails: Tunnel connection failed: 407" in self.reason(tmp_path, "https://example.org/f")
+        assert len(proxy.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("made", "reason"),
+        [
+            (answer("404 \x1b[2Jgone\x9b"), "HTTP 404 \\x1b[2Jgone\\x9b"),
+            (answer("302 There", Location="file:///etc/passwd"), "No connection adapters were found"),
+            (answer("302 There", Location="/f"), "Exceeded 30 redirects"),
+            (answer("200 OK", b"x", Content_Encoding="gzip"), "is sent as gzip, which was not asked for"),
+            (answer("204 Nothing"), "HTTP 204 Nothing"),
+        ],
+    )
+    def test_what_a_server_says(self, tmp_path, made, reason):
+        with scripted(made) as server:
+            assert reason in self.reason(tmp_path, f"{server.url}/f")
 
 
 def test_two_at_once_load_it_once(server, tmp_path):

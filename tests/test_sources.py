@@ -25,6 +25,31 @@ class TestTheRepositorysTable:
                 assert source.licence or not source.urls
                 assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
 
+    def test_the_advice_names_the_setting_of_a_local_copy(self):
+        assert read_table()["clip"]["ViT-B-32.pt"].setting == "weights: {ViT-B-32: path/to/ViT-B-32.pt}"
+        assert read_table()["msvd"]["videos"].setting == "source.local"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"{COLUMNS}\na,b,,https://x/b,,,,,,\na,c\n", "line 3: has no inside"),
+        ("dataset,file\na,b\n", "line 2: has no inside"),
+        (f"{COLUMNS}\na,b,,https://x/b,,many,,,,\n", "line 2: bytes: 'many' is not a number"),
+        (f"{COLUMNS}\na,b,,https://x/b,,,md5:12,,,\n", "line 2: hashes: 'md5:12' is neither sha256: and 64"),
+        (f"{COLUMNS}\na,b,,https://x/{{0}},,,,,,\n", "line 2: 'https://x/{0}' is not a url"),
+        (f"{COLUMNS}\na,../b,,https://x/b,,,,,,\n", "line 2: file: '../b' is not a name"),
+        (f"{COLUMNS}\na,b,c.zip,,,,,,,\n", "b: inside: 'c.zip' is no archive of a"),
+        (f"{COLUMNS}\na,b,b,,,,,,,\n", "b: inside: 'b' is no archive of a"),
+        (f"{COLUMNS}\na,\udcff,,https://x/b,,,,,,\n", "not a table: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path, text, reason):
+    (tmp_path / "table.csv").write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError) as error:
+        read_table(tmp_path / "table.csv")
+    assert str(error.value).startswith(f"{tmp_path}/table.csv: {reason}") and "\n" not in str(error.value)
+
 
 def test_what_the_user_must_do(monkeypatch):
     monkeypatch.delenv("LSMDC_USER", raising=False)

@@ -20,5 +20,5 @@ def job(arguments: argparse.Namespace) -> None:
 
     weights = arguments.weights
     if weights == pretrained.OPENAI and arguments.backbone in pretrained.SOURCED:
-        weights = sources.obtain(sources.read_table()["clip"], f"{arguments.backbone}.pt", {}, arguments.downloads)
+        weights = sources.obtain(sources.files_of("clip"), f"{arguments.backbone}.pt", {}, arguments.downloads)
     convert(weights, arguments.backbone, arguments.out)

@@ -1,21 +1,41 @@
 """Archives, unpacked safely: nothing is left of one that fails, and none may leave its directory or fill the disk."""
 
 import io
-import lzma
 import os
-import platform
+import posixpath
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 from tqdm import tqdm
 
-from centerclip.command import UserError, atomic_directory
+from centerclip.command import UserError, atomic_directory, first_line, shown
+
+LONGEST = 1000  # bytes of a member's path; some systems allow 1,024 together with the directory's
+
+
+class Refused(Exception):
+    """A member that must not be unpacked."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file, directory or link of an archive, as the archive describes it. `target` is that of a link; a hard link's
+    counts from the archive's root. `open` gives a file's bytes."""
+
+    name: str
+    kind: str
+    size: int = 0  # bytes
+    target: str = ""
+    open: Callable[[], IO[bytes]] = io.BytesIO
 
 
 class Joined(io.RawIOBase):
@@ -41,116 +61,125 @@ def unpack(archives: Sequence[Path], out: Path) -> None:
     """Unpack an archive into the new directory `out`, unless that is there already.
 
     The archive is a zip or a tar; a tar may be compressed, and may be in several parts. Links in a tar are kept, and
-    those in a zip are left out.
+    those in a zip are left out. Owners, permissions and dates are not kept.
 
     Raises:
-        UserError: the archive is damaged, or holds a path or link that leads out of `out`, a device, or more bytes than
-            the disk has free or than it declares.
+        UserError: the archive is damaged, or holds a path or link that leads out of `out`, a device, two members that
+            take one place, or more bytes than the disk has free or than it declares.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(out.with_name(f".{out.name}.lock")):
         if out.exists():
             return
+        archive = archives[0]
         with atomic_directory(out) as temporary:
-            extract(archives, temporary)
+            try:
+                members = zip_members(archive, temporary) if zipfile.is_zipfile(archive) else tar_members(archives)
+                write(tqdm(members, shown(f"unpack: {archive.name}"), unit="file"), temporary)
+            except Refused as error:
+                raise UserError(f"{archive}: {error}") from None
+            except OSError as error:  # a full disk, or the data of a compressed tar
+                raise UserError(f"{archive}: cannot be unpacked: {error.strerror or error}") from None
+            except Exception as error:  # damaged bytes make the libraries raise anything
+                reason = f"not a whole zip or tar ({type(error).__name__}: {first_line(error)})"
+                raise UserError(f"{archive}: {reason}; replace it, or delete it to download it again") from None
 
 
-def extract(archives: Sequence[Path], out: Path) -> None:
-    """Unpack into the directory `out`. Raises UserError as `unpack`."""
-    name = archives[0].name
-    members = unzip(archives[0], out) if zipfile.is_zipfile(archives[0]) else untar(archives, out)
-    try:
-        for _ in tqdm(members, f"unpack: {name}", unit="file"):
-            pass
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-        raise UserError(f"{name}: {type(error).__name__}: {error}") from None
-    except OSError as error:  # a full disk, or the data of a compressed tar
-        raise UserError(f"{name}: cannot be unpacked: {error.strerror or error}") from None
-
-
-def room(name: str, size: int, where: Path) -> None:
-    """Raise UserError unless the disk has `size` bytes for member `name`."""
-    free = shutil.disk_usage(where).free
-    if size > free:
-        raise UserError(f"{name}: unpacks to {size:,} bytes and the disk has {free:,} free")
-
-
-def place(name: str, out: Path) -> Path:
-    """Where member `name` is to be written below the directory `out`, as the file system is now.
-
-    `tarfile`'s own filter is not enough: where a path becomes too long to look at, early ones take links in it for
-    directories (CVE-2025-4517).
-
-    Raises:
-        UserError: a name that is empty, too long, there already, or leads out of `out`.
-    """
-    path = PurePosixPath(name)
-    if not path.name:
-        raise UserError(f"{name!r} is no name of a file")
-    leading = out / path.parent
-    if path.is_absolute() or ".." in path.parts or not inside(leading, out):
-        raise UserError(f"{name!r} leads out of the archive, or is too long")
-    target = leading / path.name
-    if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink()):
-        raise UserError(f"{name!r} is in the archive twice")
-    return target
-
-
-def inside(path: Path, out: Path) -> bool:
-    """Whether `path`, its links followed, lies in `out`; false if a part of it is too long to look at."""
-    there, rest = path, []
-    while not os.path.lexists(there):
-        rest.append(there.name)
-        there = there.parent
-    try:
-        real = os.path.realpath(there, strict=True)
-        os.stat(os.path.join(real, *reversed(rest)))
-    except FileNotFoundError:  # what is not there yet, or a link to it
-        if os.path.islink(there):
-            return False
-    except OSError:
-        return False
-    return ".." not in rest and Path(real).is_relative_to(os.path.realpath(out, strict=True))
-
-
-def untar(archives: Sequence[Path], out: Path) -> Iterator[str]:
-    """Unpack a tar and yield the name of each member. Its filter `data`, which early Python 3.11 does not have, refuses
-    devices and takes owners and special permissions away."""
-    if not hasattr(tarfile, "data_filter"):
-        raise UserError(f"unpacking a tar safely wants Python 3.11.4 or later, not {platform.python_version()}")
+def tar_members(archives: Sequence[Path]) -> Iterator[Member]:
+    """The members of a tar, which are read before the next is asked for."""
+    kinds = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
+    kinds |= dict.fromkeys(tarfile.REGULAR_TYPES, "file")
     with tarfile.open(fileobj=io.BufferedReader(Joined(archives), 1 << 20), mode="r|*") as tar:
         for member in tar:
-            if member.issparse():
-                raise UserError(f"{member.name}: a sparse file, which may be larger than it says")
-            room(member.name, member.size, out)
-            if member.isdir() and not PurePosixPath(member.name).name:  # "./"
-                continue
-            target = place(member.name, out)
-            if member.issym() and not inside(target.parent / member.linkname, out):
-                raise UserError(f"{member.name!r} is a link out of the archive")
-            if member.islnk():
-                linked = out / member.linkname
-                if linked.is_symlink() or not linked.is_file() or not inside(linked, out):
-                    raise UserError(f"{member.name!r} is a hard link to no file of the archive")
-            tar.extract(member, out, filter="data")
-            yield member.name
+            kind = "sparse file" if member.issparse() else kinds.get(member.type, "device or pipe")
+            yield Member(member.name, kind, member.size, member.linkname, partial(tar.extractfile, member))
 
 
-def unzip(archive: Path, out: Path) -> Iterator[str]:
-    """Unpack a zip without its links and yield the name of each member, which gives no more bytes than it declares."""
+def zip_members(archive: Path, out: Path) -> Iterator[Member]:
+    """The members of a zip for the directory `out`, except its links, which must not lead out either. A file gives no
+    more bytes than it declares."""
     with zipfile.ZipFile(archive) as file:
-        room("all of it", sum(member.file_size for member in file.infolist()), out)
+        check_room(sum(member.file_size for member in file.infolist()), out)
         for member in file.infolist():
-            mode = member.external_attr >> 16
-            target = place(member.filename.replace("\\", "/"), out)
-            if stat.S_ISLNK(mode):
-                link = file.open(member).read(4096).decode(errors="replace")
-                if not inside(target.parent / link, out):
-                    raise UserError(f"{member.filename!r} is a link out of the archive")
-            elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UserError(f"{member.filename!r} is a device")
+            name, form = member.filename.replace("\\", "/"), stat.S_IFMT(member.external_attr >> 16)
+            if form == stat.S_IFLNK:
+                with named(name):
+                    inside(name, file.open(member).read(4096).decode(errors="replace"))
+            elif form not in (0, stat.S_IFREG, stat.S_IFDIR):
+                yield Member(name, "device or pipe")
             else:
-                file.extract(member, out)
-            yield member.filename
+                kind = "directory" if name.endswith("/") else "file"
+                yield Member(name, kind, member.file_size, open=partial(file.open, member))
+
+
+def write(members: Iterable[Member], out: Path) -> None:
+    """Write members into the empty directory `out`.
+
+    Nothing is overwritten. Links are made last, hard links before symbolic ones, and the directories of all come first.
+    So nothing is written through a link, and the text of a link tells where it leads: up directories that are no links,
+    then down.
+
+    Raises:
+        Refused: a member that must not be unpacked; the message names it.
+    """
+    hard_links, links = [], []
+    for member in members:
+        with named(member.name):
+            path = out / inside(member.name)
+            if member.kind == "directory":
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            if path == out:
+                raise Refused("a file without a name")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if member.kind == "file":
+                check_room(member.size, out)
+                with member.open() as source, open(path, "xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            elif member.kind == "link":
+                inside(member.name, member.target)
+                links.append((member, partial(os.symlink, posixpath.normpath(member.target), path)))
+            elif member.kind == "hard link":
+                hard_links.append((member, partial(os.link, out / inside(member.target), path)))
+            else:
+                raise Refused(f"a {member.kind}")
+    for member, make in hard_links + links:
+        with named(member.name):
+            make()
+
+
+@contextmanager
+def named(member: str) -> Iterator[None]:
+    """Raise Refused with the name of a member for what goes wrong with it."""
+    name = repr(member[:100])  # whoever made the archive chose it
+    try:
+        yield
+    except Refused as error:
+        raise Refused(f"{name}: {error}") from None
+    except (FileExistsError, NotADirectoryError):
+        raise Refused(f"{name}: another member takes its place") from None
+    except OSError as error:
+        raise Refused(f"{name}: cannot be unpacked: {error.strerror or error}") from None
+
+
+def inside(name: str, target: str | None = None) -> str:
+    """The normalised path of member `name`, or of what a link there with `target` leads to, from the archive's root.
+
+    Raises:
+        Refused: the path leads out of the archive, or is too long.
+    """
+    path = posixpath.normpath(name)
+    if target is not None:
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    if path.startswith("/") or path.split("/")[0] == "..":
+        raise Refused("leads out of the archive")
+    if len(os.fsencode(path)) > LONGEST:
+        raise Refused(f"a path longer than {LONGEST:,} bytes")
+    return path
+
+
+def check_room(size: int, where: Path) -> None:
+    """Raise Refused unless the disk of the directory `where` has `size` bytes free."""
+    free = shutil.disk_usage(where).free
+    if size > free:
+        raise Refused(f"unpacks to {size:,} bytes and the disk has {free:,} free")

@@ -4,25 +4,34 @@ only after it is whole and verified."""
 import errno
 import glob
 import hashlib
+import json
 import os
+import re
 import shutil
+import ssl
 import tarfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
+from requests import exceptions
 from tqdm import tqdm
+from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
 
 from centerclip.command import UserError, first_line, shown
 
 TIMEOUT = (10, 60)  # s: to connect, to wait for the next bytes
 ATTEMPTS = 6  # in a row that bring nothing
 BACKOFF = 1.0  # s before the second attempt, doubled before each further one
+LONGEST_WAIT = 300  # s that a server may ask for before the next attempt
 CHUNK = 1 << 16  # bytes; a cut loses the one that is under way
+VALIDATORS = "ETag", "Last-Modified"  # headers that change with the file
+Credentials = tuple[str, str]  # user, password
 
 
 class DiskFull(UserError):
@@ -34,11 +43,34 @@ class Refused(Exception):
 
 
 class Interrupted(Exception):
-    """The transfer broke off: try again."""
+    """The transfer broke off: try again, after `wait` seconds or later."""
+
+    def __init__(self, reason: str, wait: float = 0):
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Session(requests.Session):
+    """Requests whose credentials never reach another host than the one asked, and never come from ~/.netrc."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        if self.should_strip_auth(response.request.url, prepared_request.url):  # the server redirects to another host
+            prepared_request.headers.pop("Authorization", None)
+
+
+def anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """`request` without credentials: as `auth` it keeps requests from ~/.netrc."""
+    return request
 
 
 def download(
-    path: Path, urls: Sequence[str], size: int | None = None, hashes: Sequence[str] = (), auth=None, quiet=False
+    path: Path,
+    urls: Sequence[str],
+    size: int | None = None,
+    hashes: Sequence[str] = (),
+    auth: Credentials | None = None,
+    setting: str = "source.local",
+    quiet: bool = False,
 ) -> None:
     """Download the file of `urls`, which are mirrors in order of preference, to `path`, unless it is there already.
 
@@ -47,7 +79,8 @@ def download(
 
     Args:
         size, hashes: as in `check`.
-        auth: (user, password) for the server.
+        auth: what the server of the first url asks for. A mirror on another server gets none.
+        setting: where the config names a local copy, for the advice.
         quiet: show no progress bar.
 
     Raises:
@@ -61,38 +94,45 @@ def download(
         reasons = []
         for url in urls:
             part = path.with_name(f".{path.name}.{hashlib.sha1(url.encode()).hexdigest()[:8]}.part")
+            same_server = urlsplit(url)[:2] == urlsplit(urls[0])[:2]  # by the same scheme
             try:
-                fetch(url, part, path.name, size, hashes, auth, quiet)
+                fetch(url, part, path.name, size, hashes, auth if same_server else None, quiet)
             except Refused as error:
                 reasons.append(f"{url} ({error})")
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
-                raise DiskFull(f"{path}: disk full after {part.stat().st_size:,} bytes, which are kept") from None
+                raise DiskFull(f"{path}: disk full after {length(part):,} bytes, which are kept") from None
             else:
                 os.replace(part, path)
-                for part_of_other_mirror in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-                    part_of_other_mirror.unlink()
+                for suffix in ("part", "version"):  # of all mirrors
+                    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{suffix}"):
+                        left.unlink()
                 return
-    advice = "try again, what arrived is kept, or name a local copy in the config (source.local)"
-    raise UserError(f"{path.name}: no source has it: {'; '.join(reasons)}; {advice}")
+    advice = f"try again, what arrived is kept, or name a local copy in the config ({setting})"
+    raise UserError(shown(f"{path.name}: no source has it: {'; '.join(reasons)}; {advice}"))
 
 
-def fetch(url: str, part: Path, name: str, size: int | None, hashes: Sequence[str], auth, quiet: bool) -> None:
+def length(path: Path) -> int:
+    """The bytes of a file; 0 without one."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def fetch(
+    url: str, part: Path, name: str, size: int | None, hashes: Sequence[str], auth: Credentials | None, quiet: bool
+) -> None:
     """Complete `part`, so that it is the whole and verified file of `url`. Raises Refused."""
-    begun = part.exists()
+    begun, most = part.exists(), length(part)
     failures, reason = 0, ""
     while failures < ATTEMPTS:
-        if failures:
-            time.sleep(BACKOFF * 2 ** (failures - 1))
-        before = part.stat().st_size if part.exists() else 0
         try:
             transfer(url, part, name, size, auth, quiet)
         except (requests.RequestException, Interrupted) as error:
-            grew = part.exists() and part.stat().st_size > before
-            unreachable = isinstance(error, requests.ConnectTimeout | requests.ConnectionError)
-            reason = f"{urlsplit(url).hostname} cannot be reached" if unreachable else first_line(error)
-            failures = 1 if grew else failures + 1
+            reason, wait = explain(error, url), getattr(error, "wait", 0)
+            failures = 1 if length(part) > most else failures + 1
+            most = max(most, length(part))
+            if failures < ATTEMPTS:
+                time.sleep(max(wait, BACKOFF * 2 ** (failures - 1)))
             continue
         try:
             return check(part, size, hashes, name)
@@ -104,37 +144,126 @@ def fetch(url: str, part: Path, name: str, size: int | None, hashes: Sequence[st
     raise Refused(f"{ATTEMPTS} attempts in a row brought nothing, the last: {reason}")
 
 
-def transfer(url: str, part: Path, name: str, size: int | None, auth, quiet: bool) -> None:
-    """Request what `part` lacks, once, and append it. Raises Refused, Interrupted, RequestException or DiskFull."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, auth=auth, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing after what is there
-            if response.headers.get("Content-Range") == f"bytes */{have}":
-                return
-            part.unlink()
-            raise Interrupted("what was there is longer than the file")
-        if response.status_code == 429 or response.status_code >= 500:
-            raise Interrupted(f"HTTP {response.status_code} {response.reason}")
-        if response.status_code >= 400:
-            raise Refused(f"HTTP {response.status_code} {response.reason}")
-        if response.headers.get("Content-Type", "").startswith("text/html") and not name.endswith(".html"):
-            raise Refused("a web page, not the file")
-        if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0  # the server ignores Range and sends everything
-        remaining = int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
-        if remaining is not None:
-            if size and have + remaining != size:
-                raise Refused(f"has {have + remaining:,} bytes, where {size:,} are expected")
-            free = shutil.disk_usage(part.parent).free
-            if remaining > free:
-                raise DiskFull(f"{name}: {remaining:,} bytes are still to come and the disk has {free:,} free")
-        total = remaining and have + remaining
-        bar = tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=quiet)
-        with bar, open(part, "ab" if have else "wb") as file:
+def explain(error: Exception, url: str) -> str:
+    """Why a transfer failed that another attempt may bring. Raises Refused with the reason if none will."""
+    host, causes = urlsplit(url).hostname, list(with_causes(error))
+    reason = first_line(causes[-1])
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            advice = "behind a proxy with certificates of its own, name their file in REQUESTS_CA_BUNDLE"
+            raise Refused(f"the certificate of {host} is not trusted: {cause.verify_message}; {advice}")
+    if isinstance(error, exceptions.ProxyError):
+        raise Refused(f"the proxy fails: {reason}; HTTPS_PROXY, HTTP_PROXY and NO_PROXY choose it")
+    if isinstance(error, exceptions.SSLError) and not isinstance(causes[-1], ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        raise Refused(f"no secure connection to {host}: {reason}")
+    if isinstance(error, exceptions.ConnectTimeout | exceptions.ConnectionError):
+        return f"{host} cannot be reached"
+    if isinstance(error, Interrupted | exceptions.Timeout | exceptions.ChunkedEncodingError):
+        return reason
+    raise Refused(reason)  # a redirect in a circle, or to what is no url
+
+
+def with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, what caused that, and so on."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def transfer(url: str, part: Path, name: str, size: int | None, auth: Credentials | None, quiet: bool) -> None:
+    """Request what `part` lacks, once, and append it. Where the server has another version of the file by now, `part`
+    begins again: the version of what is there, as `sent` tells it, is kept in a file beside it.
+
+    Raises:
+        Refused, Interrupted, RequestException, DiskFull
+    """
+    record = part.with_suffix(".version")
+    version = recorded(record)
+    if not version:
+        part.unlink(missing_ok=True)
+    have = length(part)
+    if have and have == version["total"]:
+        return
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        validator = version["ETag"] or version["Last-Modified"]
+        if validator and not validator.startswith("W/"):  # HTTP allows no weak one here
+            headers["If-Range"] = validator
+    request = {"headers": headers, "auth": auth or anonymous, "stream": True, "timeout": TIMEOUT}
+    with Session() as session, session.get(url, **request) as response:
+        refuse(response, part, name)
+        start, end, now = sent(response)
+        changed = any(version.get(key) and now[key] and version[key] != now[key] for key in now)
+        if start and (start != have or changed):
+            part.unlink(missing_ok=True)
+            raise Interrupted("the file on the server has changed, or another part of it came than was asked for")
+        total = now["total"] or (version["total"] if start else None)
+        if size and total and total != size:
+            raise Refused(f"has {total:,} bytes, where {size:,} are expected")
+        end, free = end or size, shutil.disk_usage(part.parent).free
+        if end and end - start > free:
+            raise DiskFull(f"{name}: {end - start:,} bytes are still to come and the disk has {free:,} free")
+        if not start:
+            part.unlink(missing_ok=True)
+            record.write_text(json.dumps(now), encoding="utf-8")
+        bar = tqdm(desc=shown(name), total=total, initial=start, unit="B", unit_scale=True, disable=quiet)
+        with bar, open(part, "ab") as file:
             for chunk in response.iter_content(CHUNK):
+                if end and file.tell() + len(chunk) > end:
+                    part.unlink()
+                    raise Refused(f"sends more than the {end:,} bytes that it states or that are expected")
                 file.write(chunk)
                 bar.update(len(chunk))
+    if total and length(part) < total:
+        raise Interrupted(f"{length(part):,} of {total:,} bytes came")
+
+
+def recorded(path: Path) -> dict:
+    """The version that `transfer` recorded; empty without a whole one."""
+    try:
+        version = json.loads(path.read_text(encoding="utf-8"))
+        return {key: version[key] for key in ("total", *VALIDATORS)}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def sent(response: requests.Response) -> tuple[int, int | None, dict]:
+    """Where in the file the bytes of a response start and end, and the version of the file: its `total` bytes and its
+    VALIDATORS. None is what the server does not state. Raises Interrupted."""
+    validators = {key: response.headers.get(key) for key in VALIDATORS}
+    if response.status_code == 200:
+        stated = response.headers.get("Content-Length", "")
+        total = int(stated) if re.fullmatch(r"\d{1,18}", stated) else None
+        return 0, total, {"total": total, **validators}
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", response.headers.get("Content-Range", ""))
+    if not found:
+        raise Interrupted("a part of the file came without its place")
+    start, last, total = (None if number == "*" else int(number) for number in found.groups())
+    return start, last + 1, {"total": total, **validators}
+
+
+def refuse(response: requests.Response, part: Path, name: str) -> None:
+    """Raise Refused or Interrupted unless a response brings bytes of the file `name`."""
+    status = f"HTTP {response.status_code} {response.reason}"
+    if response.status_code == 416:
+        part.unlink(missing_ok=True)
+        raise Interrupted("what was there is longer than the file")
+    if response.status_code == 429 or response.status_code >= 500:
+        try:
+            wait = Retry().get_retry_after(response.raw) or 0
+        except (InvalidHeader, ValueError, OverflowError):
+            wait = 0
+        if wait > LONGEST_WAIT:
+            raise Refused(f"{status}, and it asks to wait for more than {LONGEST_WAIT} s")
+        raise Interrupted(status, wait)
+    if response.status_code not in (200, 206):
+        raise Refused(status)
+    if response.headers.get("Content-Type", "").startswith("text/html") and not name.endswith(".html"):
+        raise Refused("a web page, not the file")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise Refused(f"is sent as {encoding}, which was not asked for")
 
 
 def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> None:

@@ -6,7 +6,7 @@ A row of the table is a file that a reader wants (`MSRVTT_data.json`), the direc
 - `inside`: the archive that holds it, or the parts of that archive, as their own rows call them.
 - `url`, `mirrors`: where it comes from otherwise. With `{name}` or `{stem}` in them, every video is a file of its own.
 - `bytes`, `hashes`: what it must be, `sha256:...` or `git:...` (git's blob id); one of several hashes must be right.
-- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD, which the server asks for.
+- `credentials`: the prefix of the environment variables ..._USER and ..._PASSWORD, which the server of `url` asks for.
 - `seen`: when the url last worked, or empty if nobody knows. `licence`: the terms, and where to ask for access.
 """
 
@@ -14,6 +14,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,19 +60,64 @@ class Source:
         """The user and the password for its server; None if it asks for none."""
         return tuple(os.environ[name] for name in self.variables) or None
 
+    @property
+    def setting(self) -> str:
+        """Where the config names a local copy."""
+        return f"weights: {{{Path(self.file).stem}: path/to/{self.file}}}" if self.dataset == "clip" else "source.local"
+
 
 @cache
 def read_table(path: Path = TABLE) -> dict[str, dict[str, Source]]:
-    """The rows of the table: for each dataset its sources by the names of their files."""
+    """The rows of the table: for each dataset its sources by the names of their files.
+
+    Raises:
+        UserError: the table is damaged; the message names the line.
+    """
     table = {}
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            inside, mirrors, hashes = (tuple(row[column].split()) for column in ("inside", "mirrors", "hashes"))
-            urls = (row["url"], *mirrors) if row["url"] else mirrors
-            place, size = (row["dataset"], row["file"]), int(row["bytes"]) if row["bytes"] else None
-            source = Source(*place, inside, urls, size, hashes, row["credentials"], row["licence"])
-            table.setdefault(source.dataset, {})[source.file] = source
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in (rows := csv.DictReader(file)):
+                try:
+                    source = read_source(row)
+                except ValueError as error:
+                    raise UserError(f"{path}: line {rows.line_num}: {error}") from None
+                table.setdefault(source.dataset, {})[source.file] = source
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a table: {error}") from None
+    for files in table.values():
+        for source in files.values():
+            for archive in source.inside:
+                if archive not in files or files[archive].inside:
+                    raise UserError(f"{path}: {source.file}: inside: {archive!r} is no archive of {source.dataset}")
     return table
+
+
+def read_source(row: dict[str, str | None]) -> Source:
+    """A row of the table. Raises ValueError for a wrong one."""
+    for column in ("dataset", "file", "inside", "url", "mirrors", "bytes", "hashes", "credentials", "licence"):
+        if row.get(column) is None:
+            raise ValueError(f"has no {column}")
+    inside, mirrors, hashes = (tuple(row[column].split()) for column in ("inside", "mirrors", "hashes"))
+    urls = (row["url"], *mirrors) if row["url"] else mirrors
+    if row["file"] in ("", "..") or PurePosixPath(row["file"]).name != row["file"]:
+        raise ValueError(f"file: {row['file']!r} is not a name")
+    if not re.fullmatch("[0-9]{0,18}", row["bytes"]):
+        raise ValueError(f"bytes: {row['bytes']!r} is not a number")
+    for text in hashes:
+        if not re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text):
+            raise ValueError(f"hashes: {text!r} is neither sha256: and 64 hex digits nor git: and 40")
+    for url in urls:
+        if not re.fullmatch(r"https?://[^{}\s]+(\{(name|stem)\}[^{}\s]*)*", url):
+            raise ValueError(f"{url!r} is not a url")
+    size = int(row["bytes"]) if row["bytes"] else None
+    return Source(row["dataset"], row["file"], inside, urls, size, hashes, row["credentials"], row["licence"])
+
+
+def files_of(dataset: str) -> dict[str, Source]:
+    """The sources of a dataset by the names of their files. Raises UserError if the table has none."""
+    if dataset not in (table := read_table()):
+        raise UserError(f"{TABLE}: has no row of {dataset}")
+    return table[dataset]
 
 
 def wanted(files: dict[str, Source]) -> list[str]:
@@ -93,7 +139,7 @@ def fetched(files: dict[str, Source], local: dict[str, str]) -> list[Source]:
 
 def needs(dataset: str, local: dict[str, str]) -> list[str]:
     """What the user must do before `dataset` can be fetched: a line a missing credential or local copy."""
-    files = read_table()[dataset]
+    files = files_of(dataset)
     lines = [f"{name}: local copy {path} does not exist" for name, path in local.items() if not Path(path).exists()]
     unknown = [name for name in local if name not in files]
     lines += [f"{name}: no such file; the dataset has {', '.join(files)}" for name in unknown]
@@ -128,7 +174,7 @@ def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]
         UserError: the user must do something first, a file cannot be fetched, or it is not what it should be.
     """
     dataset, local = settings["reader"], settings.get("local") or {}
-    files, cache_directory = read_table()[dataset], out.parent.parent / "downloads" / dataset
+    files, cache_directory = files_of(dataset), out.parent.parent / "downloads" / dataset
     if lines := needs(dataset, local):
         raise UserError(f"{dataset}: {'; '.join(lines)}")
     with atomic_directory(out) as temporary:
@@ -169,7 +215,7 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         if inside is None:
             raise UserError(f"{source.inside[0]} has no {name}")
         return verified(inside)
-    download(directory / name, source.urls, source.size, source.hashes, source.auth())
+    download(directory / name, source.urls, source.size, source.hashes, source.auth(), source.setting)
     return directory / name
 
 
@@ -202,7 +248,7 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
 
     names = list(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        got = list(tqdm(pool.map(fetch_video, names), f"download: {source.dataset}", len(names), unit="video"))
+        got = list(tqdm(pool.map(fetch_video, names), shown(f"download: {source.dataset}"), len(names), unit="video"))
     if (lost := got.count(False)) > MAX_LOST * len(names):
         raise UserError(f"{source.dataset}: {lost} of {len(names)} videos cannot be had; those that came are kept")
     tqdm.write(f"{source.dataset}: {lost} of {len(names)} videos cannot be had")

@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -64,6 +65,38 @@ def serving(files):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.requests, server.lock = files, [], threading.Lock()
     server.url = f"http://127.0.0.1:{server.server_port}"
+    with in_a_thread(server):
+        yield server
+
+
+def answer(status, body=b"", **headers):
+    """The bytes of an HTTP answer. `_` stands for `-` in the names of headers."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+class Scripted(StreamRequestHandler):
+    """Answers each connection with the next of `server.answers`, the last again and again."""
+
+    def handle(self):
+        lines = iter(lambda: self.rfile.readline().decode().strip(), "")
+        request, headers = next(lines, ""), dict(line.split(": ", 1) for line in lines)
+        with self.server.lock:
+            self.server.requests.append((request, headers))
+            count = len(self.server.requests)
+        self.wfile.write(self.server.answers[min(count, len(self.server.answers)) - 1])
+
+
+@contextmanager
+def scripted(*answers, context=None):
+    """A server of `answers`, bytes for the first request, the second and so on, with its `url` and the `requests` it
+    got: (first line, headers). It speaks TLS with the SSLContext `context`."""
+    server = ThreadingTCPServer(("127.0.0.1", 0), Scripted)
+    server.answers, server.requests, server.lock = answers, [], threading.Lock()
+    server.handle_error = lambda *_: None  # a client that hangs up
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.url = f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}"
     with in_a_thread(server):
         yield server
 
