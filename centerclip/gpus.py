@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from centerclip.command import flock
+
 LISTED = re.compile(r"(?:GPU (\d+):|\s+MIG ).*\(UUID: (\S+)\)")  # in a line of `nvidia-smi -L`
 
 
@@ -76,7 +78,7 @@ def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | 
     it. None if too few are free: then none is taken."""
     taken = {}
     with open(directory / "taking", "w") as taking:
-        fcntl.flock(taking, fcntl.LOCK_EX)
+        flock(taking, fcntl.LOCK_EX)
         for uuid in uuids:
             lock = os.open(directory / uuid.replace("/", "-"), os.O_CREAT | os.O_RDWR)
             try:

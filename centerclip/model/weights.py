@@ -19,7 +19,7 @@ from torch import Tensor
 
 from centerclip.command import UserError, first_line, located, tell
 from centerclip.model import backbones, pretrained, torchscript
-from centerclip.model.clip import save_weights
+from centerclip.model.clip import CRC, save_weights
 from centerclip.model.settings import SETTINGS, other_reduction
 
 SECONDS = 5  # to wait for a first answer of a server that has weights
@@ -242,7 +242,7 @@ def activation(path: Path) -> str | None:
     """What weights were trained with, `quick_gelu` or `gelu`, as a file or a config beside it tells; None: neither."""
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
-            if recorded := (file.metadata() or {}).get("activation", "").partition(" ")[0]:
+            if recorded := (file.metadata() or {}).get("activation", "").partition(CRC)[0]:
                 return recorded
     elif torchscript.is_torchscript(path):  # OpenAI's
         return "quick_gelu"
