@@ -547,7 +547,7 @@ def test_a_failed_variant_is_missing_from_the_partial_table_with_the_reason(fini
     done = snakemake(repository, "all", "--keep-going", "--forcerun", "results/shapes/kmedoids/weights.safetensors")
     assert done.returncode != 0 and "Traceback" not in done.stderr
     text = (tables / "shapes.partial.md").read_text()
-    assert "| kmedoids (not made) |" in text
+    assert re.search(r"^\| kmedoids \(not made\) +\|", text, re.MULTILINE)
     assert "kmedoids is not made: results/shapes/kmedoids/checkpoints: File exists." in text
     recall = f"{result(finished, 'spectral')['text_to_video']['R@5']:.1f}"
     assert re.search(rf"^\| spectral .*\b{recall}\b", text, re.MULTILINE)
@@ -650,7 +650,7 @@ def test_published_weights_are_made_once_and_others_make_a_cell_anew(tmp_path):
     assert jobs(repository, "results/shapes_zeroshot.json")["pretrained_weights"] == 1
     done = snakemake(repository, "results/weights/tiny/hf-hub:org/other.safetensors", env=ENVIRONMENT | offline)
     assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "error: weights hf-hub:org/other: open_clip cannot get them (Failed to download file (open_cl" in done.stderr
+    assert "error: weights hf-hub:org/other: HF_HUB_OFFLINE is set, and they are not in its cache; name" in done.stderr
 
 
 def test_a_folder_of_ones_own_videos(tmp_path):

@@ -1,6 +1,6 @@
 """Whether an algorithm keeps its contract, tried on small examples: for `centerclip check-algorithm`."""
 
-import importlib.util
+import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterator
@@ -150,12 +150,15 @@ def keywords(function: Callable) -> list[str]:
 
 
 def imported(file: Path) -> ModuleType:
-    """The module of a file, which may lie outside of any package."""
+    """The module of a file, which may lie outside of any package.
+
+    Its source is run: Python takes kept bytecode for current where two texts have one size and one second.
+    """
     if file.resolve().parent == reduction.DIRECTORY:
         return importlib.import_module(reduction.module(file.stem))
-    spec = importlib.util.spec_from_file_location(f"checked_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(f"checked_{file.stem}")
+    module.__file__ = str(file)
+    exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
     return module
 
 
