@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import errno
+import fcntl
 import glob
 import json
 import math
@@ -80,6 +81,20 @@ def file_state(path: str) -> str:
     except OSError:
         return "none"
     return f"{status.st_size}-{status.st_mtime_ns}-{os.access(path, os.R_OK)}"
+
+
+def hold(directory: Path, problem: str) -> None:
+    """Lock `directory` for this process until it ends. Raises UserError: with `problem` where another holds it, or for
+    a file system without locks."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = os.open(directory / ".lock", os.O_CREAT | os.O_RDWR)  # not inherited, so that no job holds it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{directory.resolve()}: {problem}") from None
+    except OSError as error:
+        remedy = "its file system must have locks: mount it with them, or link it to a local disk"
+        raise UserError(f"{directory.resolve()}: cannot be locked ({error.strerror}); {remedy}") from None
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from centerclip import layout
 from centerclip.cell import Cell, Training
 from centerclip.command import UserError
-from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.datasets.manifest import usable
+from centerclip.datasets.readers import manifest_of
 from centerclip.evaluate.features import count_cut, evaluate
 from centerclip.model.clip import CenterCLIP, build, freeze
 from centerclip.model.device import autocast, computed_in, lowered, pick_device
@@ -43,7 +44,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
             is not finite.
     """
-    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+    manifest, store = manifest_of(cell), FrameStore(cell.path(layout.FRAMES))
     splits = {split: usable(manifest, store.counts, split) for split in ("test", "train")}
     if cell.training.select == "val":
         splits["val"] = usable(manifest, store.counts, "val")

@@ -1,6 +1,8 @@
 # What the rules share: the checked config, its cells, and what a job depends on.
+import fcntl
 import json
 import os
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,9 +16,9 @@ shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from centerclip import datasets, gpus, layout, resolve
 from centerclip.cell import code_digest
-from centerclip.command import FAILED, UserError, file_state
+from centerclip.command import FAILED, UserError, file_state, hold
 from centerclip.config import check_config, full_size, read_yaml
-from centerclip.datasets import planning
+from centerclip.datasets import checks, planning
 from centerclip.download import sources
 from centerclip.fit import check_cell
 from centerclip.model.pretrained import published
@@ -48,6 +50,11 @@ wildcard_constraints:
 
 
 onstart:
+    # Until this process ends. Snakemake's own lock is beside `results/`, which may be a link that others have, too.
+    try:
+        hold(Path("results"), "another run of snakemake writes there; wait for it or stop it")
+    except UserError as error:
+        raise WorkflowError(str(error))
     if not gpus.visible():
         print("no GPU on this machine: what runs here trains and evaluates on the CPU", file=sys.stderr)
 

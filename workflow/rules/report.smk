@@ -2,7 +2,7 @@
 # and plot; all tables -> what was found and which claims hold.
 
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
-PAPER = os.path.relpath(ROOT / "config/paper.csv")
+PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
 FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
 MEASURED = "--full-size" if config["run"]["full_size"] else ""
 
@@ -10,7 +10,7 @@ MEASURED = "--full-size" if config["run"]["full_size"] else ""
 rule table:
     input:
         paper=PAPER,
-        costs=layout.COSTS,
+        costs=costs,
         cells=results,
     output:
         report(f"{layout.TABLE}.html", caption="../report/table.rst", category="{benchmark}", subcategory="tables"),
@@ -21,9 +21,10 @@ rule table:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.table"),
+        costs=costs_option,
         out=stem,
     shell:
-        "python -m centerclip table --paper {input.paper} --costs {input.costs} --cells {input.cells}"
+        "python -m centerclip table --paper {input.paper} {params.costs} --cells {input.cells}"
         " --out {params.out} --log {log}"
 
 

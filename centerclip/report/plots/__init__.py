@@ -20,9 +20,11 @@ FULL_SIZE = "full_size"  # of no benchmark, but of what the paper's models cost 
 ABLATION = "ablation-"  # + GRID: over the values of a grid of the config, whose points are the variants to show
 
 
-def plots_of(cells: list[Cell], grids: Iterable[str] = ()) -> list[str]:
-    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`."""
-    return [*(name for name, shows in PLOTS.items() if any(map(shows, cells))), *(ABLATION + grid for grid in grids)]
+def plots_of(cells: list[Cell], grids: Iterable[str] = (), costs: bool = True) -> list[str]:
+    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`.
+    Without `costs`, those that show costs are left out."""
+    names = [name for name, shows in PLOTS.items() if any(map(shows, cells)) and (costs or "cost" not in name)]
+    return names + [ABLATION + grid for grid in grids if costs]
 
 
 def module(plot: str) -> str:
