@@ -14,10 +14,10 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
+FAILED = ".failed"  # + the name of a log: the file whose date is that of the last start that did not succeed
 terminal = sys.stderr  # where the user looks, even when `execute` sends all that is printed to a log
 
 
@@ -187,7 +187,8 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
     try:
-        job(arguments)
+        with marked(Path(f"{arguments.log}{FAILED}")) if arguments.log and first else nullcontext():
+            job(arguments)
     except UserError as error:
         line = f"error: {error}"
     except OSError as error:  # a file that is not there or cannot be written, a full disk
@@ -200,11 +201,25 @@ def execute(job: Callable[[argparse.Namespace], None], arguments: argparse.Names
         line = f"error: {type(error).__name__}: {error}{where}"
     else:
         return
-    if arguments.log and first:
-        Path(f"{arguments.log}{FAILED}").touch()
     if arguments.log or first:
         tell(line)
     sys.exit(1)
+
+
+@contextmanager
+def marked(path: Path) -> Iterator[None]:
+    """Touch `path`; when the block succeeds it is as it was before, unless the block touched it. So a process that is
+    killed leaves a mark, too."""
+    before = path.stat().st_mtime_ns if path.exists() else None
+    path.touch()
+    mark = path.stat().st_mtime_ns
+    yield
+    if path.stat().st_mtime_ns != mark:
+        return
+    if before is None:
+        path.unlink()
+    else:
+        os.utime(path, ns=(before, before))
 
 
 def typed(parser: argparse.ArgumentParser) -> str:

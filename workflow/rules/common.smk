@@ -24,10 +24,12 @@ from centerclip.fit import check_cell
 from centerclip.model.pretrained import published
 from centerclip.report import pictures, plots
 
+# Of a module of another workflow: Snakemake puts it before the paths of all files that are not `local`.
+PREFIX = workflow.modifier.path_modifier.prefix or ""
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    # The only private attribute of Snakemake that is used: nothing public tells the files that the config came from,
+    # Private, like the prefix above, but nothing public tells the files that the config came from,
     # and a mistake in it is blamed on a file. --configfile overrides the Snakefile's own, which is listed last.
     files = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
     check_config(config, read_yaml(map(os.path.relpath, files)))
@@ -52,7 +54,7 @@ wildcard_constraints:
 onstart:
     # Until this process ends. Snakemake's own lock is beside `results/`, which may be a link that others have, too.
     try:
-        hold(Path("results"), "another run of snakemake writes there; wait for it or stop it")
+        hold(Path(PREFIX + "results"), "another run of snakemake writes there; wait for it or stop it")
     except UserError as error:
         raise WorkflowError(str(error))
     if not gpus.visible():

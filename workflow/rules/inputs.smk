@@ -6,15 +6,10 @@ def code_of(*modules, cells=()):
     return code_digest(modules, cells)
 
 
-def beside(output, path):
-    """Where a path of `layout` lies for the job with this output: below the `prefix` of a module, if that has one."""
-    return output[0].rpartition("results/")[0] + path
-
-
 def last_failure(job):
-    """A params function: what changes when a job fails. Snakemake records the parameters of a job that failed as if it
-    had been done, and by that alone would not try it again where an earlier output is left."""
-    return lambda wildcards, output: file_state(beside(output, log_file(job).format(**wildcards) + FAILED))
+    """A params function: what changes when a job fails or is killed, for one whose earlier output is then left.
+    Snakemake records such a job as if it had been done. (A function of the output would trigger nothing.)"""
+    return lambda wildcards: file_state(PREFIX + log_file(job).format(**wildcards) + FAILED)
 
 
 def users_own(*paths):
@@ -96,10 +91,10 @@ def frames(*splits):
     return report
 
 
-def splits_stored(dataset, file):
-    """The splits whose frames are stored: those that this run reads and, in `file`, those that earlier runs read; all
-    where no run reads any."""
-    read = READ.get(dataset, set()) | set(checks.needed_splits(Path(file)) if Path(file).exists() else [])
+def splits_stored(dataset):
+    """The splits whose frames are stored: those that this run reads or an earlier run read; all where none reads any."""
+    file = Path(PREFIX + layout.SPLITS.format(dataset=dataset))
+    read = READ.get(dataset, set()) | set(checks.needed_splits(file) if file.exists() else [])
     return [split for split in datasets.SPLITS if split in (read or datasets.SPLITS)]
 
 
@@ -117,12 +112,11 @@ def frames_options(wildcards):
     return shlex.join(options)
 
 
-def clips_digest(wildcards, input):
-    sources = [source_of(name) for name in resolve.benchmarks_of(config, wildcards.dataset)]
-    manifests = [Path(path) for path in input.manifests] or [None] * len(sources)
-    splits = splits_stored(wildcards.dataset, input.splits)
+def clips_digest(wildcards):
+    names = resolve.benchmarks_of(config, wildcards.dataset)
+    benchmarks = [(source_of(name), Path(PREFIX + layout.MANIFEST.format(benchmark=name))) for name in names]
     shards = config["benchmarks"][wildcards.dataset]["shards"]
-    return planning.shard(zip(sources, manifests), splits, shards, int(wildcards.shard))
+    return planning.shard(benchmarks, splits_stored(wildcards.dataset), shards, int(wildcards.shard))
 
 
 def shard_reports(wildcards):
@@ -155,7 +149,7 @@ def raw_files(wildcards):
 
 def local_files(wildcards):
     """The user's own copies of a dataset's files. What the user must do to have the rest is told, once."""
-    if not Path(layout.SOURCE.format(dataset=wildcards.dataset)).exists():
+    if not Path(PREFIX + layout.SOURCE.format(dataset=wildcards.dataset)).exists():
         tell_wishes(wildcards.dataset)
     return users_own(*(source_of(wildcards.dataset).get("local") or {}).values())
 
@@ -190,12 +184,13 @@ def trained(wildcards):
     return [str(cell(wildcards).path(template)) for template in templates]
 
 
-def cell_json(wildcards, output):
+def cell_json(wildcards):
     """A cell's settings, json. A relative path to weights is one from where `results/` lies: with a module's `prefix`,
     not where that of the user's own weights starts."""
-    settings, prefix = cell(wildcards).settings(), beside(output, "")
-    if prefix and not published(config["weights"][settings["model"]["backbone"]]) and settings["model"]["weights"]:
-        settings["model"]["weights"] = os.path.relpath(settings["model"]["weights"], prefix)
+    settings = cell(wildcards).settings()
+    weights = config["weights"][settings["model"]["backbone"]]
+    if PREFIX and weights and not published(weights):
+        settings["model"]["weights"] = os.path.relpath(weights, PREFIX)
     return json.dumps(settings, indent=2)
 
 

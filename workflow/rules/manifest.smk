@@ -19,7 +19,7 @@ rule fetch:
     params:
         failed=last_failure("{dataset}/fetch"),
         code=fetch_code,
-        local=lambda wildcards, input: states(input.local),
+        local=lambda wildcards: states(local_files(wildcards)),
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
 

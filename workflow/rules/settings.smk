@@ -71,6 +71,6 @@ rule splits:
         log_file("{dataset}/splits"),
     priority: 1
     params:
-        json=lambda wildcards, output: json.dumps({"splits": splits_stored(wildcards.dataset, output[0])}),
+        json=lambda wildcards: json.dumps({"splits": splits_stored(wildcards.dataset)}),
     template_engine:
         "jinja2"

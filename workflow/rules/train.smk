@@ -13,7 +13,7 @@ rule pretrained_weights:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,  # ViT-H-14 twice; ViT-bigG-14 takes two attempts
     params:
         code=code_of("centerclip.commands.weights"),
-        downloads=lambda wildcards, output: beside(output, f"{layout.DOWNLOADS}/clip"),
+        downloads=f"{PREFIX}{layout.DOWNLOADS}/clip",
     shell:
         "python -m centerclip weights --backbone {wildcards.backbone} --weights {wildcards.weights}"
         " --downloads {params.downloads} --out {output} --log {log}"
