@@ -33,7 +33,7 @@ rule manifest:
         layout.MANIFEST,
     log:
         log_file("{benchmark}/manifest"),
-    priority: 1
+    priority: 2  # before frames: its checks tell at once what is missing
     conda:
         ENVIRONMENT
     resources:

@@ -18,7 +18,7 @@ rule benchmark_settings:
         layout.BENCHMARK,
     log:
         log_file("{benchmark}/benchmark_settings"),
-    priority: 1
+    priority: 2  # which `manifest` waits for
     params:
         json=lambda wildcards: json.dumps(resolve.benchmark_settings(config, wildcards.benchmark), indent=2),
     template_engine:
