@@ -1,7 +1,7 @@
 """After any edits, deletions and kills, a run that succeeds has every target as a fresh run makes it.
 
-The real Snakefile runs; jobs are `support.hashed`. CENTERCLIP_EDITS says how many steps are taken (200: some 10 minutes),
-CENTERCLIP_EDITS_SEED which.
+The real Snakefile runs; its jobs are `support.hashed`. CENTERCLIP_EDITS is the number of steps (200 take 10 minutes),
+CENTERCLIP_EDITS_SEED says which.
 """
 
 import copy
@@ -71,7 +71,7 @@ class World:
         block = self.config["benchmarks"][self.draw.choice(["mine", "shapes"])]
         made = sorted(path for path in (self.directory / "results").rglob("*") if path.is_file())
         kind = self.draw.choice(
-            ["caption", "video", "gone", "back", "row", "lr", "fps", "counts", "share", "seed", "columns"]
+            ["caption", "video", "gone", "row", "lr", "fps", "counts", "share", "seed", "columns"] + ["well"] * 3
             + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
         )  # fmt: skip
         if kind == "caption":
@@ -80,8 +80,6 @@ class World:
             self.videos[self.draw.choice(list(self.videos))] = self.draw.choice(["this", "that 2"])
         elif kind == "gone":
             del self.videos[self.draw.choice(list(self.videos))]
-        elif kind == "back":
-            self.videos |= {name: "again" for name, *_ in self.rows if name not in self.videos}
         elif kind == "row":
             name = f"new{len(self.rows)}.mp4"
             self.rows.append([name, self.draw.choice(hashed.SPLITS), "new"])
@@ -98,6 +96,10 @@ class World:
             self.config["seeds"] = [self.draw.choice([1, 2])]
         elif kind == "columns":
             self.config["benchmarks"]["mine"]["source"]["columns"] = {"video": "video"}
+        elif kind == "well":
+            self.videos |= {name: "again" for name, *_ in self.rows if name not in self.videos}
+            for name in ("mine", "shapes"):
+                self.config["benchmarks"][name] |= {"counts": None, "max_unreadable_share": 0.2}
         elif kind == "delete" and made:
             for path in self.draw.sample(made, min(len(made), self.draw.choice([1, 1, 5, 20]))):
                 path.unlink()
@@ -113,7 +115,16 @@ class World:
     def run(self, kill_after: float | None = None) -> tuple[int, str]:
         """What Snakemake ends with and says; it may be killed."""
         log = self.directory / "log"
-        arguments = [*self.targets, "-s", str(REPOSITORY / "Snakefile"), "--directory", str(self.directory), "--nolock", "--cores", "2"]
+        arguments = [
+            *self.targets,
+            "-s",
+            str(REPOSITORY / "Snakefile"),
+            "--directory",
+            str(self.directory),
+            "--nolock",
+            "--cores",
+            "2",
+        ]
         arguments += ["--rerun-incomplete", "--configfile", str(self.directory / "small.yaml")]
         if not (process := os.fork()):  # of a process that has imported Snakemake: that takes longest
             with open(log, "w") as out:
@@ -164,7 +175,9 @@ class World:
                 results.append(json.dumps(hashed.evaluated(settings, rows, frames, weights)))
                 contents[f"results/{benchmark}_{name}.json"] = results[-1]
             if len(results) == 2:
-                contents[f"results/tables/{benchmark}.{'md' if benchmark == 'mine' else 'csv'}"] = hashed.digest(*results)
+                contents[f"results/tables/{benchmark}.{'md' if benchmark == 'mine' else 'csv'}"] = hashed.digest(
+                    *results
+                )
         tables = [contents[path] for path in TARGETS[4:6] if path in contents]
         return contents | ({TARGETS[6]: hashed.digest(*tables)} if len(tables) == 2 else {})
 

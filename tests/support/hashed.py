@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 import zlib
-from contextlib import nullcontext
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
