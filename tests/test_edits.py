@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -69,10 +70,11 @@ class World:
     def edit(self) -> str:
         """Change something; returns what."""
         block = self.config["benchmarks"][self.draw.choice(["mine", "shapes"])]
-        made = sorted(path for path in (self.directory / "results").rglob("*") if path.is_file())
+        made = [path for path in (self.directory / "results").rglob("*") if path.is_file()]
+        made = sorted(path for path in made if "source" not in path.parts)  # a directory is one output
         kind = self.draw.choice(
-            ["caption", "video", "gone", "row", "lr", "fps", "counts", "share", "seed", "columns"] + ["well"] * 3
-            + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
+            ["caption", "video", "gone", "row", "lr", "fps", "counts", "share", "seed", "columns", "source"]
+            + ["well"] * 3 + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
         )  # fmt: skip
         if kind == "caption":
             self.draw.choice(self.rows)[2] = self.draw.choice(["red", "green", "blue"])
@@ -106,6 +108,8 @@ class World:
         elif kind == "results":
             for path in (self.directory / "results").glob("*.json"):
                 path.unlink()
+        elif kind == "source":
+            shutil.rmtree(self.directory / "results/shapes/source", ignore_errors=True)
         elif kind == "touch" and made:
             os.utime(self.draw.choice(made))
         elif kind == "targets":
