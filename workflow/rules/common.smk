@@ -1,5 +1,5 @@
 # What the rules share: the checked config, its cells, and what a job depends on.
-import fcntl
+import hashlib
 import json
 import os
 import shlex

@@ -28,9 +28,7 @@ rule evaluate:
         runtime=lambda wildcards, attempt: 120 * attempt,
         options=evaluation_options,
     params:
-        code=cell_code("evaluate"),
-        captions=captions("test"),
-        start=users_weights,
+        made_from=lambda wildcards: evaluated_from(cell(wildcards)),
     shell:
         "python -m centerclip evaluate {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options}"
         " --out {output} --log {log}"
@@ -51,6 +49,7 @@ rule result:
     params:
         failed=last_failure("{benchmark}/{variant}/result"),
         code=code_of("centerclip.commands.result"),
+        made_from=lambda wildcards: evaluated_from(cell(wildcards)),
         limits=limits,
     shell:
         "python -m centerclip result {input.cell} {params.limits} --log {log}"

@@ -22,7 +22,7 @@ rule frames:
     params:
         failed=last_failure("{dataset}/frames/{size}px_{shard}"),
         code=code_of("centerclip.video.shards"),
-        clips=clips_digest,
+        clips=lambda wildcards: clips_digests(wildcards.dataset)[int(wildcards.shard)],
         fps=of_benchmark("fps"),
         shards=of_benchmark("shards"),
     shell:
@@ -43,5 +43,6 @@ rule frames_report:
     params:
         failed=last_failure("{dataset}/frames/{size}px_report"),
         code=code_of("centerclip.commands.frames_report"),
+        clips=lambda wildcards: digest_of(*clips_digests(wildcards.dataset)),
     shell:
         "python -m centerclip frames-report {input.shards} --out {output} --log {log}"

@@ -43,23 +43,51 @@ def source_option(benchmark):
     return f"--source {shlex.quote(json.dumps(source_of(benchmark)))}" if is_folder(benchmark) else ""
 
 
-def captions(*splits):
-    """A params function: the digest of the user's own captions of splits."""
-    return lambda wildcards: planning.captions(source_of(wildcards.benchmark), splits or datasets.SPLITS)
+def captions(wildcards):
+    return planning.captions(source_of(wildcards.benchmark))
 
 
-def training_captions(wildcards):
-    recipe = cell(wildcards).training
-    return captions("train", *(["val"] if recipe and recipe.select == "val" else []))(wildcards)
+def digest_of(*parts):
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def cell_code(command):
-    """A params function: the digest of the code that a command runs for a cell and, where it reads the user's own
-    captions, of their reader."""
-    reader = [datasets.module(planning.FOLDER)]
-    return lambda wildcards: code_of(
-        f"centerclip.commands.{command}", *(reader if is_folder(wildcards.benchmark) else []), cells=[cell(wildcards)]
+# What a cell depends on, however indirectly. That of a job's own inputs would not do: where a run ended behind the job
+# that made an input again, and the input was deleted then, Snakemake knows of no change.
+def trained_from(cell):
+    splits = ["train", "val"] if "val" in cell.splits else ["train"]
+    return [cell_json(cell), cell_code("train", cell), captions_of(cell, splits), videos_of(cell), users_weights(cell)]
+
+
+def evaluated_from(cell):
+    of_itself = [cell_code("evaluate", cell), captions_of(cell, ["test"])]
+    return (
+        [*trained_from(cell), *of_itself]
+        if cell.trained
+        else [cell_json(cell), *of_itself, videos_of(cell), users_weights(cell)]
     )
+
+
+def captions_of(cell, splits):
+    return planning.captions(source_of(cell.benchmark), splits)
+
+
+def videos_of(cell):
+    return digest_of(*clips_digests(cell.dataset))
+
+
+def cell_code(command, cell):
+    """The digest of the code that a command runs for a cell and, where it reads the user's own captions, of their
+    reader."""
+    reader = [datasets.module(planning.FOLDER)] if is_folder(cell.benchmark) else []
+    return code_of(f"centerclip.commands.{command}", *reader, cells=[cell])
+
+
+def shown_from(*benchmarks):
+    """The digest of what tables of benchmarks depend on."""
+    recalls = [evaluated_from(made) for name in benchmarks for made in cells(name)]
+    measured = [name for name in benchmarks if config["run"]["costs"]]
+    costs = [[made.cost_settings() for made in compared(name)] + [costs_code(compared(name))] for name in measured]
+    return digest_of(recalls, costs)
 
 
 def limits(wildcards):
@@ -112,11 +140,11 @@ def frames_options(wildcards):
     return shlex.join(options)
 
 
-def clips_digest(wildcards):
-    names = resolve.benchmarks_of(config, wildcards.dataset)
+def clips_digests(dataset):
+    """A digest for each shard of a dataset, of its clips and of their files' states."""
+    names = resolve.benchmarks_of(config, dataset)
     benchmarks = [(source_of(name), Path(PREFIX + layout.MANIFEST.format(benchmark=name))) for name in names]
-    shards = config["benchmarks"][wildcards.dataset]["shards"]
-    return planning.shard(benchmarks, splits_stored(wildcards.dataset), shards, int(wildcards.shard))
+    return planning.shards(benchmarks, splits_stored(dataset), config["benchmarks"][dataset]["shards"])
 
 
 def shard_reports(wildcards):
@@ -172,10 +200,9 @@ def pretrained(wildcards):
     return pretrained_of(cell(wildcards))
 
 
-def users_weights(wildcards):
+def users_weights(cell):
     """The state of the user's own file that a cell's weights start from."""
-    published_ones = published(config["weights"][cell(wildcards).model.backbone])
-    return "" if published_ones else states(pretrained(wildcards))
+    return "" if published(config["weights"][cell.model.backbone]) else states(pretrained_of(cell))
 
 
 def trained(wildcards):
@@ -184,10 +211,10 @@ def trained(wildcards):
     return [str(cell(wildcards).path(template)) for template in templates]
 
 
-def cell_json(wildcards):
+def cell_json(cell):
     """A cell's settings, json. A relative path to weights is one from where `results/` lies: with a module's `prefix`,
     not where that of the user's own weights starts."""
-    settings = cell(wildcards).settings()
+    settings = cell.settings()
     weights = config["weights"][settings["model"]["backbone"]]
     if PREFIX and weights and not published(weights):
         settings["model"]["weights"] = os.path.relpath(weights, PREFIX)

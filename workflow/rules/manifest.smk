@@ -41,6 +41,6 @@ rule manifest:
     params:
         failed=last_failure("{benchmark}/manifest"),
         code=manifest_code,
-        captions=captions(),
+        captions=captions,
     shell:
         "python -m centerclip manifest {input.benchmark} --splits {input.splits} {resources.limits} --log {log}"

@@ -21,6 +21,7 @@ rule table:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.table"),
+        made_from=lambda wildcards: shown_from(wildcards.benchmark),
         costs=costs_option,
         out=stem,
     shell:
@@ -88,6 +89,7 @@ rule summary:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.summary"),
+        made_from=lambda wildcards: shown_from(*BENCHMARKS),
         out=stem,
         full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
     shell:
@@ -115,6 +117,7 @@ rule plot:
         ENVIRONMENT
     params:
         code=plot_code,
+        made_from=lambda wildcards: shown_from(wildcards.benchmark),
         variants=plotted,
     shell:
         "python -m centerclip plot {wildcards.plot} --table {input.table} --cells {input.cells}"
@@ -140,6 +143,7 @@ rule picture:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         code=picture_code,
+        made_from=lambda wildcards: [digest_of(*evaluated_from(made)) for made in pictured_cells(wildcards)],
     shell:
         "python -m centerclip picture {wildcards.picture} --cells {input.cells} --gpus {resources.gpu}"
         " --threads {threads} --out {output} --log {log}"

@@ -35,7 +35,7 @@ rule cell_settings:
         log_file("{benchmark}/{variant}/cell_settings"),
     priority: 1
     params:
-        json=cell_json,
+        json=lambda wildcards: cell_json(cell(wildcards)),
     template_engine:
         "jinja2"
 

@@ -43,8 +43,6 @@ rule train:
         runtime=lambda wildcards, attempt: min(720 * attempt, 1440),
         options=training_options,
     params:
-        code=cell_code("train"),
-        captions=training_captions,
-        start=users_weights,
+        made_from=lambda wildcards: trained_from(cell(wildcards)),
     shell:
         "python -m centerclip train {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options} --log {log}"
