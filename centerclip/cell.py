@@ -143,7 +143,7 @@ class Runtime:
 @dataclass(frozen=True)
 class Cell:
     """One model on one benchmark. `training` is None for a model that is not trained; `results` is the directory that
-    its files are in."""
+    its files are in. With `source`, a `source` block of the config, captions come from there, not from the manifest."""
 
     benchmark: str
     dataset: str  # whose files and stored frames it uses
@@ -157,6 +157,7 @@ class Cell:
     costs: Costs = Costs()
     runtime: Runtime = Runtime()
     results: Path = Path("results")
+    source: dict | None = None
 
     @property
     def trained(self) -> bool:
@@ -218,7 +219,7 @@ class Cell:
     def settings(self) -> dict:
         """All that its recall depends on, for json."""
         groups = asdict(self)
-        for group in ("costs", "runtime", "results"):
+        for group in ("costs", "runtime", "results", "source"):
             del groups[group]
         return json.loads(json.dumps(groups))
 
@@ -282,8 +283,8 @@ def read_compared(path: Path) -> list[Cell]:
 
 def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
     """The digest of the code of `modules` as it runs for `cells`: with their algorithms, and with the code that reads
-    pretrained weights only if one of them starts from such."""
+    pretrained weights only if one of them starts from such. Checks, which change no result, do not count."""
     cells = list(cells)
     algorithms = [name for cell in cells for name in cell.algorithms]
     unread = [] if any(cell.model.weights for cell in cells) else ["centerclip.model.weights"]
-    return code.digest([*modules, *algorithms], leave_out=unread)
+    return code.digest([*modules, *algorithms], leave_out=["centerclip.datasets.checks", *unread])

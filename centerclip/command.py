@@ -19,7 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ ADVICE = {  # of errors of the operating system, what to do
     errno.ENOMEM: "the job needs more memory or, where `ulimit -v` limits it, more address space",
 }
 NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
-FAILED = ".failed"  # + the name of a log: the file whose date is that of the last failure
+FAILED = ".failed"  # + the name of a log: the file whose date is that of the last start that did not succeed
 INTERRUPTED = "interrupted"  # the line after Ctrl-C
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
@@ -113,6 +113,18 @@ def file_state(path: str) -> str:
     except OSError:
         return "none"
     return f"{status.st_size}-{status.st_mtime_ns}-{os.access(path, os.R_OK)}"
+
+
+def hold(directory: Path, problem: str) -> None:
+    """Lock `directory` for this process until it ends. Raises UserError: with `problem` where another holds it, or for
+    a file system without locks."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory.resolve() / ".lock", "a") as lock:
+        try:
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{directory.resolve()}: {problem}") from None
+        os.dup(lock.fileno())  # keeps the lock until this process ends; no job inherits it
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -322,8 +334,6 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
         lines = failure(job, arguments, interrupt)
     if interrupt.pressed and lines:
         end_interrupted()
-    if lines and arguments.log and not rank:
-        Path(f"{arguments.log}{FAILED}").touch()
     if arguments.log or not rank:
         for line in lines:
             tell(line)
@@ -349,10 +359,12 @@ def log_to(path: Path, rank: int | None) -> None:
 
 def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> list[str]:
     """Run `job`. Returns the lines to end with; none if it succeeds. A traceback is printed of what nobody expects, and
-    in a log also of a file that is not there or cannot be written, or a full disk."""
+    in a log also of a file that is not there or cannot be written, or a full disk. A job with a log is `marked`."""
+    mark = arguments.log and not getattr(arguments, "rank", None)
     try:
-        job(arguments)
-        sys.stdout.flush()
+        with marked(Path(f"{arguments.log}{FAILED}")) if mark else nullcontext():
+            job(arguments)
+            sys.stdout.flush()
         return []
     except KeyboardInterrupt:  # not Ctrl-C itself, if somebody else handles that
         interrupt.pressed = True
@@ -380,6 +392,22 @@ def unread() -> bool:
     poll.register(1, 0)
     poll.register(2, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@contextmanager
+def marked(path: Path) -> Iterator[None]:
+    """Touch `path`; when the block succeeds it is as it was before, unless the block touched it. So a process that is
+    killed leaves a mark, too."""
+    before = path.stat().st_mtime_ns if path.exists() else None
+    path.touch()
+    mark = path.stat().st_mtime_ns
+    yield
+    if path.stat().st_mtime_ns != mark:
+        return
+    if before is None:
+        path.unlink()
+    else:
+        os.utime(path, ns=(before, before))
 
 
 def typed(parser: argparse.ArgumentParser) -> str:

@@ -1,5 +1,6 @@
 """The config: read, merged and checked in one place. A mistake is one line with the file to blame."""
 
+import math
 from collections.abc import Iterable
 from functools import partial, reduce
 from pathlib import Path
@@ -151,17 +152,47 @@ def full_size() -> list[Cell]:
     return [cell(base, benchmark, name) for name in names]
 
 
+class Loader(yaml.SafeLoader):
+    """Reads YAML in which no mapping has a key twice."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
+                raise yaml.composer.ComposerError(
+                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
+                )
+        return node
+
+
 def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
-    """The contents of config files, by their names. Raises UserError for one that holds no mapping."""
+    """The contents of config files, by their names. Raises UserError for one that holds no mapping, a key twice, a
+    number that is not finite, or a value inside itself."""
     given = {}
     for file in files:
         try:
-            given[str(file)] = yaml.safe_load(Path(file).read_text()) or {}
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a date that is none
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader) or {}
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(given[str(file)], dict):
+        if not isinstance(content, dict):
             raise UserError(f"{file}: not a mapping of keys to values")
+        check_values(file, content, [], [])
+        given[str(file)] = content
     return given
+
+
+def check_values(file: str | Path, node: object, key: list, above: list) -> None:
+    """Raise UserError where `node`, which is at `key` of `file` inside the nodes `above`, is or has a value that json
+    could not say."""
+    name = ".".join(map(str, key))
+    if isinstance(node, float) and not math.isfinite(node):
+        raise UserError(f"{file}: {name}: {node} is not a finite number")
+    if any(node is other for other in above):
+        raise UserError(f"{file}: {name}: is an alias of a value that it is part of")
+    if isinstance(node, dict | list):
+        for part, value in node.items() if isinstance(node, dict) else enumerate(node):
+            check_values(file, value, [*key, part], [*above, node])
 
 
 def merged(base: dict, overlay: dict) -> dict:

@@ -7,23 +7,20 @@ from pathlib import Path
 
 RESULT = "results/{benchmark}_{variant}.json"
 CELL = "results/{benchmark}/{variant}/cell.json"
-TRAIN_DIGESTS = "results/{benchmark}/{variant}/train_digests.json"
-EVALUATE_DIGESTS = "results/{benchmark}/{variant}/evaluate_digests.json"
 WEIGHTS = "results/{benchmark}/{variant}/weights.safetensors"
 HISTORY = "results/{benchmark}/{variant}/history.json"
 CHECKPOINTS = "results/{benchmark}/{variant}/checkpoints"
+EVALUATION = "results/{benchmark}/{variant}/evaluation.json"  # becomes RESULT when the benchmark passes its checks
 TENSORBOARD = "results/{benchmark}/{variant}/tensorboard"
 
 BENCHMARK = "results/{benchmark}/benchmark.json"
 MANIFEST = "results/{benchmark}/manifest.csv"
-COUNTS_CHECK = "results/{benchmark}/counts_checked.txt"
-FRAMES_CHECK = "results/{benchmark}/frames_{size}px_checked.txt"
 COMPARED = "results/{benchmark}/compared.json"
 COSTS = "results/{benchmark}/costs.json"
 FULL_SIZE = "full_size"  # in COMPARED, COSTS and TABLE: the paper's models, of no benchmark of the run
 
 SOURCE = "results/{dataset}/source"
-SHARD_DIGEST = "results/{dataset}/frames/{size}px/{shard}_digest.json"
+SPLITS = "results/{dataset}/splits.json"  # those whose frames are stored
 SHARD = "results/{dataset}/frames/{size}px/{shard}.lmdb"
 SHARD_REPORT = "results/{dataset}/frames/{size}px/{shard}.csv"
 FRAMES = "results/{dataset}/frames/{size}px/report.csv"

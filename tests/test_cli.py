@@ -7,6 +7,8 @@ import pytest
 
 from centerclip.cli import main, summaries
 
+FRAMES = "frames 0000.lmdb --shards 1 --fps 3 --size 56"
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
@@ -76,8 +78,9 @@ def test_a_number_out_of_range_is_a_mistake(command, told):
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("check-counts it --manifest other.csv --out o", "other.csv: not a manifest: Usecols do not match columns"),
-        ("check-counts it --manifest empty --out o", "empty: not a manifest: No columns to parse from file"),
+        (f"{FRAMES} --manifests other.csv", "other.csv: not a manifest: Usecols do not match columns"),
+        (f"{FRAMES} --manifests empty", "empty: not a manifest: No columns to parse from file"),
+        (FRAMES, "--manifests is missing: nothing says which videos there are"),
         ("frames-report other.csv --out o", "other.csv: not a report of stored frames: it has a, b"),
         (
             "summary --paper other.csv --tables other.csv --out o",

@@ -71,7 +71,7 @@ def test_what_a_killed_process_of_this_host_left_goes_and_what_others_write_stay
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path, log):
     """A directory that would have to lie in a file."""
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "centerclip", "check-counts", "it", "--manifest", "none.csv", "--out", "t"]
+    command = [sys.executable, "-m", "centerclip", "frames-report", "none.csv", "--out", "t"]
     done = subprocess.run(
         [*command, *(["--log", tmp_path / "log"] if log else [])], capture_output=True, text=True, check=False
     )
@@ -211,3 +211,36 @@ def test_output_that_nobody_reads_ends_a_program_without_a_word():
 def test_the_lines_of_a_mistake_are_shown_each_on_its_own():
     job = program(r"raise UserError('two\nvideos:', ' \x1b[31m')")
     assert done(job) == (1, "", "error: two\\nvideos:\n \\x1b[31m\n")
+
+
+def mark_of(tmp_path, code: str) -> int | None:
+    """When the mark of a job that runs `code` was touched; None without one."""
+    lines = "import argparse, os, pathlib, signal; from centerclip.command import execute"
+    call = f"execute(lambda arguments: {code}, argparse.Namespace(log=pathlib.Path('log')))"
+    subprocess.run([sys.executable, "-c", f"{lines}; {call}"], cwd=tmp_path, capture_output=True)
+    mark = tmp_path / "log.failed"
+    return mark.stat().st_mtime_ns if mark.exists() else None
+
+
+def test_a_job_that_fails_or_is_killed_leaves_a_mark_that_stays_as_it_is_when_it_succeeds(tmp_path):
+    assert mark_of(tmp_path, "None") is None
+    failed = mark_of(tmp_path, "1 / 0")
+    killed = mark_of(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert None is not failed < killed == mark_of(tmp_path, "None")
+    assert mark_of(tmp_path, "pathlib.Path('log.failed').touch()") > killed
+
+
+def test_a_directory_is_held_by_one_process_and_the_other_is_told(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link").symlink_to("results")
+    code = "import pathlib; from centerclip.command import hold; hold(pathlib.Path('{}'), 'in use'); {}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code.format("results", "print(flush=True); input()")],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as holder:  # fmt: skip
+        holder.stdout.readline()
+        command = [sys.executable, "-c", code.format("link", "")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1] == f"centerclip.command.UserError: {tmp_path.resolve()}/results: in use"
+        holder.kill()
+    assert subprocess.run(command, cwd=tmp_path).returncode == 0

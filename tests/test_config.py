@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -466,3 +467,28 @@ def test_benchmarks_of_one_dataset_share_its_frames():
         cells[0].path(layout.FRAMES) == cells[1].path(layout.FRAMES) == Path("results/msrvtt/frames/224px/report.csv")
     )
     assert cells[0].path(layout.MANIFEST) != cells[1].path(layout.MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("run: &a [*a]", "run.0: is an alias of a value that it is part of"),
+        ("training: {lr: .nan}", "training.lr: nan is not a finite number"),
+        ("training: {betas: [0.9, -.inf]}", "training.betas.1: -inf is not a finite number"),
+        ("stall_seconds: 60\nstall_seconds: 7\n", "not YAML: the key 'stall_seconds' is there twice"),
+        ("run:\n\tfull_size: true\n", "not YAML: "),
+        (b'select: "\xff"', "not YAML: 'utf-8' codec can't decode"),
+        ("- run", "not a mapping of keys to values"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text, told):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=f"^{re.escape(f'{file}: {told}')}[^\n]*$"):
+        read_yaml([file])
+
+
+def test_a_merged_mapping_may_override_what_it_merges(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n")
+    assert read_yaml([file])[str(file)]["c"] == {"x": 3, "y": 4}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from centerclip.datasets import planning
+from centerclip.datasets import SPLITS, planning
 from centerclip.datasets.manifest import in_shard
 
 CSV = "video,split,caption\na.mp4,train,one\nb.mp4,test,two\n"
@@ -36,22 +36,22 @@ def test_a_caption_changes_the_digest_of_its_split_alone(source):
 @pytest.mark.parametrize("text", ["", "video\na.mp4\n", 'video,caption\na.mp4,"one\n'])
 def test_of_a_csv_with_a_mistake_nothing_is_known(source, text):
     Path(source["captions"]).write_text(text)
-    assert planning.captions(source) == planning.shard([(source, Path("none.csv"))], 3, 0) == ""
+    assert planning.captions(source) == "".join(planning.shards([(source, Path("none.csv"))], SPLITS, 3)) == ""
 
 
 def test_of_a_published_benchmark_nothing_is_known_before_its_manifest(tmp_path):
     source, manifest = {"reader": "msvd"}, tmp_path / "manifest.csv"
-    assert planning.captions(source) == planning.shard([(source, manifest)], 3, 0) == ""
+    assert planning.captions(source) == "".join(planning.shards([(source, manifest)], SPLITS, 3)) == ""
     row = ["test", "a", str(tmp_path / "a.mp4"), 0, None, "0", "one"]
     columns = ["split", "video_id", "path", "start_s", "end_s", "caption_id", "caption"]
     pd.DataFrame([row], columns=columns).to_csv(manifest, index=False)
-    assert planning.captions(source) == "" != planning.shard([(source, manifest)], 3, 0)
+    assert planning.captions(source) == "" and all(planning.shards([(source, manifest)], SPLITS, 3))
 
 
 def test_a_shard_changes_with_its_videos_and_not_with_captions(source, tmp_path):
-    def shards():
+    def shards(splits=SPLITS):
         planning.all_shards.cache_clear()  # which lasts for a run of Snakemake
-        return [planning.shard([(source, tmp_path / "none.csv")], 8, number) for number in range(8)]
+        return planning.shards([(source, tmp_path / "none.csv")], splits, 8)
 
     before = shards()
     edit(source, "two", "three")
@@ -62,3 +62,4 @@ def test_a_shard_changes_with_its_videos_and_not_with_captions(source, tmp_path)
         after = shards()
         assert [number for number in range(8) if after[number] != before[number]] == [place]
         before = after
+    assert [number for number, digest in enumerate(shards(["train"])) if digest != before[number]] == [place]

@@ -49,15 +49,16 @@ from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
 
 TRAINED = ("baseline", "kmedoids", "spectral")
-# What is shown anew where a cell changes, and where costs do
+# What is shown again where a cell changes, and where costs do
 SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
+CHECKED = {"result": 4, "picture": 2} | SHOWN
 COSTS = {"efficiency": 1} | SHOWN
 FULL_SIZE = {"full_size_efficiency": 1, "full_size": 1, "full_size_plot": 1}
 
 
-def made(**jobs: int) -> dict[str, int]:
-    """Jobs that are made again as what they depend on changed, and the digests that tell so."""
-    return jobs | {f"{rule}_digests": jobs[rule] for rule in ("train", "evaluate")}
+def made(train: int, evaluate: int, **jobs: int) -> dict[str, int]:
+    """The jobs that run again where so many cells are trained and evaluated again."""
+    return jobs | {"train": train, "evaluate": evaluate, "result": evaluate}
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +178,7 @@ def test_report_opens_offline_with_every_table_and_plot(finished, tmp_path):
 
 def test_ablations_are_plotted_for_the_grids_asked_for(finished):
     rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
-    made = {rule: 7 for rule in ("cell_settings", "train_digests", "train", "evaluate_digests", "evaluate")}
-    made |= {"compared_settings": 1}
-    assert rules == made | COSTS | {"plot": len(PLOTS) + 1}
+    assert rules == made(7, 7, cell_settings=7, compared_settings=1) | COSTS | {"plot": len(PLOTS) + 1}
 
 
 def test_what_would_come_out_empty_is_not_drawn(tmp_path):
@@ -228,14 +227,14 @@ class TestWhatTheUserTypes:
         assert (again / weights).read_bytes() == (finished / weights).read_bytes()
 
 
-CHECKED = "results/shapes/frames_56px_checked.txt"
+REPORT = "results/shapes/frames/56px/report.csv"
 
 
 def test_in_another_directory(tmp_path):
     repository = copy_repository(tmp_path / "repository", SMALL)
-    done = snakemake(repository, "--directory", str(tmp_path / "elsewhere"), CHECKED)
+    done = snakemake(repository, "--directory", str(tmp_path / "elsewhere"), REPORT)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "elsewhere" / CHECKED).exists() and not (repository / "results").exists()
+    assert (tmp_path / "elsewhere" / REPORT).exists() and not (repository / "results").exists()
 
 
 def test_as_a_module_of_another_workflow(tmp_path):
@@ -245,7 +244,7 @@ def test_as_a_module_of_another_workflow(tmp_path):
         "configfile: 'config.yaml'\n"
         f"module centerclip:\n    snakefile: '{repository}/Snakefile'\n    config: config\n"
         "use rule * from centerclip as centerclip_*\n"
-        f"rule mine:\n    default_target: True\n    input: '{CHECKED}'\n    output: 'mine.txt'\n"
+        f"rule mine:\n    default_target: True\n    input: '{REPORT}'\n    output: 'mine.txt'\n"
         "    shell: 'cp {input} {output}'\n"
     )
     files = [yaml.safe_load((repository / name).read_text()) for name in ("config/config.yaml", "config/demo.yaml")]
@@ -255,7 +254,7 @@ def test_as_a_module_of_another_workflow(tmp_path):
     command = [*SNAKEMAKE, "--cores", "2", "--configfile", "config.yaml", "demo.yaml", "small.yaml"]
     done = subprocess.run(command, cwd=other, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (other / "mine.txt").read_text() == (other / CHECKED).read_text()
+    assert (other / "mine.txt").read_text() == (other / REPORT).read_text()
 
 
 def test_a_damaged_shard_is_made_again_as_its_error_says_and_nothing_else(finished, tmp_path):
@@ -319,7 +318,7 @@ class TestWhatRunsAgain:
                 made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE,
             ),  # spectral imports it
             ("model/clip.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
-            ("train/loop.py", {"train_digests": 3, "train": 3, "evaluate": 3, "picture": 2} | COSTS | FULL_SIZE),
+            ("train/loop.py", made(train=3, evaluate=3, picture=2) | COSTS | FULL_SIZE),
             ("evaluate/metrics.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
             ("evaluate/efficiency.py", COSTS | FULL_SIZE),
             ("model/weights.py", {}),  # all cells start from random weights
@@ -337,28 +336,38 @@ class TestWhatRunsAgain:
         assert jobs(finished, "all") == rules
 
     def test_what_is_checked(self, finished):
-        assert self.overlaid(finished, {"benchmarks": {"shapes": {"counts": {"test": {"captions": 48}}}}}) == {
-            "check_counts": 1
-        }
-        assert self.overlaid(finished, {"benchmarks": {"shapes": {"max_unreadable_share": 0.5}}}) == {"check_frames": 1}
+        """Results are checked and shown again; nothing is trained or evaluated."""
+        for limit in ({"counts": {"test": {"captions": 48}}}, {"max_unreadable_share": 0.5}):
+            assert self.overlaid(finished, {"benchmarks": {"shapes": limit}}) == CHECKED
 
-    def test_a_check_that_failed_and_is_put_right(self, finished, tmp_path):
+    def test_a_check_that_fails_keeps_all_earlier_files_and_is_seen_by_whatever_target(self, finished, tmp_path):
         repository = tmp_path / "repository"
         shutil.copytree(finished, repository)
-        more = ["all", "--configfile", "config/demo.yaml", "small.yaml", "more.yaml"]
+        before = {path: path.read_bytes() for path in repository.glob("results/**/*.*") if "logs" not in path.parts}
+        more = ["results/shapes_kmedoids.json", "--configfile", "config/demo.yaml", "small.yaml", "more.yaml"]
         for captions, failed in ((49, True), (49, True), (48, False)):
             counts = {"benchmarks": {"shapes": {"counts": {"test": {"captions": captions}}}}}
             (repository / "more.yaml").write_text(yaml.safe_dump(counts))
-            assert jobs(repository, *more) == {"check_counts": 1}
+            assert jobs(repository, *more) == {"result": 1}
             done = snakemake(repository, *more)
             said = "error: benchmark shapes: 48 captions in split test, where 49 are expected" in done.stderr
             assert (done.returncode != 0, said) == (failed, failed)
+            assert all(path.read_bytes() == content for path, content in before.items() if path.suffix != ".md")
+
+    def test_a_changed_limit_hides_no_missing_result(self, finished, tmp_path):
+        repository = tmp_path / "repository"
+        shutil.copytree(finished, repository)
+        for path in repository.glob("results/shapes_*.json"):
+            path.unlink()
+        limits = {"benchmarks": {"shapes": {"max_unreadable_share": 0.5, "counts": {"test": {"captions": 48}}}}}
+        targets = [f"results/shapes_{variant}.json" for variant in SMALL["run"]["variants"]]
+        assert self.overlaid(repository, limits, *targets) == {"result": 4}
 
     def test_the_recipe(self, finished):
         """Trained cells and what follows; neither zeroshot nor costs."""
-        rules = {"cell_settings": 3, "train": 3, "evaluate": 3, "picture": 2} | SHOWN
+        rules = made(train=3, evaluate=3, cell_settings=3, picture=2) | SHOWN
         assert self.overlaid(finished, {"training": {"lr": 0.002}}) == rules
-        rules = {"cell_settings": 1, "train": 1, "evaluate": 1, "picture": 2} | SHOWN
+        rules = made(train=1, evaluate=1, cell_settings=1, picture=2) | SHOWN
         assert self.overlaid(finished, {"variants": {"kmedoids": {"training": {"lr": 0.002}}}}) == rules
 
     def test_the_batch_that_costs_are_measured_on(self, finished):
@@ -368,16 +377,15 @@ class TestWhatRunsAgain:
         rules = {"cell_settings": 3} | made(train=3, evaluate=3) | SHOWN
         assert self.overlaid(finished, {"seeds": [42, 7]}) == rules
 
-    def test_a_check_and_code_at_once(self, finished, edited):
-        """A check triggers nothing behind it, and hides nothing either."""
-        edited("centerclip/model/reduction/spectral.py", lambda text: text + "\nEDITED = True\n")
-        rules = made(train=1, evaluate=1, picture=1) | {"check_counts": 1} | COSTS | FULL_SIZE
-        assert self.overlaid(finished, {"benchmarks": {"shapes": {"counts": {"test": {"captions": 48}}}}}) == rules
+    def test_costs_that_are_switched_off(self, finished):
+        without = self.overlaid(finished, {"run": {"costs": False}})
+        assert without == SHOWN | {"plot": len(PLOTS) - 2}
 
     def test_how_jobs_go_about_their_work(self, finished):
         training = {"workers": 3, "threads": 2, "gpus": 2, "chunk": 3, "grad_checkpointing": True}
         evaluation = {"batch_size": 3, "workers": 3, "threads": 2}
         overlay = {"training": training | {"checkpoint_minutes": 7}, "evaluation": evaluation, "stall_seconds": 7}
+        overlay |= {"run": {"costs_minutes": 7}}
         assert self.overlaid(finished, overlay) == {}
 
 
@@ -412,14 +420,14 @@ class TestWhatRunsAgainOfAFolder:
     @pytest.mark.parametrize(
         ("split", "rules"),
         [
-            ("test", {"evaluate_digests": 2, "evaluate": 2}),
-            ("train", {"train_digests": 1, "train": 1, "evaluate": 1}),
+            ("test", {"evaluate": 2}),
+            ("train", {"train": 1, "evaluate": 1}),
         ],
     )
     def test_one_caption(self, repository, split, rules):
         captions, caption = repository.parent / "{videos}/captions.csv", self.caption(repository, split)
         self.edit(captions, caption, "something else")
-        assert jobs(repository, *self.TARGETS) == {"manifest": 1, "check_counts": 1, "check_frames": 1} | rules
+        assert jobs(repository, *self.TARGETS) == {"manifest": 1, "result": 2} | rules
         self.edit(captions, "something else", caption)
         assert jobs(repository, *self.TARGETS) == {}
 
@@ -427,7 +435,7 @@ class TestWhatRunsAgainOfAFolder:
         video = next((repository.parent / "{videos}/videos").glob("train*"))
         times = video.stat().st_atime_ns, video.stat().st_mtime_ns
         os.utime(video, (1, 1))
-        seen = {"shard_digest": 1, "frames": 1, "frames_report": 1, "check_frames": 1, "train": 1, "evaluate": 2}
+        seen = {"frames": 1, "frames_report": 1, "train": 1, "evaluate": 2, "result": 2}
         assert jobs(repository, *self.TARGETS) == seen
         os.utime(video, ns=times)
         assert jobs(repository, *self.TARGETS) == {}
@@ -465,7 +473,9 @@ class TestTraining:
         assert "resuming after" in (tmp_path / "train.log").read_text()
         weights = (tmp_path / "weights.safetensors").read_bytes()
         assert weights == (finished / "results/shapes/baseline/weights.safetensors").read_bytes()
-        assert not checkpoint.exists()
+        again = subprocess.run(command, cwd=finished, env=ENVIRONMENT)  # as after an orphan that ended by itself
+        assert again.returncode == 0 and "epoch 1" not in (tmp_path / "train.log").read_text()
+        assert (tmp_path / "weights.safetensors").read_bytes() == weights
 
     def test_captions_to_evaluate_are_missed_before_training(self, finished, tmp_path):
         """The one video of split val has no frames."""
@@ -691,7 +701,7 @@ def test_a_video_repaired_replaced_or_deleted_after_a_run_is_noticed(tmp_path):
     make_video(videos / names[0], count=10)
     assert snakemake(repository, target).returncode == 0
     assert jobs(repository, target) == {}
-    shown = {"shard_digest": 1, "frames": 1, "frames_report": 1, "check_frames": 1, "evaluate": 1}
+    shown = {"frames": 1, "frames_report": 1, "evaluate": 1, "result": 1}
     for change, frames in ((lambda path: make_video(path, count=40), 12), (lambda path: make_video(path, count=10), 3)):
         change(videos / names[3])
         os.utime(videos / names[3], (1, 1))  # older than all that was made of it

@@ -9,6 +9,8 @@ from pathlib import Path
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
 from centerclip.command import natural, positive, read_json, writable, write_json
+from centerclip.datasets import source_block
+from centerclip.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 
 
@@ -19,19 +21,23 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
     parser.add_argument("--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions")
     parser.add_argument("--workers", type=natural, default=Runtime.evaluation_workers, help="processes that load")
+    parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
+    add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation_batch_size=arguments.batch_size, evaluation_workers=arguments.workers)
-    cell = read_cell(arguments.cell, runtime=runtime)
+    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     out = arguments.out or cell.path(layout.RESULT)
     writable(out)
+    check_benchmark(cell, arguments)
     claim(arguments.gpus)
     import torch
 
     from centerclip.evaluate.features import count_cut, count_short, evaluate
     from centerclip.model.clip import build_finished
     from centerclip.model.device import computed_in, device_name, pick_device
+    from centerclip.train import checkpoints
     from centerclip.video.batches import stored
 
     torch.set_num_threads(arguments.threads)
@@ -58,6 +64,7 @@ def job(arguments: argparse.Namespace) -> None:
         "settings": cell.settings(),
     }
     write_json(out, result)
+    checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole
 
 
 def commit() -> str | None:

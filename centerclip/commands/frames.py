@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import FAILED, above_zero, positive
+from centerclip.command import FAILED, UserError, above_zero, positive
+from centerclip.datasets import source_block
+from centerclip.datasets.checks import needed_splits
 from centerclip.datasets.manifest import in_shard, read_manifest, videos
+from centerclip.datasets.readers import read
 from centerclip.video.shards import write_shard
 from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
-    parser.add_argument("--manifests", required=True, nargs="+", type=Path, help="of all benchmarks with these videos")
+    parser.add_argument("--manifests", nargs="*", default=[], type=Path, help="of all benchmarks with these videos")
+    parser.add_argument("--sources", nargs="*", default=[], type=source_block, help="or `source` blocks, json")
+    parser.add_argument("--splits", type=Path, help="the splits whose videos are stored (default: all), splits.json")
     parser.add_argument("--shards", required=True, type=positive, help="how many there are")
     parser.add_argument("--fps", required=True, type=rate, help="frames stored a second of video, or `all`")
     parser.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
@@ -21,7 +26,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    clips = videos(pd.concat(map(read_manifest, arguments.manifests)))
+    tables = [*map(read_manifest, arguments.manifests), *(read(block, None) for block in arguments.sources)]
+    if not tables:
+        raise UserError("--manifests is missing: nothing says which videos there are")
+    manifest = pd.concat(tables)
+    clips = videos(manifest[manifest["split"].isin(needed_splits(arguments.splits))])
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.

@@ -1,22 +1,30 @@
-"""Make the manifest of a benchmark, a row a caption, from the raw files of its dataset."""
+"""Make the manifest of a benchmark, a row a caption, from the raw files of its dataset.
+
+Fails where counts differ from the expected ones, or too many of the videos that the run needs are not there.
+"""
 
 import argparse
 from pathlib import Path
 
 from centerclip import layout
 from centerclip.command import atomic
-from centerclip.datasets.manifest import check_manifest
+from centerclip.datasets.checks import add_limits, check_files, needed_splits
+from centerclip.datasets.manifest import check_counts, check_manifest
 from centerclip.datasets.readers import read, read_benchmark
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("benchmark", type=Path, help="results/NAME/benchmark.json; the manifest is written beside it")
+    parser.add_argument("--splits", type=Path, help="the splits whose videos must be there (default: all), splits.json")
+    add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
     benchmark, results = read_benchmark(arguments.benchmark), arguments.benchmark.parent.parent
-    source = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"])
+    source, name = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"]), benchmark["benchmark"]
     manifest = read(benchmark["source"], source)
-    check_manifest(manifest, benchmark["benchmark"])
-    with atomic(layout.path(layout.MANIFEST, results, benchmark=benchmark["benchmark"])) as temporary:
+    check_manifest(manifest, name)
+    check_counts(manifest, dict(arguments.expect), name)
+    check_files(manifest, needed_splits(arguments.splits), arguments.max_unreadable_share, name)
+    with atomic(layout.path(layout.MANIFEST, results, benchmark=name)) as temporary:
         manifest.to_csv(temporary, index=False)

@@ -1,6 +1,6 @@
 """Train a cell: its weights and the history of its epochs come out, beside its cell.json.
 
-Stopped or killed, the same command goes on from the last checkpoint.
+Stopped or killed, the same command goes on from the last checkpoint. That stays until the cell has been evaluated.
 """
 
 import argparse
@@ -12,6 +12,8 @@ from pathlib import Path
 from centerclip import layout
 from centerclip.cell import Runtime, read_cell
 from centerclip.command import UserError, above_zero, end_with_parent, natural, place, positive, write_json
+from centerclip.datasets import source_block
+from centerclip.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 
 
@@ -28,17 +30,20 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluation-workers", type=natural, help="processes that load frames")
     rank, world = place() or (None, 1)
     parser.set_defaults(**asdict(Runtime()), rank=rank, world=world)
+    parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
+    add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
     chosen = {field.name: getattr(arguments, field.name) for field in fields(Runtime)}
     runtime = Runtime(**chosen | {"gpus": max(1, arguments.gpus)})
-    cell = read_cell(arguments.cell, runtime=runtime)
+    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")
     if cell.training.batch_size % runtime.gpus:
         raise UserError(f"--gpus {runtime.gpus} does not divide training.batch_size {cell.training.batch_size}")
     if arguments.rank is None:
+        check_benchmark(cell, arguments)
         claim(arguments.gpus)
         if arguments.gpus > 1:
             from centerclip.train import processes
@@ -62,5 +67,4 @@ def job(arguments: argparse.Namespace) -> None:
         if arguments.rank:
             return
         save_weights(weights, cell.model.backbone, path(layout.WEIGHTS))
-        write_json(path(layout.HISTORY), history)
-        checkpoints.remove(directory)
+        write_json(path(layout.HISTORY), history)  # The last checkpoint stays: from it, both are written again at once.

@@ -32,17 +32,14 @@ def captions(source: dict, splits: Iterable[str] = SPLITS) -> str:
     return captions_digest(rows, splits)
 
 
-def shard(benchmarks: Iterable[tuple[dict, Path]], shards: int, number: int) -> str:
-    """The digest of shard `number` of the frames that `benchmarks`, each a `source` block and a manifest, share.
-
-    It is '' as long as nothing says what their videos are.
-    """
-    digests = all_shards(tuple(stated(*benchmark) for benchmark in benchmarks), shards)
-    return digests[number] if digests else ""
+def shards(benchmarks: Iterable[tuple[dict, Path]], splits: Iterable[str], count: int) -> list[str]:
+    """The digests of the `count` shards of the frames of `splits` that `benchmarks`, each a `source` block and a
+    manifest, share. Each is '' as long as nothing says what their videos are."""
+    return all_shards(tuple(stated(*benchmark) for benchmark in benchmarks), tuple(splits), count) or [""] * count
 
 
 @lru_cache(8)
-def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], shards: int) -> list[str]:
+def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], splits: tuple[str, ...], count: int) -> list[str]:
     """The digests of all shards, or none; each of `benchmarks` is as `stated`."""
     tables = [planned(*benchmark) for benchmark in benchmarks]
     if any(table is None for table in tables):
@@ -51,7 +48,8 @@ def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], shards: int
 
     from centerclip.datasets.manifest import shard_digests, videos
 
-    return shard_digests(videos(pd.concat(tables)), shards)
+    rows = pd.concat(tables)
+    return shard_digests(videos(rows[rows["split"].isin(splits)]), count)
 
 
 def stated(source: dict, manifest: Path | None = None) -> tuple[str, Path | None, str]:

@@ -6,9 +6,11 @@ from types import ModuleType
 
 import pandas as pd
 
+from centerclip import layout
+from centerclip.cell import Cell
 from centerclip.command import UserError, read_json
 from centerclip.datasets import module
-from centerclip.datasets.manifest import COLUMNS
+from centerclip.datasets.manifest import COLUMNS, read_manifest
 
 
 def reader(name: str) -> ModuleType:
@@ -24,7 +26,7 @@ def read_benchmark(path: Path) -> dict:
     return content
 
 
-def read(settings: dict, source: Path) -> pd.DataFrame:
+def read(settings: dict, source: Path | None) -> pd.DataFrame:
     """The manifest that the reader of `settings`, a `source` block of the config, makes of the directory `source`.
 
     In captions each run of white space and line breaks becomes one space. Raises UserError for files that are not as
@@ -32,3 +34,8 @@ def read(settings: dict, source: Path) -> pd.DataFrame:
     """
     rows = reader(settings["reader"]).manifest(settings, source)[list(COLUMNS)]
     return rows.assign(caption=[" ".join(caption.split()) for caption in rows["caption"]])
+
+
+def manifest_of(cell: Cell) -> pd.DataFrame:
+    """The manifest of a cell's benchmark: the stored one, or what the reader of `cell.source` gives now."""
+    return read(cell.source, cell.path(layout.SOURCE)) if cell.source else read_manifest(cell.path(layout.MANIFEST))

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 from centerclip import layout
 from centerclip.cell import Cell
 from centerclip.command import UserError
-from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.datasets.manifest import usable
+from centerclip.datasets.readers import manifest_of
 from centerclip.video.frames import FrameStore, check_complete
 
 MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
@@ -30,7 +31,7 @@ def stored(
     Raises:
         UserError: a split without captions, a video that the frames' report does not have, or as `FrameStore`.
     """
-    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES), thorough)
+    manifest, store = manifest_of(cell), FrameStore(cell.path(layout.FRAMES), thorough)
     rows = {split: usable(manifest, store.counts, split) for split in splits}
     check_complete(manifest, store.report, splits, store.path)
     return manifest, store, rows

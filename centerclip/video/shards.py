@@ -25,6 +25,8 @@ from centerclip.video.watch import STALL_SECONDS, watched
 
 MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
 
+NAMED = 10  # videos without frames, on the terminal; the report has all
+
 
 def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
     """Store the frames of a video."""
@@ -141,15 +143,16 @@ def combine(reports: list[Path], directory: Path) -> pd.DataFrame:
 
 
 def unreadable(report: pd.DataFrame, video_ids: Container[str], share: float) -> list[str]:
-    """Which of the videos `video_ids` gave no frame, and why: a line in all and one a video.
+    """Which of the videos `video_ids` gave no frame, and why: a line in all, and one for each of the first NAMED.
 
     Raises:
         UserError: they are more than the `share` of all that may; with the same lines.
     """
     report = report[report["video_id"].map(video_ids.__contains__)]
     empty = report[report["frames"] == 0]
-    lines = [f"{len(empty)} of {len(report)} videos ({len(empty) / len(report):.1%}) gave no frame"]
-    lines += [f"  {video.video_id}: {video.reason}" for video in empty.itertuples()]
+    lines = [f"{len(empty)} of {len(report)} videos ({len(empty) / max(1, len(report)):.1%}) gave no frame"]
+    lines += [f"  {video.video_id}: {video.reason}" for video in empty[:NAMED].itertuples()]
+    lines += [f"  and {len(empty) - NAMED:,} more"] if len(empty) > NAMED else []
     if len(empty) > share * len(report):
         lines[0] += f", more than the {share:.1%} that max_unreadable_share allows:"
         raise UserError(*lines)

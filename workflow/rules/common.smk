@@ -1,6 +1,8 @@
 # What the rules share: the checked config, its cells, and what a job depends on.
+import hashlib
 import json
 import os
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -14,18 +16,20 @@ shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from centerclip import datasets, gpus, layout, resolve
 from centerclip.cell import code_digest
-from centerclip.command import FAILED, UserError, file_state
+from centerclip.command import FAILED, UserError, file_state, hold
 from centerclip.config import check_config, full_size, read_yaml
-from centerclip.datasets import planning
+from centerclip.datasets import checks, planning
 from centerclip.download import sources
 from centerclip.fit import check_cell
 from centerclip.model.pretrained import published
 from centerclip.report import pictures, plots
 
+# Of a module of another workflow: Snakemake puts it before the paths of all files that are not `local`.
+PREFIX = workflow.modifier.path_modifier.prefix or ""
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    # The only private attribute of Snakemake that is used: nothing public tells the files that the config came from,
+    # Private, like the prefix above, but nothing public tells the files that the config came from,
     # and a mistake in it is blamed on a file. --configfile overrides the Snakefile's own, which is listed last.
     files = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
     check_config(config, read_yaml(map(os.path.relpath, files)))
@@ -48,6 +52,11 @@ wildcard_constraints:
 
 
 onstart:
+    # Until this process ends. Snakemake's own lock is beside `results/`, which may be a link that others have, too.
+    try:
+        hold(Path(PREFIX + "results"), "another run of snakemake writes there; wait for it or stop it")
+    except UserError as error:
+        raise WorkflowError(str(error))
     if not gpus.visible():
         print("no GPU on this machine: what runs here trains and evaluates on the CPU", file=sys.stderr)
 

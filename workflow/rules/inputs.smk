@@ -7,15 +7,20 @@ def code_of(*modules, cells=()):
 
 
 def last_failure(job):
-    """A params function: what changes when a job fails. Snakemake records the parameters of a job that failed as if it
-    had been done, and by that alone would not try it again where an earlier output is left."""
-    return lambda wildcards: file_state(log_file(job).format(**wildcards) + FAILED)
+    """A params function: what changes when a job fails or is killed, for one whose earlier output is then left.
+    Snakemake records such a job as if it had been done. (A function of the output would trigger nothing.)"""
+    return lambda wildcards: file_state(PREFIX + log_file(job).format(**wildcards) + FAILED)
 
 
 def users_own(*paths):
     """Those of the user's own files that can be inputs: jobs tell more than Snakemake of files that are not there, and
-    braces in a path are wildcards to it."""
-    return [path for path in paths if Path(path).is_file() and "{" not in path]
+    braces in a path are wildcards to it. A module's `prefix` is not for them."""
+    return [local(path) for path in paths if Path(path).is_file() and "{" not in path]
+
+
+def states(paths):
+    """What tells that one of the user's own files was replaced by an older one, which Snakemake does not see."""
+    return [file_state(path) for path in paths]
 
 
 def source_of(benchmark):
@@ -27,46 +32,119 @@ def is_folder(benchmark):
     return source_of(benchmark)["reader"] == planning.FOLDER
 
 
-def manifest_of(benchmark):
-    path = layout.MANIFEST.format(benchmark=benchmark)
-    return ancient(path) if is_folder(benchmark) else path
-
-
 def manifest(wildcards):
-    return manifest_of(wildcards.benchmark)
+    """The manifest that a job reads. There is none for captions of the user's own: a job reads them by itself, and runs
+    again by their digest, as the manifest changes with captions of other splits, too. (`ancient` would not do. What
+    else is to be done behind an `ancient` file, Snakemake overlooks while that file is made.)"""
+    return [] if is_folder(wildcards.benchmark) else layout.MANIFEST.format(benchmark=wildcards.benchmark)
 
 
-def train_digests(wildcards):
-    """What a training depends on besides files and settings, json."""
-    recipe = cell(wildcards).training
-    splits = ["train", "val"] if recipe and recipe.select == "val" else ["train"]
-    return digests("centerclip.commands.train", cell(wildcards), splits)
+def source_option(benchmark):
+    return f"--source {shlex.quote(json.dumps(source_of(benchmark)))}" if is_folder(benchmark) else ""
 
 
-def evaluate_digests(wildcards):
-    return digests("centerclip.commands.evaluate", cell(wildcards), ["test"])
+def captions(wildcards):
+    return planning.captions(source_of(wildcards.benchmark))
 
 
-def digests(module, cell, splits):
-    captions = planning.captions(source_of(cell.benchmark), splits)
-    return json.dumps({"code": code_of(module, cells=[cell]), "captions": captions}, indent=2)
+def digest_of(*parts):
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+# What a cell depends on, however indirectly. That of a job's own inputs would not do: where a run ended behind the job
+# that made an input again, and the input was deleted then, Snakemake knows of no change.
+def trained_from(cell):
+    splits = ["train", "val"] if "val" in cell.splits else ["train"]
+    return [cell_json(cell), cell_code("train", cell), captions_of(cell, splits), videos_of(cell), users_weights(cell)]
+
+
+def evaluated_from(cell):
+    of_itself = [cell_code("evaluate", cell), captions_of(cell, ["test"])]
+    return (
+        [*trained_from(cell), *of_itself]
+        if cell.trained
+        else [cell_json(cell), *of_itself, videos_of(cell), users_weights(cell)]
+    )
+
+
+def captions_of(cell, splits):
+    return planning.captions(source_of(cell.benchmark), splits)
+
+
+def videos_of(cell):
+    return digest_of(*clips_digests(cell.dataset))
+
+
+def cell_code(command, cell):
+    """The digest of the code that a command runs for a cell and, where it reads the user's own captions, of their
+    reader."""
+    reader = [datasets.module(planning.FOLDER)] if is_folder(cell.benchmark) else []
+    return code_of(f"centerclip.commands.{command}", *reader, cells=[cell])
+
+
+def shown_from(*benchmarks):
+    """The digest of what tables of benchmarks depend on."""
+    recalls = [evaluated_from(made) for name in benchmarks for made in cells(name)]
+    measured = [name for name in benchmarks if config["run"]["costs"]]
+    costs = [[made.cost_settings() for made in compared(name)] + [costs_code(compared(name))] for name in measured]
+    return digest_of(recalls, costs)
+
+
+def limits(wildcards):
+    """What a benchmark is checked for, as options of commands."""
+    return checks.limits(config["benchmarks"][wildcards.benchmark])
+
+
+def training_options(wildcards):
+    options = [cell(wildcards).runtime.training_options, limits(wildcards), source_option(wildcards.benchmark)]
+    return " ".join(options)
+
+
+def evaluation_options(wildcards):
+    options = [cell(wildcards).runtime.evaluation_options, limits(wildcards), source_option(wildcards.benchmark)]
+    return " ".join(options)
+
+
+READ = {}  # dataset -> the splits of it that jobs of this run read
+
+
+def frames(*splits):
+    """An input function: the report of the stored frames, for a job that reads these splits, or all of its cell's. It
+    notes them for `splits_stored`, which Snakemake asks when it knows all jobs."""
+
+    def report(wildcards):
+        READ.setdefault(cell(wildcards).dataset, set()).update(splits or cell(wildcards).splits)
+        return str(cell(wildcards).path(layout.FRAMES))
+
+    return report
+
+
+def splits_stored(dataset):
+    """The splits whose frames are stored: those that this run reads or an earlier run read; all where none reads any."""
+    file = Path(PREFIX + layout.SPLITS.format(dataset=dataset))
+    read = READ.get(dataset, set()) | set(checks.needed_splits(file) if file.exists() else [])
+    return [split for split in datasets.SPLITS if split in (read or datasets.SPLITS)]
 
 
 def manifests_of(wildcards):
-    """The manifests of the benchmarks that share a dataset's frames."""
-    return [manifest_of(name) for name in resolve.benchmarks_of(config, wildcards.dataset)]
-
-
-def clips_digest(wildcards):
+    """The manifests of the benchmarks that share a dataset's frames; none for the user's own captions, as `manifest`."""
     names = resolve.benchmarks_of(config, wildcards.dataset)
-    sources_and_manifests = [(source_of(name), Path(layout.MANIFEST.format(benchmark=name))) for name in names]
-    shards = config["benchmarks"][wildcards.dataset]["shards"]
-    return planning.shard(sources_and_manifests, shards, int(wildcards.shard))
+    return [] if is_folder(wildcards.dataset) else expand(layout.MANIFEST, benchmark=names)
 
 
-def shard_digest(wildcards):
-    """The digest of a shard's clips as a file, where the manifest does not trigger the job: the user's own videos."""
-    return layout.SHARD_DIGEST.format(**wildcards) if is_folder(wildcards.dataset) else []
+def frames_options(wildcards):
+    options = ["--stall-seconds", str(config["stall_seconds"])]
+    if is_folder(wildcards.dataset):
+        names = resolve.benchmarks_of(config, wildcards.dataset)
+        options += ["--sources", *(json.dumps(source_of(name)) for name in names)]
+    return shlex.join(options)
+
+
+def clips_digests(dataset):
+    """A digest for each shard of a dataset, of its clips and of their files' states."""
+    names = resolve.benchmarks_of(config, dataset)
+    benchmarks = [(source_of(name), Path(PREFIX + layout.MANIFEST.format(benchmark=name))) for name in names]
+    return planning.shards(benchmarks, splits_stored(dataset), config["benchmarks"][dataset]["shards"])
 
 
 def shard_reports(wildcards):
@@ -77,20 +155,6 @@ def shard_reports(wildcards):
 def of_benchmark(key):
     """A params function: what the block of the job's benchmark or dataset says at `key`."""
     return lambda wildcards: config["benchmarks"][wildcards[0]][key]
-
-
-def checks(wildcards):
-    """What is checked before a cell is trained or evaluated. A check made again, with other limits, changes no result."""
-    return [ancient(str(cell(wildcards).path(template))) for template in (layout.COUNTS_CHECK, layout.FRAMES_CHECK)]
-
-
-def expected_counts(wildcards):
-    counts = config["benchmarks"][wildcards.benchmark].get("counts") or {}
-    return [f"{split}.{what}={number}" for split, block in counts.items() for what, number in block.items()]
-
-
-def frames_of_benchmark(wildcards):
-    return layout.FRAMES.format(dataset=resolve.dataset(config, wildcards.benchmark), size=wildcards.size)
 
 
 def fetch_code(wildcards):
@@ -105,15 +169,15 @@ def manifest_code(wildcards):
 
 
 def raw_files(wildcards):
-    """What a manifest is read from, whose change makes it anew: fetched files, or the user's own csv."""
+    """The fetched files that a manifest is read from; the user's own captions tell by their digest that they changed."""
     if is_folder(wildcards.benchmark):
-        return users_own(source_of(wildcards.benchmark)["captions"])
+        return []
     return layout.SOURCE.format(dataset=resolve.dataset(config, wildcards.benchmark))
 
 
 def local_files(wildcards):
     """The user's own copies of a dataset's files. What the user must do to have the rest is told, once."""
-    if not Path(layout.SOURCE.format(dataset=wildcards.dataset)).exists():
+    if not Path(PREFIX + layout.SOURCE.format(dataset=wildcards.dataset)).exists():
         tell_wishes(wildcards.dataset)
     return users_own(*(source_of(wildcards.dataset).get("local") or {}).values())
 
@@ -136,10 +200,25 @@ def pretrained(wildcards):
     return pretrained_of(cell(wildcards))
 
 
+def users_weights(cell):
+    """The state of the user's own file that a cell's weights start from."""
+    return "" if published(config["weights"][cell.model.backbone]) else states(pretrained_of(cell))
+
+
 def trained(wildcards):
     """A cell's trained weights and their history; nothing for a variant that is not trained."""
     templates = [layout.WEIGHTS, layout.HISTORY] if cell(wildcards).trained else []
     return [str(cell(wildcards).path(template)) for template in templates]
+
+
+def cell_json(cell):
+    """A cell's settings, json. A relative path to weights is one from where `results/` lies: with a module's `prefix`,
+    not where that of the user's own weights starts."""
+    settings = cell.settings()
+    weights = config["weights"][settings["model"]["backbone"]]
+    if PREFIX and weights and not published(weights):
+        settings["model"]["weights"] = os.path.relpath(weights, PREFIX)
+    return json.dumps(settings, indent=2)
 
 
 def misfit(wildcards):
@@ -174,7 +253,7 @@ def results(wildcards):
 
 def figures(benchmark):
     """The plots and pictures of a benchmark that would not come out empty."""
-    names = plots.plots_of(compared(benchmark), config["run"]["grids"])
+    names = plots.plots_of(compared(benchmark), config["run"]["grids"], config["run"]["costs"])
     drawn = expand(f"{layout.PLOT}.{{kind}}", benchmark=benchmark, plot=names, kind=["png", "svg"])
     return drawn + expand(layout.PICTURE, benchmark=benchmark, picture=pictures.pictures_of(compared(benchmark)))
 
@@ -216,6 +295,15 @@ def plot_labels(wildcards):
 def stem(wildcards, output):
     """The outputs of a job without their suffix."""
     return output[0].rpartition(".")[0]
+
+
+def costs(wildcards):
+    """What a benchmark's variants cost; nothing where run.costs is false."""
+    return layout.COSTS.format(benchmark=wildcards.benchmark) if config["run"]["costs"] else []
+
+
+def costs_option(wildcards, input):
+    return f"--costs {input.costs}" if input.costs else ""
 
 
 def costs_code(cells):

@@ -1,4 +1,4 @@
-# A dataset's raw files -> a benchmark's manifest, a row a caption, and the check of its counts.
+# A dataset's raw files -> a benchmark's manifest, a row a caption, whose counts and video files are checked.
 
 
 rule fetch:
@@ -11,6 +11,7 @@ rule fetch:
         log_file("{dataset}/fetch"),
     benchmark:
         times_file("{dataset}/fetch")
+    priority: 1
     conda:
         ENVIRONMENT
     resources:
@@ -18,6 +19,7 @@ rule fetch:
     params:
         failed=last_failure("{dataset}/fetch"),
         code=fetch_code,
+        local=lambda wildcards: states(local_files(wildcards)),
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
 
@@ -25,34 +27,20 @@ rule fetch:
 rule manifest:
     input:
         benchmark=layout.BENCHMARK,
+        splits=lambda wildcards: layout.SPLITS.format(dataset=resolve.dataset(config, wildcards.benchmark)),
         raw=raw_files,
     output:
         layout.MANIFEST,
     log:
         log_file("{benchmark}/manifest"),
+    priority: 2  # before frames: its checks tell at once what is missing
     conda:
         ENVIRONMENT
+    resources:
+        limits=limits,
     params:
         failed=last_failure("{benchmark}/manifest"),
         code=manifest_code,
-        captions=lambda wildcards: planning.captions(source_of(wildcards.benchmark)),
+        captions=captions,
     shell:
-        "python -m centerclip manifest {input.benchmark} --log {log}"
-
-
-rule check_counts:
-    input:
-        manifest=layout.MANIFEST,
-    output:
-        update(layout.COUNTS_CHECK),  # kept where a check fails, so that nothing behind it is made anew after it is put right
-    log:
-        log_file("{benchmark}/check_counts"),
-    priority: 1
-    conda:
-        ENVIRONMENT
-    params:
-        failed=last_failure("{benchmark}/check_counts"),
-        expect=expected_counts,
-    shell:
-        "python -m centerclip check-counts {wildcards.benchmark} --manifest {input.manifest}"
-        " --expect {params.expect} --out {output} --log {log}"
+        "python -m centerclip manifest {input.benchmark} --splits {input.splits} {resources.limits} --log {log}"

@@ -2,7 +2,7 @@
 # and plot; all tables -> what was found and which claims hold.
 
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
-PAPER = os.path.relpath(ROOT / "config/paper.csv")
+PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
 FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
 MEASURED = "--full-size" if config["run"]["full_size"] else ""
 
@@ -10,7 +10,7 @@ MEASURED = "--full-size" if config["run"]["full_size"] else ""
 rule table:
     input:
         paper=PAPER,
-        costs=layout.COSTS,
+        costs=costs,
         cells=results,
     output:
         report(f"{layout.TABLE}.html", caption="../report/table.rst", category="{benchmark}", subcategory="tables"),
@@ -21,9 +21,11 @@ rule table:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.table"),
+        made_from=lambda wildcards: shown_from(wildcards.benchmark),
+        costs=costs_option,
         out=stem,
     shell:
-        "python -m centerclip table --paper {input.paper} --costs {input.costs} --cells {input.cells}"
+        "python -m centerclip table --paper {input.paper} {params.costs} --cells {input.cells}"
         " --out {params.out} --log {log}"
 
 
@@ -87,6 +89,7 @@ rule summary:
         ENVIRONMENT
     params:
         code=code_of("centerclip.commands.summary"),
+        made_from=lambda wildcards: shown_from(*BENCHMARKS),
         out=stem,
         full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
     shell:
@@ -114,6 +117,7 @@ rule plot:
         ENVIRONMENT
     params:
         code=plot_code,
+        made_from=lambda wildcards: shown_from(wildcards.benchmark),
         variants=plotted,
     shell:
         "python -m centerclip plot {wildcards.plot} --table {input.table} --cells {input.cells}"
@@ -139,6 +143,7 @@ rule picture:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         code=picture_code,
+        made_from=lambda wildcards: [digest_of(*evaluated_from(made)) for made in pictured_cells(wildcards)],
     shell:
         "python -m centerclip picture {wildcards.picture} --cells {input.cells} --gpus {resources.gpu}"
         " --threads {threads} --out {output} --log {log}"

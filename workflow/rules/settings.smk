@@ -1,8 +1,6 @@
-# The config -> json files that the commands read; code and the user's own captions -> files with their digests.
-# Snakemake renders them itself. A job with a digest among its parameters would not do: of a job behind one that runs,
-# Snakemake overlooks that its parameters changed, and an `ancient` input between the two does not trigger it either.
+# The config -> json files that the commands read. Snakemake renders them itself.
 
-JSON_TEMPLATE = os.path.relpath(ROOT / "workflow/templates/json.jinja2")
+JSON_TEMPLATE = ancient(local(os.path.relpath(ROOT / "workflow/templates/json.jinja2")))  # made by no rule
 
 
 localrules:
@@ -10,18 +8,17 @@ localrules:
     cell_settings,
     compared_settings,
     full_size_settings,
-    train_digests,
-    evaluate_digests,
-    shard_digest,
+    splits,
 
 
 rule benchmark_settings:
     input:
-        ancient(JSON_TEMPLATE),
+        JSON_TEMPLATE,
     output:
         layout.BENCHMARK,
     log:
         log_file("{benchmark}/benchmark_settings"),
+    priority: 2  # which `manifest` waits for
     params:
         json=lambda wildcards: json.dumps(resolve.benchmark_settings(config, wildcards.benchmark), indent=2),
     template_engine:
@@ -30,21 +27,22 @@ rule benchmark_settings:
 
 rule cell_settings:
     input:
-        ancient(JSON_TEMPLATE),
+        JSON_TEMPLATE,
         misfit,
     output:
         layout.CELL,
     log:
         log_file("{benchmark}/{variant}/cell_settings"),
+    priority: 1
     params:
-        json=lambda wildcards: json.dumps(cell(wildcards).settings(), indent=2),
+        json=lambda wildcards: cell_json(cell(wildcards)),
     template_engine:
         "jinja2"
 
 
 rule compared_settings:
     input:
-        ancient(JSON_TEMPLATE),
+        JSON_TEMPLATE,
     output:
         layout.COMPARED,
     log:
@@ -64,41 +62,15 @@ use rule compared_settings as full_size_settings with:
         json=lambda wildcards: json.dumps([cell.cost_settings() for cell in full_size()], indent=2),
 
 
-rule train_digests:
+rule splits:
     input:
-        ancient(JSON_TEMPLATE),
-        untrained,
+        JSON_TEMPLATE,
     output:
-        layout.TRAIN_DIGESTS,
+        layout.SPLITS,
     log:
-        log_file("{benchmark}/{variant}/train_digests"),
+        log_file("{dataset}/splits"),
+    priority: 1
     params:
-        json=train_digests,
-    template_engine:
-        "jinja2"
-
-
-rule evaluate_digests:
-    input:
-        ancient(JSON_TEMPLATE),
-    output:
-        layout.EVALUATE_DIGESTS,
-    log:
-        log_file("{benchmark}/{variant}/evaluate_digests"),
-    params:
-        json=evaluate_digests,
-    template_engine:
-        "jinja2"
-
-
-rule shard_digest:
-    input:
-        ancient(JSON_TEMPLATE),
-    output:
-        layout.SHARD_DIGEST,
-    log:
-        log_file("{dataset}/frames/{size}px_{shard}_digest"),
-    params:
-        json=lambda wildcards: json.dumps({"clips": clips_digest(wildcards)}),
+        json=lambda wildcards: json.dumps({"splits": splits_stored(wildcards.dataset)}),
     template_engine:
         "jinja2"

@@ -1,0 +1,26 @@
+"""Take the evaluation of a cell as its result, results/BENCHMARK_VARIANT.json, if its benchmark passes its checks.
+
+It takes a second, so that changed limits are checked again without any training or evaluation.
+"""
+
+import argparse
+from pathlib import Path
+
+from centerclip import layout
+from centerclip.cell import read_cell
+from centerclip.command import UserError, read_json, write_json
+from centerclip.datasets.checks import add_limits, check_benchmark
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
+    add_limits(parser)
+
+
+def job(arguments: argparse.Namespace) -> None:
+    cell = read_cell(arguments.cell)
+    evaluation = read_json(cell.path(layout.EVALUATION))
+    if evaluation.get("settings") != cell.settings():
+        raise UserError(f"{cell.path(layout.EVALUATION)}: made with other settings than {arguments.cell}; delete it")
+    check_benchmark(cell, arguments)
+    write_json(cell.path(layout.RESULT), evaluation)

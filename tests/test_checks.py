@@ -1,0 +1,65 @@
+"""What is checked before anything heavy: the files of the videos that a run needs, counts, and stored frames."""
+
+import argparse
+
+import pandas as pd
+import pytest
+from support.training import CELL, write_cell
+
+from centerclip import layout
+from centerclip.cell import read_cell
+from centerclip.command import UserError
+from centerclip.datasets import checks
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """20 videos, half of them to train on; those to train on and one of the others are not there."""
+    names = [f"v{number}.mp4" for number in range(20)]
+    for name in names[11:]:
+        (tmp_path / name).touch()
+    splits = ["train"] * 10 + ["test"] * 10
+    paths = [str(tmp_path / name) for name in names]
+    return pd.DataFrame({"split": splits, "video_id": names, "path": paths, "start_s": 0.0, "end_s": None})
+
+
+def test_missing_videos_are_one_line_before_anything_is_decoded(manifest, tmp_path):
+    line = f"benchmark mine: 11 of 20 videos are not there, first missing: 'v0.mp4', looked in {tmp_path}"
+    with pytest.raises(UserError) as error:
+        checks.check_files(manifest, ["train", "test"], 0.5, "mine")
+    assert str(error.value) == f"{line}; max_unreadable_share allows 50.0%"
+
+
+def test_videos_of_splits_that_a_run_does_not_need_may_be_missing(manifest, capsys):
+    checks.check_files(manifest, ["test"], 0.1, "mine")
+    assert capsys.readouterr().err.startswith("benchmark mine: 1 of 10 videos are not there, first missing: 'v10.mp4'")
+    with pytest.raises(UserError, match="1 of 10 videos are not there"):
+        checks.check_files(manifest, ["test"], 0.09, "mine")
+
+
+def parsed(line: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    checks.add_limits(parser)
+    return parser.parse_args(line.split())
+
+
+def test_the_options_of_a_benchmarks_limits():
+    block = {"max_unreadable_share": 0.01, "counts": {"train": {"videos": 9, "captions": 9}, "test": {"videos": 4}}}
+    given = parsed(checks.limits(block))
+    assert dict(given.expect) == {"train.videos": 9, "train.captions": 9, "test.videos": 4}
+    assert given.max_unreadable_share == 0.01
+    assert dict(parsed(checks.limits({"max_unreadable_share": 0, "counts": None})).expect) == {}
+
+
+def test_a_cells_benchmark_is_checked_for_counts_and_for_frames_of_its_own_splits(tmp_path, capsys):
+    cell = read_cell(write_cell(tmp_path / "results", CELL))
+    report = pd.read_csv(cell.path(layout.FRAMES))
+    report.loc[report["video_id"] == "v13", "frames"] = 0  # of split val, which the cell does not read
+    report.loc[report["video_id"] == "v2", "frames"] = 0
+    report.to_csv(cell.path(layout.FRAMES), index=False)
+    checks.check_benchmark(cell, parsed("--max-unreadable-share 0.08 --expect train.videos=9"))
+    assert capsys.readouterr().out.startswith("1 of 13 videos (7.7%) gave no frame\n  v2: ")
+    with pytest.raises(UserError, match="1 of 13 videos"):
+        checks.check_benchmark(cell, parsed("--max-unreadable-share 0.07"))
+    with pytest.raises(UserError, match="9 videos in split train, where 10 are expected"):
+        checks.check_benchmark(cell, parsed("--expect train.videos=10"))
