@@ -46,6 +46,8 @@ rule result:
     log:
         log_file("{benchmark}/{variant}/result"),
     priority: 1
+    conda:
+        ENVIRONMENT
     params:
         failed=last_failure("{benchmark}/{variant}/result"),
         code=code_of("centerclip.commands.result"),
