@@ -273,7 +273,7 @@ def check_own(path: Path) -> None:
 def read_compared(path: Path) -> list[Cell]:
     """The cells of a COMPARED file, as their costs depend on them. Raises UserError for another file."""
     try:
-        cells = [from_settings(settings) for settings in json.loads(path.read_text())]
+        cells = [from_settings(settings) for settings in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, KeyError, TypeError, AttributeError):
         cells = []
     if not cells:

@@ -119,7 +119,7 @@ def hold(directory: Path, problem: str) -> None:
     """Lock `directory` for this process until it ends. Raises UserError: with `problem` where another holds it, or for
     a file system without locks."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory.resolve() / ".lock", "a") as lock:
+    with open(directory.resolve() / ".lock", "a", encoding="utf-8") as lock:
         try:
             flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -195,7 +195,7 @@ def shown(text: object) -> str:
 def tell(line: str) -> None:
     """Say something on the user's terminal and, if there is one, in the log, `shown`."""
     for stream in (sys.stderr, terminal):
-        with suppress(OSError):  # nobody can read it
+        with suppress(OSError, RuntimeError):  # nobody can read it, or a signal came while it was written to
             print(shown(line), file=stream, flush=True) if stream else None
 
 
@@ -243,7 +243,7 @@ def end_with_parent(number: int) -> None:
 
 def end_by(number: int) -> NoReturn:
     """End this process by a signal, so that a shell and others that wait for it see why it ended."""
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # Ctrl-C may have come in the middle of a flush
         sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -348,7 +348,7 @@ def log_to(path: Path, rank: int | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not rank:
         terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")
-    with open(f"{path}.{rank}" if rank else path, "a") as log:
+    with open(f"{path}.{rank}" if rank else path, "a", encoding="utf-8") as log:
         if rank != 0:  # whose launcher has begun the log
             log.truncate(0)
         os.dup2(log.fileno(), 1)

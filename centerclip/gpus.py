@@ -77,7 +77,7 @@ def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | 
     """`count` of the GPUs `uuids` that nobody holds, each with the descriptor of a file in `directory` whose lock keeps
     it. None if too few are free: then none is taken."""
     taken = {}
-    with open(directory / "taking", "w") as taking:
+    with open(directory / "taking", "w", encoding="utf-8") as taking:
         flock(taking, fcntl.LOCK_EX)
         for uuid in uuids:
             lock = os.open(directory / uuid.replace("/", "-"), os.O_CREAT | os.O_RDWR)

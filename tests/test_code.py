@@ -94,6 +94,7 @@ LAYERS = [  # training evaluates its epochs, and measuring costs takes training 
         ["download"],
         ["datasets"],
         ["video"],
+        ["datasets.checks"],
         ["model"],
     ),
     *(["train", "evaluate"], ["search"], ["report"], ["bench"], ["commands"], ["cli"]),

@@ -547,9 +547,10 @@ class TestCells:
         written = {"cell.json", "checkpoints", "history.json", "tensorboard", "weights.safetensors"}
         assert {file.name for file in path.parent.iterdir()} == written
         assert {file.name for file in (tmp_path / "out").iterdir()} == written - {"cell.json"} | {"log", "log.1"}
-        assert [file.name for file in (path.parent / "checkpoints").iterdir()] == ["lock"]
+        assert (path.parent / "checkpoints/checkpoint.pt").exists()
         done = self.command("evaluate", path, "--batch-size", 3)
         assert done.returncode == 0, done.stderr
+        assert [file.name for file in (path.parent / "checkpoints").iterdir()] == ["lock"]
         result = json.loads((tmp_path / "results/shapes_mine.json").read_text())
         assert result["settings"] == CELL.settings() and "cost" not in result
         assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))

@@ -780,7 +780,7 @@ def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_p
         result = json.loads((repository / "results/msvd_zeroshot.json").read_text())
         assert (result["n_texts"], result["n_videos"], result["n_videos_left_out"]) == (4, 2, 0)
         report = pd.read_csv(repository / "results/msvd/frames/56px/report.csv")
-        assert report.loc[report["frames"] == 0, "video_id"].tolist() == ["v0_0_1"]
+        assert report["video_id"].nunique() == 2  # nothing that runs reads the other splits
         assert (repository / "results/tables/msvd.md").exists()
         assert "| msvd        | tiny " in (repository / "results/tables/summary.partial.md").read_text()
         assert not (repository / "results/lsmdc/source").exists()

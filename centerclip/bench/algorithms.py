@@ -78,7 +78,9 @@ def random_tokens(segments: int, count: int) -> Tensor:
 
 def peak_resident() -> int:
     """The most bytes that this process has had in memory so far. Linux only."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    ]
     return 1024 * int(line.split()[1])
 
 

@@ -256,7 +256,7 @@ def activation(path: Path) -> str | None:
 def mapping_in(path: Path) -> dict:
     """The mapping in a json file; empty where there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -46,7 +46,7 @@ def fingerprint(*parts: bytes) -> str:
 def sole_owner(directory: Path) -> Iterator[None]:
     """Hold `directory` for this process, so that two runs never write one checkpoint. Raises UserError if held."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "lock", "w") as lock:
+    with open(directory / "lock", "w", encoding="utf-8") as lock:
         try:
             flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
