@@ -11,5 +11,5 @@ ROOT = INSTALLED if INSTALLED.is_dir() else HERE.parent  # of config/ and workfl
 def __getattr__(name: str) -> object:
     """`centerclip.reduce` and `load_reduced`, whose heavy imports wait until somebody asks for them."""
     if name in ("reduce", "load_reduced"):
-        return getattr(import_module("centerclip.model.reduced"), name)
+        return getattr(import_module("centerclip.method.reduced"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from centerclip.config import BASE, SCHEMA
+from centerclip.settings.config import BASE, SCHEMA
 
 HEADER = """\
 # Every key of the config

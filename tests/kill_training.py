@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.cell import read_cell
+from centerclip.settings import layout
+from centerclip.settings.cell import read_cell
 
 
 def main() -> None:

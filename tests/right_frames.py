@@ -19,9 +19,9 @@ import numpy as np
 from support.numbered import FAMILIES, Family, expected, number, write
 from tqdm import tqdm
 
-from centerclip.video.decoding import NoFrames, Shown, decode
-from centerclip.video.extraction import choose
-from centerclip.video.watch import watched
+from centerclip.data.video.decoding import NoFrames, Shown, decode
+from centerclip.data.video.extraction import choose
+from centerclip.data.video.watch import watched
 
 FPS, NAN = 3, float("nan")
 

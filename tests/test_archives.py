@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from centerclip.command import UserError
-from centerclip.download import archives
-from centerclip.download.archives import unpack
+from centerclip.data.download import archives
+from centerclip.data.download.archives import unpack
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 FILES = {"a.txt": b"a" * 10, "d/b.txt": b"b" * 100_000}
@@ -263,7 +263,9 @@ def test_killed_in_the_middle_it_is_done_again_whole(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for number in range(3000):
             tar.addfile(tarfile.TarInfo(f"{number}.txt"))
-    code = "import pathlib, centerclip.download.archives as a; a.unpack([pathlib.Path('x.tar')], pathlib.Path('out'))"
+    code = (
+        "import pathlib, centerclip.data.download.archives as a; a.unpack([pathlib.Path('x.tar')], pathlib.Path('out'))"
+    )
     command = [sys.executable, "-c", code]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     while not (tmp_path / ".out.tmp/10.txt").exists():

@@ -6,18 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from centerclip.train.finished import read_own
 from support.damage import damaged
 from support.numbered import FAMILIES, write
 from support.training import CELL, run_in, write_cell
 
-from centerclip import cli, layout
-from centerclip.cell import read_cell
+from centerclip import cli
+from centerclip.backbones.clip import build, save_weights
 from centerclip.command import UserError, write_json
-from centerclip.model.clip import build, read_own, save_weights
+from centerclip.data.video import audit, decoding
+from centerclip.data.video.decoding import Shown
+from centerclip.data.video.frames import SEAL, open_shard, seal
 from centerclip.report import audit as results_audit
-from centerclip.video import audit, decoding
-from centerclip.video.decoding import Shown
-from centerclip.video.frames import SEAL, open_shard, seal
+from centerclip.settings import layout
+from centerclip.settings.cell import read_cell
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cells import TRAINING, tiny_cell
 
-from centerclip.cell import Data
 from centerclip.command import UserError
-from centerclip.video.batches import Pairs, leave_sigterm, loading_told, normalise, sample
+from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, sample
+from centerclip.settings.cell import Data
 
 
 def test_evaluation_takes_the_middle_of_each_span():

@@ -14,21 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from support.videos import make_video
 
+from centerclip.backbones.clip import build
 from centerclip.bench import fidelity, pictures, recall
 from centerclip.bench import frames as frames_benchmark
 from centerclip.bench import reduction as bench
 from centerclip.bench import search as search_benchmark
 from centerclip.bench import spectral as spectral_benchmark
 from centerclip.bench.frames import Peer
-from centerclip.cell import Model
 from centerclip.command import UserError
-from centerclip.config import read_config
 from centerclip.evaluate import costs
-from centerclip.model.clip import build
-from centerclip.resolve import cell_names
+from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell_names
 
 
 @pytest.fixture(params=["decord", "torchcodec"])

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from centerclip.method.stage import Model, Stage
 from support.cells import STAGE, tiny_cell
 from support.damage import damaged
 
-from centerclip import layout
-from centerclip.cell import Costs, Model, Stage, check_own, from_settings, read_cell
 from centerclip.command import UserError, write_json
+from centerclip.settings import layout
+from centerclip.settings.cell import Costs, check_own, from_settings, read_cell
 
 BASELINE, KMEDOIDS = tiny_cell(variant="baseline"), tiny_cell(STAGE, variant="kmedoids")
 SHIFT = replace(BASELINE, model=Model("tiny", shift="token_shift"))

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from centerclip.bench import contract as checks
+from centerclip.bench.contract import outcomes, subject
 from centerclip.cli import main
 from centerclip.command import UserError
-from centerclip.model import reduction
-from centerclip.model.reduction import checks
-from centerclip.model.reduction.checks import outcomes, subject
-from centerclip.model.stages import Reduction
+from centerclip.method import reduction
+from centerclip.method.stages import Reduction
 
 GOOD = """
 import torch

@@ -11,8 +11,8 @@ from support.damage import damaged
 from support.training import CELL, ORIGIN, batch, run_in
 
 from centerclip import code
-from centerclip.cell import Runtime
 from centerclip.command import UserError
+from centerclip.settings.cell import Runtime
 from centerclip.train import checkpoints
 from centerclip.train.loop import Run, train_step
 
@@ -225,9 +225,9 @@ class TestOrigin:
         ("module", "random", "pretrained"),
         [
             ("centerclip.train.loop", True, True),
-            ("centerclip.model.reduction.kmedoids", True, True),
-            ("centerclip.model.reduction.spectral", False, False),
-            ("centerclip.model.weights", False, True),
+            ("centerclip.method.reduction.kmedoids", True, True),
+            ("centerclip.method.reduction.spectral", False, False),
+            ("centerclip.backbones.weights", False, True),
             ("centerclip.report.tables", False, False),
         ],
     )

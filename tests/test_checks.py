@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from support.training import CELL, write_cell
 
-from centerclip import layout
-from centerclip.cell import read_cell
 from centerclip.command import UserError
-from centerclip.datasets import checks
+from centerclip.data.datasets import checks
+from centerclip.settings import layout
+from centerclip.settings.cell import read_cell
 
 
 @pytest.fixture

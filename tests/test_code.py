@@ -79,7 +79,7 @@ def test_what_is_left_out_is_not_followed(package):
 
 def test_every_module_of_this_package_can_be_walked():
     names = code.reachable(["centerclip.commands.train", "centerclip.commands.evaluate"])
-    assert {"centerclip.train.loop", "centerclip.model.clip", "centerclip.video.frames"} <= names
+    assert {"centerclip.train.loop", "centerclip.backbones.clip", "centerclip.data.video.frames"} <= names
     assert all(importlib.util.find_spec(name) for name in names)
 
 

@@ -11,17 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.command import (
-    TORCHRUN,
-    UserError,
-    atomic,
-    atomic_directory,
-    explained,
-    place,
-    shown,
-    tell,
-    writable,
-)
+from centerclip.command import TORCHRUN, UserError, atomic, atomic_directory, explained, place, shown, tell, writable
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):

@@ -12,16 +12,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from centerclip.method.stage import Stage
+from centerclip.settings.checks import check_cell
 from conftest import REPOSITORY
 from snakemake.utils import update_config
 
-from centerclip import layout
-from centerclip.cell import Runtime, Stage
 from centerclip.command import UserError
-from centerclip.config import BASE, check_config, merged, read_config, read_yaml
-from centerclip.fit import check_cell
-from centerclip.model import reduction
-from centerclip.resolve import cell, cell_names, points, variants
+from centerclip.method import reduction
+from centerclip.settings import layout
+from centerclip.settings.cell import Runtime
+from centerclip.settings.config import BASE, check_config, merged, read_config, read_yaml
+from centerclip.settings.resolve import cell, cell_names, points, variants
 
 
 def config(*overlays):
@@ -340,7 +341,7 @@ def test_any_backbone_is_a_line_of_the_config_and_one_of_its_weights():
 
 def test_the_repositorys_configs_are_checked_without_open_clip():
     """Importing it takes seconds, and Snakemake reads the config again for every job of a cluster."""
-    checked = "from centerclip.config import read_config; read_config([])"
+    checked = "from centerclip.settings.config import read_config; read_config([])"
     code = f"import sys; {checked}; print({{'torch', 'open_clip', 'huggingface_hub'}} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from centerclip.command import UserError
-from centerclip.datasets import folder, shapes
-from centerclip.datasets.files import files_by_stem
-from centerclip.datasets.manifest import check_manifest, read_manifest
-from centerclip.datasets.readers import read
+from centerclip.data.datasets import folder, shapes
+from centerclip.data.datasets.files import files_by_stem
+from centerclip.data.datasets.manifest import check_manifest, read_manifest
+from centerclip.data.datasets.readers import read
 
 COMPOSED, DECOMPOSED = "caf\u00e9.mp4", "cafe\u0301.mp4"  # the same letters
 SHAPES = {"reader": "shapes", "seed": 3, "videos": {"train": 6, "val": 2, "test": 4}, "resolution": 96}

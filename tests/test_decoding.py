@@ -20,10 +20,10 @@ from PIL import Image
 from support import numbered
 from support.numbered import FAMILIES, Family, expected, number, picture, write
 
-from centerclip.video import decoding, reading
-from centerclip.video.decoding import Shown, Video, decode, exact, gaps, upright
-from centerclip.video.extraction import choose, extract, spread
-from centerclip.video.reading import MachineFault, NoFrames
+from centerclip.data.video import decoding, reading
+from centerclip.data.video.decoding import Shown, Video, decode, exact, gaps, upright
+from centerclip.data.video.extraction import choose, extract, spread
+from centerclip.data.video.reading import MachineFault, NoFrames
 
 NAN = float("nan")
 

@@ -18,8 +18,8 @@ import yaml
 from conftest import REPOSITORY
 from support import hashed
 
-from centerclip.config import BASE, merged, read_yaml
-from centerclip.resolve import cell
+from centerclip.settings.config import BASE, merged, read_yaml
+from centerclip.settings.resolve import cell
 
 STEPS, SEED = int(os.environ.get("CENTERCLIP_EDITS", "6")), int(os.environ.get("CENTERCLIP_EDITS_SEED", "0"))
 FOLDER = {

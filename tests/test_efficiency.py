@@ -10,16 +10,17 @@ from unittest import mock
 
 import pytest
 import torch
+from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from support.cells import STAGE, TRAINING, tiny_cell
 
 from centerclip import cli
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.bench import algorithms
-from centerclip.cell import Cell, Costs, Model, Runtime
 from centerclip.evaluate import costs, efficiency
-from centerclip.model.clip import CenterCLIP, build
-from centerclip.model.reduction.kmedoids import kmedoids
-from centerclip.model.reduction.spectral import spectral
+from centerclip.method.reduction.kmedoids import kmedoids
+from centerclip.method.reduction.spectral import spectral
+from centerclip.settings.cell import Cell, Costs, Runtime
 from centerclip.train.loop import train_step
 
 PLAIN, STAGED = Model("tiny"), Model("tiny", stages=(STAGE,))

@@ -25,13 +25,13 @@ from torchvision import transforms
 from centerclip import code
 from centerclip.command import FAILED, UserError, add_log
 from centerclip.commands import frames as command
-from centerclip.datasets.manifest import COLUMNS, in_shard, shard_digests
-from centerclip.video import frames, shards, watch
-from centerclip.video.decoding import Shown, idle
-from centerclip.video.extraction import choose, extract, extract_file, squared
-from centerclip.video.frames import FrameStore
-from centerclip.video.reading import MachineFault
-from centerclip.video.shards import combine, unreadable, write_shard
+from centerclip.data.datasets.manifest import COLUMNS, in_shard, shard_digests
+from centerclip.data.video import frames, shards, watch
+from centerclip.data.video.decoding import Shown, idle
+from centerclip.data.video.extraction import choose, extract, extract_file, squared
+from centerclip.data.video.frames import FrameStore
+from centerclip.data.video.reading import MachineFault
+from centerclip.data.video.shards import combine, unreadable, write_shard
 
 NAN = float("nan")
 

@@ -11,13 +11,13 @@ from matplotlib import pyplot as plt
 from support.results import costs
 
 from centerclip import cli
-from centerclip.config import full_size as models
-from centerclip.config import read_config
 from centerclip.report import full_size
 from centerclip.report.documents import Table
 from centerclip.report.plots import full_size as plot
 from centerclip.report.tables import read_paper
-from centerclip.resolve import cell
+from centerclip.settings.config import full_size as models
+from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell
 
 matplotlib.use("Agg")
 PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")

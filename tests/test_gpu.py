@@ -12,12 +12,12 @@ from PIL import Image
 from support.cells import STAGE, tiny_cell
 from support.training import CELL, Twelve, batch, run_in
 
+from centerclip.backbones.device import pick_device
 from centerclip.bench import gpu, loader
 from centerclip.command import UserError
-from centerclip.model.device import pick_device
+from centerclip.data.video.extraction import jpeg
 from centerclip.train import loop
 from centerclip.train.loop import Run
-from centerclip.video.extraction import jpeg
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
 MEASURED = pd.DataFrame(

@@ -19,8 +19,8 @@ from conftest import REPOSITORY
 from support.server import answer, scripted, serving
 
 from centerclip.command import UserError
-from centerclip.download import http as downloads
-from centerclip.download.http import DiskFull, download
+from centerclip.data.download import http as downloads
+from centerclip.data.download.http import DiskFull, download
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -315,7 +315,7 @@ def test_two_at_once_load_it_once(server, tmp_path):
 
 def command(path, url):
     code = f"download(Path({str(path)!r}), [{url!r}])"
-    code = f"from pathlib import Path; from centerclip.download.http import download; {code}"
+    code = f"from pathlib import Path; from centerclip.data.download.http import download; {code}"
     return [sys.executable, "-c", code]
 
 

@@ -12,19 +12,19 @@ from unittest import mock
 
 import pytest
 import torch
+from centerclip.method.stage import Model
 from support import interpreted
 from support.cells import STAGE
 from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.bench import graphs
-from centerclip.cell import Model
-from centerclip.config import read_config
+from centerclip.bench.contract import EQUAL, LOOKED_AT, SOLVER, HostWaits, Waits, pretended_kernel
+from centerclip.data.video.batches import normalise
 from centerclip.evaluate.costs import smooth_videos
-from centerclip.model.clip import CenterCLIP, build
-from centerclip.model.reduction import kmedoids as by_name
-from centerclip.model.reduction.checks import EQUAL, LOOKED_AT, SOLVER, HostWaits, Waits, pretended_kernel
-from centerclip.model.reduction.kmedoids import (
+from centerclip.method.reduction import kmedoids as by_name
+from centerclip.method.reduction.kmedoids import (
     alternate,
     alternate_in_steps,
     in_one_launch,
@@ -32,13 +32,13 @@ from centerclip.model.reduction.kmedoids import (
     longest,
     pairwise_distances,
 )
-from centerclip.model.reduction.spectral import spectral
-from centerclip.resolve import cell
-from centerclip.video.batches import normalise
+from centerclip.method.reduction.spectral import spectral
+from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell
 
 with_triton = pytest.mark.skipif(not find_spec("triton"), reason="no Triton here: the torch path is all there is")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
-KMEDOIDS = "centerclip.model.reduction.kmedoids"
+KMEDOIDS = "centerclip.method.reduction.kmedoids"
 SPECTRAL = replace(STAGE, algorithm="spectral", options={"sigma": None})  # whose eigenvalues lie apart
 PAPER = ["zeroshot", "kmedoids-s4", "spectral-s4", "pooling", "sparse_sampling", "temporal_shift", "token_shift"]
 PAPER += ["kmedoids-mean", "kmedoids-cosine", "kmedoids-normalised", "kmedoids-embedding", "kmedoids-progressive"]
@@ -124,7 +124,7 @@ def test_it_compiles_for_gpus_from_turing_on(capability, count, tmp_path, monkey
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from centerclip.model.reduction.kernel import compiled_for, one_problem
+    from centerclip.method.reduction.kernel import compiled_for, one_problem
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types = ["*fp32", *["*i64"] * 3, "*fp64", *["i32"] * 3, *["constexpr"] * 2]
@@ -160,7 +160,9 @@ def test_a_kernel_that_cannot_be_made_is_a_line_on_the_terminal(monkeypatch, cap
 
 def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch, capsys):
     def behind(launch):
-        monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
+        monkeypatch.setitem(
+            sys.modules, "centerclip.method.reduction.kernel", mock.Mock(alternate_in_one_launch=launch)
+        )
         return kernel_runs.__wrapped__(torch.device("cpu"))
 
     assert behind(alternate_in_steps)
@@ -171,14 +173,14 @@ def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch, capsys):
 def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch, capsys):
     """The batch comes again in chunks, and the kernel is asked again."""
     launch = mock.Mock(side_effect=torch.OutOfMemoryError("full"))
-    monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
+    monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         kernel_runs.__wrapped__(torch.device("cpu"))
     assert not capsys.readouterr().err
 
 
 def test_a_triton_that_cannot_be_imported_is_a_line_on_the_terminal(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "centerclip.model.reduction.kernel", None)
+    monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", None)
     assert not kernel_runs.__wrapped__(torch.device("cpu"))
     assert "as Triton does not work here: import of centerclip" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
+from centerclip.method.stage import Model, Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cells import tiny_cell
@@ -14,19 +15,19 @@ from support.training import Twelve, batch, run_in, two_processes
 from torch.nn.functional import linear, normalize
 
 import centerclip
-from centerclip.cell import Model, Stage
+from centerclip import backbones
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.command import UserError
-from centerclip.config import read_config
 from centerclip.evaluate.costs import smooth_videos
-from centerclip.model import backbones, schedules
-from centerclip.model.clip import CenterCLIP, build
-from centerclip.model.reduction.dpc_knn import dpc_knn
-from centerclip.model.reduction.first_tokens import first_tokens
-from centerclip.model.reduction.random_tokens import random_tokens
-from centerclip.model.reduction.rlt import rlt
-from centerclip.model.reduction.tome import tome
-from centerclip.model.stages import Sequences
-from centerclip.resolve import cell
+from centerclip.method import schedules
+from centerclip.method.reduction.dpc_knn import dpc_knn
+from centerclip.method.reduction.first_tokens import first_tokens
+from centerclip.method.reduction.random_tokens import random_tokens
+from centerclip.method.reduction.rlt import rlt
+from centerclip.method.reduction.tome import tome
+from centerclip.method.stages import Sequences
+from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell
 from centerclip.train.loop import Run, backward
 
 CPU = torch.device("cpu")

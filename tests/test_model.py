@@ -6,17 +6,19 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
+from centerclip.method.stage import Model, Stage
+from centerclip.train.finished import build_trained
 
-from centerclip.cell import Model, Stage
+from centerclip import backbones
+from centerclip.backbones import model_config
+from centerclip.backbones.clip import CenterCLIP, build, freeze, save_weights
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.evaluate.costs import gflops, saved_bytes
-from centerclip.model import backbones, reduction, shifts
-from centerclip.model.backbones import model_config
-from centerclip.model.clip import CenterCLIP, build, build_trained, freeze, save_weights
-from centerclip.model.reduction.spectral import spectral
-from centerclip.model.shifts import SHIFTS
-from centerclip.model.stages import Reduction, Sequences, cluster_means
+from centerclip.method import reduction, shifts
+from centerclip.method.reduction.spectral import spectral
+from centerclip.method.shifts import SHIFTS
+from centerclip.method.stages import Reduction, Sequences, cluster_means
 
 KMEDOIDS = Stage("kmedoids", block=2, segments=4, clusters=49)
 

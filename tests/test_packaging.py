@@ -72,7 +72,7 @@ def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     assert (installed / "centerclip/search/page.html").is_file()
     files = "config.BASE, config.SCHEMA, sources.TABLE"
     code = f"from centerclip import config; config.read_config([]); print({files}, sep=';')"
-    code = f"from centerclip.download import sources; {code}"
+    code = f"from centerclip.data.download import sources; {code}"
     for file in map(Path, printed(code, tmp_path).split(";")):
         ours = REPOSITORY / file.relative_to(installed / "centerclip/repository")
         assert file.read_bytes() == ours.read_bytes()

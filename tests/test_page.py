@@ -19,8 +19,8 @@ from support.server import in_a_thread
 from support.videos import make_video
 
 from centerclip import cli
+from centerclip.backbones.clip import save_weights
 from centerclip.command import UserError
-from centerclip.model.clip import save_weights
 from centerclip.search.index import Searcher, up_to_date
 from centerclip.search.models import plain
 from centerclip.search.page import HTML, PIECE, Server, part

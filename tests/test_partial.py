@@ -9,11 +9,12 @@ import pytest
 from conftest import REPOSITORY
 from support.results import costs, write_results
 
-from centerclip import cli, layout
-from centerclip.cell import Cell
+from centerclip import cli
 from centerclip.command import write_json
-from centerclip.config import full_size
 from centerclip.report.partial import made, reason
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell
+from centerclip.settings.config import full_size
 
 
 def set_time(path: Path, seconds: int) -> None:

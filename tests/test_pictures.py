@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from centerclip.method.stage import Model, Stage
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.collections import PatchCollection
@@ -19,10 +20,9 @@ from support.cells import tiny_cell
 from support.methods import METHODS
 from support.videos import make_video
 
-from centerclip.cell import Model, Stage
+from centerclip.backbones.clip import CenterCLIP
 from centerclip.command import UserError
-from centerclip.model.clip import CenterCLIP
-from centerclip.model.reduction.kmedoids import kmedoids
+from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.report import figures
 from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries

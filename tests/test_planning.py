@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from centerclip.datasets import SPLITS, planning
-from centerclip.datasets.manifest import in_shard
+from centerclip.data.datasets import SPLITS, planning
+from centerclip.data.datasets.manifest import in_shard
 
 CSV = "video,split,caption\na.mp4,train,one\nb.mp4,test,two\n"
 

@@ -8,15 +8,15 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from centerclip.method.stage import Model
 from matplotlib import colors
 from matplotlib import pyplot as plt
 from support.cells import STAGE, tiny_cell
 
-from centerclip import layout
-from centerclip.cell import Model
 from centerclip.command import UserError, write_json
 from centerclip.report import plots
 from centerclip.report.plots import ablation, cost, recall, recall_at_k, recall_vs_cost, style, training
+from centerclip.settings import layout
 
 matplotlib.use("Agg")
 

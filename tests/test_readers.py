@@ -11,11 +11,11 @@ import yaml
 from conftest import REPOSITORY
 
 from centerclip.command import UserError
-from centerclip.datasets import activitynet, didemo, lsmdc, msrvtt, msvd, readers
-from centerclip.datasets.manifest import check_counts, check_manifest
-from centerclip.download.sources import read_table, wanted
-from centerclip.video.decoding import Shown
-from centerclip.video.extraction import choose
+from centerclip.data.datasets import activitynet, didemo, lsmdc, msrvtt, msvd, readers
+from centerclip.data.datasets.manifest import check_counts, check_manifest
+from centerclip.data.download.sources import read_table, wanted
+from centerclip.data.video.decoding import Shown
+from centerclip.data.video.extraction import choose
 
 LSMDC_ROW = "{clip}\t00:00:01,000\t00:00:02,000\t00:00:01,000\t00:00:02,000\t{text}\n"
 

@@ -14,8 +14,8 @@ from support.cells import STAGE, tiny_cell
 from support.videos import make_video
 from support.workflow import SMALL, copy_repository, jobs, snakemake
 
-from centerclip import layout
-from centerclip.model.clip import build
+from centerclip.backbones.clip import build
+from centerclip.settings import layout
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -63,7 +63,7 @@ def test_adding_an_algorithm(tmp_path):
     assert len((code + overlay).splitlines()) < 20
     name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
     repository = copy_repository(tmp_path, SMALL | yaml.safe_load(overlay))
-    (repository / f"centerclip/model/reduction/{name}.py").write_text(code)
+    (repository / f"centerclip/method/reduction/{name}.py").write_text(code)
     done = snakemake(repository, f"results/shapes_{name}.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((repository / f"results/shapes_{name}.json").read_text())

@@ -10,10 +10,10 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 import centerclip
+from centerclip import backbones
 from centerclip.command import UserError
-from centerclip.model import backbones
-from centerclip.model.reduced import ReducedCLIP
-from centerclip.model.settings import SETTINGS
+from centerclip.method.reduced import ReducedCLIP
+from centerclip.method.state import SETTINGS
 
 CUSTOM = backbones.TINY | {"embed_dim": 32, "quick_gelu": False}  # no backbone of ours
 

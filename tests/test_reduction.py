@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centerclip.command import UserError
-from centerclip.model import reduction
-from centerclip.model.reduction.kmedoids import kmedoids, pairwise_distances, sliced_gram, slow_at_float64
-from centerclip.model.reduction.pooling import pooling
-from centerclip.model.reduction.sparse_sampling import sparse_sampling
-from centerclip.model.reduction.spectral import affinity, embedding, multiplied, nearest, projector, solved, spectral
-from centerclip.model.shifts import SHIFTS, class_shifted, patches_shifted, shifted
-from centerclip.model.stages import Reduction
+from centerclip.method import reduction
+from centerclip.method.reduction.kmedoids import kmedoids, pairwise_distances, sliced_gram, slow_at_float64
+from centerclip.method.reduction.pooling import pooling
+from centerclip.method.reduction.sparse_sampling import sparse_sampling
+from centerclip.method.reduction.spectral import affinity, embedding, multiplied, nearest, projector, solved, spectral
+from centerclip.method.shifts import SHIFTS, class_shifted, patches_shifted, shifted
+from centerclip.method.stages import Reduction
 
 
 def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
@@ -261,7 +261,7 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
 
 def test_dpc_knn_keeps_a_token_that_is_not_finite_where_nothing_waits(monkeypatch):
     """As on a GPU: what is wrong goes on, and is seen in the vectors."""
-    monkeypatch.setattr("centerclip.model.reduction.dpc_knn.check_finite", lambda distances: None)
+    monkeypatch.setattr("centerclip.method.reduction.dpc_knn.check_finite", lambda distances: None)
     points = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(0))
     points[0, 7, 1] = torch.nan
     assert 7 in reduction.algorithm("dpc_knn")(points, 2)[0]

@@ -11,15 +11,15 @@ import pytest
 from conftest import REPOSITORY
 from support.results import write_results
 
-from centerclip import layout
-from centerclip.cell import read_compared
 from centerclip.command import UserError, write_json
-from centerclip.config import full_size as models
 from centerclip.evaluate import given
 from centerclip.report import full_size, tables
 from centerclip.report.documents import markdown
 from centerclip.report.plots import recall_vs_cost, training
 from centerclip.report.summary import summary
+from centerclip.settings import layout
+from centerclip.settings.cell import read_compared
+from centerclip.settings.config import full_size as models
 
 PAPER = REPOSITORY / "config/paper.csv"
 PUBLISHED = tables.read_paper(PAPER)

@@ -16,28 +16,30 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from safetensors.torch import save_file
 from support.cells import STAGE, tiny_cell
 from support.videos import make_video
 
-from centerclip import cli, code, layout
-from centerclip.cell import Cell, Model, read_cell
+from centerclip import cli, code
+from centerclip.backbones import device
+from centerclip.backbones.clip import build, save_weights
 from centerclip.command import UserError
-from centerclip.datasets.files import listing, video_files
+from centerclip.data.datasets.files import listing, video_files
+from centerclip.data.video import reading, watch
+from centerclip.data.video.batches import Videos
+from centerclip.data.video.decoding import Shown, idle
+from centerclip.data.video.extraction import spread, spread_or_reason
+from centerclip.data.video.frames import FrameStore
+from centerclip.data.video.shards import write_shard
 from centerclip.evaluate.features import count_cut
-from centerclip.model import device
-from centerclip.model.clip import build, save_weights
 from centerclip.search import index as search
 from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
 from centerclip.search.models import plain, quick
 from centerclip.search.retriever import Retriever
-from centerclip.video import reading, watch
-from centerclip.video.batches import Videos
-from centerclip.video.decoding import Shown, idle
-from centerclip.video.extraction import spread, spread_or_reason
-from centerclip.video.frames import FrameStore
-from centerclip.video.shards import write_shard
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, read_cell
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from support.server import serving
 
 from centerclip.command import UserError
-from centerclip.download import sources
-from centerclip.download.sources import fetch, needs, read_table, wanted, wishes
+from centerclip.data.download import sources
+from centerclip.data.download.sources import fetch, needs, read_table, wanted, wishes
 
 COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
 

@@ -4,12 +4,12 @@ import pandas as pd
 from conftest import REPOSITORY
 from support.results import costs, result, row
 
-from centerclip.config import full_size as models
 from centerclip.report import full_size
 from centerclip.report.claims import VERDICTS
 from centerclip.report.documents import Table
 from centerclip.report.summary import findings, joined, summary
 from centerclip.report.tables import combine, for_programs, read_paper
+from centerclip.settings.config import full_size as models
 
 PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")
 

@@ -10,8 +10,6 @@ from conftest import REPOSITORY
 from matplotlib import pyplot as plt
 from support.results import costs, result, row, write_results
 
-from centerclip import layout
-from centerclip.cell import from_settings
 from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
 from centerclip.report.summary import findings, joined
@@ -30,6 +28,8 @@ from centerclip.report.tables import (
     read_paper,
     text,
 )
+from centerclip.settings import layout
+from centerclip.settings.cell import from_settings
 
 PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")
 

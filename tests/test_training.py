@@ -10,22 +10,23 @@ from unittest import mock
 
 import pytest
 import torch
+from centerclip.method.stage import Model
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
 from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, two_processes, write_cell
 
-from centerclip import layout
-from centerclip.cell import Model, Runtime, read_cell
+from centerclip.backbones.clip import build
+from centerclip.backbones.device import autocast, computed_in, lowered
 from centerclip.command import UserError
-from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.data.datasets.manifest import read_manifest, usable
+from centerclip.data.video.batches import normalise
+from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.costs import saved_bytes
 from centerclip.evaluate.features import count_cut, count_short, evaluate
-from centerclip.model.clip import build
-from centerclip.model.device import autocast, computed_in, lowered
+from centerclip.settings import layout
+from centerclip.settings.cell import Runtime, read_cell
 from centerclip.train import checkpoints, loop, processes
 from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, loading, parameter_groups
-from centerclip.video.batches import normalise
-from centerclip.video.frames import FrameStore
 
 CPU = torch.device("cpu")
 SAMPLING = tiny_cell(replace(STAGE, algorithm="sparse_sampling"))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.video import watch
-from centerclip.video.reading import MachineFault, NoFrames
-from centerclip.video.watch import watched
+from centerclip.data.video import watch
+from centerclip.data.video.reading import MachineFault, NoFrames
+from centerclip.data.video.watch import watched
 
 
 def work(item, beat):
@@ -118,7 +118,7 @@ def test_what_work_raises_is_raised():
 
 
 def test_a_process_that_cannot_start_is_an_error_and_no_loss():
-    code = "from centerclip.video.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
+    code = "from centerclip.data.video.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert "RuntimeError: a process that decodes cannot start" in done.stderr
@@ -147,7 +147,7 @@ def test_ctrl_c_and_a_kill_end_it_while_a_decoder_hangs(by):
     """SIGINT goes to the whole group, as from a terminal; SIGKILL to the parent alone."""
     code = (
         "import sys\nsys.path.append('tests')\nfrom test_watch import hang\n"
-        "from centerclip.video.watch import watched\n"
+        "from centerclip.data.video.watch import watched\n"
         "print('begun', flush=True)\nlist(watched(hang, [1, 2], 2, 600))"
     )
     process = subprocess.Popen(

@@ -15,20 +15,20 @@ from random import Random
 import open_clip
 import pytest
 import torch
+from centerclip.method.stage import Model, Stage
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 import centerclip
-from centerclip.cell import Model, Stage
+from centerclip import backbones
+from centerclip.backbones import weights as weights_module
+from centerclip.backbones.clip import CenterCLIP, build, save_weights
+from centerclip.backbones.pretrained import SOURCED
+from centerclip.backbones.weights import activation, convert, read_state
 from centerclip.cli import main
 from centerclip.command import UserError
-from centerclip.download import sources
-from centerclip.model import backbones
-from centerclip.model import weights as weights_module
-from centerclip.model.clip import CenterCLIP, build, save_weights
-from centerclip.model.pretrained import SOURCED
-from centerclip.model.settings import SETTINGS, Settings
-from centerclip.model.weights import activation, convert, read_state
+from centerclip.data.download import sources
+from centerclip.method.state import SETTINGS, Settings
 
 
 def load(backbone: str, path: object, seed: int = 0) -> CenterCLIP:

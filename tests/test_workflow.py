@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from centerclip.method.stage import Model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.browser import read_report
@@ -40,13 +41,13 @@ from support.workflow import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from centerclip.cell import Model, read_cell
-from centerclip.datasets.manifest import read_manifest
+from centerclip.backbones import TINY
+from centerclip.backbones.clip import build
+from centerclip.data.datasets.manifest import read_manifest
 from centerclip.evaluate.metrics import RECALLED
-from centerclip.model.backbones import TINY
-from centerclip.model.clip import build
 from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
+from centerclip.settings.cell import read_cell
 
 TRAINED = ("baseline", "kmedoids", "spectral")
 # What is shown again where a cell changes, and where costs do
@@ -441,7 +442,7 @@ class TestWhatRunsAgainOfAFolder:
         assert jobs(repository, *self.TARGETS) == {}
 
     def test_weights(self, repository):
-        file, code = repository.parent / "start.safetensors", repository / "centerclip/model/weights.py"
+        file, code = repository.parent / "start.safetensors", repository / "centerclip/backbones/weights.py"
         text = code.read_text()
         code.write_text(text + "\nEDITED = True\n")
         assert jobs(repository, *self.TARGETS) == made(train=1, evaluate=2)

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import positive, run, write_json
 from centerclip.evaluate.costs import now
-from centerclip.model.device import device_name, pick_device
-from centerclip.model.reduction.kmedoids import kmedoids
-from centerclip.model.reduction.spectral import spectral
+from centerclip.method.reduction.kmedoids import kmedoids
+from centerclip.method.reduction.spectral import spectral
 
 WIDTH = 768
 # Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT

@@ -17,19 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from centerclip.cell import Model, Stage, Training
+from centerclip import backbones
+from centerclip.backbones.clip import build, freeze
 from centerclip.command import atomic, positive, run, typed
+from centerclip.data.video.batches import sample
+from centerclip.data.video.decoding import Shown
+from centerclip.data.video.extraction import choose
 from centerclip.evaluate.costs import saved_bytes, smooth_videos
 from centerclip.evaluate.metrics import retrieval_metrics
-from centerclip.model import backbones
-from centerclip.model.clip import build, freeze
-from centerclip.model.reduction.kmedoids import kmedoids
-from centerclip.model.reduction.spectral import spectral
+from centerclip.method.reduction.kmedoids import kmedoids
+from centerclip.method.reduction.spectral import spectral
+from centerclip.method.stage import Model, Stage
 from centerclip.report.documents import Table, markdown
+from centerclip.settings.cell import Training
 from centerclip.train.loop import learning_rate_factor, parameter_groups
-from centerclip.video.batches import sample
-from centerclip.video.decoding import Shown
-from centerclip.video.extraction import choose
 
 FRAMES = 12
 MSVD = {"videos": 670, "captions a video": 41, "share of captions of two videos or more": 0.157}

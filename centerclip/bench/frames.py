@@ -1,7 +1,7 @@
 """What stored frames cost and save, beside the way people prepare videos today, on the same videos in one run.
 
 That way: re-encode every video once to an mp4 of 3 frames a second with its shorter side at 224 pixels, then decode all
-of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.video.shards`. Decoding itself is
+of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.data.video.shards`. Decoding itself is
 measured beside libraries that seek: for the frames that are stored, and for the few that `search` takes of a whole
 video.
 """
@@ -23,13 +23,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from centerclip.command import UserError, positive, run, write_json
-from centerclip.datasets.files import video_files
-from centerclip.video.batches import sample
-from centerclip.video.decoding import decode
-from centerclip.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
-from centerclip.video.frames import FrameStore
-from centerclip.video.reading import Lost, NoFrames
-from centerclip.video.shards import combine, write_shard
+from centerclip.data.datasets.files import video_files
+from centerclip.data.video.batches import sample
+from centerclip.data.video.decoding import decode
+from centerclip.data.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
+from centerclip.data.video.frames import FrameStore
+from centerclip.data.video.reading import Lost, NoFrames
+from centerclip.data.video.shards import combine, write_shard
 
 FPS, SIZE, FRAMES = 3, 224, 12  # the paper's
 WHOLE = float("nan")  # a clip's end

@@ -18,15 +18,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from centerclip import config
+from centerclip.backbones.clip import build
+from centerclip.backbones.device import autocast, device_name, multiplies_bfloat16, pick_device
 from centerclip.bench import algorithms, graphs, loader, spectral
-from centerclip.cell import Cell, Runtime, read_cell
 from centerclip.command import UserError, atomic, positive, run, tell, typed, write_json
+from centerclip.data.video.batches import Pairs
 from centerclip.evaluate import efficiency
 from centerclip.evaluate.costs import milliseconds, now, smooth_videos
-from centerclip.model.clip import build
-from centerclip.model.device import autocast, device_name, multiplies_bfloat16, pick_device
-from centerclip.video.batches import Pairs
+from centerclip.settings import config
+from centerclip.settings.cell import Cell, Runtime, read_cell
 
 BATCHES = (1, 16)
 PUBLISHED = config.ROOT / "config/paper.csv"

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from centerclip.backbones.clip import CenterCLIP
 from centerclip.bench.algorithms import in_turns
 from centerclip.command import first_line
-from centerclip.model.clip import CenterCLIP
 
 
 def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:

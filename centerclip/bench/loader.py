@@ -11,14 +11,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from centerclip.cell import Cell, read_cell
 from centerclip.command import UserError, natural, positive, run, write_json
+from centerclip.data.video import batches
+from centerclip.data.video.batches import Pairs
+from centerclip.data.video.extraction import jpeg
+from centerclip.data.video.frames import FrameStore
+from centerclip.data.video.shards import put
 from centerclip.evaluate.costs import smooth_videos
-from centerclip.video import batches
-from centerclip.video.batches import Pairs
-from centerclip.video.extraction import jpeg
-from centerclip.video.frames import FrameStore
-from centerclip.video.shards import put
+from centerclip.settings.cell import Cell, read_cell
 
 NOISE = 6  # of 255, with which a made-up picture takes about 10 KB, as real ones do
 

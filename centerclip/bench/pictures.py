@@ -19,14 +19,14 @@ from torch.utils.data import default_collate
 from torchvision.io import decode_jpeg
 from tqdm import tqdm
 
-from centerclip.cell import Model
+from centerclip import backbones
+from centerclip.backbones.clip import build
 from centerclip.command import UserError, positive, run, write_json
-from centerclip.datasets.files import video_files
-from centerclip.model import backbones
-from centerclip.model.clip import build
-from centerclip.video.batches import normalise
-from centerclip.video.extraction import QUALITY, SUBSAMPLING, jpeg, spread_frames
-from centerclip.video.reading import Lost
+from centerclip.data.datasets.files import video_files
+from centerclip.data.video.batches import normalise
+from centerclip.data.video.extraction import QUALITY, SUBSAMPLING, jpeg, spread_frames
+from centerclip.data.video.reading import Lost
+from centerclip.method.stage import Model
 
 FRAMES = 12  # of a sample
 BUSY = (500, 1000, 2000)  # training samples a second that a GPU may want

@@ -11,16 +11,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from centerclip import ROOT, layout, resolve
-from centerclip.cell import Cell
+from centerclip import ROOT, backbones
 from centerclip.command import UserError, atomic, read_json, run, typed
-from centerclip.config import read_config
-from centerclip.model import backbones
-from centerclip.model.reduction.rlt import rlt
+from centerclip.data.video.batches import Videos, normalise
+from centerclip.data.video.frames import FrameStore
+from centerclip.method.reduction.rlt import rlt
 from centerclip.report import figures
 from centerclip.report.plots import style
-from centerclip.video.batches import Videos, normalise
-from centerclip.video.frames import FrameStore
+from centerclip.settings import layout, resolve
+from centerclip.settings.cell import Cell
+from centerclip.settings.config import read_config
 
 OVERLAYS = [ROOT / "config/demo.yaml", ROOT / "config/bench.yaml"]
 BENCHMARK, SCORE = "shapes", "t2v R@1"

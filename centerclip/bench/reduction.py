@@ -15,20 +15,21 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from centerclip import resolve
-from centerclip.cell import Model, Stage
+from centerclip import backbones
+from centerclip.backbones.clip import build, freeze
+from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import UserError, above_zero, atomic, positive, run, typed, write_json
-from centerclip.config import read_config
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
-from centerclip.fit import Held, after, check_stages
-from centerclip.model import backbones, schedules
-from centerclip.model.clip import build, freeze
-from centerclip.model.device import device_name, pick_device
-from centerclip.model.reduced import ReducedCLIP
-from centerclip.model.reduction import sees_pixels
-from centerclip.model.reduction.rlt import changes
+from centerclip.method import schedules
+from centerclip.method.fit import Held, after, check_stages
+from centerclip.method.reduced import ReducedCLIP
+from centerclip.method.reduction import sees_pixels
+from centerclip.method.reduction.rlt import changes
+from centerclip.method.stage import Model, Stage
 from centerclip.report import figures
 from centerclip.report.plots import style
+from centerclip.settings import resolve
+from centerclip.settings.config import read_config
 
 BUDGETS = (0.8, 0.65, 0.5)
 

@@ -20,11 +20,11 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from centerclip import backbones
+from centerclip.backbones.device import computed_in
 from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.metrics import retrieval_metrics
-from centerclip.model import backbones
-from centerclip.model.device import computed_in
 from centerclip.search import page
 from centerclip.search.index import Entry, Searcher, update
 from centerclip.search.models import plain, quick

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from centerclip import backbones
+from centerclip.backbones.clip import build
+from centerclip.backbones.device import pick_device
 from centerclip.bench.algorithms import in_turns, keep
-from centerclip.cell import Model, Stage
 from centerclip.command import positive, run
 from centerclip.evaluate.costs import smooth_videos
-from centerclip.model import backbones
-from centerclip.model.clip import build
-from centerclip.model.device import pick_device
-from centerclip.model.reduction.kmedoids import alternate, pairwise_distances
-from centerclip.model.reduction.spectral import affinity, multiplied, nearest, normalised, published_neighbours, solved
+from centerclip.method.reduction.kmedoids import alternate, pairwise_distances
+from centerclip.method.reduction.spectral import affinity, multiplied, nearest, normalised, published_neighbours, solved
+from centerclip.method.stage import Model, Stage
 
 BLOCK = 6  # the one that clusters, as published
 # Backbone, frames, segments, clusters, videos: MSR-VTT with S=4, ActivityNet with S=12, MSVD by ViT-B-16 with S=4.

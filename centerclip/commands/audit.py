@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.command import UserError, above_zero, atomic, positive, writable
-from centerclip.video.watch import add_stall_seconds
+from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
+    from centerclip.data.video import audit
     from centerclip.report import audit as results
-    from centerclip.video import audit
 
     if results.is_results(arguments.folder):
         print(results.audit(arguments.folder))

@@ -3,7 +3,8 @@
 import argparse
 from dataclasses import asdict, fields
 
-from centerclip.model import backbones, pretrained
+from centerclip import backbones
+from centerclip.backbones import pretrained
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ def assigned(text: str) -> tuple[str, object]:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    from centerclip.model.reduction.checks import outcomes, subject
+    from centerclip.bench.contract import outcomes, subject
 
     asked, failed = subject(arguments.algorithm, dict(arguments.options)), 0
     for check, wrong in outcomes(asked):

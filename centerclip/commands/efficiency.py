@@ -7,9 +7,9 @@ import argparse
 import time
 from pathlib import Path
 
-from centerclip.cell import Cell, read_compared
 from centerclip.command import UserError, above_zero, natural, positive, write_json
 from centerclip.gpus import claim
+from centerclip.settings.cell import Cell, read_compared
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def job(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
+    from centerclip.backbones.device import device_name, pick_device
     from centerclip.evaluate import efficiency
-    from centerclip.model.device import device_name, pick_device
 
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     device, rows, groups = pick_device(), [], efficiency.groups(cells)
@@ -55,7 +55,7 @@ def chosen(arguments: argparse.Namespace) -> list[Cell]:
     """The cells that the command line asks for. Raises UserError for what the config does not have."""
     if arguments.cells:
         return read_compared(arguments.cells)
-    from centerclip import config
+    from centerclip.settings import config
 
     if bool(arguments.benchmark) != bool(arguments.variants):
         raise UserError("--benchmark and --variants go together")

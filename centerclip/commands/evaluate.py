@@ -6,12 +6,12 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.cell import Runtime, read_cell
 from centerclip.command import natural, positive, read_json, writable, write_json
-from centerclip.datasets import source_block
-from centerclip.datasets.checks import add_limits, check_benchmark
+from centerclip.data.datasets import source_block
+from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
+from centerclip.settings import layout
+from centerclip.settings.cell import Runtime, read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +34,11 @@ def job(arguments: argparse.Namespace) -> None:
     claim(arguments.gpus)
     import torch
 
+    from centerclip.backbones.device import computed_in, device_name, pick_device
+    from centerclip.data.video.batches import stored
     from centerclip.evaluate.features import count_cut, count_short, evaluate
-    from centerclip.model.clip import build_finished
-    from centerclip.model.device import computed_in, device_name, pick_device
     from centerclip.train import checkpoints
-    from centerclip.video.batches import stored
+    from centerclip.train.finished import build_finished
 
     torch.set_num_threads(arguments.threads)
     manifest, store, splits = stored(cell, ["test"])

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from centerclip.datasets.files import video_files
+from centerclip.data.datasets.files import video_files
+from centerclip.data.video.watch import add_stall_seconds
 from centerclip.search import features, models
-from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.datasets.readers import read_benchmark, reader
-from centerclip.download import sources
+from centerclip.data.datasets.readers import read_benchmark, reader
+from centerclip.data.download import sources
+from centerclip.settings import layout
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import FAILED, UserError, above_zero, positive
-from centerclip.datasets import source_block
-from centerclip.datasets.checks import needed_splits
-from centerclip.datasets.manifest import in_shard, read_manifest, videos
-from centerclip.datasets.readers import read
-from centerclip.video.shards import write_shard
-from centerclip.video.watch import add_stall_seconds
+from centerclip.data.datasets import source_block
+from centerclip.data.datasets.checks import needed_splits
+from centerclip.data.datasets.manifest import in_shard, read_manifest, videos
+from centerclip.data.datasets.readers import read
+from centerclip.data.video.shards import write_shard
+from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.command import atomic
-from centerclip.video.shards import combine
+from centerclip.data.video.shards import combine
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from centerclip.cell import read_compared
 from centerclip.command import atomic
 from centerclip.report import documents, full_size, tables
+from centerclip.settings.cell import read_compared
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,11 @@ Fails where counts differ from the expected ones, or too many of the videos that
 import argparse
 from pathlib import Path
 
-from centerclip import layout
 from centerclip.command import atomic
-from centerclip.datasets.checks import add_limits, check_files, needed_splits
-from centerclip.datasets.manifest import check_counts, check_manifest
-from centerclip.datasets.readers import read, read_benchmark
+from centerclip.data.datasets.checks import add_limits, check_files, needed_splits
+from centerclip.data.datasets.manifest import check_counts, check_manifest
+from centerclip.data.datasets.readers import read, read_benchmark
+from centerclip.settings import layout
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from centerclip.cell import read_cell
 from centerclip.command import tell
 from centerclip.report import partial, tables
+from centerclip.settings.cell import read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:

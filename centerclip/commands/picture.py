@@ -5,9 +5,9 @@ import importlib
 from pathlib import Path
 
 from centerclip import gpus
-from centerclip.cell import read_cell
 from centerclip.command import natural, positive
 from centerclip.report import pictures
+from centerclip.settings.cell import read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,10 @@ It takes a second, so that changed limits are checked again without any training
 import argparse
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.cell import read_cell
 from centerclip.command import UserError, read_json, write_json
-from centerclip.datasets.checks import add_limits, check_benchmark
+from centerclip.data.datasets.checks import add_limits, check_benchmark
+from centerclip.settings import layout
+from centerclip.settings.cell import read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from centerclip.command import UserError, positive, shown
-from centerclip.datasets.files import video_files
+from centerclip.data.datasets.files import video_files
+from centerclip.data.video.watch import add_stall_seconds
 from centerclip.search import models
-from centerclip.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:

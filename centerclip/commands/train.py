@@ -9,12 +9,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.cell import Runtime, read_cell
 from centerclip.command import UserError, above_zero, end_with_parent, natural, place, positive, write_json
-from centerclip.datasets import source_block
-from centerclip.datasets.checks import add_limits, check_benchmark
+from centerclip.data.datasets import source_block
+from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
+from centerclip.settings import layout
+from centerclip.settings.cell import Runtime, read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def job(arguments: argparse.Namespace) -> None:
         end_with_parent(signal.SIGTERM)  # whose GPU it uses
     import torch
 
-    from centerclip.model.clip import save_weights
+    from centerclip.backbones.clip import save_weights
     from centerclip.train import checkpoints, loop
 
     def path(template: str) -> Path:

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from centerclip.model import backbones, pretrained
+from centerclip import backbones
+from centerclip.backbones import pretrained
 from centerclip.search import models
 
 
@@ -15,8 +16,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    from centerclip.download import sources
-    from centerclip.model.weights import convert
+    from centerclip.backbones.weights import convert
+    from centerclip.data.download import sources
 
     weights = arguments.weights
     if weights == pretrained.OPENAI and arguments.backbone in pretrained.SOURCED:

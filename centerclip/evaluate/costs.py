@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from centerclip.model.clip import CenterCLIP
+from centerclip.backbones.clip import CenterCLIP
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from centerclip.cell import Cell
+from centerclip.backbones.clip import CenterCLIP
+from centerclip.backbones.device import autocast
+from centerclip.data.video.batches import Videos, leave_sigterm, loading_told, normalise
+from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.metrics import retrieval_metrics
-from centerclip.model.clip import CenterCLIP
-from centerclip.model.device import autocast
+from centerclip.settings.cell import Cell
 from centerclip.train import processes
-from centerclip.video.batches import Videos, leave_sigterm, loading_told, normalise
-from centerclip.video.frames import FrameStore
 
 
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> dict:

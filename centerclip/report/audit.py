@@ -9,12 +9,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from centerclip import layout
-from centerclip.cell import check_own, read_cell
 from centerclip.command import UserError, explained, is_damage, read_json
-from centerclip.video.frames import PAGE, check_complete, check_shard, key, open_shard, picture, read_report, unusable
-from centerclip.video.shards import combine
-from centerclip.video.watch import watched
+from centerclip.data.video.frames import (
+    PAGE,
+    check_complete,
+    check_shard,
+    key,
+    open_shard,
+    picture,
+    read_report,
+    unusable,
+)
+from centerclip.data.video.shards import combine
+from centerclip.data.video.watch import watched
+from centerclip.settings import layout
+from centerclip.settings.cell import check_own, read_cell
 
 Check = Callable[[Path], None]  # raises UserError for a file with a fault
 
@@ -65,7 +74,7 @@ def joined_report(report: Path) -> None:
 
 def complete_frames(path: Path) -> None:
     """Compare a cell's manifest with the report of its frames."""
-    from centerclip.datasets.manifest import read_manifest
+    from centerclip.data.datasets.manifest import read_manifest
 
     cell = read_cell(path)
     manifest, report = cell.path(layout.MANIFEST), cell.path(layout.FRAMES)
@@ -74,7 +83,7 @@ def complete_frames(path: Path) -> None:
 
 
 def whole_weights(path: Path) -> None:
-    from centerclip.model.clip import read_own
+    from centerclip.train.finished import read_own
 
     read_own(path)
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip import layout
-from centerclip.cell import Cell
 from centerclip.command import UserError
 from centerclip.report.documents import Table
 from centerclip.report.rows import COSTS, ROLES, STAGE, read_table, typed
@@ -24,6 +22,8 @@ from centerclip.report.tables import (
     text,
     time_mark,
 )
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell
 
 SHARES = {  # what is compared -> its column here, and the paper's
     "time": ("ms", "paper ms"),

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip import layout
-from centerclip.cell import Cell, read_cell
 from centerclip.command import UserError, last_error
 from centerclip.report import documents, summary, tables
 from centerclip.report import full_size as paper_models
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, read_cell
 
 
 def last_log(cell: Cell) -> Path:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.cell import Cell, check_own, read_cell
 from centerclip.command import UserError, first_line, read_json
-from centerclip.model import reduction
+from centerclip.method import reduction
 from centerclip.report.documents import Table
 from centerclip.report.rows import (
     CANDIDATES,
@@ -25,6 +24,7 @@ from centerclip.report.rows import (
     read_table,
     typed,
 )
+from centerclip.settings.cell import Cell, check_own, read_cell
 
 PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
 GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline

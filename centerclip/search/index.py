@@ -20,11 +20,11 @@ import torch
 from tqdm import tqdm
 
 from centerclip.command import UserError, atomic, shown
-from centerclip.datasets.files import listing
+from centerclip.data.datasets.files import listing
+from centerclip.data.video.extraction import spread_or_reason
+from centerclip.data.video.reading import MachineFault, NoFrames, Reader
+from centerclip.data.video.watch import STALL_SECONDS, watched
 from centerclip.search.retriever import Retriever
-from centerclip.video.extraction import spread_or_reason
-from centerclip.video.reading import MachineFault, NoFrames, Reader
-from centerclip.video.watch import STALL_SECONDS, watched
 
 Item = TypeVar("Item")
 

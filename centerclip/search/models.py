@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from centerclip.cell import Cell, Costs, Data, Model, Stage, read_cell
+from centerclip import backbones
 from centerclip.command import UserError, positive
-from centerclip.model import backbones
+from centerclip.method.stage import Model, Stage
+from centerclip.settings.cell import Cell, Costs, Data, read_cell
 
 WEIGHTS = "openai, another tag of open_clip's, hf-hub:ORG/NAME, a local file, or null for random weights"
 
@@ -62,7 +63,7 @@ def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids
 
 def quick(cell: Cell) -> Cell:
     """`cell` in bfloat16 where there are matrix units for it: several times as fast, cosines move by 1e-5."""
-    from centerclip.model.device import multiplies_bfloat16, pick_device
+    from centerclip.backbones.device import multiplies_bfloat16, pick_device
 
     return replace(cell, precision="bfloat16") if multiplies_bfloat16(pick_device()) else cell
 

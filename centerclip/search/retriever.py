@@ -11,13 +11,14 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from centerclip import code
-from centerclip.cell import Cell
+from centerclip.backbones.clip import CenterCLIP
+from centerclip.backbones.device import autocast, computed_in, pick_device
+from centerclip.data.video.batches import normalise, sample
+from centerclip.data.video.extraction import spread_frames
 from centerclip.evaluate.features import cut
-from centerclip.fit import check_cell
-from centerclip.model.clip import CenterCLIP, build_finished
-from centerclip.model.device import autocast, computed_in, pick_device
-from centerclip.video.batches import normalise, sample
-from centerclip.video.extraction import spread_frames
+from centerclip.settings.cell import Cell
+from centerclip.settings.checks import check_cell
+from centerclip.train.finished import build_finished
 
 
 class Retriever:
@@ -78,7 +79,7 @@ class Retriever:
             settings["model"] | {"weights": None},
             settings["data"]["frames"],
             computed_in(self.device, self.cell.precision),
-            code.digest(encoding, leave_out=["centerclip.model.weights"]),
+            code.digest(encoding, leave_out=["centerclip.backbones.weights"]),
         ]
         digest = hashlib.sha256(json.dumps(parts).encode())
         for tensor in self.model.state_dict().values():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from centerclip.cell import Cell, code_digest
 from centerclip.command import UserError, atomic, first_line, flock, is_damage, tell
+from centerclip.settings.cell import Cell, code_digest
 from centerclip.train import processes
 
 LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.aside.pt"

@@ -20,15 +20,15 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from centerclip import layout
-from centerclip.cell import Cell, Training
+from centerclip.backbones.clip import CenterCLIP, build, freeze
+from centerclip.backbones.device import autocast, computed_in, lowered, pick_device
 from centerclip.command import UserError, first_line, handle
+from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 from centerclip.evaluate.features import count_cut, evaluate
-from centerclip.model.clip import CenterCLIP, build, freeze
-from centerclip.model.device import autocast, computed_in, lowered, pick_device
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, Training
 from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
-from centerclip.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 

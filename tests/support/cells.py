@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from centerclip.cell import Cell, Costs, Data, Model, Runtime, Stage, Training
+from centerclip.method.stage import Model, Stage
+
+from centerclip.settings.cell import Cell, Costs, Data, Runtime, Training
 
 STAGE = Stage("kmedoids", block=2, segments=2, clusters=49)
 TRAINING = Training(

@@ -6,14 +6,14 @@ from itertools import cycle, islice
 from unittest import mock
 
 import torch
+from centerclip.method.stage import Model
 from torch import Tensor
 
-from centerclip.cell import Model
+from centerclip.backbones.clip import build
 from centerclip.evaluate.costs import smooth_videos
-from centerclip.model.clip import build
-from centerclip.model.reduction import algorithm
-from centerclip.model.reduction.kmedoids import alternate, longest, pairwise_distances
-from centerclip.model.reduction.spectral import spectral
+from centerclip.method.reduction import algorithm
+from centerclip.method.reduction.kmedoids import alternate, longest, pairwise_distances
+from centerclip.method.reduction.spectral import spectral
 
 GPU_BRANCHES = f"{alternate.__module__}.in_one_launch", f"{spectral.__module__}.in_products"
 
@@ -42,7 +42,7 @@ def problems(batch: int, count: int, seed: int) -> Tensor:
 def agreeing(shape: tuple[int, int, int], iterations: int) -> tuple[int, int]:
     """How many problems of a shape (batch, tokens, clusters) have the same medoids and assignment by the kernel as by
     the torch path, of how many."""
-    from centerclip.model.reduction.kernel import alternate_in_one_launch
+    from centerclip.method.reduction.kernel import alternate_in_one_launch
 
     batch, count, clusters = shape
     tokens = problems(batch, count, seed=count * 10_000 + clusters)

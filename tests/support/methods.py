@@ -1,7 +1,8 @@
 """The tiny model by each way to reduce tokens that is not the paper's."""
 
-from centerclip.cell import Model, Stage
-from centerclip.model import schedules
+from centerclip.method.stage import Model, Stage
+
+from centerclip.method import schedules
 
 
 def model_of(name: str, blocks: int = 4, frames: int = 6, **options) -> Model:

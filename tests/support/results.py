@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from centerclip import layout
-from centerclip.cell import Cell, from_settings
 from centerclip.command import write_json
-from centerclip.config import cell, read_config
 from centerclip.report.tables import description, measurements
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, from_settings
+from centerclip.settings.config import cell, read_config
 
 CONFIG = read_config([])
 

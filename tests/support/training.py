@@ -13,13 +13,13 @@ from conftest import REPOSITORY
 from PIL import Image
 from torch import Tensor
 
-from centerclip import layout
-from centerclip.cell import Cell, Runtime
 from centerclip.command import write_json
+from centerclip.data.video import shards
+from centerclip.data.video.extraction import jpeg
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, Runtime
 from centerclip.train.checkpoints import Checkpoints
 from centerclip.train.loop import Run
-from centerclip.video import shards
-from centerclip.video.extraction import jpeg
 from support.cells import STAGE, tiny_cell
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}

@@ -12,14 +12,14 @@ from unittest import mock
 
 import torch
 
-from centerclip import layout
-from centerclip.cell import Cell, read_cell
-from centerclip.datasets.manifest import read_manifest, usable
+from centerclip.backbones.clip import build
+from centerclip.data.datasets.manifest import read_manifest, usable
+from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.features import evaluate
-from centerclip.model.clip import build
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell, read_cell
 from centerclip.train import processes
 from centerclip.train.loop import Run, backward
-from centerclip.video.frames import FrameStore
 from support.cells import tiny_cell
 from support.methods import METHODS
 from support.training import CELL, Twelve, batch, run_in

@@ -14,14 +14,16 @@ sys.path.insert(0, str(ROOT))
 # Jobs run this copy of the package, whatever the working directory and the environment are.
 shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from centerclip import datasets, gpus, layout, resolve
-from centerclip.cell import code_digest
+from centerclip.data import datasets
+from centerclip import gpus
+from centerclip.settings import layout, resolve
+from centerclip.settings.cell import code_digest
 from centerclip.command import FAILED, UserError, file_state, hold
-from centerclip.config import check_config, full_size, read_yaml
-from centerclip.datasets import checks, planning
-from centerclip.download import sources
-from centerclip.fit import check_cell
-from centerclip.model.pretrained import published
+from centerclip.settings.config import check_config, full_size, read_yaml
+from centerclip.data.datasets import checks, planning
+from centerclip.data.download import sources
+from centerclip.settings.checks import check_cell
+from centerclip.backbones.pretrained import published
 from centerclip.report import pictures, plots
 
 # Of a module of another workflow: Snakemake puts it before the paths of all files that are not `local`.

@@ -21,7 +21,7 @@ rule frames:
         options=frames_options,
     params:
         failed=last_failure("{dataset}/frames/{size}px_{shard}"),
-        code=code_of("centerclip.video.shards"),
+        code=code_of("centerclip.data.video.shards"),
         clips=lambda wildcards: clips_digests(wildcards.dataset)[int(wildcards.shard)],
         fps=of_benchmark("fps"),
         shards=of_benchmark("shards"),

@@ -1,6 +1,6 @@
 """The paper's pictures of a benchmark, a module each with `draw(cells) -> Figure`."""
 
-from centerclip.cell import Cell
+from centerclip.settings.cell import Cell
 
 PICTURES = ("tokens", "queries")
 

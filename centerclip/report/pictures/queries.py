@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip.cell import Cell
+from centerclip.data.video.batches import Videos, stored
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.report.rows import label
 from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos, stored
+from centerclip.settings.cell import Cell
 
 FRAMES = 3  # of each video
 ANSWERS = 5  # videos a query

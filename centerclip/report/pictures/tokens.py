@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from centerclip.cell import Cell
 from centerclip.command import UserError
-from centerclip.model.reduction import sees_pixels
-from centerclip.model.video import stage_name
+from centerclip.data.video.batches import Videos, stored
+from centerclip.data.video.reading import Lost
+from centerclip.method.reduction import sees_pixels
+from centerclip.method.video import stage_name
 from centerclip.report.pictures.drawing import RIGHT, show, titled
 from centerclip.report.rows import remarks
 from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
-from centerclip.video.batches import Videos, stored
-from centerclip.video.reading import Lost
+from centerclip.settings.cell import Cell
 
 AT_MOST = 12  # frames of a video side by side, where a segment has no more
 TITLE = (

@@ -6,8 +6,8 @@ A module has `read(table, cells)`, which gives what it draws from the csv of the
 
 from collections.abc import Callable, Iterable
 
-from centerclip.cell import Cell
 from centerclip.command import UserError
+from centerclip.settings.cell import Cell
 
 PLOTS: dict[str, Callable[[Cell], bool]] = {  # plot -> which cells it shows; without any it would come out empty
     "recall": lambda cell: True,

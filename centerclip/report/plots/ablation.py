@@ -10,9 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from centerclip.cell import Cell, read_cell
 from centerclip.report.plots import style
 from centerclip.report.rows import labelled
+from centerclip.settings.cell import Cell, read_cell
 
 SETTINGS = {  # columns of a table that a grid may vary
     "block": "blocks before the clustering, B",

@@ -9,10 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from centerclip.cell import read_cell
 from centerclip.command import UserError, read_json
 from centerclip.report.plots import style
 from centerclip.report.rows import RANDOM, checked, labelled
+from centerclip.settings.cell import read_cell
 
 
 def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:

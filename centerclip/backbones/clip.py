@@ -1,0 +1,140 @@
+"""CLIP with a video side: built, frozen, its weights saved and read again."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import text_global_pool
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from centerclip import backbones
+from centerclip.command import UserError, atomic, first_line, located
+from centerclip.method.stage import Model, Stage
+from centerclip.method.video import VideoSide
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell
+
+CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
+STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
+    *("token_embedding.", "positional_embedding"),
+    *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
+)
+
+
+class CenterCLIP(VideoSide, open_clip.CLIP):
+    """An open_clip CLIP (its parameter names kept) that encodes videos."""
+
+    def __init__(
+        self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None, proportional: bool = False
+    ):
+        super().__init__(**backbones.model_config(backbone))
+        self.reduce_by(stages, shift, proportional)
+
+    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
+        """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
+        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones, to which
+        they are padded where the padding behind a text is seen."""
+        if self.attn_mask is None or self.text_pool_type == "last":
+            text = F.pad(text, (0, self.context_length - text.shape[1]))
+        length = text.shape[1]
+        mask = None if self.attn_mask is None else self.attn_mask[:length, :length]
+        x = self.token_embedding(text) + self.positional_embedding[:length]
+        x = self.ln_final(self.transformer(x, attn_mask=mask))
+        x = text_global_pool(x, text, self.text_pool_type, self.text_eos_id)
+        if isinstance(self.text_projection, nn.Linear):
+            x = self.text_projection(x)
+        elif self.text_projection is not None:
+            x = x @ self.text_projection
+        return F.normalize(x.float(), dim=-1) if normalize else x.float()
+
+
+def build(model: Model, seed: int) -> CenterCLIP:
+    """The model before any training: with its pretrained weights or, without, weights drawn from `seed`. The embedding
+    of a stage starts as the positional embedding of the first K patches, as the authors' does.
+
+    Raises:
+        UserError: pretrained weights that cannot be read or do not fit.
+    """
+    torch.manual_seed(seed)
+    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional)
+    if model.weights is not None:
+        # Imported here, because nothing else depends on this code and it imports this module.
+        from centerclip.backbones.weights import load_weights
+
+        load_weights(built, model.backbone, model.weights)
+    for stage in built.stages.values():
+        stage.start_embedding(built.visual.positional_embedding[1:])
+    return built
+
+
+def freeze(model: open_clip.CLIP, part: str) -> None:
+    """Let all parameters of a model train but those of `part`: "stem", what comes before the first blocks, or "none".
+
+    What is frozen has no gradient and no optimiser state, and nothing is saved for the backward pass in front of it.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
+
+
+def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:
+    """The model with the weights that training wrote to `path`.
+
+    Raises:
+        UserError: a file that is missing or damaged, or is another model's.
+    """
+    built = build(replace(model, weights=None), seed)
+    if not path.is_file():
+        raise UserError(f"weights {located(path)}: no such file")
+    state = read_own(path)
+    shapes, expected = ({name: tensor.shape for name, tensor in part.items()} for part in (state, built.state_dict()))
+    if shapes != expected:
+        different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
+        raise UserError(f"weights {path}: not those of this model, which differ in {different[0]!r}")
+    built.load_state_dict(state)
+    return built
+
+
+def read_own(path: Path) -> dict[str, Tensor]:
+    """The state dict that `save_weights` wrote to `path`. Raises UserError for a damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            noted = (file.metadata() or {}).get("activation", "").partition(CRC)[2]
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
+    if noted and noted != checksum(state):
+        remedy = f"delete it, then {layout.remake(path, layout.WEIGHTS)}"
+        raise UserError(f"weights {path}: damaged: its checksum is wrong; {remedy}")
+    return state
+
+
+def checksum(state: dict[str, Tensor]) -> str:
+    """The CRC-32 of the tensors of a state dict, with their names."""
+    crc = 0
+    for name in sorted(state):
+        data = state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(data, zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
+
+
+def build_finished(cell: Cell) -> CenterCLIP:
+    """The model that a cell's result is of: trained or, for a cell that is not trained, as it starts.
+
+    Raises:
+        UserError: as `build` and `build_trained`.
+    """
+    if cell.trained:
+        return build_trained(cell.model, cell.seed, cell.path(layout.WEIGHTS))
+    return build(cell.located_model, cell.seed)
+
+
+def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
+    """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
+    with atomic(path) as temporary:
+        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})

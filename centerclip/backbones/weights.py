@@ -1,0 +1,276 @@
+"""Weights that a model starts from: published ones, and files in any usual layout."""
+
+import json
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import open_clip
+import torch
+from huggingface_hub import constants, get_session
+from open_clip import CLIPTextCfg, CLIPVisionCfg
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from centerclip import backbones
+from centerclip.backbones import pretrained, torchscript
+from centerclip.backbones.clip import CRC, save_weights
+from centerclip.command import UserError, first_line, located, tell
+from centerclip.method.state import SETTINGS, other_reduction
+
+SECONDS = 5  # to wait for a first answer of a server that has weights
+NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
+
+HUGGING_FACE = {  # parts of its names -> open_clip's
+    "text_model.embeddings.token_embedding": "token_embedding",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.encoder.layers": "transformer.resblocks",
+    "text_model.final_layer_norm": "ln_final",
+    "text_projection.weight": "text_projection",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding": "visual.conv1",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm": "visual.ln_pre",
+    "vision_model.encoder.layers": "visual.transformer.resblocks",
+    "vision_model.post_layernorm": "visual.ln_post",
+    "visual_projection.weight": "visual.proj",
+    "self_attn.q_proj.": "attn.in_proj_",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> None:
+    """Load published weights, by open_clip's own download, or a local file into `model`, which is of `backbone`.
+
+    The file is a .safetensors, OpenAI's TorchScript archive, or what torch.save wrote: a state dict, or a training's
+    checkpoint with one under `state_dict`. Nothing that a file holds is run. Names are open_clip's or Hugging Face's,
+    and may have a prefix in common. Parameters of stages missing from the file stay as they are. Where nothing tells
+    the activation that the weights were trained with, a line on the terminal says which is assumed.
+
+    Raises:
+        UserError: no download, or a file that is not there, not whole, not finite, or of another activation, shape or
+            reduction than the model's.
+    """
+    file = None if pretrained.published(str(weights)) else Path(weights)
+    state = read_state(file or download(backbone, str(weights)))
+    if SETTINGS in state and (wrong := other_reduction(state.pop(SETTINGS), model)):
+        raise UserError(f"weights {weights}: {wrong}")
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state and not name.startswith("stages.")]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        problem = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r} besides"
+        raise UserError(f"weights {weights}: not those of {backbone}: the file {problem}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{list(tensor.shape)} where {backbone} has {list(expected[name].shape)}"
+            raise UserError(f"weights {weights}: {name} is {shapes}")
+        if not tensor.isfinite().all():
+            raise UserError(f"weights {weights}: {name} has numbers that are not finite")
+    if file:
+        check_activation(file, backbone)
+    model.load_state_dict(state, strict=False)
+
+
+def download(backbone: str, weights: str) -> Path:
+    """The file of published weights of `backbone`, in open_clip's cache. Raises UserError if there is none such that
+    works in it, or it cannot be had."""
+    if wrong := pretrained.problem(backbone, weights):
+        raise UserError(f"weights {weights}: {wrong}")
+    with offline_if(reason := unreachable(constants.ENDPOINT)):
+
+        def had(get: Callable[..., str], *arguments: object) -> Path:
+            try:
+                return Path(get(*arguments))
+            except Exception as error:  # of any of the network's layers
+                cause = reason or f"open_clip cannot get them ({first_line(error)})"
+                advice = (
+                    f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}}), or null for random weights"
+                )
+                raise UserError(f"weights {weights}: {cause}; {advice}") from None
+
+        if not weights.startswith(pretrained.HUB):
+            return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
+        get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
+        if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
+            raise UserError(f"weights {weights}: {wrong}")
+        return had(get, repository)
+
+
+def unreachable(url: str) -> str | None:
+    """Why the server of `url` is not reached; None: it answers, if only that it refuses. The libraries that download
+    try again for a minute and more."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and they are not in its cache"
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(url, timeout=2 * SECONDS)
+        except Exception as error:  # of any of the network's layers
+            answers.append(first_line(error))
+        else:
+            answers.append(None)
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no timeout
+    thread.start()
+    thread.join(SECONDS)
+    reason = answers[0] if answers else f"no answer in {SECONDS} s"
+    return reason and f"{urlsplit(url).hostname} cannot be reached ({reason})"
+
+
+@contextmanager
+def offline_if(unreached: str | None) -> Iterator[None]:
+    """A block in which huggingface_hub, if its server is `unreached`, looks into its cache alone."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or bool(unreached)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def other_model(backbone: str, config: dict) -> str | None:
+    """What tells the model of an open_clip_config.json from a backbone; None: they are the same, and it was trained on
+    images as the frames here are."""
+    theirs, ours = config.get("model_cfg", {}), backbones.model_config(backbone)
+    for part, defaults in ("vision_cfg", CLIPVisionCfg()), ("text_cfg", CLIPTextCfg()):
+        both = [asdict(defaults) | model.get(part, {}) for model in (theirs, ours)]
+        for key in both[0]:
+            if both[0][key] != both[1].get(key):
+                return f"{part}.{key} is {both[0][key]!r} where {backbone} has {both[1].get(key)!r}"
+    return pretrained.fault(backbone, config.get("preprocess_cfg", {}) | {"quick_gelu": theirs.get("quick_gelu")})
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a weights file, in open_clip's names, without the prefix of what the model was wrapped in.
+
+    Raises:
+        UserError: a file that is not there, not whole, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"weights {located(path)}: no such file")
+    if mistaken := mistaken_for_weights(path):
+        raise UserError(f"weights {path}: {mistaken}")
+    try:
+        state = load(path)
+    except Exception as error:  # bytes that are no weights may raise anything
+        raise UserError(f"weights {path}: not a whole weights file ({unreadable(error)})") from None
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"weights {path}: not a state dict of tensors")
+    state = {str(name).replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # of torch.compile
+    scale = next((name for name in state if name.endswith("logit_scale")), "")  # which every CLIP has
+    inner = scale.removesuffix("logit_scale")
+    outer = inner.removesuffix("clip.")  # of a ReducedCLIP's own parameters
+    state = {name.removeprefix(inner if name.startswith(inner) else outer): value for name, value in state.items()}
+    return from_hugging_face(state) if any("self_attn." in name for name in state) else state
+
+
+def unreadable(error: Exception) -> str:
+    """Why bytes are no weights: the reason of torch.load or another reader in words that advise no risk."""
+    if "Unsupported global" in str(error):
+        return "Python objects besides tensors, which are not loaded: save the state dict alone"
+    if "weights_only" in str(error) and isinstance(error, RuntimeError):
+        return f"a format that may run code: {torchscript.ADVICE}"
+    return "nothing that torch.save wrote" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+
+
+def mistaken_for_weights(path: Path) -> str | None:
+    """What a file is that people take for weights and what to do about it; None for any other."""
+    with open(path, "rb") as file:
+        head = file.read(100)
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file that it stands for, which `git lfs pull` gets in its repository"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, such as one with a link to the weights: download what it links to"
+    if path.suffix != ".safetensors" and head[8:10] == b'{"':
+        return f"a safetensors file: name it {path.with_suffix('.safetensors').name}"
+    return None
+
+
+def load(path: Path) -> object:
+    """What is in a weights file, on the CPU; of OpenAI's archive the state dict."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if not torchscript.is_torchscript(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    state = torchscript.read(path)
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in NOT_PARAMETERS}
+
+
+def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of Hugging Face's CLIP in open_clip's names: queries, keys and values in one tensor, and projections
+    the other way round."""
+    renamed = {}
+    for theirs, tensor in state.items():
+        if theirs.endswith("position_ids") or ".k_proj." in theirs or ".v_proj." in theirs:
+            continue  # 0, 1, 2...; and what comes with its q_proj
+        if ".q_proj." in theirs:
+            parts = [theirs.replace("q_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
+            tensor = torch.cat([state[part] for part in parts if part in state])
+        ours = theirs
+        for old, new in HUGGING_FACE.items():
+            ours = ours.replace(old, new)
+        renamed[ours] = tensor.T if "_projection." in theirs else tensor
+    return renamed
+
+
+def check_activation(path: Path, backbone: str) -> None:
+    """Raise UserError where weights were trained with another activation than the backbone's; where nothing tells, say
+    which is assumed."""
+    trained, twin = activation(path), backbones.twin(backbone)
+    if trained is None and twin:
+        advice = f"for {backbones.activation(twin)} name the backbone {twin}"
+        computed = backbones.activation(backbone)
+        tell(f"weights {path}: trained with {computed}, it is assumed, as {backbone} computes; {advice}")
+    elif trained and (mismatch := backbones.mismatch(backbone, trained)):
+        raise UserError(f"weights {path}: {mismatch}")
+
+
+def activation(path: Path) -> str | None:
+    """What weights were trained with, `quick_gelu` or `gelu`, as a file or a config beside it tells; None: neither."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            if recorded := (file.metadata() or {}).get("activation", "").partition(CRC)[0]:
+                return recorded
+    elif torchscript.is_torchscript(path):  # OpenAI's
+        return "quick_gelu"
+    if isinstance(model := mapping_in(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
+        return "quick_gelu" if model.get("quick_gelu") else "gelu"
+    config = mapping_in(path.with_name("config.json"))  # Hugging Face's
+    vision = config.get("vision_config")
+    return (vision if isinstance(vision, dict) else config).get("hidden_act")
+
+
+def mapping_in(path: Path) -> dict:
+    """The mapping in a json file; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def convert(weights: str | Path | None, backbone: str, out: Path) -> None:
+    """Write the state dict of `backbone` that weights, published ones or a file, hold, or a random one, as safetensors.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**backbones.model_config(backbone))
+    if weights is not None:
+        load_weights(model, backbone, weights)
+    save_weights(model.state_dict(), backbone, out)

@@ -1,0 +1,25 @@
+"""ActivityNet Captions: minutes-long videos, each with the paragraph of all its sentences; tested on val_1."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.data.datasets.manifest import from_captions, listed
+
+
+def manifest(settings: dict, source: Path) -> pd.DataFrame:
+    """The manifest: the caption of a video joins its sentences in order. A video ends at its annotated duration.
+
+    With `lists` of the settings, as of `manifest.listed`, only the videos in them count, by their names or by
+    their ids, which have no v_ in front.
+    """
+    captions, durations, lists = {}, {}, settings.get("lists")
+    for split, file in {"train": "train.json", "test": "val_1.json"}.items():
+        videos = json.loads((source / file).read_text())
+        if lists:
+            names = listed(lists, split, "ActivityNet")
+            videos = {name: video for name, video in videos.items() if {name, name.removeprefix("v_")} & names}
+        captions[split] = [(name, " ".join(video["sentences"])) for name, video in videos.items()]
+        durations |= {name: video["duration"] for name, video in videos.items()}
+    return from_captions(captions, source / "videos", durations)

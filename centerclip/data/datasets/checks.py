@@ -1,0 +1,78 @@
+"""What a benchmark must have before anything heavy is made of it: its counts, its video files, its stored frames.
+
+Imports nothing heavy before it is needed, so that `--help` and planning are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from centerclip.command import UserError, located, read_json, tell
+from centerclip.data.datasets import SPLITS
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Give a command the options that `check_benchmark` reads. Without them, everything passes."""
+    parser.add_argument("--expect", nargs="*", default=[], type=count, metavar="SPLIT.WHAT=N", help="train.videos=9000")
+    parser.add_argument("--max-unreadable-share", default=1.0, type=float, help="of videos without frames (default: 1)")
+
+
+def limits(block: dict) -> str:
+    """The options of `add_limits` that a benchmark's block of the config stands for."""
+    counts = (block.get("counts") or {}).items()
+    expected = [f"{split}.{what}={number}" for split, numbers in counts for what, number in numbers.items()]
+    return shlex.join(["--max-unreadable-share", str(block["max_unreadable_share"]), "--expect", *expected])
+
+
+def count(text: str) -> tuple[str, int]:
+    """An expected count of a command line, such as train.videos=9000."""
+    key, _, number = text.partition("=")
+    if key.partition(".")[0] not in SPLITS or key.partition(".")[2] not in ("videos", "captions"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like train.videos=9000 or test.captions=1000")
+    return key, int(number)
+
+
+def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
+    """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and stored frames of all but the
+    share of the videos of the cell's splits that may lack them. Says which lack them."""
+    from centerclip.data.datasets.manifest import check_counts
+    from centerclip.data.datasets.readers import manifest_of
+    from centerclip.data.video.frames import read_report
+    from centerclip.data.video.shards import unreadable
+
+    manifest, report = manifest_of(cell), read_report(cell.path(layout.FRAMES))
+    check_counts(manifest, dict(arguments.expect), cell.benchmark)
+    needed = set(manifest.loc[manifest["split"].isin(cell.splits), "video_id"])
+    print(*unreadable(report, needed, arguments.max_unreadable_share), sep="\n", flush=True)
+
+
+def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, name: str) -> None:
+    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are not there. Says
+    how many are not."""
+    from centerclip.data.datasets.manifest import videos
+
+    paths = videos(manifest[manifest["split"].isin(splits)])["path"].drop_duplicates()
+    missing = paths[~paths.map(os.path.isfile)]
+    if missing.empty:
+        return
+    first = Path(missing.iloc[0])
+    where = f"first missing: {first.name!r}, looked in {located(first.parent)}"
+    line = f"benchmark {name}: {len(missing):,} of {len(paths):,} videos are not there, {where}"
+    if len(missing) > share * len(paths):
+        raise UserError(f"{line}; max_unreadable_share allows {share:.1%}")
+    tell(line)
+
+
+def needed_splits(path: Path | None) -> list[str]:
+    """The splits whose frames are stored, of a SPLITS file; all without one."""
+    return read_json(path)["splits"] if path else list(SPLITS)

@@ -1,0 +1,41 @@
+"""DiDeMo: videos of Flickr's users, each with the paragraph of all descriptions of its moments."""
+
+import json
+import os.path
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.data.datasets import SPLITS
+from centerclip.data.datasets.manifest import from_captions, listed
+
+
+def descriptions(source: Path, split: str) -> list[dict]:
+    """The descriptions of the moments of a split, each with its `video` and its `description`."""
+    return json.loads((source / f"{split}_data.json").read_text())
+
+
+def video_names(source: Path) -> list[str]:
+    """The first name of each video: some videos have two names, which differ in the extension."""
+    names = {}
+    for split in SPLITS:
+        for row in descriptions(source, split):
+            names.setdefault(os.path.splitext(row["video"])[0], row["video"])
+    return list(names.values())
+
+
+def manifest(settings: dict, source: Path) -> pd.DataFrame:
+    """The manifest: the caption of a video joins its descriptions in the order of the file.
+
+    `seconds` of the settings, if any, is where videos end. With `lists`, as of `manifest.listed`, only descriptions of
+    the names in them count, as in the authors' code: some videos have two names.
+    """
+    captions, lists, seconds = {}, settings.get("lists"), settings.get("seconds")
+    for split in SPLITS:
+        names, paragraphs = listed(lists, split, "DiDeMo") if lists else None, {}
+        for row in descriptions(source, split):
+            if names is None or row["video"] in names:
+                paragraphs.setdefault(os.path.splitext(row["video"])[0], []).append(row["description"])
+        captions[split] = [(name, " ".join(parts)) for name, parts in paragraphs.items()]
+    everyone = [name for pairs in captions.values() for name, _ in pairs]
+    return from_captions(captions, source / "videos", dict.fromkeys(everyone, seconds) if seconds else None)

@@ -1,0 +1,147 @@
+"""Videos of the user's own: a directory of files, and a csv with the columns REQUIRED and maybe OPTIONAL."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from unicodedata import normalize
+
+import numpy as np
+import pandas as pd
+
+from centerclip.command import UserError, located
+from centerclip.data.datasets import SPLITS
+from centerclip.data.datasets.files import all_files
+
+REQUIRED = ("video", "caption")
+OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
+
+
+def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
+    """The manifest of a folder.
+
+    Several rows of a video are several captions of it, and an empty caption makes it a candidate without text. Rows
+    with different bounds are different clips. Without a column `split`, all clips are of the test split. `settings` has
+    `videos` (the directory), `captions` (the csv) and maybe `columns` (its names for the columns). A `caption_id` is
+    the number of the row, as in error messages.
+
+    Raises:
+        UserError: the directory or the csv is not there, or a row of the csv, which is named, is wrong.
+    """
+    directory = Path(settings["videos"])
+    if not directory.is_dir():
+        raise UserError(f"{located(directory)}: no such directory of videos")
+    return clips(settings)
+
+
+def clips(settings: dict) -> pd.DataFrame:
+    """`manifest`, whether or not the videos are there. Raises UserError for what is wrong in the csv."""
+    directory, path = Path(settings["videos"]), Path(settings["captions"])
+    rows = read_rows(path, settings.get("columns") or {})
+    start, end = (seconds(rows[name], name, path) for name in ("start_s", "end_s"))
+    start = start.fillna(0.0)
+    for row, name, split, first, last in zip(rows.index, rows["video"], rows["split"], start, end, strict=True):
+        inside = PurePath(name)
+        if not inside.parts or inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{path}, row {row}: video {name!r} is not a path inside {directory}")
+        if split not in SPLITS:
+            raise UserError(f"{path}, row {row}: split {split!r} is not one of {', '.join(SPLITS)}")
+        if first < 0 or last <= first:
+            raise UserError(f"{path}, row {row}: start_s {first:g} and end_s {last:g} bound no clip")
+    if not rows["caption"].any():
+        raise UserError(f"{path}: every caption is empty")
+    names = rows["video"].map(plain_name)
+    bounds = [clip_suffix(*clip) for clip in zip(start, end, strict=True)]
+    return pd.DataFrame(
+        {
+            "split": rows["split"],
+            "video_id": names + pd.Series(bounds, rows.index),
+            "path": names.map(find(names.unique(), directory)),
+            "start_s": start,
+            "end_s": end,
+            "caption_id": rows.index.astype(str),
+            "caption": rows["caption"],
+        }
+    ).reset_index(drop=True)
+
+
+def plain_name(name: str) -> str:
+    """The one spelling of a video's name: `./a.mp4` is `a.mp4`, and letters are composed (Unicode's NFC)."""
+    return normalize("NFC", str(PurePath(name)))
+
+
+def find(names: Sequence[str], directory: Path) -> dict[str, str]:
+    """The path below `directory` that each plain name stands for, whether or not there is a file.
+
+    Names are joined to the directory. Only if that does not give all files, the names of all its files are made plain
+    and compared.
+    """
+    files = {name: str(directory / name) for name in names}
+    # Path.is_file would raise an error for a name that is too long.
+    if not all(map(os.path.isfile, files.values())):
+        listed = {plain_name(os.path.relpath(path, directory)): path for path in all_files(directory)}
+        files = {name: path if os.path.isfile(path) else listed.get(name, path) for name, path in files.items()}
+    return files
+
+
+def clip_suffix(start: float, end: float) -> str:
+    """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
+    if not start and np.isnan(end):
+        return ""
+    # With 15 digits, clips that are milliseconds apart in a long video have different names.
+    return f"[{start:.15g}-{'' if np.isnan(end) else f'{end:.15g}'}]"
+
+
+def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """The rows of a csv as stripped text, under the standard names of the columns and with defaults for those of
+    OPTIONAL that are missing. The index is the number of the row in a spreadsheet: it starts at 1 and counts blank
+    rows. Raises UserError."""
+    (_, header), *rows = fields(path)
+    names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    for standard, column in names.items():
+        if column not in header and standard in (*REQUIRED, *columns):
+            has = f"it has {', '.join(header)} (`columns` in the config maps names)"
+            raise UserError(f"{path}: no column {column!r} for {standard}; {has}")
+        if header.count(column) > 1:
+            raise UserError(f"{path}: column {column!r} is there {header.count(column)} times")
+    if not rows:
+        raise UserError(f"{path}: no rows")
+    for row, values in rows:
+        if len(values) > len(header):
+            more = f"{len(values)} fields where the header has {len(header)}"
+            raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
+    padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
+    table = pd.DataFrame(padded, [row for row, _ in rows], header)
+    present = {name: table[column] for name, column in names.items() if column in table}
+    return pd.DataFrame(OPTIONAL | present, table.index)
+
+
+def fields(path: Path) -> list[tuple[int, list[str]]]:
+    """The number, from 1, and the fields of each row of a csv that is not blank, the header first. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{located(path)}: no such csv of captions")
+    rows = []
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        for values in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True):
+            rows.append([value.strip() for value in values])
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a csv in UTF-8 ({error})") from None
+    except csv.Error as error:
+        raise UserError(f"{path}, row {len(rows) + 1}: not a csv's, its quotes do not match ({error})") from None
+    if "\0" in text:
+        raise UserError(f"{path}: not a csv in UTF-8 (it has NUL characters)")
+    if not any(map(any, rows)):
+        raise UserError(f"{path}: empty")
+    return [(number, values) for number, values in enumerate(rows, 1) if any(values)]
+
+
+def seconds(column: pd.Series, name: str, path: Path) -> pd.Series:
+    """A column of times as float seconds, NaN where it is empty. Raises UserError for a row that holds no number."""
+    numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
+    wrong = (column != "") & ~np.isfinite(numbers)
+    if wrong.any():
+        row = wrong.idxmax()
+        raise UserError(f"{path}, row {row}: {name} {column[row]!r} is not a number of seconds")
+    return numbers

@@ -1,0 +1,151 @@
+"""The manifest of a benchmark: a table with a row for each caption. No later step looks at a benchmark's own files."""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from centerclip.command import UserError, file_state, first_line, read_json, shown
+from centerclip.data.datasets import SPLITS
+from centerclip.data.datasets.files import files_by_stem
+
+COLUMNS = {
+    "split": str,
+    "video_id": str,
+    "path": str,
+    "start_s": float,  # seconds; 0 = from the beginning
+    "end_s": float,  # seconds; empty = to the end
+    "caption_id": str,
+    "caption": str,  # empty = the video is only a candidate in the gallery
+}
+
+
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read a manifest csv into a frame with exactly the columns `COLUMNS`; an empty caption is ''. Raises UserError for
+    another file."""
+    try:
+        rows = pd.read_csv(path, dtype=COLUMNS, usecols=list(COLUMNS), keep_default_na=False, na_values={"end_s": ""})
+    except ValueError as error:
+        raise UserError(f"{path}: not a manifest: {first_line(error)}") from None
+    return rows[list(COLUMNS)]
+
+
+def videos(manifest: pd.DataFrame) -> pd.DataFrame:
+    """One row a video (`video_id, path, start_s, end_s`), in the order in which they first appear."""
+    return manifest.drop_duplicates("video_id", ignore_index=True)[["video_id", "path", "start_s", "end_s"]]
+
+
+def check_manifest(manifest: pd.DataFrame, name: str) -> None:
+    """Raise UserError if the rows of benchmark `name` do not form a manifest."""
+    if manifest.empty:
+        raise UserError(f"benchmark {name}: no captions at all")
+    unknown = sorted(set(manifest["split"]) - set(SPLITS))
+    if unknown:
+        raise UserError(f"benchmark {name}: split {unknown[0]!r} is not one of {', '.join(SPLITS)}")
+    twice = manifest["caption_id"][manifest["caption_id"].duplicated()]
+    if len(twice):
+        raise UserError(f"benchmark {name}: caption_id {twice.iloc[0]!r} is there twice")
+    splits = manifest[["video_id", "split"]].drop_duplicates()
+    if not splits["video_id"].is_unique:
+        video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
+        several = " and ".join(splits["split"][splits["video_id"] == video_id])
+        raise UserError(f"benchmark {name}: video {video_id!r} is in more than one split: {several}")
+    clips = manifest.groupby("video_id")[["path", "start_s", "end_s"]].nunique(dropna=False).max(axis=1)
+    if (clips > 1).any():
+        raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
+
+
+def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.DataFrame:
+    """The rows of `split` whose videos have frames: those in `counts`. Raises UserError if none has a caption."""
+    rows = manifest[(manifest["split"] == split) & manifest["video_id"].map(counts.__contains__)]
+    if (rows["caption"] == "").all():
+        raise UserError(f"no captioned video of split {split!r} has frames")
+    return rows
+
+
+def counted(manifest: pd.DataFrame) -> dict[str, int]:
+    """How many videos and captions each split has: "train.videos", "train.captions" and so on."""
+    counts = {}
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]
+        counts |= {f"{split}.videos": rows["video_id"].nunique(), f"{split}.captions": len(rows)}
+    return counts
+
+
+def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) -> None:
+    """Raise UserError unless benchmark `name` has the counts, named as in `counted`, that are expected of it."""
+    counts = counted(manifest)
+    for key, number in expected.items():
+        if counts[key] != number:
+            split, what = key.split(".")
+            problem = f"{counts[key]:,} {what} in split {split}, where {number:,} are expected"
+            raise UserError(f"benchmark {name}: {problem} (counts in the benchmark's block of the config)")
+
+
+def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
+    """16 hex digits that change when a caption of `splits`, or which video it describes, changes."""
+    rows = manifest.loc[manifest["split"].isin(list(splits)), ["split", "video_id", "caption"]]
+    return hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def in_shard(paths: pd.Series, shards: int) -> pd.Series:
+    """The number of the shard that the frames of each video file are in; it does not depend on the other files."""
+    return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
+
+
+def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
+    """16 hex digits for each shard, which change when a clip of it (a row of `videos`) or that clip's file changes."""
+    digests = [hashlib.sha256() for _ in range(shards)]
+    columns = clips[["video_id", "path", "start_s", "end_s"]].itertuples(index=False)
+    for clip, shard in zip(columns, in_shard(clips["path"], shards), strict=True):
+        digests[shard].update(f"{tuple(clip)} {file_state(clip.path)}\n".encode(errors="surrogateescape"))
+    return [digest.hexdigest()[:16] for digest in digests]
+
+
+def listed(lists: str, split: str, dataset: str) -> set[str]:
+    """The names of videos in the file `lists`, or in SPLIT_list.txt of the directory `lists`: words of a text, or keys
+    or items of a json. Raises UserError for another file."""
+    path, where = Path(lists), f"(lists in {dataset}'s source)"
+    if path.is_dir():
+        path /= f"{split}_list.txt"
+    try:
+        names = read_json(path) if path.suffix == ".json" else path.read_text().split()
+        return set(names)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror} {where}") from None
+    except (TypeError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a list of names {where}") from None
+
+
+def from_captions(
+    captions: dict[str, list[tuple[str, str]]], videos: Path, ends: dict[str, float] | None = None
+) -> pd.DataFrame:
+    """The manifest of a benchmark whose videos lie in one directory.
+
+    A video without a file stays in the manifest, so that the report of the frames counts and names it.
+
+    Args:
+        captions: for each split its pairs (video_id, caption); a video_id is a file's name without the extension.
+        videos: the directory.
+        ends: for each video_id the second at which it ends; None if all videos are used to their end.
+
+    Raises:
+        UserError: none of the videos is there.
+    """
+    files = files_by_stem(videos)
+    triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
+    rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])
+    names = rows["video_id"].unique()
+    missing = [name for name in names if name not in files]
+    if missing and len(missing) == len(names):
+        raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
+    print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
+    return rows.assign(
+        path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
+        start_s=0.0,
+        end_s=rows["video_id"].map(ends) if ends else float("nan"),
+        caption_id=rows.index.astype(str),
+    )

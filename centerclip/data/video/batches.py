@@ -1,0 +1,134 @@
+"""Batches of tensors, made of stored frames and captions."""
+
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import open_clip
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from centerclip.command import UserError
+from centerclip.data.datasets.manifest import usable
+from centerclip.data.datasets.readers import manifest_of
+from centerclip.data.video.frames import FrameStore, check_complete
+from centerclip.settings import layout
+from centerclip.settings.cell import Cell
+
+MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
+STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
+
+
+def stored(
+    cell: Cell, splits: Sequence[str], thorough: bool = False
+) -> tuple[pd.DataFrame, FrameStore, dict[str, pd.DataFrame]]:
+    """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames.
+
+    Raises:
+        UserError: a split without captions, a video that the frames' report does not have, or as `FrameStore`.
+    """
+    manifest, store = manifest_of(cell), FrameStore(cell.path(layout.FRAMES), thorough)
+    rows = {split: usable(manifest, store.counts, split) for split in splits}
+    check_complete(manifest, store.report, splits, store.path)
+    return manifest, store, rows
+
+
+def normalise(frames: Tensor) -> Tensor:
+    """The images float32 [..., 3, H, W], normalised for CLIP, of frames uint8 [..., 3, H, W]."""
+    mean, std = (constant.to(frames.device, non_blocking=True) for constant in (MEAN, STD))  # a GPU is not waited for
+    return (frames.float() / 255 - mean) / std
+
+
+def sample(
+    available: int, count: int, rng: np.random.Generator | None = None, spans: str = "whole"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
+    (paper, section 4.1).
+
+    The frame is the middle one of the span, rounded as in the authors' code, or, with `rng`, a random one. The spans
+    are the `whole` video's or, with "floor", have floor(available / count) frames each, from the first frame on: so the
+    authors' code draws in training, which never sees the rest, at the video's end. A video with fewer than `count`
+    frames `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
+    """
+    if available < count:
+        indices = np.arange(count)
+        return np.minimum(indices, available - 1), indices < available
+    place = rng.random(count) if rng else 0.5
+    length = available // count if spans == "floor" else available / count
+    indices = (place * length + np.arange(count) * length).astype(int)  # the order of operations decides the rounding
+    return np.minimum(indices, available - 1), np.ones(count, bool)  # the last sum may be rounded up
+
+
+def leave_sigterm(_: int) -> None:
+    """Make a worker of a DataLoader ignore SIGTERM, which SLURM sends to all processes of a job.
+
+    The worker ends with the process that it loads for, and that one has a checkpoint to write first.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def loading_told() -> Iterator[None]:
+    """Raise what the workers of a DataLoader fail with as a UserError of one line."""
+    try:
+        yield
+    except (RuntimeError, OSError, UserError) as error:
+        message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
+        if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
+            remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
+            line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
+        elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
+            line = f"a process that loads frames was killed ({killed[1]}): use fewer `workers`"
+        elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
+            line = message.splitlines()[-1].partition(": ")[2]
+        else:
+            raise
+        # PyTorch's frames keep the loader alive, whose workers ignore SIGTERM: exiting would wait for them.
+        error.__traceback__ = None
+        raise UserError(line) from None
+
+
+class Videos(Dataset):
+    """`count` frames of each video, as `sample` takes them: `(frames uint8 [T, 3, H, W], mask bool [T])`."""
+
+    def __init__(self, video_ids: list[str], store: FrameStore, count: int):
+        self.video_ids, self.store, self.count = video_ids, store, count
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.frames(self.video_ids[index])
+
+    def frames(self, video_id: str, *drawn: object) -> tuple[Tensor, Tensor]:
+        """The frames of a video and their mask; `drawn` are further arguments of `sample`."""
+        indices, mask = sample(self.store.counts[video_id], self.count, *drawn)
+        return torch.from_numpy(self.store.read(video_id, indices)), torch.from_numpy(mask)
+
+
+class Pairs(Videos):
+    """The training pairs of an epoch of `cell`, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64
+    [L])`.
+
+    The draw of the frames depends on (seed, epoch, pair) alone, so that an epoch is the same however it is loaded.
+    """
+
+    def __init__(self, rows: pd.DataFrame, store: FrameStore, cell: Cell, epoch: int):
+        super().__init__(rows["video_id"].tolist(), store, cell.data.frames)
+        self.captions = rows["caption"].tolist()
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=cell.data.text_tokens)
+        self.seed, self.spans, self.epoch = cell.seed, cell.training.spans, epoch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        ids = self.tokenizer(self.captions[index])[0]
+        return *self.frames(self.video_ids[index], rng, self.spans), ids
+
+    def batches(self, size: int) -> list[list[int]]:
+        """The pairs of the epoch in random order, in batches of `size`; those that fill no batch are left out."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self))
+        return order[: len(self) // size * size].reshape(-1, size).tolist()

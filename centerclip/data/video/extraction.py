@@ -1,0 +1,131 @@
+"""The pictures of video files that a model is given, at chosen times and of a chosen size.
+
+Nothing heavy is imported, so that the processes that decode start quickly.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from centerclip.data.video.decoding import EPSILON, Shown, decode, idle
+from centerclip.data.video.reading import NoFrames
+
+QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
+
+
+def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
+    """The indices of the frames to keep: those shown at start_s + (i + 0.5) / fps, for each i up to the end.
+
+    Args:
+        shown: when the frames of the video are shown.
+        fps: how many frames to keep a second. None: every frame that is first shown from the start to the end, both
+            counted, as the authors' code reads its re-encoded videos.
+        start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
+
+    Returns:
+        [k] int64, ascending, maybe repeated. Until another frame is shown, it is the first. A part that is too short
+        for a frame gives the one in its middle, and a part that lies outside of the video gives none.
+    """
+    length = np.fmin(shown.end, end_s) - start_s
+    if length <= 0:
+        return np.empty(0, np.int64)
+    if fps is None:
+        return np.flatnonzero((shown.starts > start_s - EPSILON) & (shown.starts < start_s + length + EPSILON))
+    offsets = (np.arange(np.ceil(length * fps - 0.5 - EPSILON)) + 0.5) / fps
+    times = start_s + (offsets if len(offsets) else np.array([length / 2]))
+    return np.maximum(np.searchsorted(shown.starts, times + EPSILON, side="right") - 1, 0)
+
+
+def spread(shown: Shown, count: int) -> np.ndarray:
+    """The indices of `count` frames, in the middles of as many equal spans of the video, or of all if it has fewer.
+
+    They are as those of `choose`. The spans begin with the first frame, whatever sound there is before it.
+    """
+    if len(shown.starts) <= count:
+        return np.arange(len(shown.starts))
+    first = shown.starts[0]
+    shown = Shown(shown.starts - first, shown.end - first)
+    return choose(shown, count / shown.end, 0, np.nan)
+
+
+def squared(frame: np.ndarray, size: int) -> Image.Image:
+    """The centre square of a frame [H, W, 3] uint8, scaled to `size` px as CLIP's images are (bicubic, antialiased)."""
+    height, width = frame.shape[:2]
+    shorter = min(height, width)
+    width, height = size * width // shorter, size * height // shorter
+    scaled = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return scaled.crop((left, top, left + size, top + size))
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file, which loses nothing."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def jpeg(picture: Image.Image | np.ndarray, quality: int = QUALITY, subsampling: str = SUBSAMPLING) -> bytes:
+    """A picture, or its pixels uint8 [H, W, 3], as a JPEG file. Quality and subsampling of colour are of those that
+    `centerclip.bench.pictures` compares."""
+    return simplejpeg.encode_jpeg(np.asarray(picture), quality, colorsubsampling=subsampling, fastdct=False)
+
+
+class Clip(NamedTuple):
+    """The stored frames of a video."""
+
+    frames: list[bytes]  # picture files in the order of time
+    decoder: str  # what read the file; '' if nothing could
+    reason: str  # why there are no frames, or what is wrong with them; '' for nothing
+
+
+def extract(
+    path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: int, beat: Callable[[], None] = idle
+) -> list[Clip]:
+    """The frames of each clip of a video file, `size` px square. The file is decoded once for all clips.
+
+    `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file. With `fps` None every
+    frame is kept, without loss. Raises MachineFault.
+    """
+    convert = jpeg if fps else png
+    whole = any(np.isnan(end) for _, end in bounds)
+    try:
+        decoded = decode(
+            path,
+            lambda shown: [choose(shown, fps, *clip) for clip in bounds],
+            lambda picture: convert(squared(picture, size)),
+            sparing=not whole,
+            beat=beat,
+        )
+    except NoFrames as error:
+        return [Clip([], "", str(error))] * len(bounds)
+    empty = [f"nothing is shown between start_s {start:g} and end_s {end:g}" for start, end in bounds]
+    parts = zip(decoded.parts, empty, strict=True)
+    return [Clip(part, decoded.decoder, decoded.remark if part else nothing) for part, nothing in parts]
+
+
+def extract_file(
+    item: tuple[str, Sequence[tuple[float, float]]], beat: Callable[[], None], fps: float | None, size: int
+) -> list[Clip]:
+    """`extract` of (path, bounds), for `watched`."""
+    return extract(Path(item[0]), item[1], fps, size, beat)
+
+
+def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
+    """`count` frames spread over a video file, or all if it has fewer: uint8 [n, size, size, 3]. Raises Lost."""
+    select, convert = lambda shown: [spread(shown, count)], lambda picture: squared(picture, size)
+    (pictures,) = decode(Path(path), select, convert, sparing=True, beat=beat).parts
+    return np.stack(pictures)
+
+
+def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
+    """`spread_frames` of a file in `folder`, or why it gives no frame, for `watched`. Raises MachineFault."""
+    try:
+        return spread_frames(folder / name, count, size, beat)
+    except NoFrames as error:
+        return error

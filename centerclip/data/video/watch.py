@@ -1,0 +1,208 @@
+"""Work that may hang or crash, done in other processes that are watched: one that hangs, as a decoder may, is ended.
+
+What fails by a fault of the machine is tried again.
+"""
+
+import argparse
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Generic, TypeVar
+
+from centerclip.command import above_zero, end_with_parent
+from centerclip.data.video.reading import Lost, MachineFault, NoFrames, machine_checked
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, as long as it goes on
+
+STALL_SECONDS = 60  # how long a video may give no frame
+TRIES = 3  # of an item that the machine fails to read
+PAUSE = 2.0  # s before the next try
+STALLS = 10  # in a job; after so many, a stalled item is not tried again, so that many do not take days
+# The signals of a decoder's own bugs, which damaged files bring out. Other signals come from outside.
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+POLL = 0.5  # s between looks at the processes
+START = 60  # s that a process may take to import what it needs
+BEAT = 0.1  # s at least between two messages that the work goes on
+
+
+def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
+    """Give a command that reads videos its option of how long it waits for a frame."""
+    text = f"end a video that gives no frame for so long (default: {STALL_SECONDS})"
+    parser.add_argument("--stall-seconds", type=above_zero, default=STALL_SECONDS, help=text)
+
+
+class Stall(MachineFault):
+    """The work did not go on."""
+
+
+class Crash(NoFrames):
+    """The work crashed its process. Twice in a row, the file is the cause."""
+
+
+@dataclass
+class Task(Generic[Item]):
+    """An item to work on."""
+
+    item: Item
+    ready: float = 0.0  # when it may begin, on the monotonic clock
+    failures: list[Lost] = field(default_factory=list)
+
+    def outcome(self, patient: bool) -> Lost | None:
+        """What the failures come to; None if it is to be tried again, after a stall only while `patient`."""
+        last, tries = self.failures[-1], len(self.failures)
+        if isinstance(last, Crash):
+            if tries > 1 and isinstance(self.failures[-2], Crash):
+                return last
+            return MachineFault(str(last)) if tries == TRIES else None
+        return last if tries == TRIES or (isinstance(last, Stall) and not patient) else None
+
+
+@contextmanager
+def blocked(number: int) -> Iterator[None]:
+    """Hold a signal back in the block, and for ever in the processes that are started there."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class Worker:
+    """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
+
+    def __init__(self, work: Work):
+        here, there = socket.socketpair()
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+        with there, blocked(signal.SIGINT):
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "centerclip.data.video.watch", str(there.fileno())],
+                pass_fds=[there.fileno()],
+                env=os.environ | {"PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+            )
+        self.connection = Connection(here.detach())
+        with suppress(ConnectionError):
+            self.connection.send(work)
+        self.busy = self.started = False
+
+    def begin(self, task: Task) -> None:
+        self.task, self.busy, self.quiet = task, True, 0.0
+        with suppress(ConnectionError):  # If the process has died, `result` finds that.
+            self.connection.send(task.item)
+
+    def result(self, passed: float, stall_seconds: float) -> tuple | None:
+        """A tuple of what the work returned, or of a Lost if it failed or did not end; None if it goes on.
+
+        `passed` seconds went by since the last look. Raises what the work raised, and RuntimeError if the process
+        cannot start.
+        """
+        self.quiet += passed
+        try:
+            while self.connection.poll():
+                message = self.connection.recv()
+                self.quiet, self.started = 0.0, True
+                if message is not None:
+                    outcome, failed = message
+                    if failed and not isinstance(outcome, MachineFault):
+                        raise outcome
+                    return (outcome,)
+        except (EOFError, ConnectionError):
+            code = self.process.wait()
+            self.end()
+            if not self.started and code >= 0:
+                raise RuntimeError("a process that decodes cannot start") from None
+            reason = f"the decoder crashed ({signal.Signals(-code).name if code < 0 else code})"
+            return ((Crash if -code in CRASHES else MachineFault)(reason),)
+        if self.quiet <= (stall_seconds if self.started else max(stall_seconds, START)):
+            return None
+        self.end()
+        return (Stall(f"gave no frame for {stall_seconds:g} s and was ended"),)
+
+    @property
+    def usable(self) -> bool:
+        return not self.connection.closed and self.process.poll() is None
+
+    def end(self) -> None:
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):  # A process that waits for a disk ends when the disk answers.
+            self.process.wait(POLL)
+        self.connection.close()
+
+
+def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: float) -> Iterator[tuple[Item, object]]:
+    """Yield each item with what `work` returns for it, as soon as one of the `processes` has done it.
+
+    If work raises MachineFault, does not call its `beat` for `stall_seconds`, or its process dies, the item is tried
+    again after a pause, TRIES times in all. Then it comes with a `Lost` in place of the result, and the other items go
+    on: NoFrames if its process crashed twice in a row, else MachineFault. What else work raises is raised here. Work,
+    items and results are pickled.
+    """
+    pending, workers, stalls = deque(map(Task, items)), [], 0
+    try:
+        looked = time.monotonic()
+        while pending or any(worker.busy for worker in workers):
+            workers = [worker for worker in workers if worker.busy or worker.usable]
+            while pending and len(workers) < processes:
+                workers.append(Worker(work))
+            for worker in workers:
+                if pending and not worker.busy and pending[0].ready <= looked:
+                    worker.begin(pending.popleft())
+            wait([worker.connection for worker in workers], POLL)
+            # If this process was stopped in between (Ctrl-Z, preemption on a cluster), so were its workers.
+            now = time.monotonic()
+            passed, looked = min(now - looked, 2 * POLL), now
+            for worker in [worker for worker in workers if worker.busy]:
+                if not (result := worker.result(passed, stall_seconds)):
+                    continue
+                worker.busy, task, (outcome,) = False, worker.task, result
+                if isinstance(outcome, MachineFault | Crash):
+                    stalls += isinstance(outcome, Stall)
+                    task.failures.append(outcome)
+                    if not (outcome := task.outcome(patient=stalls <= STALLS)):
+                        task.ready = now + PAUSE
+                        pending.append(task)
+                        continue
+                yield task.item, outcome
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def serve(connection: Connection) -> None:
+    """Do the work of a `Worker`, in its process. It ends when its parent ends, in whatever way."""
+    end_with_parent(signal.SIGKILL)
+    told = 0.0
+
+    def beat() -> None:
+        nonlocal told
+        if (now := time.monotonic()) - told > BEAT:
+            told = now
+            connection.send(None)
+
+    try:
+        work = connection.recv()
+        beat()
+        while True:
+            item = connection.recv()
+            try:
+                with machine_checked():
+                    answer = pickle.dumps((work(item, beat), False))
+            except Exception as error:
+                answer = pickle.dumps((error, True))
+            connection.send_bytes(answer)
+    except (EOFError, ConnectionError):  # There is nothing more to do.
+        return
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,55 @@
+"""Density peaks by nearest neighbours (Du et al., 2016), as TCFormer clusters tokens (Zeng et al., CVPR 2022)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from centerclip.method.reduction.kmedoids import assign, check_clusters, check_finite, pairwise_distances
+
+KIND = "merging"
+
+
+@torch.no_grad()
+def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: int = 5) -> tuple[Tensor, Tensor]:
+    """Keep the K tokens that are dense and far from denser ones; the others join the nearest of them.
+
+    Distances are divided by sqrt(D). A token's density is exp(-m), m the mean squared distance to its nearest
+    `neighbours`; its indicator the distance to the nearest token of higher density, for the densest the largest
+    distance of all. The K largest products of both are kept. Of equal densities the lower index is the higher, of equal
+    products the lower index goes first: no noise is added. No iteration: a Gram matrix, N^2 D operations, and two
+    passes over the distances, memory O(B N^2).
+
+    Args:
+        tokens: [B, N, D], any float dtype, finite.
+        clusters: K, 1..N.
+        neighbours: of each token, itself counted; at most N.
+
+    Returns:
+        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
+
+    Raises:
+        ValueError: K outside 1..N, or neighbours < 1.
+        FloatingPointError: a token that is not finite. On a GPU, for which nothing waits, it is kept instead, so that a
+            network's output is not finite either.
+    """
+    check_clusters(tokens, clusters)
+    if neighbours < 1:
+        raise ValueError(f"neighbours {neighbours} must be positive")
+    _, count, width = tokens.shape
+    distances = pairwise_distances(tokens) / math.sqrt(width)
+    if distances.device.type != "cuda":  # which the host would wait for
+        check_finite(distances)
+    near = distances.topk(min(neighbours, count), largest=False, sorted=False).values
+    spread = near.double().square().mean(-1)
+    order = spread.argsort(
+        dim=1, stable=True
+    )  # of falling density; large spreads differ where their densities are all 0
+    rank = order.argsort(1)
+    denser = rank[:, None, :] < rank[:, :, None]
+    indicator = torch.where(denser, distances, torch.inf).amin(-1)
+    indicator.scatter_(1, order[:, :1], distances.amax((1, 2))[:, None])
+    score = torch.where(tokens.isfinite().all(-1), (spread.neg().exp() * indicator).nan_to_num(), torch.inf)
+    chosen = score.argsort(dim=1, descending=True, stable=True)[:, :clusters]
+    medoids = chosen.sort(1).values
+    return medoids, assign(distances, medoids)

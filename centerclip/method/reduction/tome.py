@@ -1,0 +1,51 @@
+"""Bipartite soft matching, of Token Merging (Bolya et al., ICLR 2023, section 3; written from the paper)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from centerclip.method.reduction.kmedoids import check_clusters
+
+KIND = "merging"
+ORDER = "own"
+
+
+@torch.no_grad()
+def tome(tokens: Tensor, clusters: int, *, classes: int = 1) -> tuple[Tensor, Tensor]:
+    """Join the N - K tokens most like one of every other token to it: no more than half of them can be.
+
+    Tokens alternate into two sets: the first is in B behind an odd number of [CLASS] tokens, else in A. Each of A has a
+    partner, that of B with the largest cosine, the first of a tie; the N - K of A most like their partners join them,
+    of equally alike ones the first. In the order after it the rest of A comes first, then B; where none joins, all stay
+    as they are. One round, no iteration: a quarter of a Gram matrix, N^2 D / 2 operations, and a sort.
+
+    Args:
+        tokens: [B, N, D], any float dtype; in ToMe the keys of the block's attention, averaged over heads.
+        clusters: K, up to N and from N - floor(N / 2).
+        classes: [CLASS] tokens in front of the N.
+
+    Returns:
+        medoids [B, K] int64, in that order, assignment [B, N] int64 into 0..K-1.
+
+    Raises:
+        ValueError: K outside 1..N, or less than half of N.
+    """
+    check_clusters(tokens, clusters)
+    batch, count, _ = tokens.shape
+    place = torch.arange(count, device=tokens.device)
+    a, b = place[classes % 2 :: 2], place[1 - classes % 2 :: 2]
+    joining = count - clusters
+    if joining > min(len(a), count // 2):
+        raise ValueError(
+            f"{clusters} clusters of {count} tokens: no more than {min(len(a), count // 2)} can join others"
+        )
+    if joining == 0:
+        return place.expand(batch, -1), place.expand(batch, -1)
+    unit = F.normalize(tokens.double(), dim=-1)
+    alike, partner = (unit[:, a] @ unit[:, b].mT).float().max(-1)  # equal tokens are at 1, without any rounding
+    order = alike.argsort(dim=1, descending=True, stable=True)
+    joined, rest = order[:, :joining], order[:, joining:].sort(1).values
+    medoids = torch.cat([a[rest], b.expand(batch, -1)], 1)
+    assignment = torch.empty(batch, count, dtype=torch.int64, device=tokens.device)
+    assignment.scatter_(1, medoids, place[:clusters].expand(batch, -1))
+    return medoids, assignment.scatter_(1, a[joined], len(a) - joining + partner.gather(1, joined))
