@@ -8,8 +8,15 @@ INSTALLED = HERE / "repository"  # made by pyproject.toml, in an installed packa
 ROOT = INSTALLED if INSTALLED.is_dir() else HERE.parent  # of config/ and workflow/schemas/
 
 
+HOMES = {
+    "reduce": "centerclip.method.reduced",
+    "load_reduced": "centerclip.backbones.saved",
+    "save_reduced": "centerclip.backbones.saved",
+}
+
+
 def __getattr__(name: str) -> object:
-    """`centerclip.reduce` and `load_reduced`, whose heavy imports wait until somebody asks for them."""
-    if name in ("reduce", "load_reduced"):
-        return getattr(import_module("centerclip.method.reduced"), name)
+    """`centerclip.reduce`, `load_reduced` and `save_reduced`, whose heavy imports wait until somebody asks for them."""
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn, TextIO
 
+from centerclip.method.errors import UserError
+
 ADVICE = {  # of errors of the operating system, what to do
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
     errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
@@ -37,13 +39,6 @@ UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 Job = Callable[[argparse.Namespace], None]
 terminal: TextIO | None = None  # where the user looks, when `execute` sends all that is printed to a log
-
-
-class UserError(Exception):
-    """A mistake of the user's, or bad data: the message is all they need, no traceback. Each argument is a line."""
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
 
 
 @contextmanager

@@ -263,9 +263,7 @@ def test_killed_in_the_middle_it_is_done_again_whole(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for number in range(3000):
             tar.addfile(tarfile.TarInfo(f"{number}.txt"))
-    code = (
-        "import pathlib, centerclip.data.download.archives as a; a.unpack([pathlib.Path('x.tar')], pathlib.Path('out'))"
-    )
+    code = "import centerclip.data.download.archives as a; a.unpack([a.Path('x.tar')], a.Path('out'))"
     command = [sys.executable, "-c", code]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     while not (tmp_path / ".out.tmp/10.txt").exists():

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from centerclip.train.finished import read_own
 from support.damage import damaged
 from support.numbered import FAMILIES, write
 from support.training import CELL, run_in, write_cell
@@ -20,6 +19,7 @@ from centerclip.data.video.frames import SEAL, open_shard, seal
 from centerclip.report import audit as results_audit
 from centerclip.settings import layout
 from centerclip.settings.cell import read_cell
+from centerclip.train.finished import read_own
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from support.videos import make_video
 
@@ -27,6 +26,7 @@ from centerclip.bench import spectral as spectral_benchmark
 from centerclip.bench.frames import Peer
 from centerclip.command import UserError
 from centerclip.evaluate import costs
+from centerclip.method.stage import Model
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell_names
 

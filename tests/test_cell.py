@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from centerclip.method.stage import Model, Stage
 from support.cells import STAGE, tiny_cell
 from support.damage import damaged
 
 from centerclip.command import UserError, write_json
+from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
 from centerclip.settings.cell import Costs, check_own, from_settings, read_cell
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from centerclip.method.stage import Stage
-from centerclip.settings.checks import check_cell
 from conftest import REPOSITORY
 from snakemake.utils import update_config
 
 from centerclip.command import UserError
 from centerclip.method import reduction
+from centerclip.method.stage import Stage
 from centerclip.settings import layout
 from centerclip.settings.cell import Runtime
+from centerclip.settings.checks import check_cell
 from centerclip.settings.config import BASE, check_config, merged, read_config, read_yaml
 from centerclip.settings.resolve import cell, cell_names, points, variants
 

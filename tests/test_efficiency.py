@@ -10,7 +10,6 @@ from unittest import mock
 
 import pytest
 import torch
-from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from support.cells import STAGE, TRAINING, tiny_cell
 
@@ -20,6 +19,7 @@ from centerclip.bench import algorithms
 from centerclip.evaluate import costs, efficiency
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.spectral import spectral
+from centerclip.method.stage import Model
 from centerclip.settings.cell import Cell, Costs, Runtime
 from centerclip.train.loop import train_step
 

@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from centerclip.method.stage import Model, Stage
 from pyarrow import parquet
 from support.videos import make_video
 
@@ -16,6 +15,7 @@ from centerclip import cli
 from centerclip.backbones.clip import build, save_weights
 from centerclip.evaluate import given as given_vectors
 from centerclip.evaluate.metrics import retrieval_metrics
+from centerclip.method.stage import Model, Stage
 from centerclip.search.models import plain, quick
 from centerclip.search.retriever import Retriever
 

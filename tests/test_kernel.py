@@ -12,7 +12,6 @@ from unittest import mock
 
 import pytest
 import torch
-from centerclip.method.stage import Model
 from support import interpreted
 from support.cells import STAGE
 from torch import Tensor
@@ -33,6 +32,7 @@ from centerclip.method.reduction.kmedoids import (
     pairwise_distances,
 )
 from centerclip.method.reduction.spectral import spectral
+from centerclip.method.stage import Model
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell
 
@@ -153,30 +153,29 @@ def test_the_torch_path_is_taken_where_there_is_no_gpu_no_triton_no_compiler_or_
 @with_triton
 def test_a_kernel_that_cannot_be_made_is_a_line_on_the_terminal(monkeypatch, capsys):
     """On a CPU, where it cannot."""
-    assert not kernel_runs.__wrapped__(torch.device("cpu"))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: clustering takes many launches, as Triton does not work here: ")
+    with pytest.warns(UserWarning, match="clustering takes many launches, as Triton does not work here: "):
+        assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
-def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch, capsys):
+def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch):
     def behind(launch):
-        monkeypatch.setitem(
-            sys.modules, "centerclip.method.reduction.kernel", mock.Mock(alternate_in_one_launch=launch)
-        )
+        kernel = mock.Mock(alternate_in_one_launch=launch)
+        monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", kernel)
         return kernel_runs.__wrapped__(torch.device("cpu"))
 
     assert behind(alternate_in_steps)
-    assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
-    assert capsys.readouterr().err.endswith("as Triton does not work here: its kernel chooses other medoids\n")
+    with pytest.warns(UserWarning, match="as Triton does not work here: its kernel chooses other medoids"):
+        assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
 
 
-def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch, capsys):
+@pytest.mark.filterwarnings("error")
+def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch):
     """The batch comes again in chunks, and the kernel is asked again."""
     launch = mock.Mock(side_effect=torch.OutOfMemoryError("full"))
-    monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", mock.Mock(alternate_in_one_launch=launch))
+    kernel = mock.Mock(alternate_in_one_launch=launch)
+    monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", kernel)
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         kernel_runs.__wrapped__(torch.device("cpu"))
-    assert not capsys.readouterr().err
 
 
 def test_a_triton_that_cannot_be_imported_is_a_line_on_the_terminal(monkeypatch, capsys):

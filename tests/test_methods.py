@@ -6,7 +6,6 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from centerclip.method.stage import Model, Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cells import tiny_cell
@@ -25,6 +24,7 @@ from centerclip.method.reduction.first_tokens import first_tokens
 from centerclip.method.reduction.random_tokens import random_tokens
 from centerclip.method.reduction.rlt import rlt
 from centerclip.method.reduction.tome import tome
+from centerclip.method.stage import Model, Stage
 from centerclip.method.stages import Sequences
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell

@@ -6,8 +6,6 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from centerclip.method.stage import Model, Stage
-from centerclip.train.finished import build_trained
 
 from centerclip import backbones
 from centerclip.backbones import model_config
@@ -18,7 +16,9 @@ from centerclip.evaluate.costs import gflops, saved_bytes
 from centerclip.method import reduction, shifts
 from centerclip.method.reduction.spectral import spectral
 from centerclip.method.shifts import SHIFTS
+from centerclip.method.stage import Model, Stage
 from centerclip.method.stages import Reduction, Sequences, cluster_means
+from centerclip.train.finished import build_trained
 
 KMEDOIDS = Stage("kmedoids", block=2, segments=4, clusters=49)
 

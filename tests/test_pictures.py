@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from centerclip.method.stage import Model, Stage
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.collections import PatchCollection
@@ -23,6 +22,7 @@ from support.videos import make_video
 from centerclip.backbones.clip import CenterCLIP
 from centerclip.command import UserError
 from centerclip.method.reduction.kmedoids import kmedoids
+from centerclip.method.stage import Model, Stage
 from centerclip.report import figures
 from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries

@@ -8,12 +8,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from centerclip.method.stage import Model
 from matplotlib import colors
 from matplotlib import pyplot as plt
 from support.cells import STAGE, tiny_cell
 
 from centerclip.command import UserError, write_json
+from centerclip.method.stage import Model
 from centerclip.report import plots
 from centerclip.report.plots import ablation, cost, recall, recall_at_k, recall_vs_cost, style, training
 from centerclip.settings import layout

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from centerclip.method.stage import Model
 from conftest import REPOSITORY
 from safetensors.torch import save_file
 from support.cells import STAGE, tiny_cell
@@ -34,6 +33,7 @@ from centerclip.data.video.extraction import spread, spread_or_reason
 from centerclip.data.video.frames import FrameStore
 from centerclip.data.video.shards import write_shard
 from centerclip.evaluate.features import count_cut
+from centerclip.method.stage import Model
 from centerclip.search import index as search
 from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
 from centerclip.search.models import plain, quick

@@ -10,7 +10,6 @@ from unittest import mock
 
 import pytest
 import torch
-from centerclip.method.stage import Model
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
 from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, two_processes, write_cell
@@ -23,6 +22,7 @@ from centerclip.data.video.batches import normalise
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.costs import saved_bytes
 from centerclip.evaluate.features import count_cut, count_short, evaluate
+from centerclip.method.stage import Model
 from centerclip.settings import layout
 from centerclip.settings.cell import Runtime, read_cell
 from centerclip.train import checkpoints, loop, processes

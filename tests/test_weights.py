@@ -15,7 +15,6 @@ from random import Random
 import open_clip
 import pytest
 import torch
-from centerclip.method.stage import Model, Stage
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -28,6 +27,7 @@ from centerclip.backbones.weights import activation, convert, read_state
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.data.download import sources
+from centerclip.method.stage import Model, Stage
 from centerclip.method.state import SETTINGS, Settings
 
 

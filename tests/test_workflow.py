@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from centerclip.method.stage import Model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.browser import read_report
@@ -45,6 +44,7 @@ from centerclip.backbones import TINY
 from centerclip.backbones.clip import build
 from centerclip.data.datasets.manifest import read_manifest
 from centerclip.evaluate.metrics import RECALLED
+from centerclip.method.stage import Model
 from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
 from centerclip.settings.cell import read_cell

@@ -9,14 +9,13 @@ patches a frame, as ViT-B-32 has.
 import argparse
 import json
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
-from math import isqrt
 from pathlib import Path
 
 from centerclip.command import UserError
+from centerclip.method.fit import COCA, Geometry
 
 OTHER_NAMES = {  # ours -> open_clip's
     "ViT-B-32": "ViT-B-32-quickgelu",
@@ -26,31 +25,12 @@ OTHER_NAMES = {  # ours -> open_clip's
 }
 OUR_NAMES = {theirs: ours for ours, theirs in OTHER_NAMES.items()}
 QUICK = "-quickgelu"
-COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
     "vision_cfg": {"image_size": 56, "patch_size": 8, "layers": 4, "width": 64, "head_width": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "layers": 2, "width": 64, "heads": 4},
 }
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a reduction stage must fit: image side in pixels, patch tokens a frame and their width, blocks, what becomes
-    of the last block's tokens ("tok": the [CLASS] token's, "avg": the patches' mean), longest text in tokens."""
-
-    image_size: int
-    patches: int
-    width: int
-    blocks: int
-    pooling: str
-    context: int
-
-    @property
-    def patch_size(self) -> int:
-        """The side of a patch in pixels."""
-        return self.image_size // isqrt(self.patches)
 
 
 @cache

@@ -1,24 +1,20 @@
-"""CLIP with a video side: built, frozen, its weights saved and read again."""
+"""CLIP with a video side: built, frozen, its weights saved."""
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from centerclip import backbones
-from centerclip.command import UserError, atomic, first_line, located
+from centerclip.command import atomic
 from centerclip.method.stage import Model, Stage
 from centerclip.method.video import VideoSide
-from centerclip.settings import layout
-from centerclip.settings.cell import Cell
 
 CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
@@ -82,38 +78,6 @@ def freeze(model: open_clip.CLIP, part: str) -> None:
         parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
 
 
-def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:
-    """The model with the weights that training wrote to `path`.
-
-    Raises:
-        UserError: a file that is missing or damaged, or is another model's.
-    """
-    built = build(replace(model, weights=None), seed)
-    if not path.is_file():
-        raise UserError(f"weights {located(path)}: no such file")
-    state = read_own(path)
-    shapes, expected = ({name: tensor.shape for name, tensor in part.items()} for part in (state, built.state_dict()))
-    if shapes != expected:
-        different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
-        raise UserError(f"weights {path}: not those of this model, which differ in {different[0]!r}")
-    built.load_state_dict(state)
-    return built
-
-
-def read_own(path: Path) -> dict[str, Tensor]:
-    """The state dict that `save_weights` wrote to `path`. Raises UserError for a damaged file."""
-    try:
-        with safe_open(path, "pt") as file:
-            noted = (file.metadata() or {}).get("activation", "").partition(CRC)[2]
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"weights {path}: not a whole weights file ({first_line(error)})") from None
-    if noted and noted != checksum(state):
-        remedy = f"delete it, then {layout.remake(path, layout.WEIGHTS)}"
-        raise UserError(f"weights {path}: damaged: its checksum is wrong; {remedy}")
-    return state
-
-
 def checksum(state: dict[str, Tensor]) -> str:
     """The CRC-32 of the tensors of a state dict, with their names."""
     crc = 0
@@ -121,17 +85,6 @@ def checksum(state: dict[str, Tensor]) -> str:
         data = state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         crc = zlib.crc32(data, zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
-
-
-def build_finished(cell: Cell) -> CenterCLIP:
-    """The model that a cell's result is of: trained or, for a cell that is not trained, as it starts.
-
-    Raises:
-        UserError: as `build` and `build_trained`.
-    """
-    if cell.trained:
-        return build_trained(cell.model, cell.seed, cell.path(layout.WEIGHTS))
-    return build(cell.located_model, cell.seed)
 
 
 def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:

@@ -1,9 +1,8 @@
 """What stored frames cost and save, beside the way people prepare videos today, on the same videos in one run.
 
 That way: re-encode every video once to an mp4 of 3 frames a second with its shorter side at 224 pixels, then decode all
-of that mp4 for every training sample and keep some frames of it. Ours: `centerclip.data.video.shards`. Decoding itself is
-measured beside libraries that seek: for the frames that are stored, and for the few that `search` takes of a whole
-video.
+of that mp4 for every training sample and keep some frames of it. Ours: `data.video.shards`. Decoding itself is measured
+beside libraries that seek: for the frames that are stored, and for the few that `search` takes of a whole video.
 """
 
 import argparse

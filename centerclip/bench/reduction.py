@@ -21,7 +21,7 @@ from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import UserError, above_zero, atomic, positive, run, typed, write_json
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.method import schedules
-from centerclip.method.fit import Held, after, check_stages
+from centerclip.method.fit import TokenCounts, check_stages, tokens_after
 from centerclip.method.reduced import ReducedCLIP
 from centerclip.method.reduction import sees_pixels
 from centerclip.method.reduction.rlt import changes
@@ -52,12 +52,12 @@ def operations(model: Model, frames: int) -> float:
     """Those of the encoder's blocks on a video, 2 a multiply-add: 8 D^2 a token and 4 D a pair of tokens in attention,
     16 D^2 a token in the MLP. What reductions take is left out."""
     geometry = backbones.geometry(model.backbone)
-    width, total, held = geometry.width, 0, Held(frames, geometry.patches, 1)
+    width, total, held = geometry.width, 0, TokenCounts(frames, geometry.patches, 1)
     stages = {stage.place: stage for stage in model.stages}
     for block in range(geometry.blocks):
         for inside in (False, True):
             if (block, inside) in stages:
-                held = after(stages[block, inside], held, [])
+                held = tokens_after(stages[block, inside], held, [])
             length = held.classes + held.patches
             pairs = 4 * width * length if not inside else 0
             total += held.sequences * length * ((16 if inside else 8) * width**2 + pairs)

@@ -1,43 +1,39 @@
-"""Whether the settings of a cell fit each other."""
+"""Whether the stages of a model fit its encoder."""
 
+from dataclasses import dataclass
+from math import isqrt
 from typing import NamedTuple
 
-from centerclip import backbones
-from centerclip.command import UserError
 from centerclip.method import reduction
-from centerclip.method.fit import Geometry
+from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model, Stage
-from centerclip.settings.cell import Cell
+
+COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 
 
-class Misfit(UserError):
-    """Settings of a cell that do not fit each other: `keys` are theirs, the one most likely wrong first."""
+@dataclass(frozen=True)
+class Geometry:
+    """What a reduction stage must fit: image side in pixels, patch tokens a frame and their width, blocks, what becomes
+    of the last block's tokens ("tok": the [CLASS] token's, "avg": the patches' mean), longest text in tokens."""
 
-    def __init__(self, problem: str, *keys: list):
-        super().__init__(problem)
-        self.keys = keys
+    image_size: int
+    patches: int
+    width: int
+    blocks: int
+    pooling: str
+    context: int
 
-
-def check_cell(cell: Cell) -> None:
-    """Raise Misfit where a cell's settings do not fit each other: text, GPUs, algorithms, segments, clusters."""
-    geometry = backbones.geometry(cell.model.backbone)
-    if cell.data.text_tokens > geometry.context:
-        problem = f"text_tokens {cell.data.text_tokens} is more than {cell.model.backbone} reads ({geometry.context})"
-        raise Misfit(problem, ["text_tokens"], ["backbone"])
-    if cell.training and cell.training.batch_size % cell.runtime.gpus:
-        batch_size = cell.training.batch_size
-        problem = f"training.gpus {cell.runtime.gpus} does not divide training.batch_size {batch_size}"
-        raise Misfit(problem, ["training", "gpus"], ["training", "batch_size"])
-    if cell.data.frames < 1:
-        raise Misfit(f"frames {cell.data.frames}: a video has at least 1", ["frames"])
-    check_stages(cell.model, cell.data.frames, geometry)
+    @property
+    def patch_size(self) -> int:
+        """The side of a patch in pixels."""
+        return self.image_size // isqrt(self.patches)
 
 
 def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
     """Raise Misfit where the stages of a model do not fit its backbone, of this geometry, each other, or videos of so
     many frames."""
     stages = model.stages
-    held = Held(frames, geometry.patches, 1)
+    counts = TokenCounts(frames, geometry.patches, 1)
     last = (-1, False)
     for number, stage in sorted(enumerate(stages), key=lambda item: item[1].place):
         key = ["stages", number]
@@ -52,51 +48,51 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         if reduction.sees_pixels(stage.algorithm):
             check_pixels(model, stage, geometry, key)
         else:
-            held = after(stage, held, key)
+            counts = tokens_after(stage, counts, key)
         last = stage.place
-    if held.classes > 1 and geometry.pooling != "tok":
+    if counts.classes > 1 and geometry.pooling != "tok":
         raise Misfit(f"classes all: {model.backbone} has no use for [CLASS]", ["backbone"])
 
 
-class Held(NamedTuple):
-    """What a video is inside the encoder: so many sequences, of so many patches and [CLASS] tokens each."""
+class TokenCounts(NamedTuple):
+    """A video inside the encoder: its sequences, and the patches and [CLASS] tokens of each."""
 
     sequences: int
     patches: int
     classes: int
 
 
-def after(stage: Stage, held: Held, key: list) -> Held:
-    """What is left of a video behind the stage at `key`. Raises Misfit if it cannot be done."""
-    segments = held.sequences if stage.segments is None else stage.segments
+def tokens_after(stage: Stage, given: TokenCounts, key: list) -> TokenCounts:
+    """The tokens of a video after the stage at `key`, which is `given` so many. Raises Misfit if they do not fit."""
+    segments = given.sequences if stage.segments is None else stage.segments
     if segments < 1 or (stage.clusters is not None and stage.clusters < 1):
         problem = f"segments {segments}, clusters {stage.clusters}: neither may be less than 1"
         raise Misfit(problem, [*key, "segments"], [*key, "clusters"])
-    if held.sequences % segments:
-        problem = f"segments {segments} does not divide the {held.sequences} frames (or earlier segments)"
+    if given.sequences % segments:
+        problem = f"segments {segments} does not divide the {given.sequences} frames (or earlier segments)"
         raise Misfit(problem, [*key, "segments"], ["frames"])
     if (stage.clusters is None) == (stage.remove is None):
         raise Misfit("a stage has either clusters or remove", [*key, "clusters"], [*key, "remove"])
     if stage.embedding and stage.clusters is None:
-        raise Misfit("embedding: is of clusters, which the stage does not have", [*key, "embedding"])
-    if stage.algorithm == "pooling" and stage.clusters != held.patches:
-        problem = f"pooling keeps every patch: clusters must be {held.patches}, not {stage.clusters}"
+        raise Misfit("embedding needs `clusters`, but this stage sets `remove`", [*key, "embedding"])
+    if reduction.keeps(stage.algorithm) == reduction.PATCHES and stage.clusters != given.patches:
+        problem = f"{stage.algorithm} keeps every patch: clusters must be {given.patches}, not {stage.clusters}"
         raise Misfit(problem, [*key, "clusters"], [*key, "algorithm"], ["backbone"])
-    joined = held.sequences // segments
-    if stage.classes == "mean" and joined > 1 and held.classes > 1:
+    joined = given.sequences // segments
+    if stage.classes == "mean" and joined > 1 and given.classes > 1:
         raise Misfit("classes mean: of several [CLASS] tokens a segment, all have to go on", [*key, "classes"])
-    if stage.clip_embedding not in (0, held.sequences):
-        problem = f"clip_embedding {stage.clip_embedding}: the stage is given {held.sequences} frames or segments"
+    if stage.clip_embedding not in (0, given.sequences):
+        problem = f"clip_embedding {stage.clip_embedding}: the stage is given {given.sequences} frames or segments"
         raise Misfit(problem, [*key, "clip_embedding"])
-    patches, classes = joined * held.patches, held.classes * (joined if stage.classes == "all" else 1)
+    patches, classes = joined * given.patches, given.classes * (joined if stage.classes == "all" else 1)
     kept = stage.kept(patches, classes)
     if kept > patches:
         problem = f"clusters {kept} is more than the {patches} tokens of a segment"
         raise Misfit(problem, [*key, "clusters"], [*key, "segments"], ["frames"], ["backbone"])
-    if stage.algorithm == "tome" and kept < patches - patches // 2:
-        problem = f"tome removes half of the {patches} tokens of a segment at most: {kept} is too few"
+    if reduction.keeps(stage.algorithm) == reduction.HALF and kept < patches - patches // 2:
+        problem = f"{stage.algorithm} removes half of the {patches} tokens of a segment at most: {kept} is too few"
         raise Misfit(problem, [*key, "clusters"], [*key, "segments"], ["frames"], ["backbone"])
-    return Held(segments, kept, classes)
+    return TokenCounts(segments, kept, classes)
 
 
 def check_pixels(model: Model, stage: Stage, geometry: Geometry, key: list) -> None:

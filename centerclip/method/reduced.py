@@ -4,25 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
-import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from centerclip import backbones
-from centerclip.backbones import COCA
-from centerclip.command import UserError, atomic, first_line, located
 from centerclip.method import reduction
-from centerclip.method.fit import Geometry, check_stages
+from centerclip.method.errors import UserError
+from centerclip.method.fit import COCA, Geometry, check_stages
 from centerclip.method.schedules import SCHEDULES
 from centerclip.method.schedules import stages as scheduled
 from centerclip.method.stage import Model, Stage
-from centerclip.method.state import SETTINGS, Settings, other_reduction
+from centerclip.method.state import Settings, other_reduction
 from centerclip.method.video import VideoSide
-
-OF_RUNS = ("training", "grad_checkpointing", "output_dict")  # attributes of modules that are not their architecture
 
 
 class ReducedCLIP(VideoSide, nn.Module):
@@ -63,76 +56,10 @@ class ReducedCLIP(VideoSide, nn.Module):
             raise UserError(f"the state dict is {wrong}")
 
     def save(self, path: str | Path) -> None:
-        """Write the model as safetensors for `load_reduced`: its weights, settings and, if it is one of `centerclip
-        backbones`, the backbone."""
-        backbone = backbone_of(self.clip)
-        about = {"backbone": backbone, "activation": backbones.activation(backbone)} if backbone else {}
-        state = {name: tensor.detach().clone().contiguous() for name, tensor in self.state_dict().items()}
-        with atomic(path) as temporary:
-            save_file(state, temporary, about)
+        """Write the model as safetensors for `centerclip.load_reduced`: its weights, settings and backbone."""
+        from centerclip import save_reduced  # which knows the backbones' names
 
-
-def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> ReducedCLIP:
-    """The model that `ReducedCLIP.save` wrote to `path`, on the CPU, in evaluation mode.
-
-    `model` is needed where the file is of none of `centerclip backbones`: one of the architecture that was reduced; it
-    takes the weights of the file.
-
-    Raises:
-        UserError: a file that is not there, damaged, or not of a reduced model; an unknown backbone; a model that does
-            not fit.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{located(path)}: no such file")
-    try:
-        with safe_open(path, "pt") as file:
-            backbone = (file.metadata() or {}).get("backbone")
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({first_line(error)})") from None
-    if SETTINGS not in state:
-        raise UserError(f"{path}: not of a model of centerclip.reduce, whose save(path) keeps its settings")
-    try:
-        settings = Settings.of_tensor(state[SETTINGS])
-        if model is None and backbone is None:
-            raise UserError("its backbone is not in `centerclip backbones`: load_reduced(path, model) with one like it")
-        built = open_clip.CLIP(**backbones.model_config(backbone)) if model is None else model
-        check_stages(Model(backbone or "the model", stages=settings.stages), settings.frames, held_geometry(built))
-        reduced = ReducedCLIP(built, settings.stages, settings.proportional, settings.frames)
-        reduced.load_state_dict(state, assign=model is None)  # assigned, weights keep their precision
-    except (UserError, RuntimeError, TypeError, ValueError) as error:  # of names, shapes and settings that do not fit
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
-    return reduced.eval()
-
-
-def backbone_of(clip: nn.Module) -> str | None:
-    """The backbone that has the architecture of a model in memory; None if none has."""
-    geometry, modules = held_geometry(clip), dict(clip.named_modules())
-    shapes = {name: tensor.shape for name, tensor in clip.state_dict().items()}
-
-    def same(name: str) -> bool:
-        if backbones.geometry(name) != geometry:
-            return False
-        with torch.device("meta"):
-            other = open_clip.CLIP(**backbones.model_config(name))
-        return {name: tensor.shape for name, tensor in other.state_dict().items()} == shapes and all(
-            place in modules and architecture(module).items() <= architecture(modules[place]).items()
-            for place, module in other.named_modules()
-        )
-
-    return next(filter(same, backbones.names()), None)
-
-
-def architecture(module: nn.Module) -> dict[str, object]:
-    """What a module computes besides its parameters: its plain attributes and, but of a whole CLIP, its class."""
-    plain = (int, float, str, tuple, type(None))
-    found = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, plain) and not name.startswith("_") and name not in OF_RUNS
-    }
-    return found if hasattr(module, "visual") else found | {"": type(module).__name__}
+        save_reduced(self, path)
 
 
 def reduce(

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 
-from centerclip.command import UserError
+from centerclip.method.errors import UserError
 from centerclip.method.stage import Stage
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centerclip.command import UserError
 from centerclip.method import reduction
+from centerclip.method.errors import UserError
 from centerclip.method.reduction.contract import misshapen
 from centerclip.method.stage import Stage
 

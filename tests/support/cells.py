@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from centerclip.method.stage import Model, Stage
-
 from centerclip.settings.cell import Cell, Costs, Data, Runtime, Training
 
 STAGE = Stage("kmedoids", block=2, segments=2, clusters=49)

@@ -6,7 +6,6 @@ from itertools import cycle, islice
 from unittest import mock
 
 import torch
-from centerclip.method.stage import Model
 from torch import Tensor
 
 from centerclip.backbones.clip import build
@@ -14,6 +13,7 @@ from centerclip.evaluate.costs import smooth_videos
 from centerclip.method.reduction import algorithm
 from centerclip.method.reduction.kmedoids import alternate, longest, pairwise_distances
 from centerclip.method.reduction.spectral import spectral
+from centerclip.method.stage import Model
 
 GPU_BRANCHES = f"{alternate.__module__}.in_one_launch", f"{spectral.__module__}.in_products"
 

@@ -1,8 +1,7 @@
 """The tiny model by each way to reduce tokens that is not the paper's."""
 
-from centerclip.method.stage import Model, Stage
-
 from centerclip.method import schedules
+from centerclip.method.stage import Model, Stage
 
 
 def model_of(name: str, blocks: int = 4, frames: int = 6, **options) -> Model:

@@ -1,9 +1,9 @@
 """The readers of datasets, one file each: `datasets/NAME.py`.
 
-A reader's `manifest(settings, source)` returns a DataFrame with the columns `centerclip.data.datasets.manifest.COLUMNS`;
-`settings` is the `source` block of the config. The directory `source` of raw files is made before that, either by the
-reader's `fetch(settings, out)` or from the rows of config/sources.csv whose dataset has the reader's name. Where each
-video is a file of its own there, the reader's `video_names(source)` lists them.
+A reader's `manifest(settings, source)` returns a DataFrame with the columns of `manifest.COLUMNS`; `settings` is the
+`source` block of the config. The directory `source` of raw files is made before that, either by the reader's
+`fetch(settings, out)` or from the rows of config/sources.csv whose dataset has the reader's name. Where each video is a
+file of its own there, the reader's `video_names(source)` lists them.
 """
 
 import argparse

@@ -12,7 +12,8 @@ of the generator.
 The file says with `KIND = "clustering"` that the algorithm brings like tokens together, with `KIND = "merging"` that it
 does and is the method of another paper, about which CenterCLIP claims nothing, or with `KIND = "sampling"` that it does
 not. An algorithm that says `SEES = "pixels"` is of the form of `rlt`; one that says `ORDER = "own"` keeps tokens in
-another order than the ascending one. `centerclip check-algorithm` tries the contract on small examples. This module
+another order than the ascending one. `KEEPS = "half"` says that at least half of the tokens stay, `KEEPS = "patches"`
+that K is the patches of a frame. `centerclip check-algorithm` tries the contract on small examples. This module
 reads the files without running them, so that checking a config imports nothing heavy.
 """
 
@@ -22,11 +23,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from centerclip.command import UserError
+from centerclip.method.errors import UserError
 
 DIRECTORY = Path(__file__).parent
 CLUSTERING, MERGING, SAMPLING = KINDS = "clustering", "merging", "sampling"
 DECLARED = " or ".join(f'KIND = "{kind}"' for kind in KINDS)
+HALF, PATCHES = "half", "patches"
 CONTEXT = ("frames", "segments", "classes", "training")
 
 
@@ -55,6 +57,11 @@ def kind(name: str) -> str:
 def sees_pixels(name: str) -> bool:
     """Whether algorithm `name` is given the frames and not the tokens."""
     return name in names() and constant(name, "SEES") == "pixels"
+
+
+def keeps(name: str) -> object:
+    """HALF or PATCHES where algorithm `name` keeps no fewer; None where it keeps any number."""
+    return constant(name, "KEEPS")
 
 
 def constant(name: str, constant: str) -> object:
@@ -87,6 +94,6 @@ def syntax(name: str) -> list[ast.stmt]:
     """The top level of a file, parsed. Raises UserError for one that is not Python."""
     path = DIRECTORY / f"{name}.py"
     try:
-        return ast.parse(path.read_text()).body
+        return ast.parse(path.read_text(encoding="utf-8")).body
     except SyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: {error.msg}") from None

@@ -1,6 +1,7 @@
 """k-medoids++: KKZ initialisation, then alternating assignment and medoid update (paper, section 3.3)."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -8,8 +9,6 @@ from importlib.util import find_spec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from centerclip.command import first_line, tell
 
 KIND = "clustering"
 
@@ -212,8 +211,8 @@ def in_one_launch(distances: Tensor) -> bool:
 
 @cache
 def kernel_runs(device: torch.device) -> bool:
-    """Whether Triton is installed, and makes a kernel for a GPU that clusters an example as PyTorch does; a line on the
-    terminal says if not. It compiles with a C compiler, which not every machine has. A GPU whose memory is full is
+    """Whether Triton is installed, and makes a kernel for a GPU that clusters an example as PyTorch does; a warning
+    says if not. It compiles with a C compiler, which not every machine has. A GPU whose memory is full is
     asked again when it is not."""
     if not find_spec("triton"):
         return False
@@ -228,8 +227,8 @@ def kernel_runs(device: torch.device) -> bool:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # Triton's own, the compiler's, the driver's
-        reason = first_line(error)
-    tell(f"warning: clustering takes many launches, as Triton does not work here: {reason}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    warnings.warn(f"clustering takes many launches, as Triton does not work here: {reason}", stacklevel=2)
     return False
 
 

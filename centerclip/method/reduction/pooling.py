@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 KIND = "sampling"
+KEEPS = "patches"
 
 
 def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from centerclip.method.reduction.kmedoids import check_clusters
 
 KIND = "merging"
 ORDER = "own"
+KEEPS = "half"
 
 
 @torch.no_grad()

@@ -1,0 +1,65 @@
+"""The settings of the method: where a model reduces tokens, and how."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One reduction stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
+
+    With `segments` None frames, or the segments of earlier stages, stay apart. Instead of `clusters` there may be
+    `remove`: how many tokens fewer a segment has, as a number or as a share of them, [CLASS] counted; half of the
+    patches at most. What is kept is each cluster's `medoid` or, with `keep` "mean" or "weighted", the mean of its
+    tokens, each counted once or as often as it stands for patches. `embedding` adds a learned vector to each.
+
+    An `inside` stage acts in the block that comes next, between attention and MLP. It may compare what the block's
+    attention `sees`, "keys" (their mean over heads), in place of the tokens. `classes` says what becomes of the [CLASS]
+    of joined frames: their "mean", or "all" go on. `clip_embedding` is how many frames or segments the stage is given
+    that get a learned vector each, 0 if none does. `padded`, "drop" or "keep", says which segments of a short video
+    count (`ReductionStage`). `options` go to the algorithm.
+    """
+
+    algorithm: str
+    block: int
+    segments: int | None = None
+    clusters: int | None = None
+    keep: str = "medoid"
+    embedding: bool = False
+    padded: str = "drop"
+    options: dict = field(default_factory=dict)
+    remove: float | None = None
+    inside: bool = False
+    sees: str = "tokens"
+    classes: str = "mean"
+    clip_embedding: int = 0
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        """Where it acts: stages act in this order."""
+        return self.block, self.inside
+
+    def kept(self, patches: int, classes: int) -> int:
+        """How many of the patches of a segment stay, beside its [CLASS] tokens."""
+        if self.clusters is not None:
+            return self.clusters
+        fewer = int(self.remove * (patches + classes)) if isinstance(self.remove, float) else self.remove
+        return patches - min(fewer, patches // 2)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A video-text model: a backbone, what it starts from (None: random weights) and what is done to its tokens.
+
+    With `proportional` attention a token weighs as much as the patches that it stands for.
+    """
+
+    backbone: str
+    weights: str | None = None
+    stages: tuple[Stage, ...] = ()
+    shift: str | None = None
+    proportional: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether every token goes through every block as it is."""
+        return not self.stages and self.shift is None

@@ -1,0 +1,21 @@
+"""Whether the settings of a cell fit each other."""
+
+from centerclip import backbones
+from centerclip.method.errors import Misfit
+from centerclip.method.fit import check_stages
+from centerclip.settings.cell import Cell
+
+
+def check_cell(cell: Cell) -> None:
+    """Raise Misfit where a cell's settings do not fit each other: text, GPUs, algorithms, segments, clusters."""
+    geometry = backbones.geometry(cell.model.backbone)
+    if cell.data.text_tokens > geometry.context:
+        problem = f"text_tokens {cell.data.text_tokens} is more than {cell.model.backbone} reads ({geometry.context})"
+        raise Misfit(problem, ["text_tokens"], ["backbone"])
+    if cell.training and cell.training.batch_size % cell.runtime.gpus:
+        batch_size = cell.training.batch_size
+        problem = f"training.gpus {cell.runtime.gpus} does not divide training.batch_size {batch_size}"
+        raise Misfit(problem, ["training", "gpus"], ["training", "batch_size"])
+    if cell.data.frames < 1:
+        raise Misfit(f"frames {cell.data.frames}: a video has at least 1", ["frames"])
+    check_stages(cell.model, cell.data.frames, geometry)
