@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import active_children
@@ -25,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn, TextIO
 
-from centerclip.method.errors import UserError
+from centerclip.method.errors import SlowWarning, UserError
 
 ADVICE = {  # of errors of the operating system, what to do
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
@@ -194,6 +195,11 @@ def tell(line: str) -> None:
             print(shown(line), file=stream, flush=True) if stream else None
 
 
+def tell_slow(message: Warning, category: type, *place: object, show: Callable = warnings.showwarning) -> None:
+    """Say a SlowWarning on the terminal; show other warnings as Python does."""
+    tell(f"warning: {message}") if issubclass(category, SlowWarning) else show(message, category, *place)
+
+
 def last_error(log: Path) -> str | None:
     """What the last line of `execute`'s about an error in `log` says; None without a log or a line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
@@ -325,6 +331,7 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
     if arguments.log:
         log_to(arguments.log, rank)
     allow_open_files()
+    warnings.showwarning = tell_slow
     with interruptible(interrupt if rank is None else signal.SIG_DFL):  # of a rank the launcher tells
         lines = failure(job, arguments, interrupt)
     if interrupt.pressed and lines:

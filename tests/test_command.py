@@ -192,6 +192,11 @@ def test_a_closed_standard_stream_is_no_mistake_and_no_file_takes_its_place(clos
     assert (tmp_path / "file").read_text() == ""
 
 
+def test_what_will_be_slow_is_told_in_a_line():
+    job = "import warnings\nfrom centerclip.method.errors import SlowWarning\nwarnings.warn('no GPU', SlowWarning)"
+    assert done(program(job)) == (0, "", "warning: no GPU\n")
+
+
 def test_output_that_nobody_reads_ends_a_program_without_a_word():
     job = program("print('begun', flush=True)\ntime.sleep(0.5)\nprint('more')")
     command = ["bash", "-c", '"$@" | head -n 1; exit "${PIPESTATUS[0]}"', "bash", *job]

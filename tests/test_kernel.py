@@ -22,6 +22,7 @@ from centerclip.bench import graphs
 from centerclip.bench.contract import EQUAL, LOOKED_AT, SOLVER, HostWaits, Waits, pretended_kernel
 from centerclip.data.video.batches import normalise
 from centerclip.evaluate.costs import smooth_videos
+from centerclip.method.errors import SlowWarning
 from centerclip.method.reduction import kmedoids as by_name
 from centerclip.method.reduction.kmedoids import (
     alternate,
@@ -151,9 +152,9 @@ def test_the_torch_path_is_taken_where_there_is_no_gpu_no_triton_no_compiler_or_
 
 
 @with_triton
-def test_a_kernel_that_cannot_be_made_is_a_line_on_the_terminal(monkeypatch, capsys):
+def test_a_kernel_that_cannot_be_made_is_a_warning():
     """On a CPU, where it cannot."""
-    with pytest.warns(UserWarning, match="clustering takes many launches, as Triton does not work here: "):
+    with pytest.warns(SlowWarning, match="clustering takes many launches, as Triton does not work here: "):
         assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
@@ -164,7 +165,7 @@ def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch):
         return kernel_runs.__wrapped__(torch.device("cpu"))
 
     assert behind(alternate_in_steps)
-    with pytest.warns(UserWarning, match="as Triton does not work here: its kernel chooses other medoids"):
+    with pytest.warns(SlowWarning, match="as Triton does not work here: its kernel chooses other medoids"):
         assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
 
 
@@ -178,10 +179,10 @@ def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch):
         kernel_runs.__wrapped__(torch.device("cpu"))
 
 
-def test_a_triton_that_cannot_be_imported_is_a_line_on_the_terminal(monkeypatch, capsys):
+def test_a_triton_that_cannot_be_imported_is_a_warning(monkeypatch):
     monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", None)
-    assert not kernel_runs.__wrapped__(torch.device("cpu"))
-    assert "as Triton does not work here: import of centerclip" in capsys.readouterr().err
+    with pytest.warns(SlowWarning, match="as Triton does not work here: import of centerclip"):
+        assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
 def waits(work, *given: Tensor) -> list[str]:

@@ -17,7 +17,15 @@ from centerclip.method import reduction
 from centerclip.method.reduction.kmedoids import kmedoids, pairwise_distances, sliced_gram, slow_at_float64
 from centerclip.method.reduction.pooling import pooling
 from centerclip.method.reduction.sparse_sampling import sparse_sampling
-from centerclip.method.reduction.spectral import affinity, embedding, multiplied, nearest, projector, solved, spectral
+from centerclip.method.reduction.spectral import (
+    affinity,
+    distances_by_products,
+    distances_by_solver,
+    embedding,
+    nearest,
+    projector,
+    spectral,
+)
 from centerclip.method.shifts import SHIFTS, class_shifted, patches_shifted, shifted
 from centerclip.method.stages import Reduction
 
@@ -312,10 +320,10 @@ def test_a_file_that_is_not_python_is_one_line(tmp_path, monkeypatch):
         reduction.names()
 
 
-@pytest.fixture(params=["solved", "multiplied"])
+@pytest.fixture(params=["solver", "products"])
 def way(request, monkeypatch) -> str:
     """How distances between eigenvectors' rows are found: as on a CPU, and as on a GPU."""
-    monkeypatch.setattr(f"{spectral.__module__}.in_products", lambda distances: request.param == "multiplied")
+    monkeypatch.setattr(f"{spectral.__module__}.uses_matrix_products", lambda distances: request.param == "products")
     return request.param
 
 
@@ -391,7 +399,7 @@ def test_the_projector_is_that_of_numpys_eigenvectors(count, clusters):
     assert clusters == count or (values[:, -clusters] - values[:, -clusters - 1]).min() > 5e-5
     wanted = vectors[:, :, -clusters:]
     assert np.abs(projector(weights, clusters).numpy() - wanted @ wanted.swapaxes(1, 2)).max() < 2e-4
-    ours, theirs = multiplied(weights, clusters), solved(weights, clusters)
+    ours, theirs = distances_by_products(weights, clusters), distances_by_solver(weights, clusters)
     assert torch.equal(ours, ours.mT) and torch.allclose(ours, theirs, atol=3e-3)
 
 
@@ -399,9 +407,9 @@ def test_the_projector_is_that_of_numpys_eigenvectors(count, clusters):
 def test_where_more_eigenvalues_are_equal_than_are_wanted_rounding_decides(clusters):
     """Of 12 equal tokens, and of 12 without edges. What comes out is finite, and of equal tokens one is a vector's."""
     for weights in (torch.ones(1, 12, 12), torch.eye(12)[None]):
-        between = multiplied(weights, clusters)
+        between = distances_by_products(weights, clusters)
         assert torch.isfinite(between).all() and torch.equal(between, between.mT)
-    assert multiplied(torch.ones(1, 12, 12), 1).max() == 0
+    assert distances_by_products(torch.ones(1, 12, 12), 1).max() == 0
 
 
 def test_the_answer_is_the_same_from_run_to_run():

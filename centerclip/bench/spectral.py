@@ -19,13 +19,20 @@ from centerclip.bench.algorithms import in_turns, keep
 from centerclip.command import positive, run
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.method.reduction.kmedoids import alternate, pairwise_distances
-from centerclip.method.reduction.spectral import affinity, multiplied, nearest, normalised, published_neighbours, solved
+from centerclip.method.reduction.spectral import (
+    affinity,
+    distances_by_products,
+    distances_by_solver,
+    nearest,
+    normalised,
+    published_neighbours,
+)
 from centerclip.method.stage import Model, Stage
 
 BLOCK = 6  # the one that clusters, as published
 # Backbone, frames, segments, clusters, videos: MSR-VTT with S=4, ActivityNet with S=12, MSVD by ViT-B-16 with S=4.
 SHAPES = [("ViT-B-32", 12, 4, 49, 16), ("ViT-B-32", 60, 12, 49, 1), ("ViT-B-16", 12, 4, 160, 2)]
-WAYS: dict[str, Callable[[Tensor, int], Tensor]] = {"solver": solved, "products": multiplied}
+WAYS: dict[str, Callable[[Tensor, int], Tensor]] = {"solver": distances_by_solver, "products": distances_by_products}
 
 
 def tokens(backbone: str, frames: int, segments: int, clusters: int, videos: int, device: torch.device) -> Tensor:
@@ -51,7 +58,7 @@ def measure(shape: tuple, sigma: float | None, repeats: int, device: torch.devic
         first = torch.zeros(len(between), dtype=torch.int64, device=device)
         return alternate(between, first, clusters, 100)[0]
 
-    expected = medoids(solved(exact, clusters))
+    expected = medoids(distances_by_solver(exact, clusters))
     row = {"tokens": f"{given.shape[1]} -> {clusters}", "problems": len(given), "sigma": str(sigma)}
     row["gap"] = gap(exact, clusters)
     for name, way in WAYS.items():

@@ -8,6 +8,10 @@ class UserError(Exception):
         return "\n".join(map(str, self.args))
 
 
+class SlowWarning(UserWarning):
+    """What works, and takes longer than it would elsewhere. Commands show it on the terminal."""
+
+
 class Misfit(UserError):
     """Settings that do not fit each other: `keys` are theirs, the one most likely wrong first."""
 

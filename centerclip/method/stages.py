@@ -26,7 +26,7 @@ class Sequences(NamedTuple):
     sizes: Tensor | None = None
 
     @property
-    def of_a_video(self) -> int:
+    def sequences_per_video(self) -> int:
         """S."""
         return self.counts.shape[1] // self.classes
 
@@ -109,8 +109,8 @@ class ReductionStage(nn.Module):
         kept token's size is the sum of its cluster's.
         """
         stage, width = self.settings, given.classes
-        segments = stage.segments or given.of_a_video
-        joined = given.of_a_video // segments
+        segments = stage.segments or given.sequences_per_video
+        joined = given.sequences_per_video // segments
         x = given.tokens.unflatten(0, (-1, joined))  # [B * S, frames, C + N, D]
         classes = joined * width if stage.classes == "all" else width
         seen = patches(keys.unflatten(0, (-1, joined)) if stage.sees == "keys" else x, width)

@@ -54,12 +54,12 @@ class VideoSide:
                 if between := stages.get(stage_name(index, False)):
                     sequences = between(sequences)
                 inside = stages.get(stage_name(index, True))
-                sequences = self.maybe_again(partial(self.run_block, block, inside), sequences)
+                sequences = self.checkpointed(partial(self.run_block, block, inside), sequences)
             pooled, counts = self.pooled(sequences), sequences.counts
         segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*counts.shape, -1)
         return F.normalize((segments * counts[:, :, None]).sum(1), dim=-1)
 
-    def maybe_again(self, run: Callable, x: Tensor | Sequences) -> Tensor | Sequences:
+    def checkpointed(self, run: Callable, x: Tensor | Sequences) -> Tensor | Sequences:
         """`run` of x, whose activations are computed again in the backward pass if the model was told so."""
         again = self.visual.transformer.grad_checkpointing and torch.is_grad_enabled()
         return checkpoint(run, x, use_reentrant=False) if again else run(x)
@@ -68,7 +68,7 @@ class VideoSide:
         """A block on videos; `inside` is the stage between its attention and its MLP, if there is one."""
         x, sizes = given.tokens, given.sizes
         if self.shift:
-            frames = x.unflatten(0, (-1, given.of_a_video))
+            frames = x.unflatten(0, (-1, given.sequences_per_video))
             return given._replace(tokens=self.shift(block, frames).flatten(0, 1))
         proportional = self.proportional and sizes is not None
         if inside is None and not proportional:
@@ -99,7 +99,7 @@ class VideoSide:
         keep = stage.reduction(frames, self.visual.patch_size[0]).flatten(0, 1)
         x, packing = pack(x, F.pad(keep, (1, 0), value=True))
         for block in self.visual.transformer.resblocks:
-            x = self.maybe_again(partial(block_of_packed, block, packing=packing), x)
+            x = self.checkpointed(partial(block_of_packed, block, packing=packing), x)
         return self.visual.ln_post(x[0, packing.first])
 
 

@@ -15,7 +15,7 @@ from centerclip.method.reduction.kmedoids import alternate, longest, pairwise_di
 from centerclip.method.reduction.spectral import spectral
 from centerclip.method.stage import Model
 
-GPU_BRANCHES = f"{alternate.__module__}.in_one_launch", f"{spectral.__module__}.in_products"
+GPU_BRANCHES = f"{alternate.__module__}.in_one_launch", f"{spectral.__module__}.uses_matrix_products"
 
 
 def problems(batch: int, count: int, seed: int) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from centerclip.method.errors import SlowWarning
+
 KIND = "clustering"
 
 # Bytes of tokens or distances worked on at a time: on a CPU what fits its cache, on a GPU what fills it.
@@ -228,7 +230,7 @@ def kernel_runs(device: torch.device) -> bool:
         raise
     except Exception as error:  # Triton's own, the compiler's, the driver's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-    warnings.warn(f"clustering takes many launches, as Triton does not work here: {reason}", stacklevel=2)
+    warnings.warn(f"clustering takes many launches, as Triton does not work here: {reason}", SlowWarning, 2)
     return False
 
 

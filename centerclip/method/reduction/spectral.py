@@ -58,11 +58,11 @@ def spectral(
     if neighbours < 1 or (sigma is not None and sigma <= 0):
         raise ValueError(f"neighbours {neighbours} and sigma {sigma} must be positive")
     distances = pairwise_distances(tokens, distance, normalise, torch.float32)
-    if not in_products(distances):
+    if not uses_matrix_products(distances):
         check_finite(distances)
     edges = nearest(distances, neighbours) if graph == "knn" else torch.ones_like(distances, dtype=torch.bool)
     first = tokens.isfinite().all(-1).logical_not().int().argmax(-1)  # 0 but for a token that is not finite
-    rows = multiplied if in_products(distances) else solved
+    rows = distances_by_products if uses_matrix_products(distances) else distances_by_solver
     return alternate(rows(affinity(distances, edges, sigma), clusters), first, clusters, iterations)
 
 
@@ -92,19 +92,19 @@ def affinity(distances: Tensor, edges: Tensor, sigma: float | None) -> Tensor:
     return squared.div_(-2 * variance).exp_().mul_(edges)
 
 
-def in_products(distances: Tensor) -> bool:
-    """Whether distances are for `multiplied`, not `solved`: on a GPU, which a solver of many small problems leaves
-    idle, and which the host waits for."""
+def uses_matrix_products(distances: Tensor) -> bool:
+    """Whether `distances_by_products` is the faster way: on a GPU, which a solver of many small problems leaves idle,
+    and with which it synchronises."""
     return distances.device.type == "cuda"
 
 
-def solved(weights: Tensor, clusters: int) -> Tensor:
+def distances_by_solver(weights: Tensor, clusters: int) -> Tensor:
     """Distances [B, N, N] float32 between the rows of `embedding`; symmetric, zero diagonal."""
     return pairwise_distances(embedding(weights, clusters), precision=torch.float32)
 
 
-def multiplied(weights: Tensor, clusters: int) -> Tensor:
-    """As `solved`, but for rounding, by the `projector`."""
+def distances_by_products(weights: Tensor, clusters: int) -> Tensor:
+    """`distances_by_solver` but for rounding, by the `projector`."""
     products = projector(weights, clusters)
     lengths = products.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(torch.float32).tiny).sqrt()
     squared = 2 - (products + products.mT) / (lengths[:, :, None] * lengths[:, None, :])
