@@ -313,9 +313,9 @@ class TestWhatRunsAgain:
     @pytest.mark.parametrize(
         ("path", "rules"),
         [
-            ("model/reduction/spectral.py", made(train=1, evaluate=1, picture=1) | COSTS | FULL_SIZE),
+            ("method/reduction/spectral.py", made(train=1, evaluate=1, picture=1) | COSTS | FULL_SIZE),
             (
-                "model/reduction/kmedoids.py",
+                "method/reduction/kmedoids.py",
                 made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE,
             ),  # spectral imports it
             ("model/clip.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),

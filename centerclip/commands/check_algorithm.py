@@ -8,7 +8,7 @@ from centerclip.command import UserError
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("algorithm", help="a name in centerclip/model/reduction, or a file NAME.py that defines NAME")
+    parser.add_argument("algorithm", help="a name in centerclip/method/reduction, or a file NAME.py that defines NAME")
     parser.add_argument(
         "--options", nargs="+", default=[], metavar="OPTION=VALUE", type=assigned, help="of the algorithm"
     )
