@@ -164,7 +164,7 @@ def test_the_configs_of_the_repository_are_right():
         (variant(algorithm="rlt", block=2), "rlt is given pixels: at block 0, and without other keys than options"),
         (
             variant(classes="all", segments=1, embedding=True, remove=3),
-            "embedding: is of clusters, which the stage does",
+            "embedding needs `clusters`, but this stage sets `remove`",
         ),
         (
             variant(clip_embedding=3),
