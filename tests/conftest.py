@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from centerclip import cli
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -41,3 +43,15 @@ def mistake(monkeypatch, capfd) -> Callable[..., str]:
         return said.splitlines()[-1]
 
     return line
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., str]:
+    """Runs `centerclip` with a command line: what it prints."""
+
+    def printed(*arguments) -> str:
+        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
+
+    return printed

@@ -1,8 +1,6 @@
 """Vectors as files: those of a folder of videos, for other programs, and the metrics of those that others made."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from centerclip.backbones.clip import build, save_weights
 from centerclip.evaluate import given as given_vectors
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.stage import Model, Stage
-from centerclip.search.models import plain, quick
+from centerclip.search.models import cell_of_weights, in_fast_precision
 from centerclip.search.retriever import Retriever
 
 
@@ -37,36 +35,26 @@ def folder(tmp_path):
     return tmp_path / "videos"
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command: what it prints."""
-
-    def printed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
-        cli.main()
-        return capsys.readouterr().out
-
-    return printed
-
-
 class TestTheModel:
     """What `--weights` and `--stage` of features and search mean."""
 
-    def test_a_stage_reduces_tokens(self, run, folder, weights, tmp_path):
+    def test_the_option_stage_reduces_tokens(self, run, folder, weights, tmp_path):
         asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
         run("features", folder, "--out", tmp_path / "f.npz", *asked)
         stage = Stage("kmedoids", block=2, segments=2, clusters=9)
-        expected = Retriever(quick(plain("tiny", str(weights), 4, [stage]))).encode_videos([folder / "0.mp4"])
+        expected = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4, [stage]))).encode_videos(
+            [folder / "0.mp4"]
+        )
         with np.load(tmp_path / "f.npz") as stored:
             assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
             assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
 
-    def test_null_is_random_weights(self, folder, run):
+    def test_weights_null_are_random(self, folder, run):
         asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
         found = json.loads(run("search", folder, "a dog", "--json", *asked))
         assert len(found["answers"][0]["videos"]) == 5
 
-    def test_a_block_that_the_backbone_does_not_have(self, folder, tmp_path, mistake):
+    def test_a_block_beyond_the_backbones_is_refused(self, folder, tmp_path, mistake):
         asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
         line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
         assert line == "error: block 6: stages need different blocks from 0 to 3: tiny has 4 blocks"
@@ -84,11 +72,11 @@ class TestWritten:
     def write(self, run, folder, weights, out):
         run("features", folder, "--out", out, "--backbone", "tiny", "--weights", weights, "--frames", 4)
 
-    def test_npz(self, run, folder, weights, tmp_path):
+    def test_an_npz_has_vectors_and_what_was_left_out(self, run, folder, weights, tmp_path):
         self.write(run, folder, weights, tmp_path / "features.npz")
         with np.load(tmp_path / "features.npz") as stored:
             made = dict(stored)
-        retriever = Retriever(quick(plain("tiny", str(weights), 4)))
+        retriever = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4)))
         expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
         assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
         assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)
@@ -96,7 +84,7 @@ class TestWritten:
         assert made["model"] == retriever.fingerprint()
         assert json.loads(str(made["settings"])) == retriever.cell.settings()
 
-    def test_parquet_has_the_same(self, run, folder, weights, tmp_path):
+    def test_a_parquet_has_what_the_npz_has(self, run, folder, weights, tmp_path):
         for suffix in ("npz", "parquet"):
             self.write(run, folder, weights, tmp_path / f"features.{suffix}")
         with np.load(tmp_path / "features.npz") as stored:
@@ -117,7 +105,7 @@ class TestWritten:
         with np.load(tmp_path / "first.npz") as first, np.load(tmp_path / "second.npz") as second:
             assert all(np.array_equal(first[name], second[name]) for name in first)
 
-    def test_mistakes_are_told_before_anything_is_computed(self, folder, mistake, tmp_path, monkeypatch):
+    def test_mistakes_of_features_are_told_before_anything_is_computed(self, folder, mistake, tmp_path, monkeypatch):
         line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.csv")
         assert line.endswith("features.csv: features are written as .npz or .parquet")
         line = mistake(cli.main, "features", tmp_path / "none", "--out", tmp_path / "features.npz")
@@ -136,7 +124,7 @@ def arrays(texts=6, videos=4, width=3):
 
 
 class TestGiven:
-    def test_the_metrics_are_those_of_results(self, run, tmp_path, capsys):
+    def test_metrics_of_given_vectors_are_those_of_results(self, run, tmp_path, capsys):
         given = arrays()
         np.savez(tmp_path / "mine.npz", **given)
         printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
@@ -148,18 +136,20 @@ class TestGiven:
         names = ("R@1", "R@5", "R@10", "MdR", "MnR")
         assert cells[1:-1] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
 
-    def test_whole_numbers_and_half_precision_are_taken(self, run, tmp_path):
+    def test_given_whole_numbers_and_half_precision_are_taken(self, run, tmp_path):
         given = arrays()
         given |= {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
         np.savez(tmp_path / "mine.npz", **given)
         assert run("metrics", tmp_path / "mine.npz").startswith("6 texts, 4 videos")
 
-    def test_other_lengths_are_noted(self, tmp_path):
+    def test_vectors_of_other_lengths_are_noted(self, tmp_path, capsys):
         given = arrays()
         np.savez(tmp_path / "mine.npz", **given | {"texts": 2 * given["texts"]})
-        words = [sys.executable, "-m", "centerclip", "metrics", str(tmp_path / "mine.npz")]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert done.stderr == "note: texts are not of unit length: similarities are inner products, no cosines\n"
+        given_vectors.read(tmp_path / "mine.npz")
+        assert (
+            capsys.readouterr().err
+            == "note: texts are not of unit length: similarities are inner products, no cosines\n"
+        )
 
     def test_equal_videos_are_noted_or_grouped(self, tmp_path, capsys):
         """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
@@ -206,11 +196,11 @@ class TestGiven:
             ({"texts": np.full((6, 3), None)}, "not a whole .npz of numbers"),
         ],
     )
-    def test_arrays_that_do_not_fit(self, change, expected, mistake, tmp_path):
+    def test_arrays_that_do_not_fit_are_one_line(self, change, expected, mistake, tmp_path):
         np.savez(tmp_path / "mine.npz", **arrays() | change)
         assert mistake(cli.main, "metrics", tmp_path / "mine.npz").endswith(f"mine.npz: {expected}")
 
-    def test_other_files(self, mistake, tmp_path):
+    def test_files_that_are_no_npz_are_one_line(self, mistake, tmp_path):
         file = tmp_path / "mine.npz"
         assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
         np.savez(file, texts=np.ones((1, 1)))

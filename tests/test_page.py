@@ -7,28 +7,33 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from http.client import HTTPConnection, IncompleteRead
-from io import BytesIO
+from itertools import product
+from pathlib import Path
+from subprocess import PIPE
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from anyio import AsyncFile
 from conftest import REPOSITORY
 from PIL import Image
 from support.browser import browsing
-from support.server import in_a_thread
 from support.videos import make_video
 
 from centerclip import cli
 from centerclip.backbones.clip import save_weights
-from centerclip.command import UserError
 from centerclip.search.index import Searcher, up_to_date
-from centerclip.search.models import plain
-from centerclip.search.page import HTML, PIECE, Server, part
+from centerclip.search.models import cell_of_weights
+from centerclip.search.page import HTML, PIECE, Page, capped
 from centerclip.search.retriever import Retriever
 
 CAPTIONS = "[...document.querySelectorAll('figcaption')].map(one => one.innerText.split('\\n'))"
 PLAYING = "[...document.querySelectorAll('video')].filter(one => one.currentTime > 0.3 && !one.paused).length"
 TOLD = "document.querySelector('#told').textContent"
+NOT_FOUND = 404, b"Not Found"
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +48,12 @@ def server(tmp_path_factory):
     first.save(folder / "picture.gif", save_all=True, append_images=others, duration=100)
     (folder / "secret.txt").write_text("not a video")
     (folder.parent / "outside.mp4").write_bytes(b"outside")
-    retriever = Retriever(plain("tiny", None, 4))
+    retriever = Retriever(cell_of_weights("tiny", None, 4))
     index, left_out = up_to_date(folder, retriever)
     assert not left_out
-    with in_a_thread(Server(Searcher(index, retriever), folder, top=4)) as running:
-        yield running
+    page = Page(folder, top=4)
+    with page.answering(Searcher(index, retriever)):
+        yield page
 
 
 def ask(server, path, method="GET", **headers):
@@ -60,275 +66,260 @@ def ask(server, path, method="GET", **headers):
     return response.status, response.headers, body
 
 
-class TestInABrowser:
-    def test_type_see_play_and_go_back(self, server, tmp_path):
-        with browsing(tmp_path) as page:
-            page.tell("Page.navigate", url=server.url)
-            page.until("document.activeElement?.name == 'q'")
-            page.type("something grey")
-            told = page.until(TOLD)
-            assert re.fullmatch(r"4 of 4 videos in \d+ ms", told)
-            (expected,) = server.searcher.answers(["something grey"], 4)
-            captions = page.js(CAPTIONS)
-            assert captions == [[one.video, f"{one.similarity:.3f}"] for one in expected]
-            page.until(f"{PLAYING} == 2 && document.querySelector('img').naturalWidth == 96")
-            assert page.js("document.querySelector('.screen p').innerText") == "This browser does not play old.avi"
-            page.js("Promise.all([...document.querySelectorAll('video')].map(one => new Promise(done => {"
-                    "one.pause(); one.onseeked = done; one.currentTime = 1.5})))")  # fmt: skip
-            assert page.js("[...document.querySelectorAll('video')].map(one => one.currentTime)") == [1.5, 1.5]
-
-            page.type("red & blue?")
-            page.until(f"document.title == 'red & blue?' && {TOLD}")
-            assert page.js("location.search") == "?q=red+%26+blue%3F"
-            page.js("history.back()")
-            page.until("document.title == 'something grey' && document.querySelectorAll('figure').length == 4")
-            assert page.js("document.forms[0].q.value") == "something grey"
-            assert page.js(CAPTIONS) == captions
-            page.js("history.forward()")
-            page.until("document.forms[0].q.value == 'red & blue?'")
-
-            assert not page.happened("Log.entryAdded") and not page.happened("Runtime.exceptionThrown")
-            sent = [event["request"]["url"] for event in page.happened("Network.requestWillBeSent")]
-            assert len(sent) > 6 and all(address.startswith((server.url, "data:")) for address in sent)
-
-    def test_a_script_that_is_not_the_pages_does_not_run(self, server, tmp_path):
-        with browsing(tmp_path) as page:
-            page.tell("Page.navigate", url=f"{server.url}?q=grey")
-            page.until("document.querySelectorAll('figure').length == 4")
-            page.js(
-                """document.body.append(Object.assign(document.createElement("script"), {text: "window.ran = 1"}))"""
-            )
-            page.js("document.body.setAttribute('onclick', 'window.ran = 1'); document.body.click()")
-            assert page.js("window.ran") is None
-            assert page.js("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
-            assert any("Content Security Policy" in one["entry"]["text"] for one in page.happened("Log.entryAdded"))
-
-    def test_a_server_that_has_gone_is_told(self, server, tmp_path):
-        with browsing(tmp_path) as page:
-            page.tell("Page.navigate", url=server.url)
-            page.until("document.activeElement?.name == 'q'")
-            gone = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-            page.tell("Network.emulateNetworkConditions", **gone)
-            page.type("grey")
-            assert page.until(TOLD).startswith("No answer: is centerclip still running?")
-
-
-class TestAnswers:
-    def test_they_are_the_searchers(self, server):
-        status, headers, body = ask(server, "/search?q=something+grey")
-        found = json.loads(body)
+def test_in_a_browser_one_types_sees_videos_play_and_goes_back(server, tmp_path):
+    with browsing(tmp_path) as page:
+        page.tell("Page.navigate", url=server.url)
+        page.until("document.activeElement?.name == 'q'")
+        page.type("something grey")
+        told = page.until(TOLD)
+        assert re.fullmatch(r"4 of 4 videos in \d+ ms", told)
         (expected,) = server.searcher.answers(["something grey"], 4)
-        assert (status, headers["Content-Type"]) == (200, "application/json")
-        assert found["videos"] == [one._asdict() for one in expected]
-        assert found["of"] == 4 and found["note"] is None and found["ms"] > 0
-        assert found["remark"] == "random weights: the order of the videos means nothing"
+        captions = page.js(CAPTIONS)
+        assert captions == [[one.video, f"{one.similarity:.3f}"] for one in expected]
+        page.until(f"{PLAYING} == 2 && document.querySelector('img').naturalWidth == 96")
+        assert page.js("document.querySelector('.screen p').innerText") == "This browser does not play old.avi"
+        page.js("Promise.all([...document.querySelectorAll('video')].map(one => new Promise(done => {"
+                "one.pause(); one.onseeked = done; one.currentTime = 1.5})))")  # fmt: skip
+        assert page.js("[...document.querySelectorAll('video')].map(one => one.currentTime)") == [1.5, 1.5]
 
-    def test_a_sentence_that_is_too_long_has_a_note(self, server):
-        assert json.loads(ask(server, "/search?q=" + "dog+" * 90)[2])["note"] == (
-            "only the sentence's first 75 tokens are read"
-        )
+        page.type("red & blue?")
+        page.until(f"document.title == 'red & blue?' && {TOLD}")
+        assert page.js("location.search") == "?q=red+%26+blue%3F"
+        page.js("history.back()")
+        page.until("document.title == 'something grey' && document.querySelectorAll('figure').length == 4")
+        assert page.js("document.forms[0].q.value") == "something grey"
+        assert page.js(CAPTIONS) == captions
+        page.js("history.forward()")
+        page.until("document.forms[0].q.value == 'red & blue?'")
 
-    @pytest.mark.parametrize("path", ["/search", "/search?q=", "/search?q=+"])
-    def test_no_sentence_is_no_question(self, server, path):
-        assert ask(server, path)[0] == 400
+        assert not page.happened("Log.entryAdded") and not page.happened("Runtime.exceptionThrown")
+        sent = [event["request"]["url"] for event in page.happened("Network.requestWillBeSent")]
+        assert len(sent) > 6 and all(address.startswith((server.url, "data:")) for address in sent)
 
 
-class TestVideos:
-    @pytest.fixture
-    def file(self, server):
-        return (server.folder / "more/b.mp4").read_bytes()
+def test_only_the_pages_own_script_runs(server, tmp_path):
+    with browsing(tmp_path) as page:
+        page.tell("Page.navigate", url=f"{server.url}?q=grey")
+        page.until("document.querySelectorAll('figure').length == 4")
+        page.js("""document.body.append(Object.assign(document.createElement("script"), {text: "window.ran = 1"}))""")
+        page.js("document.body.setAttribute('onclick', 'window.ran = 1'); document.body.click()")
+        assert page.js("window.ran") is None
+        assert page.js("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
+        assert any("Content Security Policy" in one["entry"]["text"] for one in page.happened("Log.entryAdded"))
 
-    def place(self, server, name):
-        return f"/video/{server.searcher.videos.index(name)}"
 
-    def test_a_whole_one(self, server, file):
-        status, headers, body = ask(server, self.place(server, "more/b.mp4"))
-        assert (status, body) == (200, file)
+def test_the_page_says_that_the_server_has_gone(server, tmp_path):
+    with browsing(tmp_path) as page:
+        page.tell("Page.navigate", url=server.url)
+        page.until("document.activeElement?.name == 'q'")
+        gone = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        page.tell("Network.emulateNetworkConditions", **gone)
+        page.type("grey")
+        assert page.until(TOLD).startswith("No answer: is centerclip still running?")
+
+
+def address(server, name):
+    """Of a video's file."""
+    return f"/video/{server.searcher.videos.index(name)}"
+
+
+def test_answers_are_the_searchers(server):
+    status, headers, body = ask(server, "/search?q=something+grey")
+    found = json.loads(body)
+    (expected,) = server.searcher.answers(["something grey"], 4)
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert found["videos"] == [one._asdict() for one in expected]
+    assert found["of"] == 4 and found["note"] is None and found["ms"] > 0
+    assert found["remark"] == "random weights: the order of the videos means nothing"
+
+
+def test_a_sentence_that_is_too_long_has_a_note(server):
+    note = json.loads(ask(server, "/search?q=" + "dog+" * 90)[2])["note"]
+    assert note == "only the sentence's first 75 tokens are read"
+
+
+def test_names_that_are_no_utf_8_are_answered(server, monkeypatch):
+    monkeypatch.setattr(server.searcher, "videos", ["\udcff.mp4"] * 4)
+    assert json.loads(ask(server, "/search?q=grey")[2])["videos"][0]["video"] == "\udcff.mp4"
+
+
+@pytest.mark.parametrize("path", ["/search", "/search?q=", "/search?q=+"])
+def test_a_search_without_a_sentence_is_400(server, path):
+    assert ask(server, path)[0] == 400
+
+
+def test_a_whole_video_and_its_head(server):
+    file = (server.folder / "more/b.mp4").read_bytes()
+    for method, expected in (("GET", file), ("HEAD", b"")):
+        status, headers, body = ask(server, address(server, "more/b.mp4"), method)
+        assert (status, headers["Content-Length"], body) == (200, str(len(file)), expected)
         assert headers["Content-Type"] == "video/mp4" and headers["Accept-Ranges"] == "bytes"
 
-    @pytest.mark.parametrize(
-        ("asked", "begin", "end"),
-        [("bytes=0-", 0, None), ("bytes=5-", 5, None), ("bytes=5-9", 5, 10), ("bytes=-7", -7, None),
-         ("bytes=3-99999999", 3, None), ("bytes=-99999999", 0, None)],
-    )  # fmt: skip
-    def test_a_part(self, server, file, asked, begin, end):
-        status, headers, body = ask(server, self.place(server, "more/b.mp4"), Range=asked)
-        expected = file[begin:end]
-        begin %= len(file)
-        assert (status, body) == (206, expected)
-        assert headers["Content-Range"] == f"bytes {begin}-{begin + len(expected) - 1}/{len(file)}"
 
-    @pytest.mark.parametrize("asked", ["bytes=-0", "bytes=99999999-", "bytes=9-5"])
-    def test_a_part_that_there_is_not(self, server, file, asked):
-        status, headers, _ = ask(server, self.place(server, "more/b.mp4"), Range=asked)
-        assert (status, headers["Content-Range"]) == (416, f"bytes */{len(file)}")
-
-    @pytest.mark.parametrize("asked", ["bytes=-", "bytes=0-1,5-6", "lines=0-5", "bytes=a-b", "bytes=\uff11-\uff12"])
-    def test_whatever_else_is_asked_for_gives_the_whole(self, server, file, asked):
-        status, _, body = ask(server, self.place(server, "more/b.mp4"), Range=asked.encode())
-        assert (status, body) == (200, file)
-
-    def test_a_large_one_comes_in_pieces(self):
-        assert part("bytes=0-", 10 * PIECE) == (0, PIECE)
-        assert part(f"bytes={9 * PIECE + 5}-", 10 * PIECE) == (9 * PIECE + 5, 10 * PIECE)
-        assert part(f"bytes=-{3 * PIECE}", 10 * PIECE) == (7 * PIECE, 8 * PIECE)
-
-    def test_head_has_no_body(self, server, file):
-        status, headers, body = ask(server, self.place(server, "more/b.mp4"), "HEAD")
-        assert (status, headers["Content-Length"], body) == (200, str(len(file)), b"")
-
-    def test_one_that_has_gone_is_not_found(self, server):
-        file = server.folder / "old.avi"
-        data = file.read_bytes()
-        file.unlink()
-        try:
-            assert ask(server, self.place(server, "old.avi"))[0] == 404
-        finally:
-            file.write_bytes(data)
-
-    @pytest.mark.parametrize(
-        "path",
-        ["/video/4", "/video/-1", "/video/999999999999", "/video/a.mp4", "/video/../secret.txt", "/video/0/../../x",
-         "/secret.txt", "/../outside.mp4", "/%2e%2e/outside.mp4", "/video/..%2foutside.mp4", "//etc/passwd"],
-    )  # fmt: skip
-    def test_nothing_else_is_given(self, server, path):
-        status, _, body = ask(server, path)
-        assert (status, body) == (404, b"Not Found\n")
+@pytest.mark.parametrize(
+    ("asked", "begin", "end"), [("bytes=0-", 0, None), ("bytes=5-9", 5, 10), ("bytes=-7", -7, None)]
+)
+def test_a_range_of_a_video(server, asked, begin, end):
+    file = (server.folder / "more/b.mp4").read_bytes()
+    status, headers, body = ask(server, address(server, "more/b.mp4"), Range=asked)
+    assert (status, body) == (206, file[begin:end])
+    begin %= len(file)
+    assert headers["Content-Range"] == f"bytes {begin}-{begin + len(body) - 1}/{len(file)}"
 
 
-class TestLinks:
-    """Files are replaced while the page is served."""
-
-    @pytest.fixture
-    def asked(self, server):
-        """The status and body for a video that the test replaces, `new/v.mp4`."""
-        (server.folder / "new").mkdir()
-        server.searcher.videos.append("new/v.mp4")
-        yield lambda: ask(server, "/video/4")[::2]
-        server.searcher.videos.pop()
-        new = server.folder / "new"
-        new.unlink() if new.is_symlink() else shutil.rmtree(new)
-
-    @pytest.mark.parametrize(
-        "target", ["../../outside.mp4", "../../videos-too/v.mp4", "/etc/passwd", "v.mp4", "nothing"]
-    )
-    def test_a_link_out_of_the_folder_or_to_nothing_is_not_found(self, server, asked, target):
-        (server.folder.parent / "videos-too").mkdir(exist_ok=True)
-        (server.folder.parent / "videos-too/v.mp4").write_bytes(b"outside")
-        (server.folder / "new/v.mp4").symlink_to(target)
-        assert asked() == (404, b"Not Found\n")
-
-    def test_a_folder_that_becomes_a_link_out_is_not_found(self, server, asked):
-        (server.folder / "new/v.mp4").write_bytes(b"inside")
-        assert asked() == (200, b"inside")
-        elsewhere = server.folder.parent / "elsewhere"
-        (server.folder / "new").rename(elsewhere)
-        (server.folder / "new").symlink_to(elsewhere)
-        assert asked() == (404, b"Not Found\n")
-
-    @pytest.mark.parametrize("absolute", [False, True])
-    def test_a_link_inside_the_folder_leads_to_its_file(self, server, asked, absolute):
-        target = server.folder / "more/b.mp4"
-        (server.folder / "new/v.mp4").symlink_to(target if absolute else "../more/b.mp4")
-        assert asked() == (200, target.read_bytes())
-
-    def test_a_link_that_changes_after_it_was_looked_at_is_not_followed(self, server, asked, monkeypatch):
-        file = server.folder / "new/v.mp4"
-        file.symlink_to(server.folder.parent / "outside.mp4")
-        monkeypatch.setattr(os.path, "realpath", lambda path: os.path.abspath(path))
-        assert asked() == (404, b"Not Found\n")
-
-    def test_a_pipe_a_socket_and_a_folder_are_not_found_at_once(self, server, asked):
-        file = server.folder / "new/v.mp4"
-        os.mkfifo(file)
-        assert asked() == (404, b"Not Found\n")
-        file.unlink()
-        file.mkdir()
-        assert asked() == (404, b"Not Found\n")
-
-    @pytest.mark.parametrize("failing", [False, True])
-    def test_a_file_that_is_cut_short_meanwhile_ends_the_connection(self, server, monkeypatch, capfd, failing):
-        class Cut(BytesIO):
-            def seek(self, *where: int) -> int:
-                return super().seek(*where) if where == (0,) else 100
-
-            def read(self, size: int) -> bytes:
-                if failing and self.tell():
-                    raise OSError(5, "Input/output error")
-                return super().read(size)
-
-        monkeypatch.setattr(server, "file", lambda name: Cut(b"short"))
-        with pytest.raises(IncompleteRead) as got:
-            ask(server, "/video/0")
-        assert got.value.partial == b"short" and capfd.readouterr().err == ""
+def test_a_range_beyond_the_end_is_416(server):
+    assert ask(server, address(server, "more/b.mp4"), Range="bytes=99999999-")[0] == 416
 
 
-class TestStrangers:
-    def test_it_listens_on_the_loopback_alone(self, server):
-        assert server.server_address[0] == "127.0.0.1"
-
-    @pytest.mark.parametrize("path", ["/", "/search?q=grey", "/video/0"])
-    @pytest.mark.parametrize("host", ["example.org", "example.org:80", "127.0.0.1.example.org", "localhost@a.b", ""])
-    def test_another_name_of_this_machine_is_refused(self, server, path, host):
-        assert ask(server, path, Host=host)[0] == 403
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1234", "LOCALHOST"])
-    def test_its_own_names_are_not(self, server, host):
-        assert ask(server, "/", Host=host)[0] == 200
-
-    @pytest.mark.parametrize("path", ["/", "/search?q=grey", "/video/0", "/none"])
-    def test_other_sites_may_show_nothing_of_it(self, server, path):
-        headers = ask(server, path)[1]
-        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-        assert "default-src 'none'" in headers["Content-Security-Policy"] and "unsafe" not in str(headers)
-        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        assert headers["X-Content-Type-Options"] == "nosniff" and "Access-Control-Allow-Origin" not in headers
-
-    def test_nothing_is_taken(self, server):
-        assert ask(server, "/", "POST")[0] == 501
-
-    def test_the_page_names_no_other_address(self):
-        assert not re.findall(r"""(?:https?:)?//[\w.-]+\.\w|@import|src=["']""", HTML.read_text())
+def test_a_range_is_sent_in_pieces():
+    assert capped(b"bytes=0-") == b"bytes=0-%d" % (PIECE - 1)
+    assert capped(b"bytes=5-%d" % (9 * PIECE)) == b"bytes=5-%d" % (PIECE + 4)
+    for asked in (b"bytes=5-9", b"bytes=-5", b"lines=1-2", b"bytes=0-1,5-6"):
+        assert capped(asked) == asked
 
 
-def test_a_port_in_use_is_a_mistake(server):
-    with pytest.raises(UserError, match=f"port {server.server_port}: Address already in use"):
-        Server(server.searcher, server.folder, 3, server.server_port)
+@pytest.mark.parametrize(
+    "path",
+    ["/video/4", "/video/-1", f"/video/{'9' * 5000}", "/video/a.mp4", "/video/../secret.txt", "/video/0/../../x",
+     "/secret.txt", "/../outside.mp4", "/%2e%2e/outside.mp4", "/video/..%2foutside.mp4", "//etc/passwd"],
+)  # fmt: skip
+def test_nothing_but_videos_of_the_index_is_sent(server, path):
+    assert ask(server, path)[::2] == NOT_FOUND
 
 
-def test_a_port_in_use_is_told_before_anything_slow(server, mistake, monkeypatch):
+@pytest.fixture
+def asked(server):
+    """Asks for the status and body of `new/v.mp4`, a video of the index that the test makes."""
+    new = server.folder / "new"
+    new.mkdir()
+    server.names["new"] = "new/v.mp4"
+    yield lambda: ask(server, "/video/new")[::2]
+    del server.names["new"]
+    new.unlink() if new.is_symlink() else shutil.rmtree(new)
+
+
+OUT = ["../../outside.mp4", "../../videos-too/v.mp4", "/etc/passwd", "v.mp4", "nothing"]
+
+
+@pytest.mark.parametrize(
+    "make", [*(partial(Path.symlink_to, target=target) for target in OUT), os.mkfifo, os.mkdir, lambda file: None]
+)
+def test_a_link_out_of_the_folder_or_no_regular_file_is_404_at_once(server, asked, make):
+    (server.folder.parent / "videos-too").mkdir(exist_ok=True)
+    (server.folder.parent / "videos-too/v.mp4").write_bytes(b"outside")
+    make(server.folder / "new/v.mp4")
+    assert asked() == NOT_FOUND
+
+
+def test_a_folder_that_becomes_a_link_out_is_404(server, asked):
+    (server.folder / "new/v.mp4").write_bytes(b"inside")
+    assert asked() == (200, b"inside")
+    elsewhere = server.folder.parent / "elsewhere"
+    (server.folder / "new").rename(elsewhere)
+    (server.folder / "new").symlink_to(elsewhere)
+    assert asked() == NOT_FOUND
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_link_inside_the_folder_leads_to_its_file(server, asked, absolute):
+    target = server.folder / "more/b.mp4"
+    (server.folder / "new/v.mp4").symlink_to(target if absolute else "../more/b.mp4")
+    assert asked() == (200, target.read_bytes())
+
+
+def test_a_link_that_changes_after_it_was_resolved_is_not_followed(server, asked, monkeypatch):
+    (server.folder / "new/v.mp4").symlink_to(server.folder.parent / "outside.mp4")
+    monkeypatch.setattr(os.path, "realpath", os.path.abspath)
+    assert asked() == NOT_FOUND
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_file_cut_short_while_it_is_sent_ends_the_connection(server, asked, monkeypatch, capfd, failing):
+    file, read = server.folder / "new/v.mp4", AsyncFile.read
+    file.write_bytes(bytes(1 << 20))
+
+    async def cut(self, size):
+        if await self.tell():
+            os.truncate(file, 0)
+            if failing:
+                raise OSError(5, "Input/output error")
+        return await read(self, size)
+
+    monkeypatch.setattr(AsyncFile, "read", cut)
+    with pytest.raises(IncompleteRead) as got:
+        asked()
+    assert got.value.partial == bytes(1 << 16) and capfd.readouterr().err == ""
+
+
+def test_files_are_closed_whatever_is_asked_for(server, monkeypatch):
+    opened, end = [], time.monotonic() + 10
+    monkeypatch.setattr(server, "file", lambda name: opened.append(Page.file(server, name)) or opened[-1])
+    for asked, method in product(("bytes=0-", "bytes=99999999-", "lines=1"), ("GET", "HEAD")):
+        ask(server, address(server, "more/b.mp4"), method, Range=asked)
+    while not all(file.closed for file in opened):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(opened) == 6
+
+
+def test_a_bug_is_shown_on_the_terminal_and_is_500(server, monkeypatch, capfd):
+    monkeypatch.setattr(server.searcher, "answers", lambda *_: 1 / 0)
+    assert ask(server, "/search?q=grey")[0] == 500
+    assert capfd.readouterr().err.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_it_listens_on_the_loopback_alone(server):
+    assert server.socket.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("path", ["/", "/search?q=grey", "/video/0"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [(host, 400) for host in ("example.org", "example.org:80", "127.0.0.1.example.org", "localhost@a.b", "")]
+    + [(host, 200) for host in ("127.0.0.1", "localhost:1234", "LOCALHOST")],
+)
+def test_only_this_machines_own_names_are_answered(server, path, host, status):
+    assert ask(server, path, Host=host)[0] == status
+
+
+@pytest.mark.parametrize("path", ["/", "/search?q=grey", "/search", "/video/0", "/none"])
+def test_other_sites_may_show_nothing_of_it(server, path):
+    headers = ask(server, path)[1]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and "unsafe" not in str(headers)
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["X-Content-Type-Options"] == "nosniff" and "Access-Control-Allow-Origin" not in headers
+
+
+def test_nothing_can_be_posted_and_the_page_names_no_other_address(server):
+    assert ask(server, "/", "POST")[0] == 405
+    assert not re.findall(r"""(?:https?:)?//[\w.-]+\.\w|@import|src=["']""", HTML)
+
+
+def test_a_port_in_use_is_one_line_before_anything_slow(server, mistake, monkeypatch):
     monkeypatch.setattr(Retriever, "__init__", lambda *_: pytest.fail("a model is loaded"))
-    words = ("search", server.folder, "--serve", "--backbone", "tiny", "--port", server.server_port)
-    assert mistake(cli.main, *words) == f"error: port {server.server_port}: Address already in use"
+    words = ("search", server.folder, "--serve", "--backbone", "tiny", "--port", server.port)
+    assert mistake(cli.main, *words) == f"error: port {server.port}: Address already in use"
 
 
-def test_the_command_serves_until_it_is_interrupted(server, tmp_path):
-    """On the same folder and model, whose index is there already."""
+def test_the_command_serves_until_ctrl_c(server, tmp_path):
+    """Of the same folder and model, so that its index is there; a client that does not read does not delay the end."""
     weights = tmp_path / "tiny.safetensors"
-
     save_weights(server.searcher.retriever.model.state_dict(), "tiny", weights)
-    words = [
-        "search",
-        server.folder,
-        "--serve",
-        "--backbone",
-        "tiny",
-        "--weights",
-        weights,
-        "--frames",
-        "4",
-        "--top",
-        "2",
-    ]
+    asked = ["--backbone", "tiny", "--weights", weights, "--frames", 4, "--top", 2]
+    words = [sys.executable, "-m", "centerclip", "search", server.folder, "--serve", *asked]
+    large = server.folder / "old.avi"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", "centerclip", *map(str, words)]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        (address,) = re.findall(r"^http://127\.0\.0\.1:\d+/", line)
-        running = type("Running", (), {"url": address})
-        found = json.loads(ask(running, "/search?q=grey")[2])
+    with subprocess.Popen([*map(str, words)], env=environment, stdout=PIPE, stderr=PIPE, text=True) as process:
+        (url,) = re.findall(r"^http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        running = SimpleNamespace(url=url)
+        found = json.loads(ask(running, "/search?q=grey")[2])["videos"]
+        data = large.read_bytes()
+        os.truncate(large, 1 << 28)
+        slow = HTTPConnection(urlsplit(url).netloc)
+        slow.request("GET", address(server, "old.avi"))
+        assert slow.getresponse().read(1) == data[:1]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0 and "Traceback" not in process.stderr.read()
-    assert [one["place"] for one in found["videos"]] == [
-        one["place"] for one in json.loads(ask(server, "/search?q=grey")[2])["videos"][:2]
-    ]
+        assert process.wait(10) == 0 and "Traceback" not in process.stderr.read()
+        large.write_bytes(data)
+    assert found == json.loads(ask(server, "/search?q=grey")[2])["videos"][:2]

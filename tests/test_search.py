@@ -28,15 +28,15 @@ from centerclip.command import UserError
 from centerclip.data.datasets.files import listing, video_files
 from centerclip.data.video import reading, watch
 from centerclip.data.video.batches import Videos
-from centerclip.data.video.decoding import Shown, idle
-from centerclip.data.video.extraction import spread, spread_or_reason
+from centerclip.data.video.decoding import idle
+from centerclip.data.video.extraction import spread_or_reason
 from centerclip.data.video.frames import FrameStore
 from centerclip.data.video.shards import write_shard
 from centerclip.evaluate.features import count_cut
 from centerclip.method.stage import Model
 from centerclip.search import index as search
-from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update, write_index
-from centerclip.search.models import plain, quick
+from centerclip.search.index import Entry, Searcher, index_file, read_index, up_to_date, update
+from centerclip.search.models import cell_of_weights, in_fast_precision
 from centerclip.search.retriever import Retriever
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell, read_cell
@@ -45,7 +45,7 @@ from centerclip.settings.cell import Cell, read_cell
 @pytest.fixture(scope="module")
 def retriever():
     """The tiny model with random weights, 4 frames a video."""
-    return Retriever(plain("tiny", None, 4))
+    return Retriever(cell_of_weights("tiny", None, 4))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def hanging(name, *arguments, **settings):
 class TestFolder:
     """Which files of a folder are looked at."""
 
-    def test_links_are_followed_once_and_loops_survived(self, folder, tmp_path):
+    def test_links_of_a_folder_are_followed_once_and_loops_survived(self, folder, tmp_path):
         (tmp_path / "elsewhere").mkdir()
         make_video(tmp_path / "elsewhere/d.mp4")
         (folder / "0 link").symlink_to(tmp_path / "elsewhere")
@@ -98,12 +98,12 @@ class TestFolder:
         assert closed == {} and files["to nothing.mp4"] == (-1, -1)
 
     def test_a_closed_folder_is_named(self, folder, monkeypatch, retriever):
-        plainly = os.scandir
+        scan = os.scandir
 
         def scandir(path):
             if Path(path).name == "more":
                 raise PermissionError(13, "Permission denied")
-            return plainly(path)
+            return scan(path)
 
         monkeypatch.setattr(os, "scandir", scandir)
         files, closed = video_files(folder)
@@ -137,28 +137,24 @@ class TestFolder:
             assert update({}, tmp_path, retriever) == dict.fromkeys(["pipe.mp4", "s.mp4", "device.mp4"], "not a file")
 
     @pytest.mark.parametrize("suffix", ["gif", "webp", "vob", "asf", "m2v", "mxf", "mts", "TS"])
-    def test_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
+    def test_files_of_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
         (tmp_path / f"v.{suffix}").touch()
         assert list(video_files(tmp_path)[0]) == [f"v.{suffix}"]
 
 
 class TestFrames:
-    def test_they_are_the_middles_of_equal_spans(self, tmp_path):
+    def test_frames_are_the_middles_of_equal_spans(self, tmp_path):
         # 2 s in 4 spans: shown at 0.25, 0.75, 1.25, 1.75 s, which are frames 2, 7, 12, 17 of ten a second
-        frames, mask = Retriever(plain("tiny", None, 4)).read(make_video(tmp_path / "v.mp4", count=20, rate=10))
+        frames, mask = Retriever(cell_of_weights("tiny", None, 4)).read(
+            make_video(tmp_path / "v.mp4", count=20, rate=10)
+        )
         assert frames.shape == (4, 3, 56, 56) and frames.dtype == torch.uint8 and mask.all()
         assert frames[:, :, -3:].float().mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=3)
 
     def test_a_short_video_is_padded(self, tmp_path):
-        frames, mask = Retriever(plain("tiny", None, 5)).read(make_video(tmp_path / "v.mp4", count=3))
+        frames, mask = Retriever(cell_of_weights("tiny", None, 5)).read(make_video(tmp_path / "v.mp4", count=3))
         assert mask.tolist() == [True, True, True, False, False]
         assert torch.equal(frames[2], frames[4]) and not torch.equal(frames[1], frames[2])
-
-    @pytest.mark.parametrize("count", [1, 2, 7, 12])
-    def test_as_many_as_asked_for_whatever_the_rate(self, count):
-        for n, rate in ((12, 25), (100, 29.97), (12345, 60)):
-            chosen = spread(Shown(np.arange(n) / rate, n / rate), count)
-            assert chosen.tolist() == [int((i + 0.5) * n / count + 1e-6) for i in range(count)]
 
     def test_vectors_are_those_of_the_workflows_stored_frames(self, retriever, tmp_path):
         video = make_video(tmp_path / "v.mp4", count=20, rate=10)
@@ -170,7 +166,7 @@ class TestFrames:
 
 
 class TestIndex:
-    def test_it_ranks_as_brute_force_does(self, retriever, folder):
+    def test_an_index_ranks_as_brute_force_does(self, retriever, folder):
         index = {}
         assert list(update(index, folder, retriever)) == ["broken.mp4"]
         sentence = retriever.encode_sentences(["something grey"])[0]
@@ -215,28 +211,10 @@ class TestIndex:
         make_video(folder / "v.mp4").rename(folder / "broken.mp4")
         assert update(index, folder, retriever) == {} and decoded == ["broken.mp4"]
 
-    def test_what_is_read_was_written(self, retriever, folder, tmp_path):
-        index = {}
-        update(index, folder, retriever)
-        write_index(tmp_path / "index.npz", index)
-        again = read_index(tmp_path / "index.npz")
-        assert list(again) == list(index)
-        for name in ("a.mp4", "b.MKV", "more/c.avi"):
-            assert again[name][:2] == index[name][:2]
-            assert np.array_equal(again[name].vector, index[name].vector)
-
-    def test_a_damaged_one_is_none(self, tmp_path):
-        file = tmp_path / "index.npz"
-        assert read_index(file) == {}
-        write_index(file, {"a": Entry(1, 2, np.ones(3, np.float32))})
-        assert list(read_index(file)) == ["a"]
-        for damaged in (file.read_bytes()[:-30], b"no index", b""):
-            file.write_bytes(damaged)
-            assert read_index(file) == {}
-
-    def test_whatever_is_wrong_in_one_it_is_none_and_never_an_error(self, tmp_path):
+    def test_a_damaged_index_counts_as_empty_and_is_never_an_error(self, tmp_path):
         file, rng = tmp_path / "index.npz", np.random.default_rng(0)
         sound = {"path": ["a", "b"], "size": [1, 2], "changed": [3, 4], "vector": np.ones((2, 3), np.float32)}
+        assert read_index(file) == {}
         np.savez(file, **sound)
         assert read_index(file, 3).keys() == {"a", "b"} and read_index(file, 4) == {}
         whole = file.read_bytes()
@@ -265,22 +243,22 @@ class TestIndex:
             for name, entry in read_index(file, 3).items():
                 assert isinstance(name, str) and entry.vector.shape == (3,) and np.isfinite(entry.vector).all()
 
-    def test_one_that_the_machine_cannot_read_is_left_as_it_is(self, folder, retriever, monkeypatch):
+    def test_an_index_that_the_machine_cannot_read_stays(self, folder, retriever, monkeypatch):
         file = index_file(folder, retriever)
         file.write_bytes(b"sound")
-        plain = open
+        opened = open
 
         def failing(path, *given, **how):
             if Path(path) == file:
                 raise OSError(errno.EIO, "")
-            return plain(path, *given, **how)
+            return opened(path, *given, **how)
 
         monkeypatch.setattr(reading, "open", failing, raising=False)
         with pytest.raises(UserError, match=r"\.npz: the index cannot be read: Input/output error"):
             up_to_date(folder, retriever)
         assert file.read_bytes() == b"sound"
 
-    def test_what_hangs_is_named_and_the_rest_go_on(self, retriever, folder, monkeypatch):
+    def test_a_video_that_hangs_is_named_and_the_rest_go_on(self, retriever, folder, monkeypatch):
         monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(search, "spread_or_reason", hanging)
         index = {}
@@ -313,30 +291,30 @@ class TestIndex:
         monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == f"centerclip.{module}"))
         assert (retriever.fingerprint() != before) == counts
 
-    def test_it_encodes_in_the_precision_of_evaluation_which_makes_another_model(self, retriever, monkeypatch):
+    def test_search_encodes_in_the_precision_of_evaluation_which_makes_another_model(self, retriever, monkeypatch):
         """Lowered to bfloat16, as on a GPU or a CPU that has units for it."""
         exact, lower = retriever, Retriever(replace(retriever.cell, precision="bfloat16"))
         monkeypatch.setattr(device, "multiplies_bfloat16", lambda _: False)
-        assert exact.fingerprint() == lower.fingerprint() and quick(exact.cell) == exact.cell
+        assert exact.fingerprint() == lower.fingerprint() and in_fast_precision(exact.cell) == exact.cell
         monkeypatch.setattr(device, "multiplies_bfloat16", lambda _: True)
-        assert exact.fingerprint() != lower.fingerprint() and quick(exact.cell) == lower.cell
+        assert exact.fingerprint() != lower.fingerprint() and in_fast_precision(exact.cell) == lower.cell
         video = torch.randint(256, (12, 3, 56, 56), dtype=torch.uint8), torch.ones(12, dtype=torch.bool)
         one, other = (model.encode_frames([video])[0] for model in (exact, lower))
         assert not torch.equal(one, other) and one @ other > 0.99
         one, other = (model.encode_sentences(["a grey video"]) for model in (exact, lower))
         assert not torch.equal(one, other)
 
-    def test_each_model_has_its_own(self, folder):
+    def test_each_model_has_its_own_index(self, folder):
         encode = mock.patch.object(Retriever, "encode_frames", autospec=True, side_effect=Retriever.encode_frames)
         encoded = []
         for frames in (4, 6, 4, 6):
             with encode as calls:
-                up_to_date(folder, Retriever(plain("tiny", None, frames)))
+                up_to_date(folder, Retriever(cell_of_weights("tiny", None, frames)))
             encoded.append(sum(len(call.args[1]) for call in calls.call_args_list))
         assert encoded == [3, 3, 0, 0]
         assert len(list(folder.glob(".centerclip-*"))) == 2
 
-    def test_interrupted_it_keeps_what_it_has(self, folder, monkeypatch):
+    def test_an_interrupted_update_keeps_what_it_has(self, folder, monkeypatch):
         encode, calls = Retriever.encode_frames, []
 
         def interrupted(*arguments):
@@ -347,12 +325,12 @@ class TestIndex:
 
         monkeypatch.setattr(Retriever, "encode_frames", interrupted)
         monkeypatch.setattr(search, "update", partial(update, batch_size=1, encoders=1))
-        retriever = Retriever(plain("tiny", None, 4))
+        retriever = Retriever(cell_of_weights("tiny", None, 4))
         with pytest.raises(KeyboardInterrupt):
             up_to_date(folder, retriever)
         assert len(read_index(index_file(folder, retriever))) == 1
 
-    def test_pytorch_has_its_threads_again(self, retriever, folder, monkeypatch):
+    def test_pytorch_has_its_threads_again_after_an_update(self, retriever, folder, monkeypatch):
         """Each of three encoders has its share of six; what they raise is raised."""
         seen, threads = [], torch.get_num_threads()
         monkeypatch.setattr(Retriever, "encode_frames", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
@@ -368,7 +346,7 @@ class TestIndex:
     def test_batches_change_vectors_by_rounding_alone(self, stages, folder):
         """A video shorter than the model's frames among them."""
         make_video(folder / "short.mp4", count=3)
-        retriever, indices = Retriever(plain("tiny", None, 4, stages)), ({}, {}, {})
+        retriever, indices = Retriever(cell_of_weights("tiny", None, 4, stages)), ({}, {}, {})
         for size, encoders, index in zip((1, 3, 2), (1, 1, 2), indices, strict=True):
             update(index, folder, retriever, batch_size=size, encoders=encoders)
         for index in indices[1:]:
@@ -415,16 +393,7 @@ def test_an_untrained_cells_weights_are_found_from_any_directory(tmp_path, monke
             assert torch.equal(Retriever(read_cell(path.name)).model.visual.proj, weights["visual.proj"])
 
 
-@pytest.mark.parametrize("lost", ["training", "model", "data"])
-def test_results_that_lack_something_are_none(cell, lost):
-    settings = json.loads(cell.read_text())["settings"]
-    del settings[lost]
-    cell.write_text(json.dumps({"settings": settings}))
-    with pytest.raises(UserError, match=r"kmedoids\.json: not a cell or its results"):
-        read_cell(cell)
-
-
-def test_too_long_is_what_the_results_count(retriever):
+def test_a_sentence_is_too_long_where_the_results_count_it_so(retriever):
     tokens = retriever.cell.data.text_tokens
     for words in (tokens - 2, tokens - 1):
         sentence = " ".join(["dog"] * words)
@@ -456,7 +425,7 @@ def command(*arguments):
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_the_command(folder, cell):
+def test_the_command_prints_rank_similarity_and_path(folder, cell):
     """Twice: the second time nothing is decoded, so that there is no progress to show, and the answer is the same."""
     first = command("search", folder, "something grey", "--cell", cell, "--top", 2)
     assert first.returncode == 0, first.stderr
@@ -471,13 +440,13 @@ def test_the_command(folder, cell):
     assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
 
 
-def test_several_sentences_have_their_answers_under_them(folder, cell):
+def test_several_sentences_have_their_answers_under_them(folder, cell, run):
     sentences = ["something grey", "red", "something grey"]
-    done = command("search", folder, *sentences, "--cell", cell, "--top", 2)
-    parts = [part.splitlines() for part in done.stdout.split("\n\n")]
+    asked = ("search", folder, *sentences, "--cell", cell, "--top", 2)
+    parts = [part.splitlines() for part in run(*asked).split("\n\n")]
     assert [part[0] for part in parts] == sentences and parts[0] == parts[2]
     assert [line.split()[0] for line in parts[1][1:]] == ["1", "2"]
-    made = json.loads(command("search", folder, *sentences, "--cell", cell, "--top", 2, "--json").stdout)
+    made = json.loads(run(*asked, "--json"))
     assert made["left_out"].keys() == {"broken.mp4"} and [one["sentence"] for one in made["answers"]] == sentences
     for part, answer in zip(parts, made["answers"], strict=True):
         lines = [f"{folder / one['video']} {one['similarity']:.3f}".split() for one in answer["videos"]]
@@ -529,9 +498,8 @@ def test_numbers_that_make_no_sense_are_refused_at_once(arguments, mistake):
     assert f"{str(arguments[-1])!r} is not a whole number from 1 up" in line
 
 
-def test_efficiency_is_one_of_the_commands(tmp_path):
-    done = command("efficiency", "--log", tmp_path / "log", "--benchmark", "msrvtt")
-    assert done.returncode == 1 and done.stderr == "error: --benchmark and --variants go together\n"
+def test_a_benchmark_without_variants_is_refused(mistake):
+    assert mistake(cli.main, "efficiency", "--benchmark", "msrvtt") == "error: --benchmark and --variants go together"
 
 
 def test_a_file_name_that_is_no_utf_8_is_found(folder, cell):

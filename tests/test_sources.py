@@ -15,19 +15,19 @@ from centerclip.data.download.sources import fetch, needs, read_table, wanted, w
 COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
 
 
-class TestTheRepositorysTable:
-    def test_every_row_is_complete(self):
-        for dataset, files in read_table().items():
-            for name, source in files.items():
-                assert source.inside or source.urls, (dataset, name)
-                assert set(source.inside) <= set(files)
-                assert all(url.startswith("https://") for url in source.urls)
-                assert source.licence or not source.urls
-                assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
+def test_every_row_of_the_repositorys_table_is_complete():
+    for dataset, files in read_table().items():
+        for name, source in files.items():
+            assert source.inside or source.urls, (dataset, name)
+            assert set(source.inside) <= set(files)
+            assert all(url.startswith("https://") for url in source.urls)
+            assert source.licence or not source.urls
+            assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
 
-    def test_the_advice_names_the_setting_of_a_local_copy(self):
-        assert read_table()["clip"]["ViT-B-32.pt"].setting == "weights: {ViT-B-32: path/to/ViT-B-32.pt}"
-        assert read_table()["msvd"]["videos"].setting == "source.local"
+
+def test_the_advice_names_the_setting_of_a_local_copy():
+    assert read_table()["clip"]["ViT-B-32.pt"].setting == "weights: {ViT-B-32: path/to/ViT-B-32.pt}"
+    assert read_table()["msvd"]["videos"].setting == "source.local"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_damaged_table_is_one_line(tmp_path, text, reason):
     assert str(error.value).startswith(f"{tmp_path}/table.csv: {reason}") and "\n" not in str(error.value)
 
 
-def test_what_the_user_must_do(monkeypatch):
+def test_missing_credentials_and_local_copies_are_named(monkeypatch):
     monkeypatch.delenv("LSMDC_USER", raising=False)
     monkeypatch.setenv("LSMDC_PASSWORD", "secret")
     (line,) = needs("lsmdc", {})
@@ -91,6 +91,8 @@ def place(tmp_path, monkeypatch):
         )
         table = read_table(tmp_path / "sources.csv")
         monkeypatch.setattr(sources, "read_table", lambda: table)
+        monkeypatch.setenv("KEY_USER", "me")
+        monkeypatch.setenv("KEY_PASSWORD", "secret")
         server.out = tmp_path / "results/mine/source"
         yield server
 
@@ -99,71 +101,76 @@ def names(source):
     return (source / "names.txt").read_text().split()
 
 
-class TestFetch:
-    def test_archives_are_unpacked_and_linked(self, place):
-        fetch({"reader": "packed"}, place.out, None)
-        assert sorted(path.name for path in place.out.iterdir()) == ["list.txt", "videos"]
-        assert (place.out / "list.txt").read_text() == "one\ntwo\n"
-        assert (place.out / "videos/data/list.txt").is_file()
+def test_archives_are_unpacked_and_linked(place):
+    fetch({"reader": "packed"}, place.out, None)
+    assert sorted(path.name for path in place.out.iterdir()) == ["list.txt", "videos"]
+    assert (place.out / "list.txt").read_text() == "one\ntwo\n"
+    assert (place.out / "videos/data/list.txt").is_file()
 
-    def test_a_second_time_nothing_is_asked_for(self, place):
-        fetch({"reader": "packed"}, place.out, None)
-        before = len(place.requests)
-        fetch({"reader": "packed"}, place.out, None)
-        fetch({"reader": "packed"}, place.out.parent.parent / "other/source", None)
-        assert len(place.requests) == before
 
-    def test_local_copies_win_and_are_verified(self, place, tmp_path):
-        (tmp_path / "own").mkdir()
-        (tmp_path / "own.txt").write_text("one\ntwo\n")
-        local = {"list.txt": str(tmp_path / "own.txt"), "videos": str(tmp_path / "own")}
+def test_what_was_fetched_is_not_asked_for_again(place):
+    fetch({"reader": "packed"}, place.out, None)
+    before = len(place.requests)
+    fetch({"reader": "packed"}, place.out, None)
+    fetch({"reader": "packed"}, place.out.parent.parent / "other/source", None)
+    assert len(place.requests) == before
+
+
+def test_local_copies_win_and_are_verified(place, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own.txt").write_text("one\ntwo\n")
+    local = {"list.txt": str(tmp_path / "own.txt"), "videos": str(tmp_path / "own")}
+    fetch({"reader": "packed", "local": local}, place.out, None)
+    assert not place.requests and (place.out / "list.txt").resolve() == tmp_path / "own.txt"
+    (tmp_path / "own.txt").write_text("three\n")
+    with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, where sha256:\w+ is expected"):
         fetch({"reader": "packed", "local": local}, place.out, None)
-        assert not place.requests and (place.out / "list.txt").resolve() == tmp_path / "own.txt"
-        (tmp_path / "own.txt").write_text("three\n")
-        with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, where sha256:\w+ is expected"):
-            fetch({"reader": "packed", "local": local}, place.out, None)
-        assert (place.out / "videos").is_dir()  # what was there before stays
+    assert (place.out / "videos").is_dir()  # what was there before stays
 
-    def test_a_local_archive_is_unpacked(self, place, tmp_path):
-        (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
-        fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
-        assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
 
-    def test_a_corrected_local_archive_is_unpacked_again(self, place, tmp_path):
-        local = {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}
-        with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
-            file.writestr("other.txt", "of another data set")
-        with pytest.raises(UserError, match=r"data.zip has no list.txt"):
-            fetch({"reader": "packed", "local": local}, place.out, None)
-        (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
+def test_a_local_archive_is_unpacked(place, tmp_path):
+    (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
+    fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
+    assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
+
+
+def test_a_corrected_local_archive_is_unpacked_again(place, tmp_path):
+    local = {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
+        file.writestr("other.txt", "of another data set")
+    with pytest.raises(UserError, match=r"data.zip has no list.txt"):
         fetch({"reader": "packed", "local": local}, place.out, None)
-        assert (place.out / "list.txt").read_text() == "one\ntwo\n"
+    (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
+    fetch({"reader": "packed", "local": local}, place.out, None)
+    assert (place.out / "list.txt").read_text() == "one\ntwo\n"
 
-    def test_single_videos_come_from_the_mirror_that_has_them(self, place, monkeypatch):
-        monkeypatch.setenv("KEY_USER", "me")
-        monkeypatch.setenv("KEY_PASSWORD", "secret")
+
+def test_single_videos_come_from_the_mirror_that_has_them(place):
+    fetch({"reader": "single"}, place.out, names)
+    assert (place.out / "videos/m/a.avi").read_bytes() == b"A"
+    assert (place.out / "videos/m/b.avi").read_bytes() == b"B"
+    assert all(authorization for _, _, authorization in place.requests)
+    kept = [path for path in place.out.parent.parent.rglob("*") if path.is_file()]
+    assert kept and not any(b"secret" in path.read_bytes() for path in kept)
+
+
+def test_without_credentials_nothing_is_asked_for(place, monkeypatch):
+    monkeypatch.delenv("KEY_USER", raising=False)
+    monkeypatch.delenv("KEY_PASSWORD", raising=False)
+    with pytest.raises(UserError, match="single: set KEY_USER and KEY_PASSWORD, or name local copies, for names"):
         fetch({"reader": "single"}, place.out, names)
-        assert (place.out / "videos/m/a.avi").read_bytes() == b"A"
-        assert (place.out / "videos/m/b.avi").read_bytes() == b"B"
-        assert all(authorization for _, _, authorization in place.requests)
-        kept = [path for path in place.out.parent.parent.rglob("*") if path.is_file()]
-        assert kept and not any(b"secret" in path.read_bytes() for path in kept)
+    assert not place.requests and not place.out.exists()
 
-    def test_without_credentials_nothing_is_asked_for(self, place, monkeypatch):
-        monkeypatch.delenv("KEY_USER", raising=False)
-        monkeypatch.delenv("KEY_PASSWORD", raising=False)
-        with pytest.raises(UserError, match="single: set KEY_USER and KEY_PASSWORD, or name local copies, for names"):
-            fetch({"reader": "single"}, place.out, names)
-        assert not place.requests and not place.out.exists()
 
-    @pytest.mark.parametrize(
-        ("listed", "line"),
-        [(b"m/a.avi\nm/c.avi\n", "1 of 2 videos cannot be had"), (b"../../a.avi\n", "leads out of its directory")],
-    )
-    def test_videos_that_cannot_be_had(self, place, monkeypatch, listed, line):
-        monkeypatch.setenv("KEY_USER", "me")
-        monkeypatch.setenv("KEY_PASSWORD", "secret")
-        place.files["/names.txt"] = listed
-        with pytest.raises(UserError, match=line):
-            fetch({"reader": "single"}, place.out, names)
-        assert not place.out.exists()
+@pytest.mark.parametrize(
+    ("listed", "line"),
+    [
+        (b"m/a.avi\nm/c.avi\n", "1 of 2 videos could not be downloaded"),
+        (b"../../a.avi\n", "leads out of its directory"),
+    ],
+)
+def test_too_many_videos_that_fail_are_one_line(place, listed, line):
+    place.files["/names.txt"] = listed
+    with pytest.raises(UserError, match=line):
+        fetch({"reader": "single"}, place.out, names)
+    assert not place.out.exists()

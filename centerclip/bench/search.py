@@ -5,10 +5,8 @@ With weights at random and made-up vectors, which take as long as any.
 
 import argparse
 import json
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -25,9 +23,9 @@ from centerclip.backbones.device import computed_in
 from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.metrics import retrieval_metrics
-from centerclip.search import page
 from centerclip.search.index import Entry, Searcher, update
-from centerclip.search.models import plain, quick
+from centerclip.search.models import cell_of_weights, in_fast_precision
+from centerclip.search.page import Page
 from centerclip.search.retriever import Retriever
 
 SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
@@ -37,7 +35,7 @@ WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
     """A row for each way to encode, the first one at a time in float32, the last as `search` does: videos a second that
     are indexed, the median of `repeats` turns, and by how much a video's vector differs from that of the first."""
-    quickest = Retriever(quick(retriever.cell))
+    quickest = Retriever(in_fast_precision(retriever.cell))
     ways = {
         "one at a time": (retriever, {"batch_size": 1, "encoders": 1}),
         "in batches": (retriever, {}),
@@ -65,29 +63,16 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
     ]
 
 
-@contextmanager
-def serving(server: page.Server):
-    """The server answers in a thread of its own, as it does in a process of its own."""
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
     """Milliseconds from a question to the page until its answer is there, by an index of so many made-up videos."""
     width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
     vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
     index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
-    server, times = page.Server(Searcher(index, retriever), Path(), top=12), []
-    with serving(server):
+    page, times = Page(Path(), top=12), []
+    with page.answering(Searcher(index, retriever)):
         for number in tqdm(range(repeats * len(SENTENCES)), "answers", unit="answer"):
             start = time.perf_counter()
-            address = f"{server.url}search?{urlencode({'q': SENTENCES[number % len(SENTENCES)]})}"
+            address = f"{page.url}search?{urlencode({'q': SENTENCES[number % len(SENTENCES)]})}"
             assert len(json.load(urlopen(address))["videos"]) == min(12, videos)
             times.append(1000 * (time.perf_counter() - start))
     return {"videos": videos, "median ms": median(times), "first ms": times[0], "slowest ms": max(times)}
@@ -129,7 +114,7 @@ def main() -> None:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 found["ranks"] = [pool.submit(ranking, arguments.ranks, arguments.threads).result()]
         if arguments.videos or arguments.index:
-            retriever = Retriever(plain(arguments.backbone, None))
+            retriever = Retriever(cell_of_weights(arguments.backbone, None))
         if arguments.videos:
             found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, arguments.repeats)
         if arguments.index:

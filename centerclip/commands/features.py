@@ -16,11 +16,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    cell = models.chosen_one(arguments)
+    cell = models.single(arguments)
     features.check(arguments.out)
     video_files(arguments.folder)  # mistakes are told before anything slow
     from centerclip.search.index import up_to_date
     from centerclip.search.retriever import Retriever
 
-    retriever = Retriever(models.quick(cell))
+    retriever = Retriever(models.in_fast_precision(cell))
     features.write(arguments.out, *up_to_date(arguments.folder, retriever, arguments.stall_seconds), retriever)

@@ -29,19 +29,20 @@ def job(arguments: argparse.Namespace) -> None:
         raise UserError("search takes sentences, or --serve for a page that asks for them")
     if not all(map(str.strip, sentences)):
         raise UserError("the sentence is empty")
-    cell = models.chosen_one(arguments)
-    video_files(folder)  # whose mistakes are told before anything slow
-    from centerclip.search import page
+    cell = models.single(arguments)
+    video_files(folder)  # mistakes are told before anything slow
     from centerclip.search.index import Searcher, up_to_date
     from centerclip.search.retriever import Retriever
 
-    server = page.Server(None, folder, arguments.top, arguments.port) if arguments.serve else None
-    retriever = Retriever(models.quick(cell))
+    if arguments.serve:
+        from centerclip.search.page import Page
+
+        page = Page(folder, arguments.top, arguments.port)
+    retriever = Retriever(models.in_fast_precision(cell))
     index, left_out = up_to_date(folder, retriever, arguments.stall_seconds)
     searcher = Searcher(index, retriever)
-    if server:
-        server.searcher = searcher
-        return page.serve(server)
+    if arguments.serve:
+        return page.serve(searcher)
     for note in filter(None, [searcher.remark, *map(searcher.note, sentences)]):
         print(f"note: {note}", file=sys.stderr)
     answers = list(zip(sentences, searcher.answers(sentences, arguments.top), strict=True))

@@ -30,8 +30,8 @@ def write(out: Path, index: dict[str, Entry], left_out: dict[str, str], retrieve
     """Write the vectors of `index`, what was left out of it and why, and the model that made them.
 
     A .npz has `ids [V]`, the paths from the folder, `vectors [V, E]` float32 of unit length, `left_out [L]` and its
-    `reasons [L]`, `model`, the fingerprint, and `settings`, json. A .parquet has a row a video, `id, vector, reason`,
-    the last two null where there is none, and `model` and `settings` in its schema's metadata.
+    `reasons [L]`, `model`, the fingerprint, and `settings`, json. A .parquet has a row for each video, `id, vector,
+    reason`, with a null vector or a null reason, and `model` and `settings` in its schema's metadata.
 
     Raises:
         UserError: as `check`.

@@ -13,10 +13,10 @@ from centerclip.settings.cell import Cell, Costs, Data, read_cell
 WEIGHTS = "openai, another tag of open_clip's, hf-hub:ORG/NAME, a local file, or null for random weights"
 
 
-def plain(
+def cell_of_weights(
     backbone: str = "ViT-B-32", weights: str | None = "openai", frames: int = 12, stages: Sequence[Stage] = ()
 ) -> Cell:
-    """A model that is no cell of the workflow, as one: of `weights`, published ones, a file or None for random ones."""
+    """A model outside the workflow as a cell: its `weights` are published ones, a file, or None for random ones."""
     geometry = backbones.geometry(backbone)
     return Cell(
         benchmark="",
@@ -54,22 +54,22 @@ def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids
     if not arguments.cell:
         stages = [[Stage(name, *arguments.stage)] if arguments.stage else [] for name in algorithms]
         backbone = arguments.backbone or "ViT-B-32"
-        return [plain(backbone, arguments.weights, arguments.frames or 12, part) for part in stages]
+        return [cell_of_weights(backbone, arguments.weights, arguments.frames or 12, part) for part in stages]
     if arguments.backbone or arguments.stage:
         raise UserError("a cell has its own backbone and stages: --backbone and --stage go with --weights")
     cells = [read_cell(path) for path in arguments.cell]
     return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]
 
 
-def quick(cell: Cell) -> Cell:
-    """`cell` in bfloat16 where there are matrix units for it: several times as fast, cosines move by 1e-5."""
+def in_fast_precision(cell: Cell) -> Cell:
+    """`cell` in bfloat16 where the device has matrix units for it: several times as fast, and cosines move by 1e-5."""
     from centerclip.backbones.device import multiplies_bfloat16, pick_device
 
     return replace(cell, precision="bfloat16") if multiplies_bfloat16(pick_device()) else cell
 
 
-def chosen_one(arguments: argparse.Namespace) -> Cell:
-    """The one model asked for, of a command that uses no more."""
+def single(arguments: argparse.Namespace) -> Cell:
+    """The model asked for, for a command that uses one."""
     if len(cells := chosen(arguments)) > 1:
         raise UserError("this command takes one --cell")
     return cells[0]

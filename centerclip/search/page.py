@@ -1,8 +1,8 @@
 """A page on this machine that answers sentences with the videos of a folder, which play beside their similarities.
 
-Nobody else can ask it: it listens on the loopback only, refuses other names of it (a site whose name comes to mean this
-machine could read it else), and other sites may show nothing of it. Videos go by their place in the index, and only
-files in the folder are sent: a link may lead to one, but not out of the folder.
+Nobody else can ask it: it listens on the loopback only, answers to no other name of it (else a site could let its own
+name mean this machine, and read the answers), and forbids other sites to show anything of it. A video's address is its
+place in the index. Only files in the folder are sent: a link may lead to one, but not out of the folder.
 """
 
 import base64
@@ -12,166 +12,155 @@ import json
 import mimetypes
 import os
 import re
+import socket
 import stat
-import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import parse_qs, urlsplit
 
 import torch
+from h11 import LocalProtocolError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config, Server
 
 from centerclip.command import UserError
 from centerclip.search.index import Searcher
 
 LOOPBACK = "127.0.0.1"
-HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)  # how a browser on this machine may call it
-HTML = Path(__file__).with_name("page.html")
-PIECE = 1 << 20  # bytes of a video in one answer at most: browsers have six connections, for more videos than that
+HTML = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+PIECE = 1 << 20  # bytes of a video in one answer at most: a browser plays more videos than its six connections
 
 
-def policy(html: str) -> str:
-    """The Content-Security-Policy of a page with its own script and style alone, that loads from its server alone."""
-
-    def own(tag: str) -> str:
-        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    loaded = "connect-src 'self'; media-src 'self'; img-src 'self' data:"
-    closed = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return f"{closed}; {loaded}; script-src {own('script')}; style-src {own('style')}"
+def own(tag: str) -> str:
+    """The hash that allows the page's own script or style in a Content-Security-Policy."""
+    (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", HTML, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def part(asked: str | None, size: int) -> tuple[int, int] | None:
-    """The first byte and the one behind the last of a Range header's `bytes=first-last`, `first-` or `-count`, PIECE at
-    most; None: the whole file is meant, as by whatever else it may say. A part outside of the file ends at its begin or
-    before."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "")
-    if found is None or not any(found.groups()):
-        return None
-    first, last = found.groups()
-    begin = int(first) if first else max(size - int(last), 0)
-    end = int(last) + 1 if first and last else size
-    return begin, min(end, size, begin + PIECE)
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"connect-src 'self'; media-src 'self'; img-src 'self' data:; script-src {own('script')}; style-src {own('style')}",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers a browser: `/`, the page; `/search?q=SENTENCE`, json; `/video/PLACE`, a file or the part asked for."""
-
-    protocol_version = "HTTP/1.1"
-    server: "Server"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if not HOST.fullmatch(self.headers.get("Host", "")):
-            return self.refuse(HTTPStatus.FORBIDDEN)
-        if url.path == "/":
-            return self.send(HTTPStatus.OK, self.server.html.encode(), "text/html; charset=utf-8")
-        if url.path == "/search":
-            return self.answer(parse_qs(url.query).get("q", [""])[0])
-        if found := re.fullmatch(r"/video/(\d{1,9})", url.path):
-            return self.video(int(found[1]))
-        self.refuse(HTTPStatus.NOT_FOUND)
-
-    do_HEAD = do_GET
-
-    def answer(self, sentence: str) -> None:
-        if not sentence.strip():
-            return self.refuse(HTTPStatus.BAD_REQUEST)
-        self.send(HTTPStatus.OK, json.dumps(self.server.answer(sentence)).encode(), "application/json")
-
-    def video(self, place: int) -> None:
-        try:
-            name = self.server.searcher.videos[place]
-            file = self.server.file(name)
-        except (IndexError, OSError):
-            return self.refuse(HTTPStatus.NOT_FOUND)
-        with file:
-            self.send_file(file, mimetypes.guess_type(name)[0] or "application/octet-stream")
-
-    def send_file(self, file: BinaryIO, kind: str) -> None:
-        """Send a file, or the part of it that is asked for. The connection ends with a file that is cut short."""
-        size = file.seek(0, os.SEEK_END)
-        asked = part(self.headers.get("Range"), size)
-        begin, end = asked or (0, size)
-        headers = {"Accept-Ranges": "bytes"}
-        if asked and end <= begin:
-            outside = {"Content-Range": f"bytes */{size}"}
-            return self.refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, outside)
-        if asked:
-            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
-        status = HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK
-        self.begin(status, end - begin, kind, headers)
-        file.seek(begin)
-        while self.command == "GET" and begin < end and (data := file.read(min(end - begin, 1 << 16))):
-            self.wfile.write(data)
-            begin += len(data)
-        self.close_connection |= self.command == "GET" and begin < end
-
-    def refuse(self, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
-        self.send(status, f"{status.phrase}\n".encode(), "text/plain", headers)
-
-    def send(self, status: HTTPStatus, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
-        self.begin(status, len(body), kind, headers or {})
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def begin(self, status: HTTPStatus, length: int, kind: str, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        always = {
-            "Content-Type": kind,
-            "Content-Length": str(length),
-            "Content-Security-Policy": self.server.policy,
-            "Cache-Control": "no-store",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-        }
-        for name, value in {**always, **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
+def capped(asked: bytes) -> bytes:
+    """A Range header that asks for PIECE bytes at most; without a first byte, as it is."""
+    found = re.fullmatch(rb"bytes=(\d{1,18})-(\d{0,18})", asked)
+    if found is None:
+        return asked
+    first = int(found[1])
+    return b"bytes=%d-%d" % (first, min(int(found[2] or first + PIECE), first + PIECE - 1))
 
 
-class Server(ThreadingHTTPServer):
-    """The page of a folder's videos at `url`, which answers as soon as it has a `searcher`. Raises UserError for a port
-    that cannot be had."""
+class OpenFile(FileResponse):
+    """Sends an open file, or the part that is asked for, and closes it."""
 
-    daemon_threads = True
+    def __init__(self, file: BinaryIO, kind: str):
+        descriptor = file.fileno()
+        super().__init__(f"/dev/fd/{descriptor}", media_type=kind, stat_result=os.fstat(descriptor))
+        self.file = file
 
-    def __init__(self, searcher: Searcher | None, folder: Path, top: int, port: int = 0):
-        self.searcher, self.folder, self.top = searcher, folder, top
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, capped(value) if name == b"range" else value) for name, value in scope["headers"]]
+        with self.file:
+            await super().__call__(scope | {"headers": headers}, receive, send)
+
+
+def unexpected(_: Request, error: Exception) -> Response:
+    """Show a bug on the terminal, but not that a disk fails or that a file is shorter than it was."""
+    if not isinstance(error, OSError | LocalProtocolError):
+        traceback.print_exception(error)
+    return PlainTextResponse("Internal Server Error", 500)
+
+
+class Page:
+    """The page of a folder's videos, at `url`. Raises UserError for a port that is not free."""
+
+    def __init__(self, folder: Path, top: int, port: int = 0):
+        self.folder, self.top, self.asking = folder, top, threading.Lock()
         self.root = os.path.realpath(folder)
         self.root_descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        self.html = HTML.read_text(encoding="utf-8")
-        self.policy, self.asking = policy(self.html), threading.Lock()
         try:
-            super().__init__((LOOPBACK, port), Handler)
+            self.socket = socket.create_server((LOOPBACK, port))
         except (OSError, OverflowError) as error:
-            raise UserError(f"port {port}: {getattr(error, 'strerror', None) or error}") from None
-        self.url = f"http://{LOOPBACK}:{self.server_port}/"
+            reason = os.strerror(error.errno) if isinstance(error, OSError) else error
+            raise UserError(f"port {port}: {reason}") from None
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://{LOOPBACK}:{self.port}/"
 
-    def handle_error(self, *_: object) -> None:
-        """Print an error, but not that a browser hangs up, having what it wanted, or that a disk fails."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(*_)
+    @contextmanager
+    def answering(self, searcher: Searcher) -> Iterator[None]:
+        """Answer in a thread while the block lasts."""
+        self.searcher = searcher
+        self.names = {str(place): name for place, name in enumerate(searcher.videos)}
+        routes = [
+            Route("/", lambda _: HTMLResponse(HTML)),
+            Route("/search", self.search),
+            Route("/video/{place}", self.video),
+        ]
+        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"], www_redirect=False)
+        app = Starlette(routes=routes, middleware=[hosts], exception_handlers={Exception: unexpected})
+        options = {"http": "h11", "ws": "none", "server_header": False, "timeout_graceful_shutdown": 1}
+        options |= {"log_config": None, "log_level": "critical", "headers": [*HEADERS.items()]}
+        server = Server(Config(app, **options))
+        thread = threading.Thread(target=server.run, args=([self.socket],))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join()
+            os.close(self.root_descriptor)
 
-    def server_close(self) -> None:
-        super().server_close()
-        os.close(self.root_descriptor)
+    def search(self, request: Request) -> Response:
+        """As json: the videos that answer the sentence `q`, of how many, what to note, and in how many ms."""
+        sentence = request.query_params.get("q", "")
+        if not sentence.strip():
+            raise HTTPException(400)
+        start = time.perf_counter()
+        with self.asking:  # one after the other, which is faster for each
+            (videos,) = self.searcher.answers([sentence], self.top)
+            note = self.searcher.note(sentence)
+        found = {
+            "ms": 1000 * (time.perf_counter() - start),
+            "of": len(self.searcher.videos),
+            "note": note,
+            "remark": self.searcher.remark,
+            "videos": [video._asdict() for video in videos],
+        }
+        # Not JSONResponse, which fails on the names of files that are no UTF-8
+        return Response(json.dumps(found), media_type="application/json")
+
+    def video(self, request: Request) -> Response:
+        """The video at a place in the index, or a part of it."""
+        try:
+            name = self.names[request.path_params["place"]]
+            file = self.file(name)
+        except (KeyError, OSError):
+            raise HTTPException(404) from None
+        return OpenFile(file, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
     def file(self, name: str) -> BinaryIO:
-        """The file of a video. Links are resolved first, and none is followed when the file is opened: so nothing
-        outside of the folder is opened, whoever changes a link meanwhile.
+        """The file of a video. Links are resolved first, and opening the file follows no link: so nothing outside of
+        the folder is opened, even if somebody changes a link meanwhile.
 
         Raises:
-            OSError: it is not there, not in the folder, or no regular file; a pipe does not make us wait.
+            OSError: it is not there, not in the folder, or no regular file. A pipe is never waited for.
         """
         *folders, last = os.path.relpath(os.path.realpath(self.folder / name), self.root).split("/")
         with ExitStack() as opened:
@@ -187,25 +176,10 @@ class Server(ThreadingHTTPServer):
             os.close(file)
             raise FileNotFoundError(errno.ENOENT, "no regular file", name)
 
-    def answer(self, sentence: str) -> dict:
-        """For json: the videos that answer a sentence, of how many, what to note, and in how many ms."""
-        start = time.perf_counter()
-        with self.asking:  # one after the other, which is quicker for each
-            (videos,) = self.searcher.answers([sentence], self.top)
-            note = self.searcher.note(sentence)
-        return {
-            "ms": 1000 * (time.perf_counter() - start),
-            "of": len(self.searcher.videos),
-            "note": note,
-            "remark": self.searcher.remark,
-            "videos": [video._asdict() for video in videos],
-        }
-
-
-def serve(server: Server) -> None:
-    """Print the address of the page and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that
-    several would wait for each other longer than they compute."""
-    torch.set_num_threads(1)
-    print(f"{server.url} shows the page; Ctrl-C ends it", flush=True)
-    with server, suppress(KeyboardInterrupt):
-        server.serve_forever()
+    def serve(self, searcher: Searcher) -> None:
+        """Print the address and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that several would
+        wait for each other longer than they compute."""
+        torch.set_num_threads(1)
+        with self.answering(searcher), suppress(KeyboardInterrupt):
+            print(f"{self.url} shows the page; Ctrl-C ends it", flush=True)
+            threading.Event().wait()

@@ -22,7 +22,8 @@ from centerclip.train.finished import build_finished
 
 
 class Retriever:
-    """The model of a cell (`cell.read_cell`, `models.plain`), on the GPU if there is one; what it gives is on the CPU.
+    """The model of a cell (`cell.read_cell`, `models.cell_of_weights`), on the GPU if there is one. Vectors are on the
+    CPU.
 
     Raises:
         UserError: settings that do not fit each other, or weights that do not fit them.

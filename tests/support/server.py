@@ -12,7 +12,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves `server.files[path]`; the query says how it fails.
 
     `cut=N`: the first answer breaks off after N bytes. `status=503&times=2`: so many such answers first. `norange`:
-    ignores Range. `html`: an error page with status 200. `slow`: 64 KiB every 10 ms. `auth=user:password`: wants them.
+    ignores Range. `html`: an error page with status 200. `slow`: 64 KiB every 10 ms.
     """
 
     protocol_version = "HTTP/1.1"

@@ -38,23 +38,18 @@ class Member:
     open: Callable[[], IO[bytes]] = io.BytesIO
 
 
-class Joined(io.RawIOBase):
+class Joined:
     """The parts of one file, read one after the other."""
 
     def __init__(self, paths: Sequence[Path]):
         self.parts = (path.open("rb") for path in paths)
         self.part = next(self.parts)
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        count = self.part.readinto(buffer)
-        while not count and (following := next(self.parts, None)):
+    def read(self, size: int) -> bytes:
+        while not (data := self.part.read(size)) and (following := next(self.parts, None)):
             self.part.close()
             self.part = following
-            count = self.part.readinto(buffer)
-        return count
+        return data
 
 
 def unpack(archives: Sequence[Path], out: Path) -> None:
@@ -89,7 +84,7 @@ def tar_members(archives: Sequence[Path]) -> Iterator[Member]:
     """The members of a tar, which are read before the next is asked for."""
     kinds = {tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard link"}
     kinds |= dict.fromkeys(tarfile.REGULAR_TYPES, "file")
-    with tarfile.open(fileobj=io.BufferedReader(Joined(archives), 1 << 20), mode="r|*") as tar:
+    with tarfile.open(fileobj=Joined(archives), mode="r|*", bufsize=1 << 20) as tar:
         for member in tar:
             kind = "sparse file" if member.issparse() else kinds.get(member.type, "device or pipe")
             yield Member(member.name, kind, member.size, member.linkname, partial(tar.extractfile, member))

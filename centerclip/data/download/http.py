@@ -12,7 +12,7 @@ import ssl
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,11 +56,6 @@ class Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         if self.should_strip_auth(response.request.url, prepared_request.url):  # the server redirects to another host
             prepared_request.headers.pop("Authorization", None)
-
-
-def anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """`request` without credentials: as `auth` it keeps requests from ~/.netrc."""
-    return request
 
 
 def download(
@@ -109,8 +104,8 @@ def download(
                     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{suffix}"):
                         left.unlink()
                 return
-    advice = f"try again, what arrived is kept, or name a local copy in the config ({setting})"
-    raise UserError(shown(f"{path.name}: no source has it: {'; '.join(reasons)}; {advice}"))
+    advice = f"Try again, what arrived is kept, or name a local copy in the config ({setting})"
+    raise UserError(shown(f"{path.name}: could not be downloaded: {'; '.join(reasons)}. {advice}"))
 
 
 def length(path: Path) -> int:
@@ -145,8 +140,10 @@ def fetch(
 
 
 def explain(error: Exception, url: str) -> str:
-    """Why a transfer failed that another attempt may bring. Raises Refused with the reason if none will."""
-    host, causes = urlsplit(url).hostname, list(with_causes(error))
+    """Why a transfer failed, where another attempt may succeed. Raises Refused with the reason where none will."""
+    host, causes = urlsplit(url).hostname, [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
     reason = first_line(causes[-1])
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -160,26 +157,21 @@ def explain(error: Exception, url: str) -> str:
         return f"{host} cannot be reached"
     if isinstance(error, Interrupted | exceptions.Timeout | exceptions.ChunkedEncodingError):
         return reason
-    raise Refused(reason)  # a redirect in a circle, or to what is no url
-
-
-def with_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what caused it, what caused that, and so on."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
+    raise Refused(reason)  # redirects without end, or to something that is no url
 
 
 def transfer(url: str, part: Path, name: str, size: int | None, auth: Credentials | None, quiet: bool) -> None:
-    """Request what `part` lacks, once, and append it. Where the server has another version of the file by now, `part`
-    begins again: the version of what is there, as `sent` tells it, is kept in a file beside it.
+    """Request what `part` lacks, once, and append it. A file beside `part` records the version of the file on the
+    server; `part` begins again when the server has another version.
 
     Raises:
         Refused, Interrupted, RequestException, DiskFull
     """
     record = part.with_suffix(".version")
-    version = recorded(record)
-    if not version:
+    try:
+        version = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the first transfer, or a crash has damaged it
+        version = {"total": None}
         part.unlink(missing_ok=True)
     have = length(part)
     if have and have == version["total"]:
@@ -188,14 +180,13 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth: Credential
     if have:
         headers["Range"] = f"bytes={have}-"
         validator = version["ETag"] or version["Last-Modified"]
-        if validator and not validator.startswith("W/"):  # HTTP allows no weak one here
+        if validator and not validator.startswith("W/"):  # HTTP allows no weak validator here
             headers["If-Range"] = validator
-    request = {"headers": headers, "auth": auth or anonymous, "stream": True, "timeout": TIMEOUT}
-    with Session() as session, session.get(url, **request) as response:
+    login = auth or (lambda request: request)  # for None, requests would read ~/.netrc
+    with Session() as session, session.get(url, headers=headers, auth=login, stream=True, timeout=TIMEOUT) as response:
         refuse(response, part, name)
         start, end, now = sent(response)
-        changed = any(version.get(key) and now[key] and version[key] != now[key] for key in now)
-        if start and (start != have or changed):
+        if start and (start != have or any(now[key] and version[key] not in (None, now[key]) for key in now)):
             part.unlink(missing_ok=True)
             raise Interrupted("the file on the server has changed, or another part of it came than was asked for")
         total = now["total"] or (version["total"] if start else None)
@@ -219,28 +210,19 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth: Credential
         raise Interrupted(f"{length(part):,} of {total:,} bytes came")
 
 
-def recorded(path: Path) -> dict:
-    """The version that `transfer` recorded; empty without a whole one."""
-    try:
-        version = json.loads(path.read_text(encoding="utf-8"))
-        return {key: version[key] for key in ("total", *VALIDATORS)}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-
-
 def sent(response: requests.Response) -> tuple[int, int | None, dict]:
-    """Where in the file the bytes of a response start and end, and the version of the file: its `total` bytes and its
-    VALIDATORS. None is what the server does not state. Raises Interrupted."""
+    """Where in the file the bytes of a response start and end, and the file's version: its `total` bytes and its
+    VALIDATORS; None where the server states nothing. Raises Interrupted."""
     validators = {key: response.headers.get(key) for key in VALIDATORS}
     if response.status_code == 200:
         stated = response.headers.get("Content-Length", "")
         total = int(stated) if re.fullmatch(r"\d{1,18}", stated) else None
-        return 0, total, {"total": total, **validators}
+        return 0, total, {"total": total} | validators
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", response.headers.get("Content-Range", ""))
     if not found:
         raise Interrupted("a part of the file came without its place")
     start, last, total = (None if number == "*" else int(number) for number in found.groups())
-    return start, last + 1, {"total": total, **validators}
+    return start, last + 1, {"total": total} | validators
 
 
 def refuse(response: requests.Response, part: Path, name: str) -> None:
@@ -288,8 +270,6 @@ def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> Non
 
 def digest(path: Path, kind: str) -> str:
     """The hex digest of a file, of `kind` `sha256` or `git` (the id that git gives it as a blob)."""
-    state = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    begun = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % length(path))
     with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(file, lambda: begun).hexdigest()

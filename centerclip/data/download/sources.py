@@ -226,10 +226,10 @@ def stamp(paths: Iterable[Path]) -> str:
 
 
 def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
-    """Download videos that are files of their own, several at a time; those that cannot be had are named and left out.
+    """Download videos that are files of their own, several at a time; those that fail are named and left out.
 
     Raises:
-        UserError: a name leads out of `directory`, the disk is full, or more than MAX_LOST cannot be had.
+        UserError: a name leads out of `directory`, the disk is full, or more than MAX_LOST fail.
     """
 
     def fetch_video(name: str) -> bool:
@@ -249,6 +249,7 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
     names = list(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         got = list(tqdm(pool.map(fetch_video, names), shown(f"download: {source.dataset}"), len(names), unit="video"))
-    if (lost := got.count(False)) > MAX_LOST * len(names):
-        raise UserError(f"{source.dataset}: {lost} of {len(names)} videos cannot be had; those that came are kept")
-    tqdm.write(f"{source.dataset}: {lost} of {len(names)} videos cannot be had")
+    line = f"{source.dataset}: {got.count(False)} of {len(names)} videos could not be downloaded"
+    if got.count(False) > MAX_LOST * len(names):
+        raise UserError(f"{line}; those that came are kept")
+    tqdm.write(line)
