@@ -38,6 +38,8 @@ FAILED = ".failed"  # + the name of a log: the file whose date is that of the la
 INTERRUPTED = "interrupted"  # the line after Ctrl-C
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+SRUN = ("PROCID", "STEP_NUM_TASKS", "LOCALID", "STEP_NODELIST", "JOB_ID", "STEP_ID")  # behind SLURM_
+FIRST_NODE = re.compile(r"([^,[]*)(?:\[(\d+)[^]]*\])?([^,[]*)")  # of a node list such as gpu[07-09,12]-ib,cpu1
 Job = Callable[[argparse.Namespace], None]
 terminal: TextIO | None = None  # where the user looks, when `execute` sends all that is printed to a log
 
@@ -307,12 +309,24 @@ def open_standard_streams() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
 
 
-def place() -> tuple[int, int] | None:
-    """The rank of this process among those that train together, and their number; None if neither torchrun nor
-    `centerclip train --gpus`, which uses it, started this process. Platforms set some of the variables everywhere."""
+def place() -> dict[str, str] | None:
+    """torchrun's variables of this process if several train together, such as RANK; None for a process alone.
+
+    Several are started by torchrun, which `centerclip train --gpus` uses, or by SLURM's `srun` with more than one task.
+    A part of the variables says nothing: platforms and SLURM's batch scripts set some for every process.
+    """
     if all(os.environ.get(name) for name in TORCHRUN):
-        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return None
+        return {name: os.environ[name] for name in TORCHRUN}
+    step = {name: os.environ.get(f"SLURM_{name}") for name in SRUN}
+    if not all(step.values()) or step["STEP_NUM_TASKS"] == "1":
+        return None
+    return {
+        "RANK": step["PROCID"],
+        "WORLD_SIZE": step["STEP_NUM_TASKS"],
+        "LOCAL_RANK": step["LOCALID"],
+        "MASTER_ADDR": "".join(filter(None, FIRST_NODE.match(step["STEP_NODELIST"]).groups())),
+        "MASTER_PORT": str(10000 + (100 * int(step["JOB_ID"]) + int(step["STEP_ID"])) % 20000),  # a step's own
+    }
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:

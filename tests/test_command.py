@@ -119,7 +119,35 @@ def test_only_torchruns_whole_environment_makes_a_process_one_of_several(lacking
         monkeypatch.setenv(name, "3")
     if lacking:
         monkeypatch.delenv(lacking)
-    assert place() == (None if lacking else (3, 3))
+    assert place() == (None if lacking else dict.fromkeys(TORCHRUN, "3"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu7", "gpu7"),
+        ("gpu7,gpu[1-2]", "gpu7"),
+        ("gpu[07-09,12],cpu1", "gpu07"),
+        ("rack2-gpu[3,5]-ib", "rack2-gpu3-ib"),
+    ],
+)
+def test_a_task_of_sruns_step_is_one_of_several_that_meet_on_the_first_node(nodes, first, monkeypatch):
+    step = {
+        "PROCID": "3",
+        "STEP_NUM_TASKS": "8",
+        "LOCALID": "1",
+        "STEP_NODELIST": nodes,
+        "JOB_ID": "42",
+        "STEP_ID": "7",
+    }
+    for name, value in step.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    expected = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": first, "MASTER_PORT": "14207"}
+    assert place() == expected
+    for name, value in {"STEP_NUM_TASKS": "1", "STEP_ID": ""}.items():  # one task; a batch script, which is no step
+        with monkeypatch.context() as changed:
+            changed.setenv(f"SLURM_{name}", value)
+            assert place() is None
 
 
 def program(job: str) -> list[str]:

@@ -28,7 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="of the CPU, of all processes")
     parser.add_argument("--evaluation-batch-size", type=positive, help="videos or captions")
     parser.add_argument("--evaluation-workers", type=natural, help="processes that load frames")
-    rank, world = place() or (None, 1)
+    started = place()
+    rank, world = (int(started["RANK"]), int(started["WORLD_SIZE"])) if started else (None, 1)
     parser.set_defaults(**asdict(Runtime()), rank=rank, world=world)
     parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
     add_limits(parser)
@@ -40,6 +41,9 @@ def job(arguments: argparse.Namespace) -> None:
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")
+    if arguments.rank is not None and arguments.world != runtime.gpus:
+        problem = f"--gpus is {runtime.gpus}, but torchrun or srun started {arguments.world} processes together"
+        raise UserError(f"{problem}: give --gpus {arguments.world}, or start this one alone")
     if cell.training.batch_size % runtime.gpus:
         raise UserError(f"--gpus {runtime.gpus} does not divide training.batch_size {cell.training.batch_size}")
     if arguments.rank is None:

@@ -85,7 +85,7 @@ class Checkpoints:
     def resume(self, device: torch.device) -> dict | None:
         """The state to go on from, on the CPU; None if there is none. One of another origin is set aside."""
         saved = self.read()
-        processes.anywhere(False, device)  # all have read it before one sets it aside or writes the next
+        processes.any_over_ranks(False, device)  # all have read it before one sets it aside or writes the next
         if saved is None:
             return None
         path, state = saved

@@ -32,6 +32,8 @@ from centerclip.train.checkpoints import Checkpoints, origin
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 
+FULL = "a GPU's memory was full while it sent gradients; give training.chunk fewer pairs, the same command goes on"
+
 
 def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:
     """Train a cell, or go on from the checkpoint of the same settings, data and code in the directory `checkpoints`;
@@ -53,13 +55,16 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
     used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])
     run = Run(cell, device, Checkpoints(checkpoints, origin(cell, used, cell.path(layout.FRAMES))))
     run.resume()
+    starts = processes.gather(torch.tensor([run.progress["epoch"], run.progress["step"]], device=device))
+    if (starts != starts[0]).any():
+        raise UserError(f"{checkpoints}: the processes found different checkpoints; all nodes must share this folder")
     handle(signal.SIGTERM, run.stop)
     if processes.rank() == 0:
         run.board = open_board(tensorboard, run.progress["epoch"] * steps + run.progress["step"])
     for epoch in range(run.progress["epoch"], cell.training.epochs):
         run.train_epoch(Pairs(rows, store, cell, epoch))
         run.save()
-        run.evaluating = True
+        run.evaluating = True  # with an up-to-date checkpoint
         metrics = evaluate(run.model, splits["test"], store, cell)
         if "val" in splits:
             metrics["val"] = evaluate(run.model, splits["val"], store, cell)["text_to_video"]
@@ -90,11 +95,13 @@ class Run:
         self.model = build(cell.located_model, cell.seed).to(device)
         freeze(self.model, self.recipe.frozen)
         self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
+        self.averaged = processes.averaged(self.model)
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas, eps=self.recipe.eps)
         # float16 needs its gradients scaled; bfloat16 and float32 do not
         self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
         self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
+        self.rehearsed = None  # the chunk of which the memory of every process has held a step
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at = time.monotonic()
@@ -146,39 +153,38 @@ class Run:
         Raises:
             UserError: a number is not finite, or somebody asked the process to end (SIGTERM).
         """
-        batches = pairs.batches(self.recipe.batch_size)
-        size = self.recipe.batch_size // processes.world()
-        share = slice(processes.rank() * size, (processes.rank() + 1) * size)  # of each batch, this process's
+        name = f"train: epoch {pairs.epoch + 1}/{self.recipe.epochs}"
+        batches, done = pairs.batches(self.recipe.batch_size), self.progress["step"]
+        size = self.recipe.batch_size // processes.world()  # of a process's share of a batch
         loader = DataLoader(
             pairs,
-            batch_sampler=[batch[share] for batch in batches[self.progress["step"] :]],
+            batch_sampler=[batch[processes.rank() * size :][:size] for batch in batches[done:]],
             num_workers=self.cell.runtime.workers,
             worker_init_fn=leave_sigterm,
             pin_memory=self.device.type == "cuda",
         )
-        name = f"train: epoch {pairs.epoch + 1}/{self.recipe.epochs}"
         self.model.train()
-        asked, waited, worked = time.perf_counter(), 0.0, 0.0  # seconds the device had no data, and had
-        with tqdm(loader, name, len(batches), initial=self.progress["step"], unit="step") as bar:
-            for batch in bar:
+        ready, waited, worked = time.perf_counter(), 0.0, 0.0  # seconds the device had no data, and had
+        with tqdm(loader, name, len(batches), initial=done, unit="step") as bar:
+            for members, batch in zip(batches[done:], bar, strict=True):
                 arrived = time.perf_counter()
                 step = pairs.epoch * len(batches) + self.progress["step"]
                 factor = learning_rate_factor(step, self.recipe.epochs * len(batches), self.recipe.warmup)
                 try:
                     loss = train_step(self, batch, factor, seed=self.cell.seed << 32 | step)
                 except FloatingPointError as error:
-                    videos = ", ".join(pairs.video_ids[index] for index in batches[self.progress["step"]])
+                    videos = ", ".join(pairs.video_ids[index] for index in members)
                     where = f"at epoch {pairs.epoch + 1}, step {self.progress['step'] + 1}, on the videos {videos}"
                     last = self.checkpoints.last
                     kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint yet"
                     raise UserError(f"{error} {where}; {kept}") from None
                 self.progress["step"] += 1
                 self.progress["losses"].append(loss)
-                data, asked = arrived - asked, time.perf_counter()
-                waited, worked, lr = waited + data, worked + asked - arrived, factor * self.recipe.lr
-                self.note(step, {"loss": loss, "lr": lr, "seconds/data": data, "seconds/step": asked - arrived})
+                data, lr, ready = arrived - ready, factor * self.recipe.lr, time.perf_counter()
+                waited, worked = waited + data, worked + ready - arrived
+                self.note(step, {"loss": loss, "lr": lr, "seconds/data": data, "seconds/step": ready - arrived})
                 bar.set_postfix(loss=f"{loss:.3f}", lr=f"{lr:.1e}", waiting=f"{waited / (waited + worked):.0%}")
-                self.stopping = processes.anywhere(self.stopping, self.device)
+                self.stopping = processes.any_over_ranks(self.stopping, self.device)
                 if self.stopping or time.monotonic() - self.saved_at > 60 * self.cell.runtime.checkpoint_minutes:
                     self.save()
                 if self.stopping:
@@ -203,17 +209,21 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
     frames uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L]. What the model draws is drawn from
     `seed`, the same in every process and chunk.
 
-    A GPU that runs out of memory gets the batch in chunks half as large, of which the draws, the loss and the gradients
-    are the same.
+    Where a GPU runs out of memory, all processes encode in chunks half as large: draws, loss and gradients stay the
+    same. As no process can drop out of a pass that sends gradients, the first step with a chunk is rehearsed without
+    sending.
 
     Raises:
-        UserError: a single pair is too much for the GPU.
+        UserError: a single pair is too much for the GPU, or its memory is full while it sends gradients.
         FloatingPointError: tokens, the loss or the gradient are not finite; nothing is changed.
     """
     batch = [tensor.to(run.device, non_blocking=True) for tensor in batch]
     while True:
-        run.optimizer.zero_grad(set_to_none=True)
         try:
+            if processes.world() > 1 and run.rehearsed != run.chunk:
+                with run.averaged.no_sync():
+                    processes.fail_together(lambda: backward(run, batch, seed), run.device)
+                run.rehearsed = run.chunk
             loss = backward(run, batch, seed)
             break
         except torch.OutOfMemoryError:
@@ -238,46 +248,47 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
 
 
 def backward(run: Run, batch: list[Tensor], seed: int) -> float:
-    """Add the gradients of the loss to the model's; returns the loss. Arguments are as in `train_step`; loss and
-    gradients are those of all of the step's batch.
+    """Set the model's gradients to those of the loss over the whole batch; returns that loss. Arguments are as in
+    `train_step`.
 
     All vectors meet in the loss, which gives the gradient of each; every process takes its own further, into the
-    encoders, and the encoders' gradients are added up. A share larger than the chunk is encoded without a graph first
-    and then again, chunk by chunk, with one (gradient caching). That costs one more forward pass and the memory of one
-    chunk; every pass draws what the first drew.
+    encoders. A share larger than the chunk is encoded without a graph first and then again, chunk by chunk, with one
+    (gradient caching). That costs one more forward pass and the memory of one chunk; every pass draws what the first
+    drew. The last backward pass sends the gradients, after all processes have come that far.
     """
-    model, device, (frames, mask, ids) = run.model, run.device, batch
-    count = len(frames)
-    parts = [slice(start, start + run.chunk) for start in range(0, count, run.chunk)]
+    run.optimizer.zero_grad(set_to_none=True)
+    count, scale = len(batch[0]), run.model.logit_scale
+    *parts, last = [slice(start, start + run.chunk) for start in range(0, count, run.chunk)]
 
     def encode(part: slice) -> Tensor:
         torch.manual_seed(seed)
-        with autocast(device, run.recipe.precision):
-            videos = model.encode_video(normalise(frames[part]), mask[part])
-            return torch.stack([videos, model.encode_text(ids[part])])
+        frames, mask, ids = (tensor[part] for tensor in batch)
+        with autocast(run.device, run.recipe.precision):
+            return torch.stack([run.model.encode_video(normalise(frames), mask), run.model.encode_text(ids)])
 
     def encode_all() -> Tensor:
-        with torch.set_grad_enabled(len(parts) == 1):
-            return torch.cat([encode(part) for part in parts], 1)
+        with torch.set_grad_enabled(not parts):
+            return torch.cat([encode(part) for part in [*parts, last]], 1)
 
-    vectors = processes.everywhere(encode_all, device)
+    def all_but_last_backward_pass() -> Tensor:
+        with run.averaged.no_sync():
+            for part in parts:
+                run.averaged(encode(part)).backward(gradient[:, part])
+        return encode(last)
+
+    vectors = processes.fail_together(encode_all, run.device)
     gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()  # [2, B of all, E]
-    loss = contrastive_loss(*gathered, model.logit_scale)
-    run.scaler.scale(loss).backward()
-    gradient = gathered.grad[:, processes.rank() * count :][:, :count]
-
-    encoders = [parameter for parameter in model.parameters()
-                if parameter.requires_grad and parameter is not model.logit_scale]  # fmt: skip
-
-    def differentiate() -> None:
-        with processes.added_up(encoders, len(parts)):
-            if len(parts) == 1:
-                vectors.backward(gradient)
-            else:
-                for part in parts:
-                    encode(part).backward(gradient[:, part])
-
-    processes.everywhere(differentiate, device)
+    loss = contrastive_loss(*gathered, scale)
+    gradient, scale.grad = torch.autograd.grad(run.scaler.scale(loss), [gathered, scale])
+    gradient = gradient[:, processes.rank() * count :][:, :count] * processes.world()  # `averaged` divides by it
+    if parts:
+        vectors = processes.fail_together(all_but_last_backward_pass, run.device)
+    try:
+        run.averaged(vectors).backward(gradient[:, last])
+    except torch.OutOfMemoryError:
+        if not run.averaged.require_backward_grad_sync:
+            raise
+        raise UserError(FULL) from None  # other processes wait for the rest of the gradients
     return loss.item()
 
 

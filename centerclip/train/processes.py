@@ -3,26 +3,24 @@
 import logging
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from signal import SIG_IGN, Signals, getsignal
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel
 
 from centerclip.command import UserError, last_error, place
 
 TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
 Result = TypeVar("Result")
-BUCKET = 25 << 20  # bytes of gradients that are sent at a time, as PyTorch's DistributedDataParallel has it
 
 
 def launched() -> bool:
@@ -68,16 +66,43 @@ def world() -> int:
 
 def join(device: torch.device) -> torch.device:
     """Meet the other processes, if this is one of several; returns the device of this one."""
-    if place() is None:
+    if (variables := place()) is None:
         return device
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    os.environ |= variables
+    if device.type == "cuda":  # srun may show each task a GPU of its own, number 0
+        device = torch.device("cuda", int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
-def largest(number: int, device: torch.device) -> int:
+class Averaged(nn.Module):
+    """The vectors of `model`, unchanged: where DistributedDataParallel begins to average the model's gradients. As the
+    model has encoded them before, full memory in an encoder keeps no other process waiting."""
+
+    require_backward_grad_sync = False  # as `no_sync`, for a process alone what DistributedDataParallel has
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def no_sync(self) -> AbstractContextManager:
+        return nullcontext()
+
+
+def averaged(model: nn.Module) -> Averaged | DistributedDataParallel:
+    """A module through which vectors of `model` pass, so that a backward pass averages its gradients over processes."""
+    if not launched():
+        return Averaged(model)
+    # The loss's parameter gets its gradient elsewhere, a stage's perhaps none; no buffer changes.
+    options = {"find_unused_parameters": True, "gradient_as_bucket_view": True, "forward_sync_buffers": False}
+    return DistributedDataParallel(Averaged(model), **options)
+
+
+def max_over_ranks(number: int, device: torch.device) -> int:
     """The largest `number` of all processes."""
     if not launched():
         return number
@@ -86,19 +111,19 @@ def largest(number: int, device: torch.device) -> int:
     return int(numbers)
 
 
-def anywhere(flag: bool, device: torch.device) -> bool:
+def any_over_ranks(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true in any of the processes."""
-    return bool(largest(int(flag), device))
+    return bool(max_over_ranks(int(flag), device))
 
 
-def everywhere(work: Callable[[], Result], device: torch.device) -> Result:
-    """What `work` returns here. Raises an error of TOGETHER in all processes if one did."""
+def fail_together(work: Callable[[], Result], device: torch.device) -> Result:
+    """What `work`, which sends nothing, returns here. Raises an error of TOGETHER in all processes if one did."""
     result, failed, reason = None, 0, "in another process"
     try:
         result = work()
     except TOGETHER as error:  # to be raised outside this handler, whose traceback holds memory
         failed, reason = 1 + [isinstance(error, kind) for kind in TOGETHER].index(True), str(error)
-    if failed := largest(failed, device):
+    if failed := max_over_ranks(failed, device):
         raise TOGETHER[failed - 1](reason)
     return result
 
@@ -121,65 +146,3 @@ def share_of(items: list) -> list:
 def of_all(vectors: Tensor, count: int) -> Tensor:
     """The vectors [count, E] of all items, of those [n, E] of each process's `share_of` them."""
     return gather(vectors).transpose(0, 1).flatten(0, 1)[:count]
-
-
-class Bucket:
-    """Gradients that are added up over the processes together: those of `parameters` lie in one tensor, which starts at
-    zero and is sent when each has had its gradient of so many backward passes."""
-
-    def __init__(self, parameters: list[Tensor], passes: int):
-        self.parameters, self.missing = parameters, passes * len(parameters)
-        self.reached: set[Tensor] = set()
-        self.sum = torch.cat([torch.zeros_like(parameter).flatten() for parameter in parameters])
-        parts = self.sum.split([parameter.numel() for parameter in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-
-    def note(self, parameter: Tensor) -> None:
-        self.reached.add(parameter)
-        self.missing -= 1
-
-    def send(self) -> None:
-        self.work = dist.all_reduce(self.sum, async_op=True)
-
-    def receive(self) -> None:
-        self.work.wait()
-        for parameter in set(self.parameters) - self.reached:
-            parameter.grad = None
-
-
-@contextmanager
-def added_up(parameters: list[Tensor], passes: int) -> Iterator[None]:
-    """Add up over the processes the gradients that `passes` backward passes in this block give to `parameters`, which
-    have none yet: in buckets, the last parameters first, each sent while a pass still computes the others.
-
-    All processes send all buckets in the same order, also one in which an error ends the block. None sends one, and all
-    raise the error, where the memory of one does not hold them."""
-    if not launched():
-        yield
-        return
-    groups, members, size = [], [], 0
-    for parameter in reversed(parameters):
-        members, size = [*members, parameter], size + parameter.nbytes
-        if size >= BUCKET or parameter is parameters[0]:
-            groups.append(members)
-            members, size = [], 0
-    buckets = everywhere(lambda: [Bucket(group, passes) for group in groups], parameters[0].device)
-    pending = deque(buckets)
-
-    def note(bucket: Bucket, parameter: Tensor) -> None:
-        bucket.note(parameter)
-        while pending and not pending[0].missing:
-            pending.popleft().send()
-
-    hooks = [parameter.register_post_accumulate_grad_hook(partial(note, bucket))
-             for bucket in buckets for parameter in bucket.parameters]  # fmt: skip
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for bucket in pending:
-            bucket.send()
-        for bucket in buckets:
-            bucket.receive()

@@ -1,6 +1,7 @@
 """Something small to train on, for tests."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,6 @@ from centerclip.train.loop import Run
 from support.cells import STAGE, tiny_cell
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
-TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 CELL = tiny_cell(replace(STAGE, embedding=True))
 ORIGIN = {"settings": "1", "data": "2", "code": "3"}
 
@@ -36,10 +36,30 @@ def batch(seed: int) -> list[Tensor]:
     return [frames, torch.ones(4, 6, dtype=torch.bool), ids]
 
 
-def two_processes(*arguments: object) -> None:
-    """Run two_processes.py in two processes."""
-    words = [*TWO, "support.two_processes", *map(str, arguments)]
-    subprocess.run(words, cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+def srun(rank: int) -> dict[str, str]:
+    """The variables of SLURM's for one of two tasks that `srun` starts on two nodes, which this machine stands for."""
+    step = {"PROCID": rank, "STEP_NUM_TASKS": 2, "LOCALID": 0, "STEP_NODELIST": "localhost", "STEP_ID": 0}
+    return {f"SLURM_{name}": str(value) for name, value in step.items()} | {"SLURM_JOB_ID": str(os.getpid())}
+
+
+def two_processes(*arguments: object, started: str = "together") -> None:
+    """Run two_processes.py in two processes that torchrun starts "together" or on two "nodes", or SLURM's "srun"."""
+    script = ["-m", "support.two_processes", *map(str, arguments)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    nodes = [*torchrun, "--nnodes", "2", "--master-port", str(free_port()), "--node-rank"]
+    begun = {
+        "together": [([*torchrun, "--standalone", "--nproc-per-node", "2"], {})],
+        "nodes": [([*nodes, "0"], {}), ([*nodes, "1"], {})],
+        "srun": [([sys.executable], srun(0)), ([sys.executable], srun(1))],
+    }[started]
+    running = [subprocess.Popen(words + script, cwd=REPOSITORY, env=ENVIRONMENT | more) for words, more in begun]
+    assert [process.wait() for process in running] == [0] * len(running)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
 
 
 class Twelve:

@@ -1,14 +1,13 @@
-"""One of two processes that train together, for test_training.py: `python -m support.two_processes WHAT DIRECTORY`.
+"""One of two processes that train together, for tests: `python -m support.two_processes WHAT DIRECTORY [CELL]`.
 
-WHAT is a chunk, for the gradients of a step of `batch(0)` and how an error travels; `methods`, for the gradients of
-each of METHODS; `epoch`, to train the rest of an
-epoch from the checkpoint in DIRECTORY; or a split, on which the model of a third argument, a cell.json, is evaluated.
+WHAT is `step`, for the gradients of a step of `batch(0)` in several ways, and what a failure of the second process does
+here; `methods`, for the gradients of each of METHODS; `epoch`, to train the rest of an epoch from the checkpoint in
+DIRECTORY; or a split, on which the model of a CELL is evaluated.
 """
 
 import sys
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -17,53 +16,68 @@ from centerclip.data.datasets.manifest import read_manifest, usable
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.features import evaluate
 from centerclip.settings import layout
-from centerclip.settings.cell import Cell, read_cell
+from centerclip.settings.cell import Cell, Runtime, read_cell
 from centerclip.train import processes
-from centerclip.train.loop import Run, backward
+from centerclip.train.loop import Run, backward, train_step
 from support.cells import tiny_cell
 from support.methods import METHODS
 from support.training import CELL, Twelve, batch, run_in
+
+
+def share() -> list[torch.Tensor]:
+    """This process's half of `batch(0)`."""
+    return [part[2 * processes.rank() :][:2] for part in batch(0)]
 
 
 def gradients(cell: Cell, device: torch.device, chunk: int = 4) -> dict:
     """The loss and the gradients of a step."""
     run = Run(cell, device)
     run.chunk = chunk
-    share = slice(2 * processes.rank(), 2 * processes.rank() + 2)
-    loss = backward(run, [part[share] for part in batch(0)], seed=0)
+    loss = backward(run, share(), seed=0)
     trains = {name: tensor.grad for name, tensor in run.model.named_parameters() if tensor.requires_grad}
     return trains | {"loss": loss}
 
 
-def full_memory_of_the_other(device: torch.device) -> str:
-    """What it says here that the second process alone has no memory for the sums of gradients."""
+def gradients_of_spare_parameters() -> list[torch.Tensor | None]:
+    """The gradients of a parameter that both processes use, one that the first uses in its first chunk, and a spare."""
+    model = torch.nn.ParameterList([torch.ones(1), torch.ones(1), torch.ones(1)])
+    averaged = processes.averaged(model)
+    with averaged.no_sync():
+        averaged(model[processes.rank() == 0] * 2).backward()
+    averaged(model[0] * 3).backward()
+    return [parameter.grad for parameter in model]
 
-    def differentiate() -> None:
-        weight = torch.nn.Parameter(torch.ones(2))
-        with processes.added_up([weight], passes=1):
-            weight.sum().backward()
 
-    full = mock.patch.object(processes, "Bucket", side_effect=torch.OutOfMemoryError("here"))
-    try:
-        with full if processes.rank() == 1 else nullcontext():
-            processes.everywhere(differentiate, device)
-    except torch.OutOfMemoryError as error:
-        return str(error)
+def full_memory_of_the_other(device: torch.device, backwards: bool) -> tuple[int, float]:
+    """The chunk and the loss of a step here, where the second process alone holds one video, forwards or backwards."""
+    run = Run(CELL, device)
+    encode = run.model.encode_video
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    def small(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        vectors = encode(frames, mask)
+        if len(frames) > 1:
+            vectors.register_hook(full) if backwards else full()
+        return vectors
+
+    if processes.rank() == 1:
+        run.model.encode_video = small
+    loss = train_step(run, share(), 1.0)
+    return run.chunk, loss
 
 
 def error_of_the_other(device: torch.device) -> str:
     """What an error of the second process alone says here."""
-    assert processes.anywhere(processes.rank() == 1, device)
+    assert processes.any_over_ranks(processes.rank() == 1, device)
 
     def fail() -> None:
-        weight = torch.nn.Parameter(torch.ones(2))
-        with processes.added_up([weight], passes=1):
-            if processes.rank() == 1:
-                raise FloatingPointError("here")
-            weight.sum().backward()
+        if processes.rank() == 1:
+            raise FloatingPointError("here")
 
     try:
-        processes.everywhere(fail, device)
+        processes.fail_together(fail, device)
     except FloatingPointError as error:
         return str(error)
 
@@ -85,11 +99,14 @@ def main() -> None:
         result = run.model.state_dict()
     elif what == "methods":
         result = {name: gradients(tiny_cell(model=model), device) for name, model in METHODS.items()}
-    elif path:
-        result = metrics(what, *path)
+    elif what == "step":
+        ways = (1, Runtime()), (2, Runtime()), (2, Runtime(grad_checkpointing=True))
+        result = {"steps": [gradients(replace(CELL, runtime=runtime), device, chunk) for chunk, runtime in ways]}
+        result["spare"] = gradients_of_spare_parameters()
+        result["full"] = [full_memory_of_the_other(device, backwards) for backwards in (False, True)]
+        result["reason"] = error_of_the_other(device)
     else:
-        result = gradients(CELL, device, int(what))
-        result |= {"full": full_memory_of_the_other(device), "reason": error_of_the_other(device)}
+        result = metrics(what, *path)
     torch.save(result, Path(directory, f"{processes.rank()}.pt"))
 
 
