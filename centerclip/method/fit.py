@@ -8,6 +8,7 @@ from centerclip.method import reduction
 from centerclip.method.fit import Geometry
 from centerclip.method.stage import Model, Stage
 from centerclip.settings.cell import Cell
+from centerclip.settings.schema import option_problem
 
 
 class Misfit(UserError):
@@ -124,3 +125,6 @@ def check_algorithm(stage: Stage, key: list) -> None:
     if unknown := [option for option in stage.options if option not in options]:
         problem = f"{stage.algorithm} has no option {unknown[0]!r}; it has {', '.join(options)}"
         raise Misfit(problem, [*key, "options", unknown[0]])
+    for option, value in stage.options.items():
+        if wrong := option_problem(reduction.annotation(stage.algorithm, option), value):
+            raise Misfit(wrong, [*key, "options", option])
