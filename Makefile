@@ -31,8 +31,8 @@ lint: $(BIN)/.installed-test
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-docs: $(BIN)/.installed # config/README.md, after a change of the schema or of config.yaml
-	python docs/config_docs.py > config/README.md
+docs: $(BIN)/.installed # config/README.md and the schema file, after a change of centerclip/settings/schema.py or config.yaml
+	python docs/config_docs.py
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || python3 -m venv .venv

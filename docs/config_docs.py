@@ -1,20 +1,29 @@
-"""The config's schema -> config/README.md, a row a key: python docs/config_docs.py > config/README.md"""
+"""Write workflow/schemas/config.schema.yaml and config/README.md: python docs/config_docs.py"""
 
+import ast
 import json
-from collections.abc import Iterator
+import re
+from pathlib import Path
 
 import yaml
+from pydantic import TypeAdapter
 
-from centerclip.settings.config import BASE, SCHEMA
+from centerclip import ROOT
+from centerclip.method import reduction
+from centerclip.settings import schema as settings
+from centerclip.settings.config import BASE
+from centerclip.settings.schema import Config, option_type
 
-HEADER = """\
+SCHEMA, PAGE = ROOT / "workflow/schemas/config.schema.yaml", ROOT / "config/README.md"
+MADE = "Made by `make docs` from `centerclip/settings/schema.py`; do not edit."
+HEADER = f"""\
 # Every key of the config
 
-Made by `make docs` from `workflow/schemas/config.schema.yaml` and `config.yaml`; do not edit. NAME stands for a name of
-your choice. The default is what `config.yaml` says; without one, a key may be left out or each block has its own.
+{MADE} NAME stands for a name of your choice.
+The default is that of `config.yaml` or, where it has none, of the workflow.
 """
 TABLE = "\n| key | value | default | what it is |\n|:--|:--|:--|:--|\n"
-TYPES = {"object": "mapping", "array": "list", "string": "text", "boolean": "true or false"}
+TYPES = {"object": "mapping", "array": "list", "string": "text", "boolean": "true or false", "null": "`null`"}
 BOUNDS = {
     "minimum": "from {}",
     "exclusiveMinimum": "above {}",
@@ -24,76 +33,68 @@ BOUNDS = {
 }
 
 
-def definition(node: dict) -> str | None:
-    """The name of the definition that a node refers to, directly or by `allOf`."""
-    references = [part["$ref"] for part in (node, *node.get("allOf", [])) if "$ref" in part]
-    return references[0].rpartition("/")[2] if references else None
+def title(reference: str) -> str:
+    return reference.rpartition("/")[2].removesuffix("Block").lower()
 
 
-def resolved(node: dict, schema: dict) -> dict:
-    """A node with what it refers to; what it says itself goes first."""
-    name = definition(node)
-    return (schema["$defs"][name] if name else {}) | node
+def words(node: dict) -> str:
+    """What a key takes; a link for a mapping with keys of its own."""
+    if "$ref" in node:
+        return f"[{title(node['$ref'])}](#{title(node['$ref'])})"
+    if choices := node.get("anyOf", node.get("oneOf")):
+        return " or ".join(map(words, choices))
+    if choices := node.get("enum", [node["const"]] if "const" in node else []):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    text = TYPES.get(node.get("type", "object"), node.get("type"))
+    if item := node.get("items", node.get("prefixItems", [None])[0]):
+        return f"{text} of {words(item)}"
+    values = [*node.get("patternProperties", {}).values(), node.get("additionalProperties")]
+    if isinstance(values[0], dict):
+        names = ", ".join(f"`{name}`" for name in node.get("propertyNames", {}).get("enum", [])) or "NAME"
+        return f"{text} of {names} to {words(values[0])}"
+    return " ".join([text, *(bound.format(node[key]) for key, bound in BOUNDS.items() if key in node)])
 
 
-def keys(node: dict, schema: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
-    """(path, node) of each key below a node, depth first, in the schema's order; not into definitions."""
-    children = dict(node.get("properties", {}))
-    if isinstance(node.get("additionalProperties"), dict):
-        children["NAME"] = node["additionalProperties"]
-    for name, child in children.items():
-        if child:  # an empty one is described elsewhere
-            yield (*path, name), child
-            yield from keys(child, schema, (*path, name))
+def row(key: str, node: dict, defaults: dict, text: str) -> str:
+    shown = "" if key not in defaults or isinstance(defaults[key], dict) else f"`{json.dumps(defaults[key])}`"
+    return f"| `{key}` | {words(node)} | {shown} | {text} |\n"
 
 
-def sections(schema: dict) -> Iterator[tuple[str, dict]]:
-    """(name, node) of the definitions that have keys of their own."""
-    return ((name, node) for name, node in schema["$defs"].items() if "properties" in node or name == "local")
+def table(node: dict, blocks: dict, config: dict) -> str:
+    """A row a key of a mapping, whose defaults `config` says before `node` does."""
+    keys = {key: blocks.get(title(child.get("$ref", "")), {}) | child for key, child in node["properties"].items()}
+    defaults = {key: child["default"] for key, child in keys.items() if child.get("default") is not None} | config
+    return TABLE + "".join(
+        row(key, child, defaults, " ".join(child["description"].split())) for key, child in keys.items()
+    )
 
 
-def value(node: dict, schema: dict) -> str:
-    """What a key takes, in words; a link for a definition with keys of its own."""
-    name = definition(node)
-    if name in dict(sections(schema)):
-        return f"[{name}](#{name})"
-    node = resolved(node, schema)
-    if "anyOf" in node:
-        return " or ".join(value(part, schema) for part in node["anyOf"])
-    if "enum" in node:
-        return ", ".join(f"`{choice}`" for choice in node["enum"])
-    types = [node["type"]] if isinstance(node["type"], str) else node["type"]
-    words = " or ".join(TYPES.get(kind, kind) for kind in types if kind != "null")
-    if "items" in node:
-        words += f" of {value(node['items'], schema)}"
-    bounds = [text.format(node[bound]) for bound, text in BOUNDS.items() if bound in node]
-    return " ".join([words, *bounds]) + (", or `null`" if "null" in types else "")
+def options_table(name: str) -> str:
+    """The rows of an algorithm's options, as its file describes them."""
+    function, texts = reduction.function(name), {}
+    for names, text in re.findall(r"^ {4}([\w, ]+): (.+(?:\n {8}.+)*)", ast.get_docstring(function), re.MULTILINE):
+        texts |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    arguments = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    defaults = {argument.arg: ast.literal_eval(default) for argument, default in arguments if default}
+    types = {key: option_type(reduction.annotation(name, key)).json_schema() for key in reduction.options(name)}
+    return f"\n### {name}\n{TABLE}" + "".join(row(key, kind, defaults, texts[key]) for key, kind in types.items())
 
 
-def default(config: object, path: tuple[str, ...]) -> str:
-    """What a config says at `path`, as json; nothing where it says nothing, or a mapping."""
-    for part in path:
-        if not isinstance(config, dict) or part not in config:
-            return ""
-        config = config[part]
-    return "" if isinstance(config, dict) else f"`{json.dumps(config)}`"
-
-
-def table(node: dict, schema: dict, config: dict) -> str:
-    rows = []
-    for path, child in keys(node, schema):
-        description = resolved(child, schema)["description"]
-        rows.append(f"| `{'.'.join(path)}` | {value(child, schema)} | {default(config, path)} | {description} |\n")
-    return TABLE + "".join(rows)
-
-
-def markdown(schema: dict, config: dict) -> str:
-    """The page: a table of the config's keys, and one for each definition with keys of its own."""
-    parts = [HEADER, table(schema, schema, config)]
-    for name, node in sections(schema):
-        parts.append(f"\n## {name}\n\n{node['description']}\n{table(node, schema, config.get(name, {}))}")
-    return "".join(parts)
+def pages() -> dict[Path, str]:
+    """The files and what belongs in them."""
+    schema = TypeAdapter(Config).json_schema()
+    config = yaml.safe_load(BASE.read_text())
+    blocks = {title(name): schema["$defs"][name] for name in vars(settings) if name in schema["$defs"]}
+    parts = [HEADER, table(schema, blocks, config)]
+    for name, node in blocks.items():
+        text = f"\n{' '.join(node['description'].split())}\n" if "description" in node else ""
+        parts.append(f"\n## {name}\n{text}{table(node, blocks, config.get(name, {}))}")
+    parts.append("\n## Options of the algorithms\n\nThe `options` of a stage, by its `algorithm`.\n")
+    parts += [options_table(name) for name in reduction.names() if reduction.options(name)]
+    text = yaml.safe_dump(schema, sort_keys=False, default_flow_style=None, width=120)
+    return {SCHEMA: f"# {MADE}\n{text}", PAGE: "".join(parts)}
 
 
 if __name__ == "__main__":
-    print(markdown(yaml.safe_load(SCHEMA.read_text()), yaml.safe_load(BASE.read_text())), end="")
+    for file, content in pages().items():
+        file.write_text(content, encoding="utf-8")

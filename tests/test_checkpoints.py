@@ -202,7 +202,7 @@ class TestOrigin:
         assert self.different(origin(), origin(replace(CELL, seed=1))) == ["settings"]
         recipe = replace(CELL.training, lr=1.0)
         assert self.different(origin(), origin(replace(CELL, training=recipe))) == ["settings"]
-        runtime = Runtime(2, 8, True, 3, 1.0, 5, 7, 9, 11)
+        runtime = Runtime(gpus=2, chunk=8, grad_checkpointing=True, workers=3, checkpoint_minutes=1.0, threads=5)
         assert origin(replace(CELL, runtime=runtime, results=Path("elsewhere/results"))) == origin()
 
     def test_data(self, origin, tmp_path):

@@ -63,7 +63,7 @@ def test_an_unknown_command_is_a_mistake():
     ("command", "told"),
     [
         ("train cell.json --gpus -1", "argument --gpus: '-1' is not a whole number from 0 up"),
-        ("evaluate cell.json --workers two", "argument --workers: 'two' is not a whole number from 0 up"),
+        ("evaluate cell.json --workers two", "argument --workers: 'two' should be a valid integer"),
         ("efficiency --threads 0", "argument --threads: '0' is not a whole number from 1 up"),
         ("audit videos --out a.csv --fps 0", "argument --fps: '0' is not a number above 0"),
         ("frames 0.lmdb --fps never", "argument --fps: 'never' is not a number above 0"),

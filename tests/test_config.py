@@ -1,11 +1,12 @@
 """A mistake in the config is one line with the file, the key, the value and what is allowed."""
 
+import argparse
 import copy
 import inspect
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import reduce
 from pathlib import Path
 
@@ -19,10 +20,19 @@ from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.stage import Stage
 from centerclip.settings import layout
-from centerclip.settings.cell import Runtime
 from centerclip.settings.checks import check_cell
 from centerclip.settings.config import BASE, check_config, merged, read_config, read_yaml
 from centerclip.settings.resolve import cell, cell_names, points, variants
+from centerclip.settings.schema import (
+    Evaluation,
+    Runtime,
+    StageBlock,
+    Training,
+    Work,
+    add_settings,
+    chosen,
+    option_problem,
+)
 
 
 def config(*overlays):
@@ -53,11 +63,11 @@ def test_the_configs_of_the_repository_are_right():
     ("overlay", "line"),
     [
         ({"sede": 1}, "mine.yaml: sede: unknown key; allowed are run, seeds, backbone"),
-        ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' is not of type 'integer'"),
+        ({"seeds": ["one"]}, "mine.yaml: seeds.0: 'one' should be a valid integer"),
         ({"training": {"gpus": 3}}, "baseline on shapes: training.gpus 3 does not divide training.batch_size 128"),
         ({"backbone": "ViT-L14"}, "mine.yaml: backbone: 'ViT-L14' is no backbone; such as ViT-L-14, "),
         ({"backbone": "../ViT-B-16"}, "mine.yaml: backbone: '../ViT-B-16' is no backbone; such as "),
-        ({"backbone": 32}, "mine.yaml: backbone: 32 is not of type 'string'"),
+        ({"backbone": 32}, "mine.yaml: backbone: 32 should be a valid string"),
         ({"backbone": "ViT-B-32-quickgelu"}, "mine.yaml: backbone: ViT-B-32-quickgelu is called ViT-B-32 here"),
         (
             {"variants": {"baseline": {"backbone": "ViT-L-16-SigLIP-256"}}},
@@ -103,10 +113,10 @@ def test_the_configs_of_the_repository_are_right():
         ({"weights": {"ViT-L-14": "hf-hub:laion"}}, "weights.ViT-L-14: 'hf-hub:laion' is not hf-hub:ORG/NAME"),
         ({"weights": {"ViT-L-14": "hf-hub:a/../b"}}, "weights.ViT-L-14: 'hf-hub:a/../b' is not hf-hub:ORG/NAME"),
         ({"weights": {"ViT-L-14": "./weights"}, "backbone": "ViT-L-14"}, "mine.yaml: weights.ViT-L-14: weights (in "),
-        ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 is less than or equal to the minimum of 0"),
+        ({"training": {"lr": 0}}, "mine.yaml: training.lr: 0 should be greater than 0"),
         ({"training": {"rate": 1}}, "mine.yaml: training.rate: unknown key; allowed are epochs, batch_size"),
         ({"weights": {"tiny": "openai"}}, "mine.yaml: weights.tiny: 'openai': nothing is published of tiny"),
-        ({"weights": {"tiny": ""}}, "mine.yaml: weights.tiny: '' should be non-empty"),
+        ({"weights": {"tiny": ""}}, "mine.yaml: weights.tiny: '' should have at least 1 character"),
         (
             {"weights": {"ViT-B-16-gelu": "openai"}},
             "trained with quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16",
@@ -118,9 +128,11 @@ def test_the_configs_of_the_repository_are_right():
         ({"run": {"variants": ["kmedoid"]}}, "mine.yaml: run.variants: 'kmedoid' is not one of zeroshot, baseline"),
         ({"run": {"benchmarks": ["msrvt"]}}, "mine.yaml: run.benchmarks: 'msrvt' is not one of shapes"),
         ({"benchmarks": {"shapes": {"fsp": 3}}}, "mine.yaml: benchmarks.shapes.fsp: unknown key; allowed are source"),
+        ({"benchmarks": {"x": {"frmaes": 3}}}, "mine.yaml: benchmarks.x.frmaes: unknown key; allowed are source, "),
+        ({"seeds": [1, 2, 1]}, "mine.yaml: seeds: 1 is there twice"),
         (
             {"benchmarks": {"shapes": {"source": {"reader": "folders"}}}},
-            "mine.yaml: benchmarks.shapes.source.reader: 'folders' is not one of shapes, folder",
+            "mine.yaml: benchmarks.shapes.source.reader: 'folders' should be one of 'shapes', 'folder'",
         ),
         (
             {"benchmarks": {"shapes": {"source": {"colour": True}}}},
@@ -145,10 +157,17 @@ def test_the_configs_of_the_repository_are_right():
             "stages.0.options.sigma: kmedoids on shapes: kmedoids has no option 'sigma'; it",
         ),
         (variant(segment=4), "mine.yaml: variants.kmedoids.stages.0.segment: unknown key; allowed are algorithm"),
-        (variant(keep="centre"), "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' is not one of medoid, mean"),
-        (variant(options={"distance": "manhattan"}), "mine.yaml: variants.kmedoids.stages.0.options.distance: "),
-        (variant(options={"distance": 0.5}), "mine.yaml: variants.kmedoids.stages.0.options.distance: "),
-        (variant(options={"normalise": 1}), "options.normalise: 1 is not of type 'boolean'"),
+        (
+            variant(keep="centre"),
+            "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' should be 'medoid', 'mean' or 'weighted'",
+        ),
+        (
+            variant(options={"distance": "banana"}),
+            "mine.yaml: variants.kmedoids.stages.0.options.distance: kmedoids on shapes: 'banana' should be 'euclidean'"
+            " or 'cosine' or be a valid number",
+        ),
+        (variant(options={"distance": 0.5}), "kmedoids on shapes: 0.5 should be 'euclidean' or 'cosine' or be greater"),
+        (variant(options={"normalise": 1}), "options.normalise: kmedoids on shapes: 1 should be a valid boolean"),
         (
             variant(algorithm="pooling", clusters=48),
             "on shapes: pooling keeps every patch: clusters must be 49",
@@ -181,7 +200,7 @@ def test_the_configs_of_the_repository_are_right():
         (variant(algorithm="token_shift"), "on shapes: algorithm 'token_shift' is not one of dpc_knn, "),
         (
             {"variants": {"baseline": {"shift": "shift"}}},
-            "variants.baseline.shift: 'shift' is not one of temporal_shift, tok",
+            "variants.baseline.shift: 'shift' should be 'temporal_shift', 'tok",
         ),
         ({"run": {"grids": ["depth"]}}, "mine.yaml: run.grids: 'depth' is not one of block, clusters"),
         ({"grids": {"block": {"of": "kmeans"}}}, "mine.yaml: grids.block.of: 'kmeans' is not one of zeroshot"),
@@ -195,13 +214,16 @@ def test_the_configs_of_the_repository_are_right():
         ),
         (
             {"benchmarks": {"tables": config()["benchmarks"]["shapes"]}},
-            "mine.yaml: benchmarks: 'tables' does not match",
+            "mine.yaml: benchmarks.tables: 'tables' should match pattern",
         ),
-        ({"benchmarks": {1: config()["benchmarks"]["shapes"]}}, "mine.yaml: benchmarks: 1 is not of type 'string'"),
+        ({"benchmarks": {1: config()["benchmarks"]["shapes"]}}, "mine.yaml: benchmarks.1: 1 should be a valid string"),
         ({"variants": {"baseline": {"segment_frames": 2}}}, "mine.yaml: variants.baseline.stages: missing"),
-        ({"variants": {"frames": {}}}, "mine.yaml: variants: 'frames' does not match"),
-        ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants: 'a-seed-1' does not match"),
-        ({"grids": {"block": {"values": ["x"]}}}, "variants.kmedoids-block-x.stages.0.block: 'x' is not of type 'int"),
+        ({"variants": {"frames": {}}}, "mine.yaml: variants.frames: 'frames' should match pattern"),
+        ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants.a-seed-1: 'a-seed-1' should match"),
+        (
+            {"grids": {"block": {"values": ["x"]}}},
+            "variants.kmedoids-block-x.stages.0.block: 'x' should be a valid int",
+        ),
         (
             {"run": {"grids": ["block"]}, "grids": {"block": {"sets": "blok"}}},
             "mine.yaml: grids.block: kmedoids-block-1 on shapes: kmedoids has no option 'blok'; it has distance",
@@ -258,6 +280,42 @@ def test_settings_that_do_not_fit_are_blamed_on_the_key_that_was_set_last(tmp_pa
     assert complaint(tmp_path, overlay).startswith(f"mine.yaml: {place} on shapes: ")
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "problem"),
+    [
+        ("int", "x", "'x' should be a valid integer"),
+        ("int | None", None, None),
+        ("bool", 1, "1 should be a valid boolean"),
+        ("float", 1, None),
+        ("str", 3, "3 should be a valid string"),
+        ("Literal['a', 'b'] | None", "c", "'c' should be 'a' or 'b'"),
+        ("typing.Annotated[float, '> 0'] | None", 0, "0 should be greater than 0"),
+        ("list[int]", [1, "x"], "'x' should be a valid integer"),
+        ("Tensor", 3, None),
+        ("", 3, None),
+    ],
+)
+def test_an_algorithms_option_has_the_type_that_its_file_writes(annotation, value, problem):
+    assert option_problem(annotation, value) == problem
+
+
+def test_a_stage_of_the_config_has_the_keys_of_a_stage_of_a_model():
+    assert {field.name for field in fields(StageBlock)} == {field.name for field in fields(Stage)}
+
+
+def test_a_command_is_told_how_to_work():
+    runtime = Runtime(chunk=3, grad_checkpointing=True, workers=2, evaluation=Evaluation(batch_size=7))
+    line = "--chunk 3 --grad-checkpointing true --workers 2 --evaluation-batch-size 7"
+    assert (runtime.training_options, runtime.evaluation_options) == (line, "--batch-size 7")
+    parser = argparse.ArgumentParser()
+    add_settings(parser, Work)
+    add_settings(parser, Evaluation, "evaluation_")
+    arguments = parser.parse_args(line.split())
+    evaluation = Evaluation(**chosen(Evaluation, arguments, "evaluation_"))
+    assert Runtime(**chosen(Work, arguments), evaluation=evaluation) == runtime
+    assert parser.parse_args(["--grad-checkpointing"]).grad_checkpointing is True
+
+
 def test_files_are_joined_as_snakemake_joins_them():
     base, overlay = {"a": {"b": 1, "c": [1, 2]}, "d": 3, "e": {}}, {"a": {"c": [4]}, "d": {"f": 5}, "e": None}
     joint = copy.deepcopy(base)
@@ -285,12 +343,12 @@ def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
     wrong, right = tmp_path / "first.yaml", tmp_path / "second.yaml"
     wrong.write_text(yaml.safe_dump(config({"seeds": [-1]})))
     right.write_text(yaml.safe_dump({"select": "last"}))
-    with pytest.raises(UserError, match=r"first\.yaml: seeds.0: -1 is less than the minimum of 0"):
+    with pytest.raises(UserError, match=r"first\.yaml: seeds.0: -1 should be greater than or equal to 0"):
         check_config(config({"seeds": [-1], "select": "last"}), read_yaml([wrong, right]))
 
 
 def test_what_no_file_has_was_given_on_the_command_line():
-    with pytest.raises(UserError, match=r"^--config: seeds.0: -1 is less than the minimum of 0"):
+    with pytest.raises(UserError, match=r"^--config: seeds.0: -1 should be greater than or equal to 0"):
         check_config(config({"seeds": [-1]}), read_yaml([BASE]))
 
 
@@ -308,6 +366,7 @@ def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs
     assert mine.model.stages == (Stage("kmedoids", block=6, segments=2, clusters=49),)
     assert (mine.model.backbone, mine.data.image_size) == ("ViT-B-16", 224)
     assert cell(base, "shapes", "baseline").model.stages == ()
+    assert cell(config(), "msrvtt", "baseline").training == Training()
     with pytest.raises(UserError, match="unknown variant 'none'; the config has zeroshot, baseline"):
         cell(base, "shapes", "none")
 
@@ -453,7 +512,7 @@ def test_what_changes_no_result_is_apart():
     changes = {"training": runtime, "evaluation": {"batch_size": 3, "workers": 9, "threads": 9}}
     other = cell(config(changes), "msrvtt", "kmedoids")
     assert other.settings() == base.settings() and other.cost_settings() == base.cost_settings()
-    assert other.runtime == Runtime(2, 8, True, 9, 3, 9, 3, 9, 9)
+    assert asdict(other.runtime) == runtime | {"evaluation": changes["evaluation"]}
     taught = cell(config({"training": {"lr": 1.0}, "weights": {"ViT-B-32": None}}), "msrvtt", "kmedoids")
     assert taught.settings() != base.settings() and taught.cost_settings() == base.cost_settings()
     larger = cell(config({"training": {"gpu_batch": 32}}), "msrvtt", "kmedoids")

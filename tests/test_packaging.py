@@ -70,7 +70,7 @@ def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     wheel = printed("from setuptools import build_meta; print(build_meta.build_wheel('.'))", copy)
     zipfile.ZipFile(copy / wheel).extractall(installed)
     assert (installed / "centerclip/search/page.html").is_file()
-    files = "config.BASE, config.SCHEMA, sources.TABLE"
+    files = "config.BASE, sources.TABLE"
     code = f"from centerclip import config; config.read_config([]); print({files}, sep=';')"
     code = f"from centerclip.data.download import sources; {code}"
     for file in map(Path, printed(code, tmp_path).split(";")):

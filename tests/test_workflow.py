@@ -614,9 +614,9 @@ class TestMistakes:
             directory = copy_repository(tmp_path / str(len(list(tmp_path.iterdir()))), overlay)
             self.line(snakemake(directory, "--dry-run", "all"), expected)
         done = snakemake(copy_repository(tmp_path / "right", {}), "--dry-run", "all", "--config", "select=middle")
-        self.line(done, "--config: select: 'middle' is not one of best, val, last")
+        self.line(done, "--config: select: 'middle' should be 'best', 'val' or 'last'")
         done = snakemake(tmp_path / "right", "--dry-run", "all", "--config", "training={gpus: 2}")
-        self.line(done, "--config: training.gpus: '2' is not of type 'integer'; Snakemake takes what is in brackets")
+        self.line(done, "--config: training.gpus: '2' should be a valid integer; Snakemake takes what is in brackets")
 
     def test_in_the_target(self, finished):
         done = snakemake(finished, "--dry-run", "results/shapes_kmean.json")

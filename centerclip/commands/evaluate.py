@@ -11,22 +11,22 @@ from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
-from centerclip.settings.cell import Runtime, read_cell
+from centerclip.settings.cell import read_cell
+from centerclip.settings.schema import Evaluation, Runtime, add_settings, chosen
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
     parser.add_argument("--gpus", type=natural, default=1, help="take so many for this job alone; 0: none (default: 1)")
-    parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
-    parser.add_argument("--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions")
-    parser.add_argument("--workers", type=natural, default=Runtime.evaluation_workers, help="processes that load")
+    parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
+    add_settings(parser, Evaluation)
     parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
     add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
-    runtime = Runtime(evaluation_batch_size=arguments.batch_size, evaluation_workers=arguments.workers)
+    runtime = Runtime(evaluation=Evaluation(**chosen(Evaluation, arguments)))
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     out = arguments.out or cell.path(layout.RESULT)
     writable(out)

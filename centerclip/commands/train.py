@@ -6,38 +6,35 @@ Stopped or killed, the same command goes on from the last checkpoint. That stays
 import argparse
 import signal
 from contextlib import nullcontext
-from dataclasses import asdict, fields
 from pathlib import Path
 
-from centerclip.command import UserError, above_zero, end_with_parent, natural, place, positive, write_json
+from centerclip.command import UserError, end_with_parent, natural, place, positive, write_json
 from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
-from centerclip.settings.cell import Runtime, read_cell
+from centerclip.settings.cell import read_cell
+from centerclip.settings.schema import Evaluation, Runtime, Work, add_settings, chosen
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
     parser.add_argument("--out", type=Path, help="directory of all that is written (default: that of the cell)")
-    parser.add_argument("--gpus", type=natural, help="the batch is split over them, or CPU processes; 0: take none")
-    parser.add_argument("--workers", type=natural, help="processes that load frames, a GPU")
-    parser.add_argument("--chunk", type=positive, help="pairs a GPU encodes at a time (default: all that fit)")
-    parser.add_argument("--grad-checkpointing", action="store_true", help="compute activations again: less memory")
-    parser.add_argument("--checkpoint-minutes", type=above_zero, help="between checkpoints")
-    parser.add_argument("--threads", type=positive, help="of the CPU, of all processes")
-    parser.add_argument("--evaluation-batch-size", type=positive, help="videos or captions")
-    parser.add_argument("--evaluation-workers", type=natural, help="processes that load frames")
+    help_gpus = "the batch is split over them, or CPU processes; 0: take none"
+    parser.add_argument("--gpus", type=natural, default=1, help=help_gpus)
+    parser.add_argument("--threads", type=positive, default=1, help="of the CPU, of all processes")
+    add_settings(parser, Work)
+    add_settings(parser, Evaluation, "evaluation_")
     started = place()
     rank, world = (int(started["RANK"]), int(started["WORLD_SIZE"])) if started else (None, 1)
-    parser.set_defaults(**asdict(Runtime()), rank=rank, world=world)
+    parser.set_defaults(rank=rank, world=world)
     parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
     add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
-    chosen = {field.name: getattr(arguments, field.name) for field in fields(Runtime)}
-    runtime = Runtime(**chosen | {"gpus": max(1, arguments.gpus)})
+    evaluation, gpus = Evaluation(**chosen(Evaluation, arguments, "evaluation_")), max(1, arguments.gpus)
+    runtime = Runtime(**chosen(Work, arguments), gpus=gpus, threads=arguments.threads, evaluation=evaluation)
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")

@@ -40,7 +40,7 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
 
     def vectors(items: list[str], encode: Callable[..., Tensor], load: Callable[..., DataLoader], what: str) -> Tensor:
-        loader = load(processes.share_of(items), batch_size=cell.runtime.evaluation_batch_size)
+        loader = load(processes.share_of(items), batch_size=cell.runtime.evaluation.batch_size)
         with autocast(device, cell.precision):
             batches = [encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")]
         return processes.of_all(torch.cat(batches), len(items))
@@ -49,7 +49,7 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
         return DataLoader(
             Videos(share, store, cell.data.frames),
             batch_size=batch_size,
-            num_workers=cell.runtime.evaluation_workers,
+            num_workers=cell.runtime.evaluation.workers,
             pin_memory=device.type == "cuda",
             worker_init_fn=leave_sigterm,
         )

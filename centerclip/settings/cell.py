@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from centerclip import code
@@ -11,6 +11,7 @@ from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
+from centerclip.settings.schema import Runtime, Training
 
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
@@ -25,60 +26,10 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Training:
-    """The recipe: what trained weights depend on besides the data and the model. The defaults are the published ones,
-    the paper's or, where it says nothing, its authors' code's."""
-
-    epochs: int = 5
-    batch_size: int = 128
-    lr: float = 5e-6
-    lr_new: float = 5e-6
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    weight_decay: float = 0.2
-    no_decay: str = "biases"  # or "vectors", all of one dimension or none
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    frozen: str = "stem"  # what does not train, or "none"
-    spans: str = "floor"  # that frames are drawn from, or "whole"
-    precision: str = "float16"  # of matrix products on a GPU
-    select: str = "best"
-
-
-@dataclass(frozen=True)
 class Costs:
     """What costs are measured on, which no other result depends on."""
 
     batch_size: int = 64  # videos of the training step whose memory is measured
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How jobs go about their work, which changes no result."""
-
-    gpus: int = 1
-    chunk: int | None = None
-    grad_checkpointing: bool = False
-    workers: int = 0
-    checkpoint_minutes: float = 10
-    threads: int = 1
-    evaluation_batch_size: int = 32
-    evaluation_workers: int = 0
-    evaluation_threads: int = 1
-
-    @property
-    def evaluation_options(self) -> str:
-        """The options of the command `evaluate`, besides GPUs and threads."""
-        return f"--batch-size {self.evaluation_batch_size} --workers {self.evaluation_workers}"
-
-    @property
-    def training_options(self) -> str:
-        """The options of the command `train`, besides GPUs and threads."""
-        chunk = f" --chunk {self.chunk}" if self.chunk else ""
-        recompute = " --grad-checkpointing" if self.grad_checkpointing else ""
-        loading = f"--workers {self.workers} --checkpoint-minutes {self.checkpoint_minutes:g}"
-        evaluating = self.evaluation_options.replace("--", "--evaluation-")
-        return f"{loading}{chunk}{recompute} {evaluating}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +47,7 @@ class Cell:
     training: Training | None
     precision: str = "float32"  # of matrix products on a GPU, outside of training
     costs: Costs = Costs()
-    runtime: Runtime = Runtime()
+    runtime: Runtime = field(default_factory=Runtime)
     results: Path = Path("results")
     source: dict | None = None
 
@@ -178,7 +129,7 @@ def from_settings(settings: dict, **fields) -> Cell:
     groups = {
         "model": Model(**model),
         "data": Data(**settings["data"]),
-        "training": training and Training(**training | {"betas": tuple(training["betas"])}),
+        "training": training and Training(**training),
         "costs": Costs(**settings.get("costs", {})),
     }
     return Cell(**settings | groups | fields)

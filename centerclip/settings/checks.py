@@ -1,9 +1,11 @@
 """Whether the settings of a cell fit each other."""
 
 from centerclip import backbones
+from centerclip.method import reduction
 from centerclip.method.errors import Misfit
 from centerclip.method.fit import check_stages
 from centerclip.settings.cell import Cell
+from centerclip.settings.schema import option_problem
 
 
 def check_cell(cell: Cell) -> None:
@@ -19,3 +21,7 @@ def check_cell(cell: Cell) -> None:
     if cell.data.frames < 1:
         raise Misfit(f"frames {cell.data.frames}: a video has at least 1", ["frames"])
     check_stages(cell.model, cell.data.frames, geometry)
+    for number, stage in enumerate(cell.model.stages):
+        for option, value in stage.options.items():
+            if wrong := option_problem(reduction.annotation(stage.algorithm, option), value):
+                raise Misfit(wrong, ["stages", number, "options", option])

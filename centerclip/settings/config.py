@@ -6,20 +6,20 @@ from functools import partial, reduce
 from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from pydantic import TypeAdapter, ValidationError
 
-from centerclip import ROOT, backbones
+from centerclip import ROOT
 from centerclip.backbones import pretrained
 from centerclip.command import UserError, located
 from centerclip.method.errors import Misfit
 from centerclip.settings.cell import Cell
 from centerclip.settings.checks import check_cell
 from centerclip.settings.resolve import cell, every_variant, points, variants
+from centerclip.settings.schema import Config, mistake
 
 COMMAND = "--config"  # what no file has was given so
 FULL_SIZE = "msrvtt", ["zeroshot", "baseline", "kmedoids-s4", "spectral-s4"]
-BASE, SCHEMA = ROOT / "config/config.yaml", ROOT / "workflow/schemas/config.schema.yaml"
+BASE = ROOT / "config/config.yaml"
 HEADLINE = {  # benchmark -> variants of the paper's claims on cost, the baseline first
     "msrvtt": ["baseline", "kmedoids-s4", "kmedoids-s3", "spectral-s4", "spectral-s3"],
     "activitynet": ["baseline", "kmedoids-s15", "kmedoids-s12", "spectral-s15"],
@@ -33,13 +33,11 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     `files` is what `config` was merged from, file -> content, later ones overriding; the last that holds a key gets the
     blame. What no file has was given on the command line.
     """
-    schema = yaml.safe_load(SCHEMA.read_text())
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
-    check_schema(config, schema, given)
-    check_backbones(given, config)
+    check_settings(config, given)
     check_grids(given, config)
     known = every_variant(config)
-    check_schema(config | {"variants": known}, schema, given)
+    check_settings(config | {"variants": known}, given)
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
     for name, names in config["lists"].items():
         check_names(given, ["lists", name], names, known)
@@ -58,14 +56,15 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
             check_variant(given, config, benchmark, variant)
 
 
-def check_schema(config: dict, schema: dict, given: dict[str, dict]) -> None:
-    """Raise UserError where `config` breaks the schema, at the deepest problem: it is the nearest to what was typed."""
-    errors = Draft202012Validator(schema).iter_errors(config)
-    if error := best_match(errors, key=lambda error: len(error.absolute_path)):
-        key, problem = describe(error)
-        if error.validator == "type" and isinstance(error.instance, str) and list(given)[holder(given, key)] == COMMAND:
+def check_settings(config: dict, given: dict[str, dict]) -> None:
+    """Raise UserError for a setting that is not as `schema` describes it."""
+    try:
+        TypeAdapter(Config).validate_python(config)
+    except ValidationError as error:
+        key, problem = mistake(error, config)
+        if " should be a " in problem and problem.startswith("'") and list(given)[holder(given, key)] == COMMAND:
             problem += "; Snakemake takes what is in brackets there as text: write it to a file for --configfile"
-        raise complaint(given, key, problem)
+        raise complaint(given, key, problem) from None
 
 
 def check_grids(given: dict[str, dict], config: dict) -> None:
@@ -100,30 +99,9 @@ def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str
     check_names(given, key, [shared], benchmarks)
     if "dataset" in benchmarks[shared]:
         raise complaint(given, key, f"{shared} has no files of its own, but those of {benchmarks[shared]['dataset']}")
-    for setting in ("fps", "shards"):
-        if setting in benchmarks[name]:
-            raise complaint(given, ["benchmarks", name, setting], f"is that of {shared}, whose frames are used")
-    if "local" in benchmarks[name]["source"]:
-        raise complaint(given, ["benchmarks", name, "source", "local"], f"belongs to {shared}, whose files are used")
     readers = [benchmarks[benchmark]["source"]["reader"] for benchmark in (name, shared)]
     if readers[0] != readers[1]:
         raise complaint(given, key, f"{shared} is read by {readers[1]}, not {readers[0]}")
-
-
-def check_backbones(given: dict[str, dict], config: dict) -> None:
-    """Raise UserError for a name that is not a backbone's, and for weights that are not those of their backbone, as far
-    as names tell."""
-    variants = [(["variants", name, "backbone"], block) for name, block in config["variants"].items()]
-    named = [(key, block["backbone"]) for key, block in variants if "backbone" in block]
-    for key, backbone in [(["backbone"], config["backbone"]), *named]:
-        if wrong := backbones.problem(backbone):
-            raise complaint(given, key, wrong)
-    for backbone, weights in config["weights"].items():
-        wrong = backbones.problem(backbone)
-        if not wrong and pretrained.published(weights):
-            wrong = pretrained.misnamed(backbone, weights)
-        if wrong:
-            raise complaint(given, ["weights", backbone], wrong)
 
 
 def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> None:
@@ -215,21 +193,6 @@ def check_names(given: dict[str, dict], key: list, names: Iterable[str], known: 
     for name in names:
         if name not in known:
             raise complaint(given, key, f"{name!r} is not one of {', '.join(known)}")
-
-
-def describe(error: ValidationError) -> tuple[list, str]:
-    """A schema error as the key it is about and what is wrong there."""
-    key = list(error.absolute_path)
-    if error.validator == "additionalProperties":
-        allowed = list(error.schema["properties"])
-        wrong = next(name for name in error.instance if name not in allowed)
-        return [*key, wrong], f"unknown key; allowed are {', '.join(allowed)}"
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        return [*key, missing], "missing"
-    if error.validator == "enum":
-        return key, f"{error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
-    return key, error.message
 
 
 def complaint(given: dict[str, dict], key: list, problem: str) -> UserError:

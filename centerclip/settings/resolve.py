@@ -13,6 +13,7 @@ from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell, Costs, Data, Runtime, Training
+from centerclip.settings.schema import Evaluation, EvaluationBlock, TrainingBlock
 
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = [field.name for field in fields(Stage) if field.name not in ("algorithm", "options")]
@@ -106,7 +107,8 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
         if stages:
             raise Misfit("a variant has either stages or a schedule", ["schedule"], ["stages"])
         stages = scheduled(settings["schedule"], geometry.blocks, frames)
-    recipe = config["training"] | block.get("training", {}) | settings.get("training", {})
+    recipe = TrainingBlock(**config["training"] | block.get("training", {}) | settings.get("training", {}))
+    evaluation = EvaluationBlock(**config["evaluation"])
     return Cell(
         benchmark=benchmark,
         dataset=dataset(config, benchmark),
@@ -121,10 +123,10 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
             proportional=settings.get("proportional", False),
         ),
         data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=geometry.image_size),
-        training=training(recipe, config["select"]) if settings.get("train", True) else None,
-        precision=config["evaluation"]["precision"],
-        costs=Costs(batch_size=min(recipe["batch_size"], recipe["gpu_batch"])),
-        runtime=runtime(recipe, config["evaluation"]),
+        training=Training(**chosen(Training, recipe), select=config["select"]) if settings.get("train", True) else None,
+        precision=evaluation.precision,
+        costs=Costs(batch_size=min(recipe.batch_size, recipe.gpu_batch)),
+        runtime=Runtime(**chosen(Runtime, recipe), evaluation=Evaluation(**chosen(Evaluation, evaluation))),
     )
 
 
@@ -147,14 +149,6 @@ def scheduled(schedule: dict, blocks: int, frames: int) -> tuple[Stage, ...]:
         raise Misfit(str(error), ["schedule"], ["frames"], ["backbone"]) from None
 
 
-def training(recipe: dict, select: str) -> Training:
-    """The part of a `training` block that results depend on."""
-    keys = [field.name for field in fields(Training) if field.name != "select"]
-    return Training(**{key: recipe[key] for key in keys} | {"betas": tuple(recipe["betas"])}, select=select)
-
-
-def runtime(recipe: dict, evaluation: dict) -> Runtime:
-    """The parts of a `training` and of the `evaluation` block that no result depends on."""
-    keys = ("gpus", "chunk", "grad_checkpointing", "workers", "checkpoint_minutes", "threads")
-    of_evaluation = {f"evaluation_{key}": evaluation[key] for key in ("batch_size", "workers", "threads")}
-    return Runtime(**{key: recipe[key] for key in keys}, **of_evaluation)
+def chosen(group: type, given: object) -> dict:
+    """What `given` has of the settings of a group."""
+    return {field.name: getattr(given, field.name) for field in fields(group) if hasattr(given, field.name)}

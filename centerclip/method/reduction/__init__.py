@@ -78,6 +78,12 @@ def options(name: str) -> list[str]:
     return [argument.arg for argument in function(name).args.kwonlyargs if argument.arg not in CONTEXT]
 
 
+def annotation(name: str, option: str) -> str:
+    """The type that the file of algorithm `name` writes at an option, as text; empty if it writes none."""
+    (found,) = (argument.annotation for argument in function(name).args.kwonlyargs if argument.arg == option)
+    return ast.unparse(found) if found else ""
+
+
 def context(name: str) -> list[str]:
     """Those of CONTEXT that algorithm `name` asks for."""
     return [argument.arg for argument in function(name).args.kwonlyargs if argument.arg in CONTEXT]

@@ -1,6 +1,7 @@
 """Density peaks by nearest neighbours (Du et al., 2016), as TCFormer clusters tokens (Zeng et al., CVPR 2022)."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ KIND = "merging"
 
 
 @torch.no_grad()
-def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: int = 5) -> tuple[Tensor, Tensor]:
+def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: Annotated[int, ">= 1"] = 5) -> tuple[Tensor, Tensor]:
     """Keep the K tokens that are dense and far from denser ones; the others join the nearest of them.
 
     Distances are divided by sqrt(D). A token's density is exp(-m), m the mean squared distance to its nearest

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +28,9 @@ def kmedoids(
     tokens: Tensor,
     clusters: int,
     *,
-    distance: str | float = "euclidean",
+    distance: Literal["euclidean", "cosine"] | Annotated[float, ">= 1"] = "euclidean",
     normalise: bool = False,
-    iterations: int = 100,
+    iterations: Annotated[int, ">= 1"] = 100,
 ) -> tuple[Tensor, Tensor]:
     """Cluster each problem's tokens around K of them. Deterministic; memory O(B N^2).
 

@@ -1,5 +1,7 @@
 """Random tokens: the control that any choice of tokens has to beat."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ KIND = "sampling"
 
 
 def random_tokens(
-    tokens: Tensor, clusters: int, *, seed: int = 0, segments: int = 1, training: bool = False
+    tokens: Tensor, clusters: int, *, seed: Annotated[int, ">= 0"] = 0, segments: int = 1, training: bool = False
 ) -> tuple[Tensor, Tensor]:
     """K tokens drawn at random without looking at them, in training others in every step.
 

@@ -1,5 +1,7 @@
 """Run-length tokenisation (Choudhury et al., NeurIPS 2024): patches that do not change are not encoded again."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,7 +9,7 @@ KIND = "sampling"
 SEES = "pixels"
 
 
-def rlt(frames: Tensor, patch: int, *, threshold: float = 0.1) -> Tensor:
+def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1) -> Tensor:
     """Which patches of a video's frames are encoded: those of the first frame, and those that differ from the same
     patch of the frame before them.
 

@@ -1,5 +1,7 @@
 """Spectral clustering on a graph of the tokens (paper, section 3.3)."""
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,12 +18,12 @@ def spectral(
     tokens: Tensor,
     clusters: int,
     *,
-    graph: str = "knn",
-    neighbours: int | None = None,
-    sigma: float | None = 2.0,
-    distance: str | float = "euclidean",
+    graph: Literal["knn", "heat"] = "knn",
+    neighbours: Annotated[int, ">= 1"] | None = None,
+    sigma: Annotated[float, "> 0"] | None = 2.0,
+    distance: Literal["euclidean", "cosine"] | Annotated[float, ">= 1"] = "euclidean",
     normalise: bool = False,
-    iterations: int = 100,
+    iterations: Annotated[int, ">= 1"] = 100,
     frames: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Cluster each problem's tokens in the eigenvectors of its graph's normalised Laplacian, then by k-medoids++.
