@@ -27,7 +27,7 @@ from centerclip.report import figures
 from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
 from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
-from centerclip.search.models import plain
+from centerclip.search.models import cell_of_weights
 from centerclip.search.retriever import Retriever
 
 STAGE = Stage("kmedoids", block=2, segments=2, clusters=20)
@@ -41,10 +41,10 @@ def video(tmp_path_factory):
 class TestTokens:
     def test_they_are_those_that_the_model_keeps(self, video):
         """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
-        retriever = Retriever(plain("tiny", None, 4, [STAGE]))
+        retriever = Retriever(cell_of_weights("tiny", None, 4, [STAGE]))
         frames, mask = retriever.read(video)
         row = clusters(retriever, frames, mask)
-        whole, seen = Retriever(plain("tiny", None, 4)), []
+        whole, seen = Retriever(cell_of_weights("tiny", None, 4)), []
         whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
         whole.encode_frames([(frames, mask)])
         medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
@@ -69,7 +69,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("keep", ["mean", "weighted"])
     def test_none_is_outlined_where_means_go_on(self, video, keep):
-        retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep=keep)]))
+        retriever = Retriever(cell_of_weights("tiny", None, 4, [replace(STAGE, keep=keep)]))
         row = clusters(retriever, *retriever.read(video))
         assert row.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(row)) == 4
         _, tinted = draw_clusters([row], "title").axes
@@ -104,13 +104,13 @@ class TestTokens:
 
     def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
         with pytest.raises(UserError, match="the model: without a clustering stage every token goes on"):
-            tokens.draw_file(video, [plain("tiny", None, 4)])
+            tokens.draw_file(video, [cell_of_weights("tiny", None, 4)])
         with pytest.raises(UserError, match=r"segments 2, clusters 0: neither may be less than 1"):
-            tokens.draw_file(video, [plain("tiny", None, 4, [replace(STAGE, clusters=0)])])
+            tokens.draw_file(video, [cell_of_weights("tiny", None, 4, [replace(STAGE, clusters=0)])])
         with pytest.raises(UserError, match=r"none\.mp4: no such file"):
-            tokens.draw_file(tmp_path / "none.mp4", [plain("tiny", None, 4, [STAGE])])
+            tokens.draw_file(tmp_path / "none.mp4", [cell_of_weights("tiny", None, 4, [STAGE])])
         with pytest.raises(UserError, match="the model: rlt leaves patches out, which form no clusters"):
-            tokens.draw_file(video, [plain("tiny", None, 4, [Stage("rlt", 0)])])
+            tokens.draw_file(video, [cell_of_weights("tiny", None, 4, [Stage("rlt", 0)])])
 
     def test_the_command(self, video, tmp_path):
         save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
