@@ -60,6 +60,7 @@ def ask(server, path, method="GET", **headers):
     return response.status, response.headers, body
 
 
+@pytest.mark.slow
 class TestInABrowser:
     def test_type_see_play_and_go_back(self, server, tmp_path):
         with browsing(tmp_path) as page:
@@ -302,6 +303,7 @@ def test_a_port_in_use_is_told_before_anything_slow(server, mistake, monkeypatch
     assert mistake(cli.main, *words) == f"error: port {server.server_port}: Address already in use"
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted(server, tmp_path):
     """On the same folder and model, whose index is there already."""
     weights = tmp_path / "tiny.safetensors"

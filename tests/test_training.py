@@ -169,6 +169,7 @@ def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.slow
 def test_two_processes_have_one_processs_loss_and_gradients(chunk, tmp_path):
     """A step of the same batch in two processes, in chunks of 1 or not."""
     run = Run(CELL, CPU)
@@ -379,6 +380,7 @@ def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
         run.stop()
 
 
+@pytest.mark.slow
 class TestGoingOn:
     """A training stopped after its first step, the rest of which is done in another way."""
 
@@ -453,6 +455,7 @@ def test_videos_shorter_than_a_segment_are_counted_where_such_do_not_count():
     assert count_short("abc", counts, tiny_cell()) == 0
 
 
+@pytest.mark.slow
 class TestCells:
     """Whole trainings, from stored frames."""
 
