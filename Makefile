@@ -1,4 +1,5 @@
-# make demo: the whole chain on generated videos.   make test: the whole test suite.   make gpu: what a GPU saves.
+# make demo: the whole chain on generated videos.   make check: linters and quick tests.   make test: everything.
+# make gpu: what a GPU saves.
 # All set up .venv first.
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -8,7 +9,9 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --
 export PYTHONDONTWRITEBYTECODE :=
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
-.PHONY: demo test gpu lint docs
+.PHONY: demo check test gpu lint docs
+# A file's tests share what its workflow made; the longest files come first. Three at once fill two cores, as some wait.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 demo: $(BIN)/.installed
 	snakemake --configfile config/demo.yaml --unlock # a lock left by a killed run
@@ -17,9 +20,12 @@ demo: $(BIN)/.installed
 	@cd results/tables; for part in findings full_size shapes; do echo; cat $$part.md; done; echo
 	@ls results/tables/*.md results/plots/*.png results/report.html
 
-test: $(BIN)/.installed-test lint
-	@# A file's tests share what its workflow made; the longest files come first. Three at once fill two cores, as some wait.
-	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/test_[sw]*.py tests/test_[!sw]*.py
+check: lint
+	$(PYTEST) -m 'not slow'
+
+test: lint
+	snakemake --lint
+	$(PYTEST) tests/test_[sw]*.py tests/test_[!sw]*.py
 
 gpu: $(BIN)/.installed-test # results/gpu-DATE.md; a line and nothing else where PyTorch finds no GPU
 	python -m centerclip.bench.gpu --out results/gpu-$$(date +%F)
@@ -29,7 +35,6 @@ lint: $(BIN)/.installed-test
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
-	snakemake --lint
 
 docs: $(BIN)/.installed # config/README.md and the schema file, after a change of centerclip/settings/schema.py or config.yaml
 	python docs/config_docs.py

@@ -8,6 +8,15 @@ import pytest
 from centerclip import cli
 
 REPOSITORY = Path(__file__).parent.parent
+SLOW_FILES = {"test_edits.py", "test_slurm.py", "test_watch.py", "test_workflow.py"}
+SLOW_FIXTURES = {"interpreter"}  # Triton's
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow, beside the tests that say so themselves, those of SLOW_FILES and with SLOW_FIXTURES."""
+    for item in items:
+        if item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 def shared(name: str) -> Path:

@@ -386,6 +386,7 @@ class TestPicture:
         assert np.array_equal(upright(drawn, (60000, 9000, 0, -9000, 60000, 0, 0, 0, 0)), drawn)
 
     @pytest.mark.parametrize(("transfer", "name"), [(18, "arib-std-b67"), (16, "smpte2084")])
+    @pytest.mark.slow
     def test_hdr_is_shown_as_a_viewer_sees_it(self, transfer, name, tmp_path):
         family = Family("mp4", "libx265", pixels="yuv420p10le")
         path = write_hdr(tmp_path / "v.mp4", family, transfer, name)
@@ -401,6 +402,7 @@ class TestPicture:
             and shown[120].max() > 250
         )
 
+    @pytest.mark.slow
     def test_hdr_that_cannot_be_tone_mapped_is_remarked_on(self, tmp_path, monkeypatch):
         def refused(*_):
             raise av.FFmpegError(22, "no such filter")

@@ -1,8 +1,6 @@
 """What is measured of a model, and the commands that print it, on the tiny backbone."""
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +8,6 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from support.cells import STAGE, TRAINING, tiny_cell
 
 from centerclip import cli
@@ -36,12 +33,6 @@ def cells(*names: str, **changes) -> list[Cell]:
         "baseline-b16": tiny_cell(model=Model("ViT-B-16")),
     }
     return [replace(variants[name], variant=name, name=name, **changes) for name in names]
-
-
-def command(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", *map(str, arguments)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_tokens_per_block():
@@ -197,7 +188,9 @@ def test_a_training_step_is_the_real_one_on_the_whole_batch():
     assert run.chunk == 3 and not torch.equal(run.model.state_dict()["visual.proj"], before["visual.proj"])
 
 
-def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_directory(tmp_path, monkeypatch, mistake):
+def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_directory(
+    tmp_path, monkeypatch, mistake, capfd
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text(
         "run: {benchmarks: [shapes], variants: [baseline]}\nbackbone: tiny\nbenchmarks: {shapes: {stage: {block: 2}}}"
@@ -208,12 +201,12 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     given = ["--repeats", 1, "--threads", 1, "--cells", "compared.json"]
     for arguments, names in (([*common, "baseline", "pooling"], ["baseline", "pooling"]),
                              (given, ["baseline", "kmedoids"])):  # fmt: skip
-        done = command("centerclip", "efficiency", *arguments, "--out", "o.json")
-        assert done.returncode == 0, done.stderr
+        monkeypatch.setattr(sys, "argv", ["centerclip", "efficiency", *map(str, arguments), "--out", "o.json"])
+        cli.main()
         measured = json.loads((tmp_path / "o.json").read_text())
         assert (measured["threads"], measured["repeats"]) == (1, 1) and measured["device"].endswith("CPU")
         assert [row["variant"] for row in measured["rows"]] == names
-        assert names[1] in done.stdout
+        assert names[1] in capfd.readouterr().out
     wrong = mistake(cli.main, "efficiency", *common, "baseline", "poolin")
     assert wrong.startswith("error: unknown variant 'poolin'")
     wrong = mistake(cli.main, "efficiency", "--config", tmp_path / "none.yaml")
@@ -232,6 +225,7 @@ def test_the_naive_peers_do_the_same_work():
         assert sorted(label[medoids[0]].tolist()) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_benchmarks_rows():
     rows = algorithms.measure((2, 70, 9), 2, torch.device("cpu"))
     assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]

@@ -351,6 +351,7 @@ class TestShards:
             write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_video_that_hangs_or_crashes_is_named_and_the_rest_go_on(self, tmp_path, monkeypatch):
         monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(shards, "extract_file", trouble)

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from centerclip.backbones.clip import CenterCLIP, build
-from centerclip.bench import graphs
 from centerclip.bench.contract import EQUAL, LOOKED_AT, SOLVER, HostWaits, Waits, pretended_kernel
 from centerclip.data.video.batches import normalise
 from centerclip.evaluate.costs import smooth_videos
@@ -52,7 +51,7 @@ def shapes() -> list[tuple[int, int, int]]:
     borders = [(n, k) for n in (15, 16, 17) for k in (1, 5, n - 1, n)]
     larger = [(31, 31), (32, 5), (33, 32), (33, 33), (64, 16), (65, 31), (65, 33), (128, 32), (129, 15), (129, 17)]
     largest = [(256, 16), (257, 7), (588, 9), (1023, 4), (1024, 5)]
-    counted = (420, small), (48, borders), (24, larger), (1, largest)
+    counted = (60, small), (12, borders), (6, larger), (1, largest)
     return [(count, *shape) for count, group in counted for shape in group]
 
 
@@ -67,10 +66,10 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 
 
 @with_triton
-def test_medoids_and_assignment_are_the_torch_paths_on_5000_problems(interpreter):
+def test_medoids_and_assignment_are_the_torch_paths_on_800_problems(interpreter):
     longest_first = sorted(shapes(), key=lambda shape: -shape[0] * shape[1] * shape[2])
     outcomes = list(interpreter.map(partial(interpreted.agreeing, iterations=100), longest_first))
-    assert sum(total for _, total in outcomes) >= 5000
+    assert sum(total for _, total in outcomes) >= 800
     wrong = [shape for shape, (same, total) in zip(longest_first, outcomes, strict=True) if same < total]
     assert wrong == []
 
@@ -120,6 +119,7 @@ def test_what_is_not_finite_is_not_lost_without_waiting_for_it(interpreter, stag
 @with_triton
 @pytest.mark.parametrize("capability", [75, 80, 90])
 @pytest.mark.parametrize("count", [16, 147, 1024])
+@pytest.mark.slow
 def test_it_compiles_for_gpus_from_turing_on(capability, count, tmp_path, monkeypatch):
     from triton import compile
     from triton.backends.compiler import GPUTarget
@@ -262,11 +262,6 @@ class TestOnAGPU:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         assert torch.isfinite(vectors).all()
-
-    @pytest.mark.parametrize("name", ["zeroshot", "kmedoids-s4", "spectral-s4"])
-    def test_encoding_can_be_a_graph(self, name):
-        model = build(variant(name), seed=0).eval().cuda()
-        assert graphs.measure(model, smooth_videos(2, 12, 224).cuda(), "bfloat16", repeats=1)["equal"]
 
     @pytest.mark.parametrize("shape", [(8, 147, 49), (4, 245, 49), (2, 588, 160)])
     def test_spectral_has_the_cpus_medoids(self, shape):

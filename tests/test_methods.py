@@ -309,6 +309,7 @@ def test_a_training_that_was_stopped_ends_at_equal_bytes(name, tmp_path):
     assert all(torch.equal(weights[key], value) for key, value in straight.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_two_processes_have_one_processs_loss_and_gradients(tmp_path):
     two_processes("methods", tmp_path)
     got = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]

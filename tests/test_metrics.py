@@ -157,6 +157,7 @@ def test_means_are_the_loops_whatever_the_chunk(seed, n_videos, n_texts):
             assert means == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_similarities_are_never_all_in_memory():
     """12,000 x 12,000 of them are 576 MB; a process of its own has taken less than half of that for its metrics."""
     code = """

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import open_clip
 import pytest
@@ -14,6 +15,7 @@ from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.evaluate.costs import gflops, saved_bytes
 from centerclip.method import reduction, shifts
+from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.spectral import spectral
 from centerclip.method.shifts import SHIFTS
 from centerclip.method.stage import Model, Stage
@@ -391,12 +393,12 @@ def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm, pre
         assert torch.equal(medoids, expected[0]) and torch.equal(assignment, expected[1])
 
 
-def test_autocast_would_change_what_spectral_computes():
-    """So that the test above can fail."""
+@pytest.mark.parametrize("algorithm", [kmedoids, partial(spectral, frames=3, sigma=None)])
+def test_kmedoids_and_spectral_called_directly_keep_their_medoids_under_autocast(algorithm):
     tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        lowered = spectral(tokens, 49, frames=3, sigma=None)[0]
-    assert not torch.equal(lowered, spectral(tokens, 49, frames=3, sigma=None)[0])
+        lowered = algorithm(tokens, 49)
+    assert all(map(torch.equal, lowered, algorithm(tokens, 49)))
 
 
 def test_an_algorithm_is_told_the_frames_and_whether_the_model_trains(frames, monkeypatch):

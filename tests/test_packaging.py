@@ -36,27 +36,6 @@ def test_every_package_is_installed():
     assert found == {name for name in packages if not name.startswith("centerclip.repository")}
 
 
-def test_nothing_needs_decord_which_few_machines_have_wheels_of(tmp_path):
-    """Every module can be imported without it; the benchmark beside it says so in a line."""
-    code = (
-        "import importlib, pkgutil, centerclip;"
-        "[importlib.import_module(found.name) for found in pkgutil.walk_packages(centerclip.__path__, 'centerclip.')"
-        " if not found.name.endswith('__main__')];"
-        "print(importlib.util.find_spec('decord').origin)"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY / "tests/without"), str(REPOSITORY)])}
-
-    def done(*words):
-        return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
-
-    imported = done("-c", code)
-    assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.endswith("tests/without/decord.py\n")
-    (tmp_path / "video.mp4").touch()
-    measured = done("-m", "centerclip.bench.frames", "--videos", str(tmp_path))
-    assert measured.returncode == 1 and measured.stderr.startswith("error: neither decord nor torchcodec")
-
-
 def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     copy, installed = tmp_path / "copy", tmp_path / "installed"
     shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "results", "build", "*.egg-info"))

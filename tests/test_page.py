@@ -66,6 +66,7 @@ def ask(server, path, method="GET", **headers):
     return response.status, response.headers, body
 
 
+@pytest.mark.slow
 def test_in_a_browser_one_types_sees_videos_play_and_goes_back(server, tmp_path):
     with browsing(tmp_path) as page:
         page.tell("Page.navigate", url=server.url)
@@ -97,6 +98,7 @@ def test_in_a_browser_one_types_sees_videos_play_and_goes_back(server, tmp_path)
         assert len(sent) > 6 and all(address.startswith((server.url, "data:")) for address in sent)
 
 
+@pytest.mark.slow
 def test_only_the_pages_own_script_runs(server, tmp_path):
     with browsing(tmp_path) as page:
         page.tell("Page.navigate", url=f"{server.url}?q=grey")
@@ -108,6 +110,7 @@ def test_only_the_pages_own_script_runs(server, tmp_path):
         assert any("Content Security Policy" in one["entry"]["text"] for one in page.happened("Log.entryAdded"))
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_server_has_gone(server, tmp_path):
     with browsing(tmp_path) as page:
         page.tell("Page.navigate", url=server.url)

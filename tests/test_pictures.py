@@ -112,6 +112,7 @@ class TestTokens:
         with pytest.raises(UserError, match="the model: rlt leaves patches out, which form no clusters"):
             tokens.draw_file(video, [cell_of_weights("tiny", None, 4, [Stage("rlt", 0)])])
 
+    @pytest.mark.slow
     def test_the_command(self, video, tmp_path):
         save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
         arguments = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20")

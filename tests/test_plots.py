@@ -279,6 +279,7 @@ def test_twelve_variants_differ_in_grey():
 
 
 @pytest.mark.parametrize("plot", ["recall_vs_cost", "training"])
+@pytest.mark.slow
 def test_the_command_writes_equal_files_again(csv, tmp_path, plot):
     paths = write_cells(tmp_path, {"zeroshot": [], "baseline": [3, 2], "kmedoids": [2, 1]})
     command = [sys.executable, "-m", "centerclip", "plot", plot, "--table", str(csv), "--cells", *map(str, paths)]

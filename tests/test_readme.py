@@ -56,6 +56,7 @@ def test_the_python_example(tmp_path, monkeypatch):
     assert names["similarity"][0, 0].item() == pytest.approx(by_hand, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_adding_an_algorithm(tmp_path):
     """The README's file and config, in a copy of the repository, through the real workflow."""
     code, overlay = snippet("Adding an algorithm", "python"), snippet("Adding an algorithm", "yaml")

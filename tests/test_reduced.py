@@ -113,16 +113,19 @@ class TestForward:
         assert scale == model.clip.logit_scale.exp() and torch.equal(model(*videos), vectors)
 
     @pytest.mark.parametrize("method", ["kmedoids", "tome"])
+    @pytest.mark.slow
     def test_torch_compile_makes_one_graph(self, method, videos):
         model = reduced(method=method)
         torch._dynamo.reset()
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         assert torch.allclose(compiled(*videos), model(*videos), atol=1e-5)
 
+    @pytest.mark.slow
     def test_torch_compile_of_packed_frames_breaks_the_graph_a_few_times(self, videos):
         torch._dynamo.reset()
         assert torch._dynamo.explain(reduced(method="rlt"))(*videos).graph_break_count <= 8
 
+    @pytest.mark.slow
     def test_torch_compile_trains(self, videos):
         def gradients(run):
             with torch.enable_grad():

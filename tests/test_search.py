@@ -258,6 +258,7 @@ class TestIndex:
             up_to_date(folder, retriever)
         assert file.read_bytes() == b"sound"
 
+    @pytest.mark.slow
     def test_a_video_that_hangs_is_named_and_the_rest_go_on(self, retriever, folder, monkeypatch):
         monkeypatch.setattr(watch, "TRIES", 1)
         monkeypatch.setattr(search, "spread_or_reason", hanging)
@@ -425,6 +426,7 @@ def command(*arguments):
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_command_prints_rank_similarity_and_path(folder, cell):
     """Twice: the second time nothing is decoded, so that there is no progress to show, and the answer is the same."""
     first = command("search", folder, "something grey", "--cell", cell, "--top", 2)
@@ -440,6 +442,7 @@ def test_the_command_prints_rank_similarity_and_path(folder, cell):
     assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
 
 
+@pytest.mark.slow
 def test_several_sentences_have_their_answers_under_them(folder, cell, run):
     sentences = ["something grey", "red", "something grey"]
     asked = ("search", folder, *sentences, "--cell", cell, "--top", 2)
@@ -502,6 +505,7 @@ def test_a_benchmark_without_variants_is_refused(mistake):
     assert mistake(cli.main, "efficiency", "--benchmark", "msrvtt") == "error: --benchmark and --variants go together"
 
 
+@pytest.mark.slow
 def test_a_file_name_that_is_no_utf_8_is_found(folder, cell):
     (folder / "a.mp4").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4"))
     done = command("search", folder, "grey", "--cell", cell)

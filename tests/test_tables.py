@@ -14,7 +14,7 @@ from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
 from centerclip.report.summary import findings, joined
 from centerclip.report.tables import (
-    COSTS,
+    COST_COLUMNS,
     PAPER,
     ROLES,
     SCORES,
@@ -65,7 +65,7 @@ def test_a_cell_is_compared_with_the_papers_model_of_the_same_settings(benchmark
     compared = table(result(benchmark, variant, 40)).loc[variant]
     models = PUBLISHED.dropna(subset="variant")
     expected = models[(models["benchmark"] == benchmark) & (models["variant"] == name)]
-    assert [compared["published"]] == list(expected.index) if name else pd.isna(compared["published"])
+    assert [compared["paper row"]] == list(expected.index) if name else pd.isna(compared["paper row"])
     for column in PAPER.values():
         value = expected[column].iloc[0] if name else None
         assert compared[column] == value or (pd.isna(compared[column]) and pd.isna(value))
@@ -76,7 +76,7 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
         models = rows["variant"].dropna().tolist()
         results = [row(result(benchmark, variant, 40)) for variant in models]
         compared, apart = combine(results, costs(*models), PUBLISHED)
-        assert compared["published"].tolist() == rows.dropna(subset="variant").index.tolist()
+        assert compared["paper row"].tolist() == rows.dropna(subset="variant").index.tolist()
         assert apart["method"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
         _, apart = combine(results[1:], costs(*models), PUBLISHED)
         assert apart["variant"].dropna().tolist() == models[:1]
@@ -117,7 +117,7 @@ def test_the_csv_has_these_columns_for_every_benchmark():
     ]
     published = [f"{name} published" for name in SCORES]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
-    assert list(made) == [*identity, *ROLES, *SCORES, *published, "seeds", *history, *COSTS, *last]
+    assert list(made) == [*identity, *ROLES, *SCORES, *published, "seeds", *history, *COST_COLUMNS, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
     kmedoids = made.loc["kmedoids"]
     assert kmedoids[identity[4:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
@@ -277,7 +277,7 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
 def test_without_costs_there_are_no_columns_of_them():
     rows = [row(result("msrvtt", name, 43)) for name in ("baseline", "kmedoids-s4")]
     made, apart = combine(rows, None, PUBLISHED)
-    assert not {*COSTS} & {*for_programs(made)}
+    assert not {*COST_COLUMNS} & {*for_programs(made)}
     document = for_people(made, apart, None, [])
     assert not {"saved, MB", "GFLOPs", "ms, in batches"} & {*document[0].text}
     assert "Costs were measured" not in document[1]

@@ -175,6 +175,7 @@ def both(request, tmp_path_factory):
     return [torch.load(directory / f"{rank}.pt") for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_two_processes_have_one_processs_loss_and_gradients(both):
     """In chunks of 1, in one, and with recomputed activations."""
     loss, expected = gradients(Run(CELL, CPU), 4)
@@ -183,17 +184,20 @@ def test_two_processes_have_one_processs_loss_and_gradients(both):
         assert close(got, expected)
 
 
+@pytest.mark.slow
 def test_gradients_of_parameters_that_only_some_passes_use_are_averaged(both):
     """3 and, in one process, 2 more; 2 in the other process alone; none anywhere."""
     assert all(each["spare"] == [torch.tensor([4.0]), torch.tensor([1.0]), None] for each in both)
 
 
+@pytest.mark.slow
 def test_full_memory_of_one_process_halves_the_chunk_of_all(both):
     """While it encodes, and in its backward pass."""
     loss, _ = gradients(Run(CELL, CPU), 4)
     assert all(each["full"] == 2 * [(1, pytest.approx(loss, rel=1e-6))] for each in both)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_is_all_the_processes(both):
     assert [each["reason"] for each in both] == ["in another process", "here"]
 
@@ -352,6 +356,7 @@ def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
         run.stop()
 
 
+@pytest.mark.slow
 class TestGoingOn:
     """A training stopped after its first step, the rest of which is done in another way."""
 
@@ -426,6 +431,7 @@ def test_videos_shorter_than_a_segment_are_counted_where_such_do_not_count():
     assert count_short("abc", counts, tiny_cell()) == 0
 
 
+@pytest.mark.slow
 class TestCells:
     """Whole trainings, from stored frames."""
 

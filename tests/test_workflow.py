@@ -200,7 +200,6 @@ class TestWhatTheUserTypes:
         assert "results/msrvtt/frames/224px/0031.lmdb" in told and "LSMDC" not in told
 
     def test_all_of_the_paper_is_planned_quickly(self, tmp_path):
-        """With conda: test_conda.py."""
         done = typed(copy_repository(tmp_path, {}), "snakemake --cores 8 all --dry-run")
         assert done.returncode == 0, done.stderr
         told = done.stdout + done.stderr

@@ -5,12 +5,12 @@ and a full SVD of every segment's Laplacian.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import torch
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import positive, run, write_json
-from centerclip.evaluate.costs import now
+from centerclip.evaluate.costs import elapsed, in_turns, now
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.spectral import spectral
 
@@ -28,7 +28,7 @@ WIDTH = 768
 # Segments, tokens, clusters: 16 videos of MSR-VTT with S=4 (ViT-B-32), one of ActivityNet with S=12, two of MSR-VTT
 # with ViT-B-16 and S=4, one of ActivityNet with ViT-B-16 and S=15.
 SHAPES = [(64, 147, 49), (12, 245, 49), (8, 588, 160), (15, 784, 160)]
-PATIENCE_MS = 10_000  # a side that took longer than this is not repeated
+PATIENCE = 30  # seconds after which no further turn starts
 NEIGHBOURS = 15  # of both sides, a token itself counted
 
 
@@ -101,56 +101,22 @@ def peak_bytes(function: Callable, segments: int, count: int, clusters: int, dev
 
 
 def measure(shape: tuple[int, int, int], repeats: int, device: torch.device) -> list[dict]:
-    """A row for each algorithm on one shape; the two sides of each take turns, after a warm-up of both."""
+    """A row for each algorithm on one shape; the two sides of each take turns."""
     segments, count, clusters = shape
     tokens = random_tokens(segments, count).to(device)
     rows = []
-    for name, (ours, naive) in PEERS.items():
-        times = {ours: [], naive: []}
-        for function in times:
-            function(tokens[:1], clusters)
-        for _ in range(repeats):
-            for function, taken in times.items():
-                if sum(taken) < PATIENCE_MS:
-                    start = now(tokens)
-                    function(tokens, clusters)
-                    taken.append(1000 * (now(tokens) - start))
+    for name, sides in PEERS.items():
+        ways = [partial(elapsed, partial(side, tokens, clusters), tokens) for side in sides]
+        ms, naive_ms = map(median, in_turns(ways, repeats, deadline=now() + PATIENCE))
         if device.type == "cuda":  # whose memory another process would not have, while this one holds it in reserve
-            memory = [peak_bytes(side, *shape, device) / 1e6 for side in times]
+            memory = [peak_bytes(side, *shape, device) / 1e6 for side in sides]
         else:
             with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
-                memory = [pool.submit(peak_bytes, side, *shape, device).result() / 1e6 for side in times]
-        rows.append(
-            {
-                "tokens": f"{count} -> {clusters}",
-                "segments": segments,
-                "algorithm": name,
-                "ms": (our_ms := statistics.median(times[ours])),
-                "naive_ms": (naive_ms := statistics.median(times[naive])),
-                "ratio": naive_ms / our_ms,
-                "mb": memory[0],
-                "naive_mb": memory[1],
-            }
-        )
+                memory = [pool.submit(peak_bytes, side, *shape, device).result() / 1e6 for side in sides]
+        row = {"tokens": f"{count} -> {clusters}", "segments": segments, "algorithm": name}
+        times = {"ms": ms, "naive_ms": naive_ms, "ratio": naive_ms / ms}
+        rows.append(row | times | {"mb": memory[0], "naive_mb": memory[1]})
     return rows
-
-
-def in_turns(ways: dict[str, Callable[[], object]], repeats: int, tensor: Tensor) -> dict[str, float]:
-    """Median ms of each of `ways` on the device of `tensor`, of `repeats` turns in which they alternate."""
-    times = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = now(tensor)
-            way()
-            times[name].append(1000 * (now(tensor) - start))
-    return {name: statistics.median(taken) for name, taken in times.items()}
-
-
-def keep(arguments: argparse.Namespace, device: torch.device, table: pd.DataFrame) -> None:
-    """Write `table` and the conditions that it was measured in to `--out`, if that is given."""
-    if arguments.out:
-        conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
-        write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
 
 
 def main() -> None:
@@ -168,7 +134,9 @@ def main() -> None:
         print(table.round(1).to_markdown(index=False))
         last = table[table["tokens"] == table["tokens"].iloc[-1]].set_index("algorithm")["ms"]
         print(f"spectral takes {last['spectral'] / last['kmedoids']:.1f} times as long as kmedoids on the last shape")
-        keep(arguments, device, table)
+        if arguments.out:
+            conditions = {"threads": arguments.threads, "repeats": arguments.repeats, "device": device_name(device)}
+            write_json(arguments.out, conditions | {"rows": table.to_dict("records")})
 
     run(parser, job)
 

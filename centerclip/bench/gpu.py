@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from centerclip.backbones.clip import build
 from centerclip.backbones.device import autocast, device_name, multiplies_bfloat16, pick_device
-from centerclip.bench import algorithms, graphs, loader, spectral
+from centerclip.bench import algorithms, loader
 from centerclip.command import UserError, atomic, positive, run, tell, typed, write_json
 from centerclip.data.video.batches import Pairs
 from centerclip.evaluate import efficiency
@@ -46,7 +46,7 @@ def precision(device: torch.device) -> str:
 
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int) -> list[dict]:
-    """For each of cells of one group, for each of BATCHES, the ms a video and the share of them in clustering."""
+    """A row for each of the cells of one group: ms a video and clustering's share of it, for each of BATCHES."""
     models = [build(cell.model, seed=0).eval().to(device) for cell in cells]
     rows = [{"benchmark": cell.benchmark, "variant": cell.variant} for cell in cells]
     for batch in BATCHES:
@@ -80,16 +80,6 @@ def alone(shape: tuple[int, int, int], repeats: int, device: torch.device) -> li
         tell(f"warning: the naive way on {shape[0]} times {shape[1]} tokens is more than the GPU's memory")
     torch.cuda.empty_cache()
     return []
-
-
-def of_graphs(cell: Cell, device: torch.device, repeats: int) -> list[dict]:
-    """`graphs.measure` of a cell for each of BATCHES."""
-    model, rows = build(cell.model, seed=0).eval().to(device), []
-    for batch in BATCHES:
-        videos = smooth_videos(batch, cell.data.frames, cell.data.image_size).to(device)
-        row = {"benchmark": cell.benchmark, "variant": cell.variant, "batch": batch}
-        rows.append(row | graphs.measure(model, videos, precision(device), repeats))
-    return rows
 
 
 def claims(rows: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -154,18 +144,13 @@ def main() -> None:
         torch.cuda.empty_cache()
         clustering = [row for shape in tqdm(algorithms.SHAPES, "clustering", unit="shape")
                       for row in alone(shape, arguments.repeats, device)]  # fmt: skip
-        by_two_ways = spectral.rows(arguments.repeats, device)
         with TemporaryDirectory() as directory:
             loaded = loading(given or loader.made_up(cells[0], Path(directory)), steps[0])
-        as_graphs = [row for cell in tqdm(cells, "graphs", unit="variant")
-                     for row in of_graphs(cell, device, arguments.repeats)]  # fmt: skip
         tables = {
             "The paper's claims on cost, as ratios to the baseline": claims(rows, pd.read_csv(PUBLISHED)),
             "Encoding and training steps": rows,
             "Clustering alone, beside the naive way": pd.DataFrame(clustering),
-            "Spectral's two ways": pd.DataFrame(by_two_ways),
             "The loader beside a training step": loaded,
-            "Encoding as a CUDA graph": pd.DataFrame(as_graphs),
         }
         conditions = {
             "date": date.today().isoformat(),

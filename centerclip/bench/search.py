@@ -1,31 +1,29 @@
-"""What search takes: indexing a folder in batches beside one video at a time, an answer of the page, the ranks of many.
+"""What search takes: indexing a folder in batches beside one video at a time, an answer, the ranks of many vectors.
 
 With weights at random and made-up vectors, which take as long as any.
 """
 
 import argparse
-import json
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import pandas as pd
 import torch
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from centerclip import backbones
 from centerclip.backbones.device import computed_in
 from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
+from centerclip.evaluate.costs import elapsed, in_turns
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.search.index import Entry, Searcher, update
 from centerclip.search.models import cell_of_weights, in_fast_precision
-from centerclip.search.page import Page
 from centerclip.search.retriever import Retriever
 
 SENTENCES = ("a dog jumps into a lake", "two people talk about a car in front of an old house", "cooking")
@@ -34,29 +32,36 @@ WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
     """A row for each way to encode, the first one at a time in float32, the last as `search` does: videos a second that
-    are indexed, the median of `repeats` turns, and by how much a video's vector differs from that of the first."""
+    are indexed, the median of `repeats` turns, and by how much a video's vector differs from that of the first.
+
+    Raises:
+        UserError: no video can be read.
+    """
     quickest = Retriever(in_fast_precision(retriever.cell))
     ways = {
         "one at a time": (retriever, {"batch_size": 1, "encoders": 1}),
         "in batches": (retriever, {}),
         "in batches, as search does": (quickest, {}),
     }
-    rates, indices = {way: [] for way in ways}, {}
-    for _ in tqdm(range(repeats), "indexing", unit="turn"):
-        for way, (encoder, options) in ways.items():
-            indices[way], start = {}, time.perf_counter()
-            update(indices[way], videos, encoder, processes, **options)
-            rates[way].append(len(indices[way]) / (time.perf_counter() - start))
+    indices = {way: {} for way in ways}
+
+    def indexed(way: str) -> float:
+        encoder, options = ways[way]
+        indices[way].clear()
+        return elapsed(lambda: update(indices[way], videos, encoder, processes, **options))
+
+    times = in_turns([partial(indexed, way) for way in ways], repeats)
     first, *_ = indices.values()
     if not first:
         raise UserError(f"{videos}: none of the videos in it can be read")
+    rates = {way: 1000 * len(first) / median(of_way) for way, of_way in zip(ways, times, strict=True)}
     return [
         {
             "encoded": way,
             "computed in": computed_in(encoder.device, encoder.cell.precision),
             "videos": len(first),
-            "videos a second": median(rates[way]),
-            "ratio": median(rates[way]) / median(rates["one at a time"]),
+            "videos a second": rates[way],
+            "ratio": rates[way] / rates["one at a time"],
             "1 - cosine": max(1 - float(entry.vector @ first[name].vector) for name, entry in indices[way].items()),
         }
         for way, (encoder, _) in ways.items()
@@ -64,18 +69,14 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
 
 
 def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
-    """Milliseconds from a question to the page until its answer is there, by an index of so many made-up videos."""
+    """Milliseconds from a sentence to its 12 videos, in an index of so many made-up videos."""
     width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
     vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
     index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
-    page, times = Page(Path(), top=12), []
-    with page.answering(Searcher(index, retriever)):
-        for number in tqdm(range(repeats * len(SENTENCES)), "answers", unit="answer"):
-            start = time.perf_counter()
-            address = f"{page.url}search?{urlencode({'q': SENTENCES[number % len(SENTENCES)]})}"
-            assert len(json.load(urlopen(address))["videos"]) == min(12, videos)
-            times.append(1000 * (time.perf_counter() - start))
-    return {"videos": videos, "median ms": median(times), "first ms": times[0], "slowest ms": max(times)}
+    searcher, sentences = Searcher(index, retriever), cycle(SENTENCES)
+    answer = partial(elapsed, lambda: searcher.answers([next(sentences)], top=12))
+    (times,) = in_turns([answer], repeats * len(SENTENCES))
+    return {"videos": videos, "median ms": median(times), "slowest ms": max(times)}
 
 
 def ranking(count: int, threads: int) -> dict:
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
     parser.add_argument("--processes", type=positive, default=2, help="that decode")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch, but for answers")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch")
     parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 

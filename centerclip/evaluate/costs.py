@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count, starmap
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from centerclip.backbones.clip import CenterCLIP
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -52,25 +56,42 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 def milliseconds(
     models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
-    """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, per video, after a warm-up: for each model
-    pairs (whole, in its reductions) in ms. The models take turns, so that a slow moment meets all of them: `repeats`,
-    and more until `seconds` are over. After the first no turn starts that would end later than `deadline`, a time of
-    `perf_counter`."""
-    times, end = [[] for _ in models], time.perf_counter() + seconds
-    with torch.no_grad():
-        for turn in count():
-            begin = time.perf_counter()
-            for model, times_of_model in zip(models, times, strict=True):
-                with in_reductions(model) as inside:
-                    start = now(frames)
-                    model.encode_video(frames)
-                    whole = now(frames) - start
-                if turn:
-                    reducing = sum(starmap(between, inside))
-                    times_of_model.append((1000 * whole / len(frames), 1000 * reducing / len(frames)))
-            over = time.perf_counter()
-            if turn and (2 * over - begin > deadline or (turn >= repeats and over > end)):
-                return times
+    """Wall times of encoding `frames` [B, T, 3, H, W] without gradient, per video: for each model pairs (whole, in its
+    reductions) in ms, taken `in_turns`."""
+
+    @torch.no_grad()
+    def encode(model: CenterCLIP) -> tuple[float, float]:
+        with in_reductions(model) as inside:
+            whole = elapsed(lambda: model.encode_video(frames), frames)
+        return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
+
+    return in_turns([partial(encode, model) for model in models], repeats, seconds, deadline)
+
+
+def in_turns(
+    measurements: Sequence[Callable[[], T]], repeats: int, seconds: float = 0, deadline: float = math.inf
+) -> list[list[T]]:
+    """What each measurement returns, a list of its turns, without a first turn that warms up.
+
+    Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
+    After the first turn none starts that would end later than `deadline`, a time of `perf_counter`."""
+    found, end = [[] for _ in measurements], time.perf_counter() + seconds
+    for turn in count():
+        begin = time.perf_counter()
+        for measure, values in zip(measurements, found, strict=True):
+            value = measure()
+            if turn:
+                values.append(value)
+        over = time.perf_counter()
+        if turn and (2 * over - begin > deadline or (turn >= repeats and over > end)):
+            return found
+
+
+def elapsed(work: Callable[[], object], tensor: Tensor | None = None) -> float:
+    """Wall time of `work` in ms, until the device of `tensor` has done it."""
+    start = now(tensor)
+    work()
+    return 1000 * (now(tensor) - start)
 
 
 @contextmanager
@@ -108,9 +129,9 @@ def between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> f
     return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
 
 
-def now(tensor: Tensor) -> float:
+def now(tensor: Tensor | None = None) -> float:
     """Seconds, when all work on the tensor's device is done."""
-    if tensor.is_cuda:
+    if tensor is not None and tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
     return time.perf_counter()
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.report.rows import CANDIDATES, RANDOM, ROLES, label, remarks
-from centerclip.report.tables import MODEL, PAPER, PUBLISHED, TIMES, against_baseline, disturbed, filled
+from centerclip.report.tables import BY_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, filled
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
@@ -134,10 +134,10 @@ def comparable(ours: pd.DataFrame) -> pd.DataFrame:
 
 def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Every published model's t2v R@1 and ours, ties counted as there; what is not `comparable` counts as not run."""
-    further = comparable(ours)[[*MODEL, PUBLISHED["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
+    further = comparable(ours)[[*MODEL, BY_AUTHORS["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
     lines = []
     for _, row in paper.merge(further, on=MODEL, how="left").iterrows():
-        published, here = row["t2v R@1"], row[PUBLISHED["t2v R@1"]]
+        published, here = row["t2v R@1"], row[BY_AUTHORS["t2v R@1"]]
         less = round(here - published, 1)
         words = ", ".join([f"{here:.1f} ({less:+.1f})", *remarks(row)])
         figures = [] if pd.isna(here) else [Figure(words, abs(less) <= CLOSE, trained_once(row))]

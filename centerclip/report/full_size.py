@@ -7,7 +7,7 @@ import pandas as pd
 
 from centerclip.command import UserError
 from centerclip.report.documents import Table
-from centerclip.report.rows import COSTS, ROLES, STAGE, read_table, typed
+from centerclip.report.rows import COST_COLUMNS, ROLES, STAGE, read_table, typed
 from centerclip.report.tables import (
     BUSY_NOTE,
     DESCRIBED,
@@ -36,7 +36,9 @@ MEASURED = ["device", "threads", "repeats"]  # what costs were measured on and h
 
 def read(path: Path) -> pd.DataFrame:
     """The rows of the csv of `table`. Raises UserError for another file."""
-    return with_baseline(read_table(path, [*DESCRIBED, *MEASURED], [*STAGE, "shift", *COSTS, *PAPER.values()]), path)
+    return with_baseline(
+        read_table(path, [*DESCRIBED, *MEASURED], [*STAGE, "shift", *COST_COLUMNS, *PAPER.values()]), path
+    )
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -60,7 +62,7 @@ def table(
     rows = completed(typed(described(cells, source)), costs, paper)
     rows = rows[rows["trained"]].assign(**{name: costs[name] for name in MEASURED})
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
-    columns = dict.fromkeys([*first, *COSTS, *MEASURED, *PAPER.values()])
+    columns = dict.fromkeys([*first, *COST_COLUMNS, *MEASURED, *PAPER.values()])
     return with_baseline(rows[[*columns]].reset_index(drop=True), source)
 
 

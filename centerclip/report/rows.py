@@ -13,7 +13,7 @@ METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 STAGE = ["block", "segments", "clusters", "algorithm"]
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
-COSTS = [
+COST_COLUMNS = [
     *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
     *("turns", "repeats", "training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]

@@ -11,7 +11,7 @@ from centerclip.method import reduction
 from centerclip.report.documents import Table
 from centerclip.report.rows import (
     CANDIDATES,
-    COSTS,
+    COST_COLUMNS,
     COUNTS,
     DIRECTIONS,
     METRICS,
@@ -26,7 +26,7 @@ from centerclip.report.rows import (
 )
 from centerclip.settings.cell import Cell, check_own, read_cell
 
-PUBLISHED = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
+BY_AUTHORS = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
 GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 TIMES = ["ms", "batch_ms"]
@@ -57,7 +57,7 @@ SELECTED = {
 
 def read_models(path: Path) -> pd.DataFrame:
     """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
-    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *PUBLISHED.values(), *COUNTS, *PAPER.values()])
+    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *BY_AUTHORS.values(), *COUNTS, *PAPER.values()])
 
 
 def read_paper(path: Path) -> pd.DataFrame:
@@ -86,7 +86,9 @@ def read_costs(path: Path) -> dict:
         rows = pd.DataFrame(content["rows"])
         tokens = rows["tokens_per_block"].map(sum)
         conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
-        measured = rows[["variant", *(column for column in COSTS if column not in ("tokens", "turns", "repeats"))]]
+        measured = rows[
+            ["variant", *(column for column in COST_COLUMNS if column not in ("tokens", "turns", "repeats"))]
+        ]
     except (KeyError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: not costs, such as results/shapes/costs.json") from None
     checked(conditions, path, known=conditions.columns)
@@ -102,7 +104,7 @@ def read_row(path: Path) -> dict:
     check_own(path)
     try:
         row = description(cell) | measurements(result)
-        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *PUBLISHED.values(), *COUNTS, "device"])
+        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *BY_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
@@ -138,7 +140,7 @@ def measurements(result: dict) -> dict:
     return {
         **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
         **{
-            PUBLISHED[f"{short} {metric}"]: result["published"][direction][metric]
+            BY_AUTHORS[f"{short} {metric}"]: result["published"][direction][metric]
             for direction, short in DIRECTIONS.items()
             for metric in METRICS
         },
@@ -155,7 +157,7 @@ def measurements(result: dict) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    numbers = [*measured(rows), *PUBLISHED.values(), *HISTORY]
+    numbers = [*measured(rows), *BY_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -180,29 +182,29 @@ def combine(rows: list[dict], costs: dict | None, paper: pd.DataFrame) -> tuple[
         costs: of `read_costs`; None where none were measured. paper: of `read_paper`.
     """
     table = completed(over_seeds(rows), costs, paper)
-    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["published"])
+    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper row"])
     return table, paper[apart]
 
 
 def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table`, whose rows are `description`s of one benchmark, with COSTS, missing without `costs`; with CANDIDATES;
-    with PAPER's columns and `published`, the index of the row of `paper`, which are missing where the paper has no such
+    """`table`, whose rows are `description`s of one benchmark, with COST_COLUMNS, missing without `costs`; CANDIDATES;
+    PAPER's columns and `paper row`, the index of the row of `paper`, which are missing where the paper has no such
     model."""
     measured = pd.DataFrame(costs["rows"] if costs else [], columns=None if costs else ["variant"])
     if costs:
         measured = measured.assign(tokens=measured["tokens_per_block"].map(sum), repeats=costs["repeats"])
-    numbers = dict.fromkeys((column for column in COSTS if column != "busy"), float)
-    measured = measured.reindex(columns=["variant", *COSTS]).astype(numbers)
-    published = paper[paper["variant"].notna()].reset_index(names="published")[[*MODEL, "published", *PAPER.values()]]
+    numbers = dict.fromkeys((column for column in COST_COLUMNS if column != "busy"), float)
+    measured = measured.reindex(columns=["variant", *COST_COLUMNS]).astype(numbers)
+    published = paper[paper["variant"].notna()].reset_index(names="paper row")[[*MODEL, "paper row", *PAPER.values()]]
     table = table.merge(measured, on="variant", how="left").merge(published, on=MODEL, how="left")
-    table.loc[~table["as_published"], ["published", *PAPER.values()]] = None
+    table.loc[~table["as_published"], ["paper row", *PAPER.values()]] = None
     candidates = paper.drop_duplicates("benchmark").set_index("benchmark")[CANDIDATES]
     return table.assign(**{CANDIDATES: table["benchmark"].map(candidates).astype(float)})
 
 
 def filled(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with all columns of `for_programs` that numbers are judged by; what they have no column for is missing."""
-    columns = [*COSTS, *COUNTS, *SCORES, *PUBLISHED.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
+    columns = [*COST_COLUMNS, *COUNTS, *SCORES, *BY_AUTHORS.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
@@ -219,11 +221,11 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the csv; without COSTS where none were measured."""
+    """The columns of the csv; without COST_COLUMNS where none were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    scores += PUBLISHED.values()
+    scores += BY_AUTHORS.values()
     first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES, *scores, "seeds"]
-    costs = COSTS if table["ms"].notna().any() else []
+    costs = COST_COLUMNS if table["ms"].notna().any() else []
     return table[[*first, *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]]
 
 
@@ -267,7 +269,7 @@ def time_mark(row: Mapping) -> str:
 def comparison(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours, counted as the paper's
     are, less the paper's."""
-    compared = table["published"].notna()
+    compared = table["paper row"].notna()
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
@@ -285,10 +287,10 @@ def comparison(table: pd.DataFrame) -> Table:
         lines.append({"variant": label(row) if made else f"{row['variant']} (not made)", "": "ours"} | ours)
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
-            published = {column: row[PAPER[column]] for column in columns if column in PAPER}
-            paper = {column: text(value, column) for column, value in published.items()}
-            alike = {column: row[PUBLISHED.get(column, column)] for column in published}
-            less = {column: text(alike[column] - value, column, "+") for column, value in published.items()}
+            of_paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
+            paper = {column: text(value, column) for column, value in of_paper.items()}
+            alike = {column: row[BY_AUTHORS.get(column, column)] for column in of_paper}
+            less = {column: text(alike[column] - value, column, "+") for column, value in of_paper.items()}
             lines += [{"": "paper"} | paper, {"": "difference"} | less]
             bold += 2 * [dict.fromkeys(columns, False)]
     names = ["variant", ""] if compared.any() else ["variant"]
@@ -328,7 +330,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
         *short_note(made),
     ]
-    if table["published"].notna().any():
+    if table["paper row"].notna().any():
         sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
     return " ".join([*sentences, ties_note(made)])
 
@@ -361,7 +363,7 @@ def short_note(made: pd.DataFrame) -> list[str]:
 def ties_note(made: pd.DataFrame) -> str:
     """How ties count here and in the paper, and which recall that changes most."""
     recalls = [score for score in SCORES if "R@" in score]
-    change = pd.DataFrame({score: made[PUBLISHED[score]] - made[score] for score in recalls}, made.index).stack()
+    change = pd.DataFrame({score: made[BY_AUTHORS[score]] - made[score] for score in recalls}, made.index).stack()
     (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
     effect = (
         f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}" if most else "changes nothing here"

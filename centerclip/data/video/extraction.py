@@ -70,10 +70,9 @@ def png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg(picture: Image.Image | np.ndarray, quality: int = QUALITY, subsampling: str = SUBSAMPLING) -> bytes:
-    """A picture, or its pixels uint8 [H, W, 3], as a JPEG file. Quality and subsampling of colour are of those that
-    `centerclip.bench.pictures` compares."""
-    return simplejpeg.encode_jpeg(np.asarray(picture), quality, colorsubsampling=subsampling, fastdct=False)
+def jpeg(picture: Image.Image | np.ndarray) -> bytes:
+    """A picture, or its pixels uint8 [H, W, 3], as a JPEG file (docs/videos.md: why this quality and subsampling)."""
+    return simplejpeg.encode_jpeg(np.asarray(picture), QUALITY, colorsubsampling=SUBSAMPLING, fastdct=False)
 
 
 class Clip(NamedTuple):

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
@@ -23,7 +23,18 @@ SLICES = 4  # that float64 points are cut into where float64 is slow
 LARGEST = 1024  # tokens of a problem that a GPU takes in one launch
 
 
-@torch.no_grad()
+def in_own_precision(algorithm: Callable) -> Callable:
+    """`algorithm` of tokens without gradient and without autocast, which would lower its matrix products."""
+
+    @wraps(algorithm)
+    def computed(tokens: Tensor, *arguments, **options):
+        with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
+            return algorithm(tokens, *arguments, **options)
+
+    return computed
+
+
+@in_own_precision
 def kmedoids(
     tokens: Tensor,
     clusters: int,

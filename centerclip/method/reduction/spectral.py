@@ -6,14 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip.method.reduction.kmedoids import ROUNDING, alternate, check_clusters, check_finite, pairwise_distances
+from centerclip.method.reduction.kmedoids import (
+    ROUNDING,
+    alternate,
+    check_clusters,
+    check_finite,
+    in_own_precision,
+    pairwise_distances,
+)
 
 KIND = "clustering"
 STEPS = 64  # of `projector`: as many as tell eigenvalues apart that differ by 1e-5 of their range
 DONE = 1e-2  # the most that its trace and the sum of x - x^2 of its eigenvalues x are off when it has them right
 
 
-@torch.no_grad()
+@in_own_precision
 def spectral(
     tokens: Tensor,
     clusters: int,
