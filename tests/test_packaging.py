@@ -50,7 +50,7 @@ def test_an_installed_package_has_what_it_needs_of_the_repository(tmp_path):
     zipfile.ZipFile(copy / wheel).extractall(installed)
     assert (installed / "centerclip/search/page.html").is_file()
     files = "config.BASE, sources.TABLE"
-    code = f"from centerclip import config; config.read_config([]); print({files}, sep=';')"
+    code = f"from centerclip.settings import config; config.read_config([]); print({files}, sep=';')"
     code = f"from centerclip.data.download import sources; {code}"
     for file in map(Path, printed(code, tmp_path).split(";")):
         ours = REPOSITORY / file.relative_to(installed / "centerclip/repository")
