@@ -11,7 +11,7 @@ from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
-from centerclip.settings.cell import Runtime, read_cell
+from centerclip.settings.cell import PRECISIONS, Cell, Runtime, read_cell
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +21,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=Runtime.evaluation_threads, help="of the CPU")
     parser.add_argument("--batch-size", type=positive, default=Runtime.evaluation_batch_size, help="videos or captions")
     parser.add_argument("--workers", type=natural, default=Runtime.evaluation_workers, help="processes that load")
+    parser.add_argument("--precision", choices=PRECISIONS, default=Cell.precision, help="of matrix products on a GPU")
     parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
     add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation_batch_size=arguments.batch_size, evaluation_workers=arguments.workers)
-    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
+    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source, precision=arguments.precision)
     out = arguments.out or cell.path(layout.RESULT)
     writable(out)
     check_benchmark(cell, arguments)
@@ -61,7 +62,7 @@ def job(arguments: argparse.Namespace) -> None:
             "precision": computed_in(device, cell.precision),
             "threads": torch.get_num_threads(),
         },
-        "settings": cell.settings(),
+        "settings": cell.settings() | {"precision": cell.precision},
     }
     write_json(out, result)
     checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 KIND = "sampling"
+REVISION = 1
 
 
 def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:
