@@ -10,18 +10,14 @@ configfile: f"{workflow.current_basedir}/config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/settings.smk"
-include: "workflow/rules/manifest.smk"
-include: "workflow/rules/frames.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/report.smk"
+for part in ("common", "inputs", "settings", "manifest", "frames", "train", "evaluate", "report"):
+
+    include: f"workflow/rules/{part}.smk"
 
 
 localrules:
     all,
+    result,
 
 
 rule all:
@@ -30,4 +26,4 @@ rule all:
         expand(f"{layout.TABLE}.md", benchmark=BENCHMARKS),
         f"{layout.SUMMARY}.md",
         f"{layout.FULL_SIZE_PLOT}.png" if config["run"]["full_size"] else [],
-        [figure for benchmark in BENCHMARKS for figure in figures(benchmark)],
+        [figure for benchmark in BENCHMARKS for figure in plan.figures(benchmark)],

@@ -10,8 +10,9 @@ import torch
 from support.damage import damaged
 from support.training import CELL, ORIGIN, batch, run_in
 
-from centerclip import code
 from centerclip.command import UserError
+from centerclip.method import reduction
+from centerclip.settings import revisions
 from centerclip.settings.cell import Runtime
 from centerclip.train import checkpoints
 from centerclip.train.loop import Run, train_step
@@ -148,8 +149,8 @@ class TestOtherOrigin:
         [
             ({"settings": "x"}, "settings"),
             ({"data": "x"}, "data"),
-            ({"code": "x"}, "code"),
-            ({"settings": "x", "code": "y"}, "settings and code"),
+            ({"revisions": "x"}, "revisions"),
+            ({"settings": "x", "revisions": "y"}, "settings and revisions"),
         ],
     )
     def test_it_is_kept_aside_and_the_terminal_tells_what_differs(self, tmp_path, changed, named, capsys):
@@ -170,8 +171,8 @@ class TestOtherOrigin:
 
     def test_one_set_aside_before_is_replaced(self, tmp_path):
         for number, mark in enumerate("xyz"):
-            resumed(tmp_path, origin=ORIGIN | {"code": mark})
-            saved(tmp_path, number, origin=ORIGIN | {"code": mark})
+            resumed(tmp_path, origin=ORIGIN | {"revisions": mark})
+            saved(tmp_path, number, origin=ORIGIN | {"revisions": mark})
         assert torch.load(tmp_path / "checkpoint.aside.pt")["progress"]["step"] == 1
         checkpoints.remove(tmp_path)
         assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
@@ -182,7 +183,7 @@ class TestOtherOrigin:
         del state["made_from"]
         torch.save(state | {"origin": "a hash of all"}, tmp_path / "checkpoint.pt")
         assert resumed(tmp_path).progress["step"] == 0
-        assert "is of other settings and data and code" in capsys.readouterr().err
+        assert "is of other settings and data and revisions" in capsys.readouterr().err
 
 
 class TestOrigin:
@@ -217,29 +218,21 @@ class TestOrigin:
         pretrained = replace(CELL, model=replace(CELL.model, weights=str(tmp_path / "w.pt")))
         (tmp_path / "w.pt").write_bytes(b"1")
         before = origin(pretrained)
-        assert self.different(before, origin()) == ["settings", "data", "code"]
+        assert self.different(before, origin()) == ["settings", "data"]
         (tmp_path / "w.pt").write_bytes(b"2")
         assert self.different(before, origin(pretrained)) == ["data"]
 
-    @pytest.mark.parametrize(
-        ("module", "random", "pretrained"),
-        [
-            ("centerclip.train.loop", True, True),
-            ("centerclip.method.reduction.kmedoids", True, True),
-            ("centerclip.method.reduction.spectral", False, False),
-            ("centerclip.backbones.weights", False, True),
-            ("centerclip.report.tables", False, False),
-        ],
-    )
-    def test_code(self, origin, tmp_path, monkeypatch, module, random, pretrained):
-        """Of the modules that a training runs, which an edit concerns: of one from random weights, from pretrained."""
-        (tmp_path / "w.pt").write_bytes(b"1")
-        cells = CELL, replace(CELL, model=replace(CELL.model, weights=str(tmp_path / "w.pt")))
-        before = list(map(origin, cells))
-        executed = code.executed
-        monkeypatch.setattr(code, "executed", lambda name: executed(name) + "edited" * (name == module))
-        after = list(map(origin, cells))
-        assert [self.different(*pair) == ["code"] for pair in zip(before, after, strict=True)] == [random, pretrained]
+    def test_revisions(self, origin, monkeypatch):
+        """Of training and of the cell's own algorithms: a refactoring, and what other stages give, are resumed."""
+        before, revision = origin(), reduction.revision
+        for stage, different in (("TRAINING", ["revisions"]), ("EVALUATION", []), ("COSTS", [])):
+            with monkeypatch.context() as patch:
+                patch.setattr(revisions, stage, 99)
+                assert self.different(before, origin()) == different
+        for algorithm, different in (("kmedoids", ["revisions"]), ("spectral", [])):
+            with monkeypatch.context() as patch:
+                patch.setattr(reduction, "revision", lambda name, raised=algorithm: revision(name) + (name == raised))
+                assert self.different(before, origin()) == different
 
 
 def test_two_runs_never_write_one(tmp_path):

@@ -506,7 +506,8 @@ def test_memory_is_measured_at_the_authors_batch_a_gpu(benchmark, variant, video
 
 
 def test_what_changes_no_result_is_apart():
-    """Of runtime settings neither recall nor costs depend; of the recipe and the weights no costs do."""
+    """Of runtime settings neither weights nor costs depend; of the recipe and what it starts from no costs do; of the
+    precision of evaluation no weights do."""
     base = cell(config(), "msrvtt", "kmedoids")
     runtime = {"gpus": 2, "chunk": 8, "grad_checkpointing": True, "workers": 9, "checkpoint_minutes": 3, "threads": 9}
     changes = {"training": runtime, "evaluation": {"batch_size": 3, "workers": 9, "threads": 9}}
@@ -515,6 +516,8 @@ def test_what_changes_no_result_is_apart():
     assert asdict(other.runtime) == runtime | {"evaluation": changes["evaluation"]}
     taught = cell(config({"training": {"lr": 1.0}, "weights": {"ViT-B-32": None}}), "msrvtt", "kmedoids")
     assert taught.settings() != base.settings() and taught.cost_settings() == base.cost_settings()
+    lower = cell(config({"evaluation": {"precision": "bfloat16"}}), "msrvtt", "kmedoids")
+    assert lower.settings() == base.settings() and lower.cost_settings() != base.cost_settings()
     larger = cell(config({"training": {"gpu_batch": 32}}), "msrvtt", "kmedoids")
     assert larger.settings() == base.settings() and larger.cost_settings() != base.cost_settings()
     untrained = [cell(config({"training": {"lr": lr}}), "msrvtt", "zeroshot") for lr in (0.1, 0.2)]

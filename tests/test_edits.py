@@ -74,7 +74,7 @@ class World:
         made = sorted(path for path in made if "source" not in path.parts)  # a directory is one output
         kind = self.draw.choice(
             ["caption", "video", "gone", "row", "lr", "fps", "counts", "share", "seed", "columns", "source"]
-            + ["well"] * 3 + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
+            + ["precision"] + ["well"] * 3 + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
         )  # fmt: skip
         if kind == "caption":
             self.draw.choice(self.rows)[2] = self.draw.choice(["red", "green", "blue"])
@@ -88,6 +88,8 @@ class World:
             self.videos[name] = "new"
         elif kind == "lr":
             self.config["training"] = {"lr": self.draw.choice([0.1, 0.2, 0.3])}
+        elif kind == "precision":
+            self.config["evaluation"] = {"precision": self.draw.choice(["float32", "float16"])}
         elif kind == "fps":
             block["fps"] = self.draw.choice([2, 3])
         elif kind == "counts":
@@ -154,6 +156,7 @@ class World:
     def expected(self) -> dict[str, str]:
         """The content of each target, as a fresh run makes it; of those alone that it makes."""
         config = merged(read_yaml([BASE])[str(BASE)], self.config)
+        precision = config["evaluation"]["precision"]
         contents = {}
         for benchmark in ("mine", "shapes"):
             block, results = config["benchmarks"][benchmark], []
@@ -176,7 +179,7 @@ class World:
                 except ValueError:
                     continue
                 weights = hashed.trained(settings, rows, frames) if settings["training"] else ""
-                results.append(json.dumps(hashed.evaluated(settings, rows, frames, weights)))
+                results.append(json.dumps(hashed.evaluated(settings, rows, frames, weights, precision)))
                 contents[f"results/{benchmark}_{name}.json"] = results[-1]
             if len(results) == 2:
                 contents[f"results/tables/{benchmark}.{'md' if benchmark == 'mine' else 'csv'}"] = hashed.digest(

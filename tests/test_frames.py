@@ -22,7 +22,6 @@ from support.damage import damaged
 from support.videos import make_video
 from torchvision import transforms
 
-from centerclip import code
 from centerclip.command import FAILED, UserError, add_log
 from centerclip.commands import frames as command
 from centerclip.data.datasets.manifest import COLUMNS, in_shard, shard_digests
@@ -32,6 +31,7 @@ from centerclip.data.video.extraction import choose, extract, extract_file, squa
 from centerclip.data.video.frames import FrameStore
 from centerclip.data.video.reading import MachineFault
 from centerclip.data.video.shards import combine, unreadable, write_shard
+from centerclip.settings import revisions
 
 NAN = float("nan")
 
@@ -459,14 +459,13 @@ class TestChange:
             write_shard(clips, 2, 32, shard)
         assert shard.read_bytes() == before
 
-    def test_other_settings_code_or_times_make_all_anew(self, clips, decoded, tmp_path, monkeypatch):
+    def test_another_revision_other_settings_or_times_make_all_anew(self, clips, decoded, tmp_path, monkeypatch):
         shard, clips = tmp_path / "0000.lmdb", clips[:1]
         write_shard(clips, 2, 32, shard)
         assert decoded() == ["0.mp4"]
-        for change in ({"fps": 3}, {"size": 40}, {"code": "other"}, {"end_s": 0.7}):
+        for change in ({"fps": 3}, {"size": 40}, {"revision": 99}, {"end_s": 0.7}):
             with monkeypatch.context() as patch:
-                if "code" in change:
-                    patch.setattr(code, "digest", lambda modules, other=change["code"]: other)
+                patch.setattr(revisions, "FRAMES", change.get("revision", revisions.FRAMES))
                 changed = clips.assign(end_s=change.get("end_s", NAN))
                 for names in (["0.mp4"], []):
                     write_shard(changed, change.get("fps", 2), change.get("size", 32), shard)

@@ -9,12 +9,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "centerclip"
 LAYERS = [
     {"method"},
-    {"command", "code", "gpus", "backbones"},
+    {"command", "gpus", "backbones"},
     {"settings"},
     {"data"},
     {"train", "evaluate"},
     {"search"},  # pictures show what it finds
     {"report"},
+    {"plan"},
     {"bench"},
     {"commands"},
     {"cli", "__main__", "__init__"},

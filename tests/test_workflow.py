@@ -54,12 +54,19 @@ TRAINED = ("baseline", "kmedoids", "spectral")
 SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
 CHECKED = {"result": 4, "picture": 2} | SHOWN
 COSTS = {"efficiency": 1} | SHOWN
-FULL_SIZE = {"full_size_efficiency": 1, "full_size": 1, "full_size_plot": 1}
+FULL_SIZE = {"efficiency": 2, "full_size": 1}
+
+
+FRAMES = {"frames": 2, "frames_report": 1}
 
 
 def made(train: int, evaluate: int, **jobs: int) -> dict[str, int]:
     """The jobs that run again where so many cells are trained and evaluated again."""
-    return jobs | {"train": train, "evaluate": evaluate, "result": evaluate}
+    return jobs | ({"train": train} if train else {}) | {"evaluate": evaluate, "result": evaluate}
+
+
+EVERY_CELL = made(train=3, evaluate=4, picture=2) | SHOWN
+ALGORITHM = made(train=1, evaluate=1, picture=2) | COSTS | FULL_SIZE
 
 
 @pytest.fixture(scope="module")
@@ -301,39 +308,36 @@ class TestWhatRunsAgain:
     def test_nothing_is_done_twice(self, finished):
         assert jobs(finished, "all") == {}
 
-    def test_comments_and_docstrings_anywhere_change_nothing(self, finished, edited):
+    def test_an_edit_of_code_that_raises_no_revision(self, finished, edited):
         for file in (finished / "centerclip").rglob("*.py"):
-            edited(
-                str(file.relative_to(finished)),
-                lambda text: text.replace('"""', '"""In other words. ', 1) + "\n# a comment\n",
-            )
+            edited(str(file.relative_to(finished)), lambda text: text + "\nEDITED = True\n")
         assert jobs(finished, "all") == {}
 
     @pytest.mark.parametrize(
-        ("path", "rules"),
+        ("path", "before", "after", "rules"),
         [
-            ("method/reduction/spectral.py", made(train=1, evaluate=1, picture=1) | COSTS | FULL_SIZE),
             (
-                "method/reduction/kmedoids.py",
-                made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE,
-            ),  # spectral imports it
-            ("model/clip.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
-            ("train/loop.py", made(train=3, evaluate=3, picture=2) | COSTS | FULL_SIZE),
-            ("evaluate/metrics.py", made(train=3, evaluate=4, picture=2) | COSTS | FULL_SIZE),
-            ("evaluate/efficiency.py", COSTS | FULL_SIZE),
-            ("model/weights.py", {}),  # all cells start from random weights
-            ("report/claims.py", {"summary": 1, "all": 1}),
-            ("report/plots/recall.py", {"plot": 1, "all": 1}),
-            ("report/plots/style.py", {"plot": len(PLOTS), "full_size_plot": 1, "all": 1}),
-            ("report/full_size.py", {"full_size": 1, "full_size_plot": 1, "summary": 1, "all": 1}),
-            ("report/pictures/tokens.py", {"picture": 1, "all": 1}),
-            ("search/index.py", {}),
-            ("config.py", {}),
+                "settings/revisions.py",
+                "MANIFEST = 1",
+                "MANIFEST = 2",
+                {"fetch": 1, "manifest": 1} | FRAMES | EVERY_CELL,
+            ),
+            ("settings/revisions.py", "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
+            ("settings/revisions.py", "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=2) | SHOWN),
+            ("settings/revisions.py", "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=2) | SHOWN),
+            ("settings/revisions.py", "COSTS = 1", "COSTS = 2", COSTS | FULL_SIZE),
+            # An algorithm's own number, and the file of one without, as of a user's own.
+            ("method/reduction/kmedoids.py", "REVISION = 1", "REVISION = 2", ALGORITHM),
+            ("method/reduction/kmedoids.py", "REVISION = 1", "", ALGORITHM),
         ],
     )
-    def test_an_edit_of_code(self, finished, edited, path, rules):
-        edited(f"centerclip/{path}", lambda text: text + "\nEDITED = True\n")
+    def test_a_revision(self, finished, edited, path, before, after, rules):
+        edited(f"centerclip/{path}", lambda text: text.replace(before, after))
         assert jobs(finished, "all") == rules
+
+    def test_the_precision_of_evaluation(self, finished):
+        rules = made(train=0, evaluate=4, compared_settings=1, picture=2) | COSTS
+        assert self.overlaid(finished, {"evaluation": {"precision": "bfloat16"}}) == rules
 
     def test_what_is_checked(self, finished):
         """Results are checked and shown again; nothing is trained or evaluated."""
@@ -441,12 +445,7 @@ class TestWhatRunsAgainOfAFolder:
         assert jobs(repository, *self.TARGETS) == {}
 
     def test_weights(self, repository):
-        file, code = repository.parent / "start.safetensors", repository / "centerclip/backbones/weights.py"
-        text = code.read_text()
-        code.write_text(text + "\nEDITED = True\n")
-        assert jobs(repository, *self.TARGETS) == made(train=1, evaluate=2)
-        code.write_text(text)
-        assert jobs(repository, *self.TARGETS) == {}
+        file = repository.parent / "start.safetensors"
         file.touch()
         assert jobs(repository, *self.TARGETS)["train"] == 1
 

@@ -12,7 +12,7 @@ from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
 from centerclip.settings.cell import read_cell
-from centerclip.settings.schema import Evaluation, Runtime, add_settings, chosen
+from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add_settings, chosen
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -20,14 +20,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
     parser.add_argument("--gpus", type=natural, default=1, help="take so many for this job alone; 0: none (default: 1)")
     parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
-    add_settings(parser, Evaluation)
+    add_settings(parser, EvaluationBlock)
     parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
     add_limits(parser)
 
 
 def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation=Evaluation(**chosen(Evaluation, arguments)))
-    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
+    cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source, precision=arguments.precision)
     out = arguments.out or cell.path(layout.RESULT)
     writable(out)
     check_benchmark(cell, arguments)
@@ -61,7 +61,7 @@ def job(arguments: argparse.Namespace) -> None:
             "precision": computed_in(device, cell.precision),
             "threads": torch.get_num_threads(),
         },
-        "settings": cell.settings(),
+        "settings": cell.settings() | {"precision": cell.precision},
     }
     write_json(out, result)
     checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole

@@ -20,7 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     cell = read_cell(arguments.cell)
     evaluation = read_json(cell.path(layout.EVALUATION))
-    if evaluation.get("settings") != cell.settings():
+    if read_cell(cell.path(layout.EVALUATION)).settings() != cell.settings():
         raise UserError(f"{cell.path(layout.EVALUATION)}: made with other settings than {arguments.cell}; delete it")
     check_benchmark(cell, arguments)
     write_json(cell.path(layout.RESULT), evaluation)

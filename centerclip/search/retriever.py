@@ -10,12 +10,11 @@ import torch
 from open_clip import SimpleTokenizer
 from torch import Tensor
 
-from centerclip import code
-from centerclip.backbones.clip import CenterCLIP
 from centerclip.backbones.device import autocast, computed_in, pick_device
 from centerclip.data.video.batches import normalise, sample
 from centerclip.data.video.extraction import spread_frames
 from centerclip.evaluate.features import cut
+from centerclip.settings import revisions
 from centerclip.settings.cell import Cell
 from centerclip.settings.checks import check_cell
 from centerclip.train.finished import build_finished
@@ -71,16 +70,14 @@ class Retriever:
     def fingerprint(self) -> str:
         """64 hex digits, equal for two models that give the same vectors to the same videos.
 
-        It is a hash of parameters, settings, the precision, and the code that decodes and encodes, comments and
-        docstrings left out.
+        It is a hash of parameters, settings, the precision, and the revisions of what decodes and encodes.
         """
         settings = self.cell.settings()
-        encoding = [spread_frames.__module__, CenterCLIP.__module__, *self.cell.algorithms]
         parts = [
             settings["model"] | {"weights": None},
             settings["data"]["frames"],
             computed_in(self.device, self.cell.precision),
-            code.digest(encoding, leave_out=["centerclip.backbones.weights"]),
+            [revisions.FRAMES, revisions.EVALUATION, revisions.of_algorithms([self.cell])],
         ]
         digest = hashlib.sha256(json.dumps(parts).encode())
         for tensor in self.model.state_dict().values():

@@ -1,11 +1,9 @@
 """A cell, benchmark x variant x seed: its settings by group, its role in comparisons, where its files lie."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from centerclip import code
 from centerclip.backbones import pretrained
 from centerclip.command import UserError
 from centerclip.method import reduction
@@ -13,6 +11,7 @@ from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
 from centerclip.settings.schema import Runtime, Training
 
+PRECISIONS = "float32", "float16", "bfloat16"
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
 
@@ -91,11 +90,6 @@ class Cell:
         return self.data.frames // min(segments, default=self.data.frames)
 
     @property
-    def algorithms(self) -> list[str]:
-        """The modules of its stages' algorithms."""
-        return [reduction.module(stage.algorithm) for stage in self.model.stages]
-
-    @property
     def located_model(self) -> Model:
         """Its model as it starts, whose pretrained weights are found from any directory."""
         weights = self.model.weights
@@ -108,10 +102,15 @@ class Cell:
         names = {"benchmark": self.benchmark, "dataset": self.dataset, "variant": self.name}
         return layout.path(template, self.results, size=self.data.image_size, backbone=self.model.backbone, **names)
 
+    @property
+    def trained_files(self) -> list[Path]:
+        """Its trained weights and their history; none if it is not trained."""
+        return [self.path(layout.WEIGHTS), self.path(layout.HISTORY)] if self.trained else []
+
     def settings(self) -> dict:
-        """All that its recall depends on, for json."""
+        """All that its trained weights depend on, for json."""
         groups = asdict(self)
-        for group in ("costs", "runtime", "results", "source"):
+        for group in ("precision", "costs", "runtime", "results", "source"):
             del groups[group]
         return json.loads(json.dumps(groups))
 
@@ -119,7 +118,7 @@ class Cell:
         """All that its costs depend on, for json: neither its weights nor most of its recipe."""
         recipe = self.training and Training(frozen=self.training.frozen, precision=self.training.precision)
         bare = replace(self, seed=0, name=self.variant, model=replace(self.model, weights=None), training=recipe)
-        return bare.settings() | {"costs": asdict(self.costs)}
+        return bare.settings() | {"precision": self.precision, "costs": asdict(self.costs)}
 
 
 def from_settings(settings: dict, **fields) -> Cell:
@@ -171,12 +170,3 @@ def read_compared(path: Path) -> list[Cell]:
     if not cells:
         raise UserError(f"{path}: not a list of cells, such as results/shapes/compared.json")
     return cells
-
-
-def code_digest(modules: Iterable[str], cells: Iterable[Cell]) -> str:
-    """The digest of the code of `modules` as it runs for `cells`: with their algorithms, and with the code that reads
-    pretrained weights only if one of them starts from such. Checks, which change no result, do not count."""
-    cells = list(cells)
-    algorithms = [name for cell in cells for name in cell.algorithms]
-    unread = [] if any(cell.model.weights for cell in cells) else ["centerclip.backbones.weights"]
-    return code.digest([*modules, *algorithms], leave_out=["centerclip.data.datasets.checks", *unread])

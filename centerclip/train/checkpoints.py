@@ -1,4 +1,4 @@
-"""The checkpoints of a training: written whole, resumed where settings, data and code are the same."""
+"""The checkpoints of a training: written whole, resumed where settings, data and revisions are the same."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from centerclip.command import UserError, atomic, first_line, flock, is_damage, tell
-from centerclip.settings.cell import Cell, code_digest
+from centerclip.settings import revisions
+from centerclip.settings.cell import Cell
 from centerclip.train import processes
 
 LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.aside.pt"
@@ -33,7 +34,7 @@ def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
     return {
         "settings": fingerprint(json.dumps(cell.settings(), sort_keys=True).encode()),
         "data": fingerprint(pairs.encode(), *(path.read_bytes() for path in files)),
-        "code": code_digest(["centerclip.train.loop"], [cell]),
+        "revisions": fingerprint(json.dumps(revisions.of_training(cell)).encode()),
     }
 
 

@@ -36,8 +36,9 @@ FULL = "a GPU's memory was full while it sent gradients; give training.chunk few
 
 
 def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:
-    """Train a cell, or go on from the checkpoint of the same settings, data and code in the directory `checkpoints`;
-    returns the selected epoch's weights and the history. Scalars go to the directory `tensorboard`.
+    """The selected epoch's weights and the history of a cell's training, which goes on from the checkpoint of the same
+    settings, data and revisions in the directory `checkpoints`. Scalars go to the directory `tensorboard`. Epochs are
+    evaluated in the precision of `cell`, float32 where the command trains: `evaluation.precision` trains nothing again.
 
     Raises:
         UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that

@@ -62,8 +62,8 @@ def trained(cell: dict, rows: list[dict], frames: dict[str, str]) -> str:
     return digest("train", cell, seen(rows, frames, ["train", "test"], ["train"]))
 
 
-def evaluated(cell: dict, rows: list[dict], frames: dict[str, str], weights: str) -> dict:
-    return {"settings": cell, "value": digest("evaluate", seen(rows, frames, ["test"], ["test"]), weights)}
+def evaluated(cell: dict, rows: list[dict], frames: dict[str, str], weights: str, precision: str) -> dict:
+    return {"settings": cell, "value": digest("evaluate", seen(rows, frames, ["test"], ["test"]), weights, precision)}
 
 
 def splits_of(cell: dict) -> list[str]:
@@ -159,7 +159,7 @@ class Job:
     def evaluate(self) -> None:
         directory, cell, rows, frames = self.cell()
         weights = (directory / "weights.safetensors").read_text() if cell["training"] else ""
-        write(self.one("--out"), json.dumps(evaluated(cell, rows, frames, weights)))
+        write(self.one("--out"), json.dumps(evaluated(cell, rows, frames, weights, self.one("--precision"))))
 
     def result(self) -> None:
         directory, *_ = self.cell()

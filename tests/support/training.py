@@ -25,7 +25,7 @@ from support.cells import STAGE, tiny_cell
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}", "OMP_NUM_THREADS": "1"}
 CELL = tiny_cell(replace(STAGE, embedding=True))
-ORIGIN = {"settings": "1", "data": "2", "code": "3"}
+ORIGIN = {"settings": "1", "data": "2", "revisions": "3"}
 
 
 def batch(seed: int) -> list[Tensor]:

@@ -1,10 +1,9 @@
-# What the rules share: the checked config, its cells, and what a job depends on.
-import hashlib
+# What the rules share: the checked config, its plan, and the wildcards.
 import json
 import os
+import re
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,20 +13,15 @@ sys.path.insert(0, str(ROOT))
 # Jobs run this copy of the package, whatever the working directory and the environment are.
 shell.prefix(f'export PYTHONPATH="{ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from centerclip.data import datasets
 from centerclip import gpus
-from centerclip.settings import layout, resolve
-from centerclip.settings.cell import code_digest
+from centerclip.settings import layout, resolve, revisions
 from centerclip.command import FAILED, UserError, file_state, hold
-from centerclip.settings.config import check_config, full_size, read_yaml
+from centerclip.settings.config import check_config, read_yaml
 from centerclip.data.datasets import checks, planning
-from centerclip.data.download import sources
-from centerclip.settings.checks import check_cell
-from centerclip.backbones.pretrained import published
+from centerclip.plan import Plan
 from centerclip.report import pictures, plots
 
-# Of a module of another workflow: Snakemake puts it before the paths of all files that are not `local`.
-PREFIX = workflow.modifier.path_modifier.prefix or ""
+PREFIX = workflow.modifier.path_modifier.prefix or ""  # of a module, before the paths of all files not `local`
 ENVIRONMENT = "../../environment.yml"
 
 try:
@@ -38,11 +32,14 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+plan = Plan(config, PREFIX)
 BENCHMARKS = config["run"]["benchmarks"]
+COMPARED = layout.COMPARED.replace("{benchmark}", "{compared}")  # a benchmark, or the paper's models
 
 
 wildcard_constraints:
     benchmark="|".join(config["benchmarks"]),
+    compared="|".join([*config["benchmarks"], layout.FULL_SIZE]),
     dataset="|".join(config["benchmarks"]),
     variant=f"({'|'.join(resolve.every_variant(config))})(-seed-[0-9]+)?",
     backbone="|".join(config["weights"]),
@@ -63,29 +60,11 @@ onstart:
         print("no GPU on this machine: what runs here trains and evaluates on the CPU", file=sys.stderr)
 
 
-@cache
-def cell_named(benchmark, name):
-    return resolve.cell(config, benchmark, name)
-
-
-def cell(wildcards):
-    """The cell that a job is about."""
-    return cell_named(wildcards.benchmark, wildcards.variant)
-
-
-def cells(benchmark):
-    """The cells that `all` makes of a benchmark."""
-    return [cell_named(benchmark, name) for name in resolve.cell_names(config, benchmark)]
-
-
-def path(template):
-    """An input function: where a file of `layout` lies for a job's cell."""
-    return lambda wildcards: str(cell(wildcards).path(template))
-
-
 def log_file(job):
     return layout.LOG.format(job=job)
 
 
-def times_file(job):
-    return layout.JOB_BENCHMARK.format(job=job)
+def last_failure(job):
+    """A params function: what changes when a job fails or is killed, for one whose earlier output is then left.
+    Snakemake records such a job as if it had been done. (A function of the output would trigger nothing.)"""
+    return lambda wildcards: file_state(PREFIX + log_file(job).format(**wildcards) + FAILED)

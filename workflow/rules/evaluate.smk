@@ -1,23 +1,19 @@
 # A cell's weights -> its metrics. The variants of a benchmark, or the paper's -> what they cost beside each other.
 
 
-localrules:
-    result,
-
-
 rule evaluate:
     input:
         cell=layout.CELL,
-        manifest=manifest,
+        manifest=lambda wildcards: plan.manifests(wildcards.benchmark),
         frames=frames("test"),
-        pretrained=pretrained,
-        trained=trained,
+        pretrained=lambda wildcards: weights_of(cell(wildcards)),
+        trained=lambda wildcards: [str(path) for path in cell(wildcards).trained_files],
     output:
         layout.EVALUATION,
     log:
         log_file("{benchmark}/{variant}/evaluate"),
     benchmark:
-        times_file("{benchmark}/{variant}/evaluate")
+        layout.JOB_BENCHMARK.format(job="{benchmark}/{variant}/evaluate")
     priority: 1
     conda:
         ENVIRONMENT
@@ -26,12 +22,13 @@ rule evaluate:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-        options=evaluation_options,
+        options=options("evaluation_options"),
     params:
-        made_from=lambda wildcards: evaluated_from(cell(wildcards)),
+        made_from=lambda wildcards: plan.metrics_from(cell(wildcards)),
+        precision=config["evaluation"]["precision"],
     shell:
         "python -m centerclip evaluate {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options}"
-        " --out {output} --log {log}"
+        " --precision {params.precision} --out {output} --log {log}"
 
 
 # All that is made of a cell is made of its result: limits that change are checked again, in a second, and hide nothing.
@@ -50,8 +47,7 @@ rule result:
         ENVIRONMENT
     params:
         failed=last_failure("{benchmark}/{variant}/result"),
-        code=code_of("centerclip.commands.result"),
-        made_from=lambda wildcards: evaluated_from(cell(wildcards)),
+        made_from=lambda wildcards: plan.metrics_from(cell(wildcards)),
         limits=limits,
     shell:
         "python -m centerclip result {input.cell} {params.limits} --log {log}"
@@ -59,13 +55,13 @@ rule result:
 
 rule efficiency:
     input:
-        cells=layout.COMPARED,
+        cells=COMPARED,
     output:
-        layout.COSTS,
+        layout.COSTS.replace("{benchmark}", "{compared}"),
     log:
-        log_file("{benchmark}/efficiency"),
+        log_file("{compared}/efficiency"),
     benchmark:
-        times_file("{benchmark}/efficiency")
+        layout.JOB_BENCHMARK.format(job="{compared}/efficiency")
     conda:
         ENVIRONMENT
     # Every core, so that no other job runs beside it and times are honest. All that recall needs has a higher priority.
@@ -76,24 +72,9 @@ rule efficiency:
         runtime=lambda wildcards, attempt: 240 * attempt,
         minutes=str(config["run"]["costs_minutes"]),
     params:
-        failed=last_failure("{benchmark}/efficiency"),
-        code=lambda wildcards: costs_code(compared(wildcards.benchmark)),
-        largest_batch=64,
+        failed=last_failure("{compared}/efficiency"),
+        revisions=lambda wildcards: revisions.of_costs(plan.compared(wildcards.compared)),
+        largest_batch=lambda wildcards: 1 if wildcards.compared == layout.FULL_SIZE else 64,  # a minute is enough of it
     shell:
         "python -m centerclip efficiency --cells {input.cells} --largest-batch {params.largest_batch}"
         " --minutes {resources.minutes} --gpus {resources.gpu} --threads {threads} --out {output} --log {log}"
-
-
-use rule efficiency as full_size_efficiency with:
-    input:
-        cells=layout.COMPARED.format(benchmark=layout.FULL_SIZE),
-    output:
-        layout.COSTS.format(benchmark=layout.FULL_SIZE),
-    log:
-        log_file(f"{layout.FULL_SIZE}/efficiency"),
-    benchmark:
-        times_file(f"{layout.FULL_SIZE}/efficiency")
-    params:
-        failed=last_failure(f"{layout.FULL_SIZE}/efficiency"),
-        code=lambda wildcards: costs_code(full_size()),
-        largest_batch=1,  # a minute is enough of it

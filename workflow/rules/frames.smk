@@ -4,7 +4,7 @@
 rule frames:
     input:
         splits=layout.SPLITS,
-        manifests=manifests_of,
+        manifests=lambda wildcards: plan.manifests(*resolve.benchmarks_of(config, wildcards.dataset)),
     output:
         # Not removed beforehand: what it has of videos that did not change is taken over.
         shard=update(layout.SHARD),
@@ -12,19 +12,19 @@ rule frames:
     log:
         log_file("{dataset}/frames/{size}px_{shard}"),
     benchmark:
-        times_file("{dataset}/frames/{size}px_{shard}")
+        layout.JOB_BENCHMARK.format(job="{dataset}/frames/{size}px_{shard}")
     priority: 1
     conda:
         ENVIRONMENT
     resources:
         runtime=lambda wildcards, attempt: 240 * attempt,
-        options=frames_options,
+        options=lambda wildcards: plan.frames_options(wildcards.dataset),
     params:
         failed=last_failure("{dataset}/frames/{size}px_{shard}"),
-        code=code_of("centerclip.data.video.shards"),
-        clips=lambda wildcards: clips_digests(wildcards.dataset)[int(wildcards.shard)],
-        fps=of_benchmark("fps"),
-        shards=of_benchmark("shards"),
+        revision=revisions.FRAMES,
+        clips=lambda wildcards: plan.shards(wildcards.dataset)[int(wildcards.shard)],
+        fps=lambda wildcards: config["benchmarks"][wildcards.dataset]["fps"],
+        shards=lambda wildcards: config["benchmarks"][wildcards.dataset]["shards"],
     shell:
         "python -m centerclip frames {output.shard} --splits {input.splits} --manifests {input.manifests}"
         " --shards {params.shards} --fps {params.fps} --size {wildcards.size} {resources.options} --log {log}"
@@ -32,7 +32,7 @@ rule frames:
 
 rule frames_report:
     input:
-        shards=shard_reports,
+        lambda wildcards: plan.shard_reports(**wildcards),
     output:
         layout.FRAMES,
     log:
@@ -42,7 +42,6 @@ rule frames_report:
         ENVIRONMENT
     params:
         failed=last_failure("{dataset}/frames/{size}px_report"),
-        code=code_of("centerclip.commands.frames_report"),
-        clips=lambda wildcards: digest_of(*clips_digests(wildcards.dataset)),
+        clips=lambda wildcards: plan.shards(wildcards.dataset),
     shell:
-        "python -m centerclip frames-report {input.shards} --out {output} --log {log}"
+        "python -m centerclip frames-report {input} --out {output} --log {log}"

@@ -10,7 +10,7 @@ rule fetch:
     log:
         log_file("{dataset}/fetch"),
     benchmark:
-        times_file("{dataset}/fetch")
+        layout.JOB_BENCHMARK.format(job="{dataset}/fetch")
     priority: 1
     conda:
         ENVIRONMENT
@@ -18,8 +18,8 @@ rule fetch:
         runtime=lambda wildcards, attempt: 720 * attempt,
     params:
         failed=last_failure("{dataset}/fetch"),
-        code=fetch_code,
-        local=lambda wildcards: states(local_files(wildcards)),
+        revision=lambda wildcards: plan.fetch_revision(wildcards.dataset),
+        local=lambda wildcards: [file_state(path) for path in local_files(wildcards)],
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
 
@@ -28,7 +28,7 @@ rule manifest:
     input:
         benchmark=layout.BENCHMARK,
         splits=lambda wildcards: layout.SPLITS.format(dataset=resolve.dataset(config, wildcards.benchmark)),
-        raw=raw_files,
+        raw=lambda wildcards: plan.raw_files(wildcards.benchmark),
     output:
         layout.MANIFEST,
     log:
@@ -40,7 +40,7 @@ rule manifest:
         limits=limits,
     params:
         failed=last_failure("{benchmark}/manifest"),
-        code=manifest_code,
-        captions=captions,
+        revision=revisions.MANIFEST,
+        captions=lambda wildcards: planning.captions(plan.source(wildcards.benchmark)),
     shell:
         "python -m centerclip manifest {input.benchmark} --splits {input.splits} {resources.limits} --log {log}"

@@ -1,7 +1,6 @@
-# Every cell of a benchmark -> its table beside the paper's numbers, plots and pictures; costs of the paper's models -> table
-# and plot; all tables -> what was found and which claims hold.
+# Results and costs -> tables beside the paper's numbers, plots, pictures; all tables -> what was found, which claims hold.
 
-ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in cells(benchmark)]
+ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in plan.cells(benchmark)]
 PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
 FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
 MEASURED = "--full-size" if config["run"]["full_size"] else ""
@@ -10,7 +9,7 @@ MEASURED = "--full-size" if config["run"]["full_size"] else ""
 rule table:
     input:
         paper=PAPER,
-        costs=costs,
+        costs=layout.COSTS if config["run"]["costs"] else [],
         cells=results,
     output:
         report(f"{layout.TABLE}.html", caption="../report/table.rst", category="{benchmark}", subcategory="tables"),
@@ -20,10 +19,9 @@ rule table:
     conda:
         ENVIRONMENT
     params:
-        code=code_of("centerclip.commands.table"),
-        made_from=lambda wildcards: shown_from(wildcards.benchmark),
-        costs=costs_option,
-        out=stem,
+        made_from=lambda wildcards: plan.tables_from(wildcards.benchmark),
+        costs=lambda wildcards, input: f"--costs {input.costs}" if input.costs else "",
+        out=lambda wildcards, output: output[0].removesuffix(".html"),
     shell:
         "python -m centerclip table --paper {input.paper} {params.costs} --cells {input.cells}"
         " --out {params.out} --log {log}"
@@ -37,41 +35,26 @@ rule full_size:
     output:
         report(f"{FULL_SIZE_TABLE}.html", caption="../report/full_size.rst", category="full size", subcategory="tables"),
         multiext(FULL_SIZE_TABLE, ".csv", ".md", ".tex"),
-    log:
-        log_file(f"{layout.FULL_SIZE}/table"),
-    conda:
-        ENVIRONMENT
-    params:
-        code=code_of("centerclip.commands.full_size"),
-        out=stem,
-    shell:
-        "python -m centerclip full-size --paper {input.paper} --cells {input.cells} --costs {input.costs}"
-        " --out {params.out} --log {log}"
-
-
-rule full_size_plot:
-    input:
-        table=f"{FULL_SIZE_TABLE}.csv",
-    output:
-        report(
+        png=report(
             f"{layout.FULL_SIZE_PLOT}.png",
             caption="../report/full_size_plot.rst",
             category="full size",
             subcategory="plots",
             labels={"plot": "costs"},
         ),
-        f"{layout.FULL_SIZE_PLOT}.svg",
+        svg=f"{layout.FULL_SIZE_PLOT}.svg",
     log:
-        log_file(f"{layout.FULL_SIZE}/plot"),
+        table=log_file(f"{layout.FULL_SIZE}/table"),
+        plot=log_file(f"{layout.FULL_SIZE}/plot"),
     conda:
         ENVIRONMENT
     params:
-        code=code_of("centerclip.commands.plot", plots.module(plots.FULL_SIZE)),
-        plot=plots.FULL_SIZE,
-        variants=[cell.variant for cell in full_size()],
+        out=lambda wildcards, output: output[0].removesuffix(".html"),
+        variants=[made.variant for made in plan.compared(layout.FULL_SIZE)],
     shell:
-        "python -m centerclip plot {params.plot} --table {input.table} --variants {params.variants}"
-        " --out {output} --log {log}"
+        "python -m centerclip full-size --paper {input.paper} --cells {input.cells} --costs {input.costs}"
+        " --out {params.out} --log {log.table}; python -m centerclip plot full_size --table {params.out}.csv"
+        " --variants {params.variants} --out {output.png} {output.svg} --log {log.plot}"
 
 
 rule summary:
@@ -88,9 +71,8 @@ rule summary:
     conda:
         ENVIRONMENT
     params:
-        code=code_of("centerclip.commands.summary"),
-        made_from=lambda wildcards: shown_from(*BENCHMARKS),
-        out=stem,
+        made_from=lambda wildcards: plan.tables_from(*BENCHMARKS),
+        out=lambda wildcards, output: output[0].removesuffix(".html"),
         full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
     shell:
         "python -m centerclip summary --paper {input.paper} --tables {input.tables} {params.full_size}"
@@ -99,7 +81,7 @@ rule summary:
 
 rule plot:
     input:
-        not_run,
+        lambda wildcards: plan.not_run(wildcards.plot) or [],
         table=f"{layout.TABLE}.csv",
         cells=results,
     output:
@@ -108,7 +90,7 @@ rule plot:
             caption="../report/plot.rst",
             category="{benchmark}",
             subcategory="plots",
-            labels=plot_labels,
+            labels=lambda wildcards: {"plot": re.sub("[-_]", " ", wildcards.plot)},
         ),
         f"{layout.PLOT}.svg",
     log:
@@ -116,9 +98,8 @@ rule plot:
     conda:
         ENVIRONMENT
     params:
-        code=plot_code,
-        made_from=lambda wildcards: shown_from(wildcards.benchmark),
-        variants=plotted,
+        made_from=lambda wildcards: plan.tables_from(wildcards.benchmark),
+        variants=lambda wildcards: plan.plotted(wildcards.benchmark, wildcards.plot),
     shell:
         "python -m centerclip plot {wildcards.plot} --table {input.table} --cells {input.cells}"
         " --variants {params.variants} --out {output} --log {log}"
@@ -126,10 +107,10 @@ rule plot:
 
 rule picture:
     input:
-        cells=pictured(layout.RESULT),
+        cells=pictured(lambda cell: [cell.path(layout.RESULT)]),
         manifest=layout.MANIFEST,
-        frames=pictured(layout.FRAMES),
-        weights=pictured_weights,
+        frames=pictured(lambda cell: [cell.path(layout.FRAMES)]),
+        weights=pictured(lambda cell: cell.trained_files[:1] or weights_of(cell)),
     output:
         report(layout.PICTURE, caption="../report/picture.rst", category="{benchmark}", subcategory="pictures"),
     log:
@@ -142,8 +123,7 @@ rule picture:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        code=picture_code,
-        made_from=lambda wildcards: [digest_of(*evaluated_from(made)) for made in pictured_cells(wildcards)],
+        made_from=lambda wildcards: list(map(plan.metrics_from, plan.pictured(wildcards.benchmark, wildcards.picture))),
     shell:
         "python -m centerclip picture {wildcards.picture} --cells {input.cells} --gpus {resources.gpu}"
         " --threads {threads} --out {output} --log {log}"

@@ -1,76 +1,27 @@
-# The config -> json files that the commands read. Snakemake renders them itself.
-
-JSON_TEMPLATE = ancient(local(os.path.relpath(ROOT / "workflow/templates/json.jinja2")))  # made by no rule
+# The config -> json files that the commands read.
 
 
-localrules:
-    benchmark_settings,
-    cell_settings,
-    compared_settings,
-    full_size_settings,
-    splits,
+for name, file, content in (
+    ("benchmark", layout.BENCHMARK, lambda wildcards: resolve.benchmark_settings(config, wildcards.benchmark)),
+    ("cell", layout.CELL, lambda wildcards: plan.settings(cell(wildcards))),
+    ("compared", COMPARED, lambda wildcards: [made.cost_settings() for made in plan.compared(wildcards.compared)]),
+    ("splits", layout.SPLITS, lambda wildcards: {"splits": plan.splits(wildcards.dataset)}),
+):
 
-
-rule benchmark_settings:
-    input:
-        JSON_TEMPLATE,
-    output:
-        layout.BENCHMARK,
-    log:
-        log_file("{benchmark}/benchmark_settings"),
-    priority: 2  # which `manifest` waits for
-    params:
-        json=lambda wildcards: json.dumps(resolve.benchmark_settings(config, wildcards.benchmark), indent=2),
-    template_engine:
-        "jinja2"
-
-
-rule cell_settings:
-    input:
-        JSON_TEMPLATE,
-        misfit,
-    output:
-        layout.CELL,
-    log:
-        log_file("{benchmark}/{variant}/cell_settings"),
-    priority: 1
-    params:
-        json=lambda wildcards: cell_json(cell(wildcards)),
-    template_engine:
-        "jinja2"
-
-
-rule compared_settings:
-    input:
-        JSON_TEMPLATE,
-    output:
-        layout.COMPARED,
-    log:
-        log_file("{benchmark}/compared_settings"),
-    params:
-        json=lambda wildcards: json.dumps([cell.cost_settings() for cell in compared(wildcards.benchmark)], indent=2),
-    template_engine:
-        "jinja2"
-
-
-use rule compared_settings as full_size_settings with:
-    output:
-        layout.COMPARED.format(benchmark=layout.FULL_SIZE),
-    log:
-        log_file(f"{layout.FULL_SIZE}/compared_settings"),
-    params:
-        json=lambda wildcards: json.dumps([cell.cost_settings() for cell in full_size()], indent=2),
-
-
-rule splits:
-    input:
-        JSON_TEMPLATE,
-    output:
-        layout.SPLITS,
-    log:
-        log_file("{dataset}/splits"),
-    priority: 1
-    params:
-        json=lambda wildcards: json.dumps({"splits": splits_stored(wildcards.dataset)}),
-    template_engine:
-        "jinja2"
+    rule:
+        name:
+            f"{name}_settings"
+        input:
+            (lambda wildcards: plan.misfit(cell(wildcards)) or []) if name == "cell" else [],
+        output:
+            file,
+        log:
+            log_file(f"{Path(file).parent.relative_to('results')}/{name}_settings"),
+        priority: 2  # which `manifest` waits for
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            json=lambda wildcards, content=content: json.dumps(content(wildcards), indent=2),
+        shell:
+            "printf '%s\\n' {params.json:q} > {output} 2> {log}"

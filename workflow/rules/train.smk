@@ -12,7 +12,7 @@ rule pretrained_weights:
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,  # ViT-H-14 twice; ViT-bigG-14 takes two attempts
     params:
-        code=code_of("centerclip.commands.weights"),
+        revision=revisions.WEIGHTS,
         downloads=f"{PREFIX}{layout.DOWNLOADS}/clip",
     shell:
         "python -m centerclip weights --backbone {wildcards.backbone} --weights {wildcards.weights}"
@@ -21,18 +21,18 @@ rule pretrained_weights:
 
 rule train:
     input:
-        untrained,
+        lambda wildcards: plan.untrained(cell(wildcards)) or [],
         cell=layout.CELL,
-        manifest=manifest,
+        manifest=lambda wildcards: plan.manifests(wildcards.benchmark),
         frames=frames(),
-        pretrained=pretrained,
+        pretrained=lambda wildcards: weights_of(cell(wildcards)),
     output:
         weights=layout.WEIGHTS,
         history=layout.HISTORY,
     log:
         log_file("{benchmark}/{variant}/train"),
     benchmark:
-        times_file("{benchmark}/{variant}/train")
+        layout.JOB_BENCHMARK.format(job="{benchmark}/{variant}/train")
     priority: 1
     conda:
         ENVIRONMENT
@@ -41,8 +41,8 @@ rule train:
         gpu=lambda wildcards: cell(wildcards).runtime.gpus,
         mem_mb=lambda wildcards, attempt: 24000 * attempt,
         runtime=lambda wildcards, attempt: min(720 * attempt, 1440),
-        options=training_options,
+        options=options("training_options"),
     params:
-        made_from=lambda wildcards: trained_from(cell(wildcards)),
+        made_from=lambda wildcards: plan.weights_from(cell(wildcards)),
     shell:
         "python -m centerclip train {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options} --log {log}"

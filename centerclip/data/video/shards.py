@@ -15,13 +15,12 @@ import lmdb
 import pandas as pd
 from tqdm import tqdm
 
-from centerclip import code
 from centerclip.command import UserError, atomic, file_state, shown
-from centerclip.data.video import extraction
 from centerclip.data.video.extraction import Clip, extract_file
 from centerclip.data.video.frames import check_shard, key, open_shard, read_report, seal
 from centerclip.data.video.reading import Lost, MachineFault
 from centerclip.data.video.watch import STALL_SECONDS, watched
+from centerclip.settings import revisions
 
 MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
 
@@ -82,9 +81,8 @@ def write_shard(
 
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
     """16 hex digits a clip that change when its file does, where it begins or ends, or how frames are made of it."""
-    made_by = code.digest([extraction.__name__])  # another way to decode makes all frames anew
     return [
-        hashlib.sha256(repr([made_by, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        hashlib.sha256(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
         for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
     ]
 

@@ -13,11 +13,13 @@ The file says with `KIND = "clustering"` that the algorithm brings like tokens t
 does and is the method of another paper, about which CenterCLIP claims nothing, or with `KIND = "sampling"` that it does
 not. An algorithm that says `SEES = "pixels"` is of the form of `rlt`; one that says `ORDER = "own"` keeps tokens in
 another order than the ascending one. `KEEPS = "half"` says that at least half of the tokens stay, `KEEPS = "patches"`
-that K is the patches of a frame. `centerclip check-algorithm` tries the contract on small examples. This module
-reads the files without running them, so that checking a config imports nothing heavy.
+that K is the patches of a frame. `REVISION` is a number that is raised when the algorithm keeps other tokens than
+before; without it, results depend on the content of the file. `centerclip check-algorithm` tries the contract on small
+examples. This module reads the files without running them, so that checking a config imports nothing heavy.
 """
 
 import ast
+import hashlib
 import importlib
 from collections.abc import Callable
 from functools import cache
@@ -52,6 +54,12 @@ def kind(name: str) -> str:
     if (declared := constant(name, "KIND")) in KINDS:
         return declared
     raise UserError(f"{DIRECTORY / f'{name}.py'}: it has to declare {DECLARED}")
+
+
+def revision(name: str) -> int | str:
+    """The REVISION that the file of algorithm `name` states; without one, 16 hex digits that change with the file."""
+    stated = constant(name, "REVISION")
+    return hashlib.sha256((DIRECTORY / f"{name}.py").read_bytes()).hexdigest()[:16] if stated is None else stated
 
 
 def sees_pixels(name: str) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from centerclip.method.reduction.kmedoids import assign, check_clusters, check_finite, pairwise_distances
 
 KIND = "merging"
+REVISION = 1
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 from centerclip.method.errors import SlowWarning
 
 KIND = "clustering"
+REVISION = 1
 
 # Bytes of tokens or distances worked on at a time: on a CPU what fits its cache, on a GPU what fills it.
 PIECE = {"cpu": 1 << 21, "cuda": 1 << 31}

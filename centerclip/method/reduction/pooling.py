@@ -5,6 +5,7 @@ from torch import Tensor
 
 KIND = "sampling"
 KEEPS = "patches"
+REVISION = 1
 
 
 def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:

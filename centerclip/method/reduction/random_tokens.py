@@ -9,6 +9,7 @@ from centerclip.method.reduction.first_tokens import followers
 from centerclip.method.reduction.kmedoids import check_clusters
 
 KIND = "sampling"
+REVISION = 1
 
 
 def random_tokens(

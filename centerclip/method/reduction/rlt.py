@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KIND = "sampling"
+REVISION = 1
 SEES = "pixels"
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from centerclip.method.reduction.kmedoids import check_clusters
 
 KIND = "sampling"
+REVISION = 1
 
 
 def sparse_sampling(

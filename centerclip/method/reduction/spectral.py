@@ -16,6 +16,7 @@ from centerclip.method.reduction.kmedoids import (
 )
 
 KIND = "clustering"
+REVISION = 1
 STEPS = 64  # of `projector`: as many as tell eigenvalues apart that differ by 1e-5 of their range
 DONE = 1e-2  # the most that its trace and the sum of x - x^2 of its eigenvalues x are off when it has them right
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from centerclip.method.reduction.kmedoids import check_clusters
 
 KIND = "merging"
+REVISION = 1
 ORDER = "own"
 KEEPS = "half"
 

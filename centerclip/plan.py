@@ -1,0 +1,174 @@
+"""What the workflow's jobs are about, and what their results depend on, however indirectly, before any of them runs."""
+
+import hashlib
+import json
+import os
+import shlex
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from centerclip.backbones.pretrained import published
+from centerclip.command import UserError, file_state
+from centerclip.data import datasets
+from centerclip.data.datasets import checks, planning
+from centerclip.data.download import sources
+from centerclip.report import pictures, plots
+from centerclip.settings import layout, resolve, revisions
+from centerclip.settings.cell import Cell
+from centerclip.settings.checks import check_cell
+from centerclip.settings.config import full_size
+
+
+class Plan:
+    """The cells of a checked config. `prefix` stands before the paths of all results, as in a module of Snakemake's.
+
+    A digest of a job's own inputs would not do: where a run ended behind the job that made an input again, and the
+    input was deleted then, Snakemake knows of no change.
+    """
+
+    def __init__(self, config: dict, prefix: str = ""):
+        self.config, self.prefix = config, prefix
+        self.read = {}  # dataset -> the splits that jobs of this run read
+        self.told = set()  # datasets whose `wishes` were told
+
+    @cached_property
+    def cell(self):
+        """A function: the cell of a benchmark by its name."""
+        return lru_cache(None)(lambda benchmark, name: resolve.cell(self.config, benchmark, name))
+
+    def cells(self, benchmark: str) -> list[Cell]:
+        """The cells that `all` makes of a benchmark."""
+        return [self.cell(benchmark, name) for name in resolve.cell_names(self.config, benchmark)]
+
+    def compared(self, benchmark: str) -> list[Cell]:
+        """The cells of a benchmark, or of `layout.FULL_SIZE`, whose costs are measured beside each other."""
+        if benchmark == layout.FULL_SIZE:
+            return full_size()
+        return [self.cell(benchmark, name) for name in resolve.variants(self.config, benchmark)]
+
+    def source(self, benchmark: str) -> dict:
+        return self.config["benchmarks"][benchmark]["source"]
+
+    def in_folder(self, benchmark: str) -> bool:
+        """Whether the captions are the user's own, whose digests tell more finely what changed than a file's date."""
+        return self.source(benchmark)["reader"] == planning.FOLDER
+
+    def own_weights(self, cell: Cell) -> bool:
+        """Whether a cell starts from weights in a file of the user's own."""
+        return bool(cell.model.weights) and not published(self.config["weights"][cell.model.backbone])
+
+    def settings(self, cell: Cell) -> dict:
+        """A cell's settings for its CELL file, which with a `prefix` lies elsewhere than the user's own weights."""
+        settings = cell.settings()
+        if self.prefix and self.own_weights(cell):
+            settings["model"]["weights"] = os.path.relpath(cell.model.weights, self.prefix)
+        return settings
+
+    def misfit(self, cell: Cell) -> str:
+        """Why a cell's settings do not fit each other; '' if they do."""
+        try:
+            check_cell(cell)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def untrained(self, cell: Cell) -> str:
+        """Why a cell has no weights of its own; '' if it has."""
+        return "" if cell.trained else f"{cell.name} is evaluated as it starts, and not trained"
+
+    def not_run(self, plot: str) -> str:
+        """Why a plot is not made: its grid is not run; '' if it is."""
+        grid = plot.partition(plots.ABLATION)[2]
+        return f"{grid} is not one of run.grids" if grid and grid not in self.config["run"]["grids"] else ""
+
+    def plotted(self, benchmark: str, plot: str) -> list[str]:
+        """The variants that a plot shows: its grid's points, or those listed."""
+        grid = plot.partition(plots.ABLATION)[2]
+        return list(resolve.points(self.config, grid)) if grid else resolve.listed(self.config, benchmark)
+
+    def pictured(self, benchmark: str, picture: str) -> list[Cell]:
+        """The cells that a picture shows."""
+        return pictures.pictures_of(self.compared(benchmark)).get(picture, [])
+
+    def figures(self, benchmark: str) -> list[str]:
+        """The files of a benchmark's plots and pictures that would not come out empty."""
+        cells, run = self.compared(benchmark), self.config["run"]
+        drawn = [f"{layout.PLOT}.{kind}".format(benchmark=benchmark, plot=plot)
+                 for plot in plots.plots_of(cells, run["grids"], run["costs"]) for kind in ("png", "svg")]  # fmt: skip
+        return drawn + [
+            layout.PICTURE.format(benchmark=benchmark, picture=name) for name in pictures.pictures_of(cells)
+        ]
+
+    def frames_options(self, dataset: str) -> str:
+        """The options of a shard's job that change no result, and the user's own captions, which it reads by itself."""
+        names = resolve.benchmarks_of(self.config, dataset)
+        blocks = [json.dumps(self.source(name)) for name in names if self.in_folder(name)]
+        sources = ["--sources", *blocks] if blocks else []
+        return shlex.join(["--stall-seconds", str(self.config["stall_seconds"]), *sources])
+
+    def shard_reports(self, dataset: str, size: str) -> list[str]:
+        """The reports of all shards of a dataset."""
+        numbers = range(self.config["benchmarks"][dataset]["shards"])
+        return [layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=f"{number:04d}") for number in numbers]
+
+    def manifests(self, *benchmarks: str) -> list[str]:
+        """The manifests that a job reads. There are none for captions of the user's own: a job reads them by itself,
+        and runs again by their digest, as the manifest changes with captions of other splits, too. (`ancient` would not
+        do. What else is to be done behind an `ancient` file, Snakemake overlooks while that file is made.)"""
+        read = [name for name in benchmarks if not self.in_folder(name)]
+        return [layout.MANIFEST.format(benchmark=name) for name in read]
+
+    def raw_files(self, benchmark: str) -> list[str]:
+        """The fetched files that a manifest is read from; none for captions of the user's own, read where they lie."""
+        source = layout.SOURCE.format(dataset=resolve.dataset(self.config, benchmark))
+        return [] if self.in_folder(benchmark) else [source]
+
+    def fetch_revision(self, dataset: str) -> int | None:
+        """The revision of a dataset's files; None where they are downloaded."""
+        return None if self.source(dataset)["reader"] in sources.read_table() else revisions.MANIFEST
+
+    def wishes(self, dataset: str) -> list[str]:
+        """What the user must do to have the files of a dataset, a line each; told once, while they are not there."""
+        there = Path(self.prefix + layout.SOURCE.format(dataset=dataset)).exists() or dataset in self.told
+        self.told.add(dataset)
+        return [] if there else sources.wishes(dataset, self.source(dataset))
+
+    def splits(self, dataset: str) -> list[str]:
+        """The splits whose frames are stored: those that this run or an earlier run reads; all where none reads any."""
+        file = Path(self.prefix + layout.SPLITS.format(dataset=dataset))
+        read = self.read.get(dataset, set()) | set(checks.needed_splits(file) if file.exists() else [])
+        return [split for split in datasets.SPLITS if split in (read or datasets.SPLITS)]
+
+    def shards(self, dataset: str) -> list[str]:
+        """A digest for each shard of a dataset, of its clips and of the states of their files."""
+        names = resolve.benchmarks_of(self.config, dataset)
+        manifests = [Path(self.prefix + layout.MANIFEST.format(benchmark=name)) for name in names]
+        sources = zip(map(self.source, names), manifests, strict=True)
+        return planning.shards(sources, self.splits(dataset), self.config["benchmarks"][dataset]["shards"])
+
+    def weights_from(self, cell: Cell) -> str:
+        """The digest of what a cell's trained weights depend on."""
+        splits = [split for split in cell.splits if split != "test"]
+        return self.seen(cell, splits, revisions.of_training(cell))
+
+    def metrics_from(self, cell: Cell) -> str:
+        """The digest of what a cell's metrics depend on."""
+        return self.seen(cell, cell.splits, [cell.precision, *revisions.of_evaluation(cell)])
+
+    def seen(self, cell: Cell, splits: list[str], how: list) -> str:
+        """The digest of what a cell is and sees, with the captions of `splits`, and of `how`."""
+        captions = planning.captions(self.source(cell.benchmark), splits)
+        weights = file_state(cell.model.weights) if self.own_weights(cell) else ""
+        return digest(self.settings(cell), captions, self.shards(cell.dataset), weights, how)
+
+    def tables_from(self, *benchmarks: str) -> str:
+        """The digest of what the tables of benchmarks depend on."""
+        recalls = [self.metrics_from(cell) for name in benchmarks for cell in self.cells(name)]
+        compared = [self.compared(name) for name in benchmarks if self.config["run"]["costs"]]
+        costs = [[cell.cost_settings() for cell in cells] + revisions.of_costs(cells) for cells in compared]
+        return digest(recalls, costs)
+
+
+def digest(*parts: object) -> str:
+    """16 hex digits that tell different parts, for json, apart."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
