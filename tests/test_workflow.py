@@ -282,6 +282,9 @@ def test_a_damaged_shard_is_made_again_as_its_error_says_and_nothing_else(finish
     assert typed(repository, f"{evaluate} --out again.json").returncode == 0
 
 
+REVISIONS = "settings/revisions.py"
+
+
 class TestWhatRunsAgain:
     """An edit makes exactly those jobs again whose result could be another."""
 
@@ -322,10 +325,10 @@ class TestWhatRunsAgain:
                 "MANIFEST = 2",
                 {"fetch": 1, "manifest": 1} | FRAMES | EVERY_CELL,
             ),
-            ("settings/revisions.py", "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
-            ("settings/revisions.py", "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=2) | SHOWN),
-            ("settings/revisions.py", "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=2) | SHOWN),
-            ("settings/revisions.py", "COSTS = 1", "COSTS = 2", COSTS | FULL_SIZE),
+            (REVISIONS, "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
+            (REVISIONS, "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=2) | SHOWN),
+            (REVISIONS, "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=2) | SHOWN),
+            (REVISIONS, "COSTS = 1", "COSTS = 2", COSTS | FULL_SIZE),
             # An algorithm's own number, and the file of one without, as of a user's own.
             ("method/reduction/kmedoids.py", "REVISION = 1", "REVISION = 2", ALGORITHM),
             ("method/reduction/kmedoids.py", "REVISION = 1", "", ALGORITHM),
