@@ -88,7 +88,7 @@ def files(tmp_path) -> dict[str, Path]:
 def tabled(result: Path, costs: Path) -> str:
     measured = tables.read_costs(costs)
     table, apart = tables.combine([tables.read_row(result)], measured, PUBLISHED)
-    return markdown(tables.for_people(table, apart, measured, []))
+    return markdown(tables.for_people(table, apart, measured))
 
 
 READERS: dict[str, Callable[[dict[str, Path]], object]] = {

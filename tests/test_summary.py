@@ -7,8 +7,8 @@ from support.results import costs, result, row
 from centerclip.report import full_size
 from centerclip.report.claims import VERDICTS
 from centerclip.report.documents import Table
-from centerclip.report.summary import findings, joined, summary
-from centerclip.report.tables import combine, for_programs, read_paper
+from centerclip.report.summary import findings, summary
+from centerclip.report.tables import combine, for_programs, joined, read_paper
 from centerclip.settings.config import full_size as models
 
 PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")

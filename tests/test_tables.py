@@ -12,9 +12,9 @@ from support.results import costs, result, row, write_results
 
 from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
-from centerclip.report.summary import findings, joined
+from centerclip.report.summary import findings
 from centerclip.report.tables import (
-    COSTS,
+    MEASURED,
     PAPER,
     ROLES,
     SCORES,
@@ -23,10 +23,11 @@ from centerclip.report.tables import (
     description,
     for_people,
     for_programs,
+    joined,
     notes,
     of_baselines,
     read_paper,
-    text,
+    shown,
 )
 from centerclip.settings import layout
 from centerclip.settings.cell import from_settings
@@ -65,7 +66,7 @@ def test_a_cell_is_compared_with_the_papers_model_of_the_same_settings(benchmark
     compared = table(result(benchmark, variant, 40)).loc[variant]
     models = PUBLISHED.dropna(subset="variant")
     expected = models[(models["benchmark"] == benchmark) & (models["variant"] == name)]
-    assert [compared["published"]] == list(expected.index) if name else pd.isna(compared["published"])
+    assert [compared["paper_row"]] == list(expected.index) if name else pd.isna(compared["paper_row"])
     for column in PAPER.values():
         value = expected[column].iloc[0] if name else None
         assert compared[column] == value or (pd.isna(compared[column]) and pd.isna(value))
@@ -76,7 +77,7 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
         models = rows["variant"].dropna().tolist()
         results = [row(result(benchmark, variant, 40)) for variant in models]
         compared, apart = combine(results, costs(*models), PUBLISHED)
-        assert compared["published"].tolist() == rows.dropna(subset="variant").index.tolist()
+        assert compared["paper_row"].tolist() == rows.dropna(subset="variant").index.tolist()
         assert apart["method"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
         _, apart = combine(results[1:], costs(*models), PUBLISHED)
         assert apart["variant"].dropna().tolist() == models[:1]
@@ -117,7 +118,7 @@ def test_the_csv_has_these_columns_for_every_benchmark():
     ]
     published = [f"{name} published" for name in SCORES]
     made = for_programs(table(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41)))
-    assert list(made) == [*identity, *ROLES, *SCORES, *published, "seeds", *history, *COSTS, *last]
+    assert list(made) == [*identity, *ROLES, *SCORES, *published, "seeds", *history, *MEASURED, *last]
     assert list(for_programs(table(result("shapes", "zeroshot", 1)))) == list(made)
     kmedoids = made.loc["kmedoids"]
     assert kmedoids[identity[4:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
@@ -203,7 +204,7 @@ class TestShown:
             assert list(shown.get("t2v R@1, best epoch", [])) == expected
 
     def test_numbers(self):
-        assert text(-0.04, "ms", "+") == "+0.0" and text(0.1406, "gflops") == "0.141" and text(4.5, "epoch") == "4.5"
+        assert shown(-0.04, "ms", "+") == "+0.0" and shown(0.1406, "gflops") == "0.141" and shown(4.5, "epoch") == "4.5"
 
     def test_sentences_say_what_was_measured(self):
         sentences = notes(table(result("msrvtt", "baseline", 43)), costs())
@@ -277,8 +278,8 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
 def test_without_costs_there_are_no_columns_of_them():
     rows = [row(result("msrvtt", name, 43)) for name in ("baseline", "kmedoids-s4")]
     made, apart = combine(rows, None, PUBLISHED)
-    assert not {*COSTS} & {*for_programs(made)}
-    document = for_people(made, apart, None, [])
+    assert not {*MEASURED} & {*for_programs(made)}
+    document = for_people(made, apart, None)
     assert not {"saved, MB", "GFLOPs", "ms, in batches"} & {*document[0].text}
     assert "Costs were measured" not in document[1]
     claims = judgements(for_programs(made), PUBLISHED)

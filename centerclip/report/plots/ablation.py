@@ -68,4 +68,4 @@ def draw_cost(data: pd.DataFrame, column: str, axes: Axes) -> None:
     """Draw a column of costs over the values of the setting."""
     sns.lineplot(data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=axes)
     axes.grid(False)
-    axes.set_ylabel(style.COSTS[column], color=style.COLOURS[3])
+    axes.set_ylabel(style.COST_LABELS[column], color=style.COLOURS[3])

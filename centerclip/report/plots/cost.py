@@ -16,7 +16,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     data = data.assign(clustering_share=100 * data["clustering_share"])
     telling = data["gflops"].max() >= style.TELLING
-    shown = [column for column in style.COSTS if telling or column not in TIMED]
+    shown = [column for column in style.COST_LABELS if telling or column not in TIMED]
     known = [column for column in shown if data[column].notna().any()]
     size = (3.4 * len(known), 1.8 + 0.3 * len(data))
     figure, (each,) = plt.subplots(1, len(known), figsize=size, sharey=True, squeeze=False, layout="constrained")
@@ -31,7 +31,7 @@ def draw(data: pd.DataFrame) -> Figure:
             if pd.notna(value):
                 digits = 0 if value >= 100 else 1 if value >= 1 else 3
                 axes.text(end, place, f"  {value:,.{digits}f}", va="center", fontsize=8)
-        axes.set(xlabel=style.COSTS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
+        axes.set(xlabel=style.COST_LABELS[column], ylabel="", xlim=(0, 1.25 * ends.max() or 1))
     return style.describe(
         figure, data, "what a variant costs",
         "Shorter is better."
