@@ -13,7 +13,7 @@ from support.videos import make_video
 import centerclip
 from centerclip import cli
 from centerclip.backbones.clip import build, save_weights
-from centerclip.evaluate import given as given_vectors
+from centerclip.evaluate import vector_file
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.stage import Model, Stage
 from centerclip.search.models import plain, quick
@@ -172,12 +172,12 @@ class TestGiven:
         for name, vectors in {"once": once, "pairs": pairs, "near": pairs | {"videos": near}}.items():
             np.savez(tmp_path / f"{name}.npz", **vectors)
 
-        _, *arguments = given_vectors.read(tmp_path / "pairs.npz", group_equal_videos=True)
+        _, *arguments = vector_file.read(tmp_path / "pairs.npz", group_equal_videos=True)
         assert [argument.tolist() for argument in arguments] == [np.eye(4).tolist(), np.repeat(range(4), 3).tolist()]
         for name in ("once", "near"):
-            given_vectors.read(tmp_path / f"{name}.npz")
+            vector_file.read(tmp_path / f"{name}.npz")
         assert not capsys.readouterr().err
-        apart = retrieval_metrics(*given_vectors.read(tmp_path / "pairs.npz"))
+        apart = retrieval_metrics(*vector_file.read(tmp_path / "pairs.npz"))
         assert apart["text_to_video"]["R@1"] == 0
         line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
         told = capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centerclip.evaluate import metrics
-from centerclip.evaluate.metrics import better_and_equal, published_counts, ranks, retrieval_metrics, summary
+from centerclip.evaluate.metrics import better_and_equal, authors_counts, ranks, retrieval_metrics, summary
 
 
 def test_hand_worked_ranks():
@@ -22,7 +22,7 @@ def test_hand_worked_ranks():
 
 def published(similarity, truth):
     """How often each rank is had by the published count."""
-    return published_counts(*better_and_equal(similarity, truth), similarity.shape[1]).tolist()
+    return authors_counts(*better_and_equal(similarity, truth), similarity.shape[1]).tolist()
 
 
 def test_hand_worked_ranks_as_published():

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from support.results import write_results
 
 from centerclip.command import UserError, write_json
-from centerclip.evaluate import given
+from centerclip.evaluate import vector_file
 from centerclip.report import full_size, tables
 from centerclip.report.documents import markdown
 from centerclip.report.plots import recall_vs_cost, training
@@ -105,7 +105,7 @@ READERS: dict[str, Callable[[dict[str, Path]], object]] = {
     "compared.json": lambda files: full_size.table(
         read_compared(files["compared.json"]), tables.read_costs(files["costs"]), PUBLISHED, files["compared.json"]
     ),
-    "given.npz": lambda files: given.read(files["given.npz"]),
+    "given.npz": lambda files: vector_file.read(files["given.npz"]),
 }
 
 

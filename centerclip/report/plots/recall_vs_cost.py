@@ -2,7 +2,6 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
@@ -36,12 +35,9 @@ def draw(data: pd.DataFrame) -> Figure:
     costs = relative(data)[measured].dropna(how="all")
     points = data.loc[costs.index, ["variant", "tokens"]]
     points["variant"] = [f"{row.variant} ({row.tokens:,.0f})" for row in points.itertuples()]
-    look = style.looks(points["variant"]) | {
-        "size": "tokens",
-        "sizes": (0, 300),
-        "size_norm": (0, points["tokens"].max()),
-    }
-    figure, both = plt.subplots(1, 2, figsize=(8.8, 4.6), sharey=True, layout="constrained")
+    sizes = {"size": "tokens", "sizes": (0, 300), "size_norm": (0, points["tokens"].max())}
+    look = style.looks(points["variant"]) | sizes
+    figure, both = style.panels(2, 8.8, 4.6, sharey=True)
     for axes, (name, (ours, paper)) in zip(both, RELATIVE.items(), strict=True):
         published = points.assign(cost=costs[paper], recall=data["paper t2v R@1"]).dropna()
         style.rings(published, "cost", axes, **look)
