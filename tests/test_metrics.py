@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centerclip.evaluate import metrics
-from centerclip.evaluate.metrics import better_and_equal, authors_counts, ranks, retrieval_metrics, summary
+from centerclip.evaluate.metrics import authors_counts, better_and_equal, ranks, retrieval_metrics, summary
 
 
 def test_hand_worked_ranks():

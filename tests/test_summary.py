@@ -53,9 +53,8 @@ def test_what_was_run_stands_before_what_was_not():
     parts = summary([SHAPES], full_size_table(), PAPER_ROWS)
     assert parts[:3] == findings(joined([SHAPES]), full_size_table(), PAPER_ROWS)
     border = parts.index("Not run here, in the paper:")
-    here, missing = (
-        [part.text for part in side if isinstance(part, Table)] for side in (parts[:border], parts[border:])
-    )
+    sides = parts[:border], parts[border:]
+    here, missing = ([part.text for part in side if isinstance(part, Table)] for side in sides)
     assert all("verdict" not in shown for shown in missing)
     verdicts = pd.concat(here)["verdict"].value_counts()
     assert "not run" not in verdicts
