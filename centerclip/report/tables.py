@@ -49,6 +49,7 @@ LAYOUT = {  # column -> heading
     "epoch": "epoch",
     "train_s": "training, s",
 }
+DIGITS = {"gflops": 3}  # after the point, else 1
 SELECTED = {
     "best": "of the epoch with the best t2v R@1 on the test split, as in the paper",
     "val": "of the epoch with the best t2v R@1 on the validation split",
@@ -80,13 +81,11 @@ def read_paper(path: Path) -> pd.DataFrame:
 def read_costs(path: Path) -> dict:
     """The content of a COSTS file. Raises UserError for another file."""
     content = read_json(path)
-    try:
+    with naming(path, "costs, such as results/shapes/costs.json"):
         rows = pd.DataFrame(content["rows"])
         rows = rows.assign(tokens=rows["tokens_per_block"].map(sum))
         conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
         measured = rows[["variant", *(column for column in MEASURED if column not in ("turns", "repeats"))]]
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise UserError(f"{path}: not costs, such as results/shapes/costs.json") from None
     checked(conditions, path, known=conditions.columns)
     checked(measured, path, known=["variant"])
     return content
@@ -229,17 +228,13 @@ def shown(value: float, column: str, sign: str = "") -> str:
     """A number of LAYOUT's `column` in its digits; an empty string where it is missing."""
     if pd.isna(value):
         return ""
-    return f"{value:g}" if column == "epoch" else f"{round(value, digits(column)) + 0.0:{sign}.{digits(column)}f}"
-
-
-def digits(column: str) -> int:
-    """Digits after the point."""
-    return 3 if column == "gflops" else 1
+    digits = DIGITS.get(column, 1)
+    return f"{value:g}" if column == "epoch" else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
     """Which rows have the best of `column`, as it is shown; none where all are equal, or times of a busy machine."""
-    values = table[column].astype(float).round(digits(column))
+    values = table[column].astype(float).round(DIGITS.get(column, 1))
     ranked = column not in HISTORY and values.nunique() > 1 and not (column in TIMES and disturbed(table).any())
     return ranked & (values == (values.max() if "R@" in column else values.min()))
 
