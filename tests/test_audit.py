@@ -71,84 +71,85 @@ def test_wrong_frames_are_an_error_after_the_rows_are_written(folder, tmp_path, 
     assert pd.read_csv(tmp_path / "audit.csv")["wrong"].sum() == 24
 
 
-def test_a_mistake_is_one_line(tmp_path, mistake):
+def test_a_folder_without_videos_is_a_mistake(tmp_path, mistake):
     assert mistake(cli.main, "audit", tmp_path, "--out", tmp_path / "a.csv").startswith(f"error: {tmp_path}: no videos")
 
 
-class TestResults:
-    @pytest.fixture
-    def results(self, tmp_path):
-        """A folder with a trained cell, its frames in a shard with checksums."""
-        path = write_cell(tmp_path / "results")
-        cell = read_cell(path)
-        shard = cell.path(layout.FRAMES).with_name("0000.lmdb")
-        report = pd.read_csv(shard.with_name("report.csv"), keep_default_na=False)
-        table = report.drop(columns="shard").to_csv(index=False).encode()
-        shard.with_name("0.lmdb").rename(shard)
-        shard.with_suffix(".csv").write_bytes(table)
-        seal(shard, shard.name, table)
-        report.assign(shard=shard.name).to_csv(cell.path(layout.FRAMES), index=False)
-        save_weights(build(cell.model, 0).state_dict(), "tiny", cell.path(layout.WEIGHTS))
-        write_json(cell.path(layout.HISTORY), {})
-        write_json(cell.path(layout.RESULT), {"settings": cell.settings()})
-        run_in(cell.path(layout.CHECKPOINTS)).save()
-        return tmp_path / "results"
+@pytest.fixture
+def results(tmp_path):
+    """A folder with a trained cell, its frames in a shard with checksums."""
+    path = write_cell(tmp_path / "results")
+    cell = read_cell(path)
+    shard = cell.path(layout.FRAMES).with_name("0000.lmdb")
+    report = pd.read_csv(shard.with_name("report.csv"), keep_default_na=False)
+    table = report.drop(columns="shard").to_csv(index=False).encode()
+    shard.with_name("0.lmdb").rename(shard)
+    shard.with_suffix(".csv").write_bytes(table)
+    seal(shard, shard.name, table)
+    report.assign(shard=shard.name).to_csv(cell.path(layout.FRAMES), index=False)
+    save_weights(build(cell.model, 0).state_dict(), "tiny", cell.path(layout.WEIGHTS))
+    write_json(cell.path(layout.HISTORY), {})
+    write_json(cell.path(layout.RESULT), {"settings": cell.settings()})
+    run_in(cell.path(layout.CHECKPOINTS)).save()
+    return tmp_path / "results"
 
-    def test_what_is_whole_has_no_faults(self, results, monkeypatch, capsys):
-        monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(results)])
-        cli.main()
-        assert capsys.readouterr().out == f"{results}: 7 files checked, faults: 0\n"
 
-    def test_every_fault_is_a_line(self, results, monkeypatch, capsys):
-        def flip(path):
-            content = bytearray(path.read_bytes())
-            content[len(content) // 2] ^= 1
-            path.write_bytes(content)
+def test_whole_results_have_no_faults(results, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(results)])
+    cli.main()
+    assert capsys.readouterr().out == f"{results}: 7 files checked, faults: 0\n"
 
-        flip(results / "shapes/frames/56px/0000.lmdb")
-        flip(results / "shapes/mine/weights.safetensors")
-        flip(results / "shapes/mine/checkpoints/checkpoint.pt")
-        (results / "shapes/mine/history.json").write_text("{")
-        report = results / "shapes/frames/56px/report.csv"
-        report.write_text("".join(report.read_text().splitlines(keepends=True)[:-3]))
-        write_json(results / "shapes_mine.json", {"settings": CELL.settings() | {"seed": 1}})
-        monkeypatch.setattr(
-            results_audit, "watched", lambda work, items, *_: [(i, work(i, lambda: None)) for i in items]
-        )
-        with pytest.raises(UserError, match="7 files checked, faults: 7"):
-            results_audit.audit(results)
-        lines = capsys.readouterr().out.splitlines()
-        remake = "make it again by your snakemake command with results/shapes/"
-        for line, (name, told) in zip(
-            lines,
-            [
-                ("shapes/frames/56px/0000.lmdb", f"its checksum is wrong; delete 0000.lmdb, then {remake}"),
-                ("shapes/frames/56px/report.csv", "it is not what the csv files of its shards say; delete report.csv"),
-                ("shapes/frames/56px/report.csv", "it lacks 2 of the 13 videos of test and train"),
-                ("shapes/mine/weights.safetensors", f"wrong; delete it, then {remake}mine/weights.safetensors"),
-                ("shapes/mine/history.json", "not json"),
-                ("shapes/mine/checkpoints/checkpoint.pt", "damaged (BadZipFile); delete it"),
-                ("shapes_mine.json", "made with other settings than"),
-            ],
-            strict=True,
-        ):  # fmt: skip
-            assert f"{results}/{name}: " in line and told in line
 
-    def test_damaged_weights_are_a_mistake_or_the_same(self, results):
-        path = results / "shapes/mine/weights.safetensors"
-        expected, content = read_own(path), path.read_bytes()
-        for damage in damaged(content, 15):
-            path.write_bytes(damage)
-            with suppress(UserError):
-                state = read_own(path)
-                assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+def test_every_fault_of_results_is_a_line(results, monkeypatch, capsys):
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
 
-    def test_a_shard_without_checksums_is_decoded(self, results):
-        shard = results / "shapes/frames/56px/0000.lmdb"
-        shard.write_bytes(shard.read_bytes()[: -SEAL.size])
+    flip(results / "shapes/frames/56px/0000.lmdb")
+    flip(results / "shapes/mine/weights.safetensors")
+    flip(results / "shapes/mine/checkpoints/checkpoint.pt")
+    (results / "shapes/mine/history.json").write_text("{")
+    report = results / "shapes/frames/56px/report.csv"
+    report.write_text("".join(report.read_text().splitlines(keepends=True)[:-3]))
+    write_json(results / "shapes_mine.json", {"settings": CELL.settings() | {"seed": 1}})
+    monkeypatch.setattr(results_audit, "watched", lambda work, items, *_: [(i, work(i, lambda: None)) for i in items])
+    with pytest.raises(UserError, match="7 files checked, faults: 7"):
+        results_audit.audit(results)
+    lines = capsys.readouterr().out.splitlines()
+    remake = "make it again by your snakemake command with results/shapes/"
+    for line, (name, told) in zip(
+        lines,
+        [
+            ("shapes/frames/56px/0000.lmdb", f"its checksum is wrong; delete 0000.lmdb, then {remake}"),
+            ("shapes/frames/56px/report.csv", "it is not what the csv files of its shards say; delete report.csv"),
+            ("shapes/frames/56px/report.csv", "it lacks 2 of the 13 videos of test and train"),
+            ("shapes/mine/weights.safetensors", f"wrong; delete it, then {remake}mine/weights.safetensors"),
+            ("shapes/mine/history.json", "not json"),
+            ("shapes/mine/checkpoints/checkpoint.pt", "damaged (BadZipFile); delete it"),
+            ("shapes_mine.json", "made with other settings than"),
+        ],
+        strict=True,
+    ):  # fmt: skip
+        assert f"{results}/{name}: " in line and told in line
+
+
+def test_damaged_weights_are_a_mistake_or_the_same(results):
+    path = results / "shapes/mine/weights.safetensors"
+    expected, content = read_own(path), path.read_bytes()
+    for damage in damaged(content, 15):
+        path.write_bytes(damage)
+        with suppress(UserError):
+            state = read_own(path)
+            assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_shard_without_checksums_is_decoded(results):
+    shard = results / "shapes/frames/56px/0000.lmdb"
+    shard.write_bytes(shard.read_bytes()[: -SEAL.size])
+    results_audit.whole_shard(shard)
+    open_shard.cache_clear()
+    content = shard.read_bytes()
+    shard.write_bytes(content.replace(b"\xff\xd8\xff", b"no\0"))
+    with pytest.raises(UserError, match=r"0000.lmdb: .* is not a picture"):
         results_audit.whole_shard(shard)
-        open_shard.cache_clear()
-        content = shard.read_bytes()
-        shard.write_bytes(content.replace(b"\xff\xd8\xff", b"no\0"))
-        with pytest.raises(UserError, match=r"0000.lmdb: .* is not a picture"):
-            results_audit.whole_shard(shard)

@@ -52,10 +52,10 @@ def test_html_is_balanced_and_escaped():
 
 
 def test_a_document_is_written_in_each_format_asked_for_and_ends_what_a_failed_run_left(tmp_path):
-    documents.write(tmp_path / "name", documents.PARTIAL, PARTS)
+    documents.write(tmp_path / "name", PARTS, documents.PARTIAL)
     assert [path.name for path in tmp_path.iterdir()] == ["name.partial.md"]
     assert (tmp_path / "name.partial.md").read_text() == documents.markdown(PARTS)
-    for suffix in (".html", ".md", ".tex"):
-        documents.write(tmp_path / "name", suffix, PARTS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["name.html", "name.md", "name.tex"]
+    documents.write(tmp_path / "name", PARTS, ".html", ".md", ".tex", table=ODD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["name.csv", "name.html", "name.md", "name.tex"]
+    assert (tmp_path / "name.csv").read_text() == ODD.to_csv(index=False)
     assert (tmp_path / "name.tex").read_text() == documents.latex(PARTS)

@@ -1,6 +1,7 @@
 """Vectors as files: those of a folder of videos, for other programs, and the metrics of those that others made."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.videos import make_video
 import centerclip
 from centerclip import cli
 from centerclip.backbones.clip import build, save_weights
-from centerclip.evaluate import given as given_vectors
+from centerclip.evaluate import vector_file
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.stage import Model, Stage
 from centerclip.search.models import cell_of_weights, in_fast_precision
@@ -35,180 +36,199 @@ def folder(tmp_path):
     return tmp_path / "videos"
 
 
-class TestTheModel:
-    """What `--weights` and `--stage` of features and search mean."""
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command: what it prints."""
 
-    def test_the_option_stage_reduces_tokens(self, run, folder, weights, tmp_path):
-        asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
-        run("features", folder, "--out", tmp_path / "f.npz", *asked)
-        stage = Stage("kmedoids", block=2, segments=2, clusters=9)
-        expected = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4, [stage]))).encode_videos(
-            [folder / "0.mp4"]
-        )
-        with np.load(tmp_path / "f.npz") as stored:
-            assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
-            assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
+    def printed(*arguments):
+        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
 
-    def test_weights_null_are_random(self, folder, run):
-        asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
-        found = json.loads(run("search", folder, "a dog", "--json", *asked))
-        assert len(found["answers"][0]["videos"]) == 5
-
-    def test_a_block_beyond_the_backbones_is_refused(self, folder, tmp_path, mistake):
-        asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
-        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
-        assert line == "error: block 6: stages need different blocks from 0 to 3: tiny has 4 blocks"
-
-    def test_weights_of_a_reduced_model_want_its_stage(self, folder, tmp_path, mistake):
-        reduced = centerclip.reduce(build(Model("tiny"), 0), "kmedoids", segments=2, clusters=9, frames=4)
-        torch.save(reduced.state_dict(), tmp_path / "reduced.pt")
-        asked = ("--backbone", "tiny", "--weights", tmp_path / "reduced.pt", "--frames", 4)
-        line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
-        assert f"weights {tmp_path / 'reduced.pt'}: of a model of centerclip.reduce, by kmedoids after block 2" in line
-        assert "(--stage 2 2 9)" in line
+    return printed
 
 
-class TestWritten:
-    def write(self, run, folder, weights, out):
+def test_features_of_a_stage_are_of_reduced_tokens(run, folder, weights, tmp_path):
+    asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
+    run("features", folder, "--out", tmp_path / "f.npz", *asked)
+    stage = Stage("kmedoids", block=2, segments=2, clusters=9)
+    expected = Retriever(quick(plain("tiny", str(weights), 4, [stage]))).encode_videos([folder / "0.mp4"])
+    with np.load(tmp_path / "f.npz") as stored:
+        assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
+        assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
+
+
+def test_weights_null_are_random(folder, run):
+    asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
+    found = json.loads(run("search", folder, "a dog", "--json", *asked))
+    assert len(found["answers"][0]["videos"]) == 5
+
+
+def test_a_block_beyond_the_backbone_is_a_mistake(folder, tmp_path, mistake):
+    asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
+    line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+    assert line == "error: block 6: stages need different blocks from 0 to 3: tiny has 4 blocks"
+
+
+def test_weights_of_a_reduced_model_want_its_stage(folder, tmp_path, mistake):
+    reduced = centerclip.reduce(build(Model("tiny"), 0), "kmedoids", segments=2, clusters=9, frames=4)
+    torch.save(reduced.state_dict(), tmp_path / "reduced.pt")
+    asked = ("--backbone", "tiny", "--weights", tmp_path / "reduced.pt", "--frames", 4)
+    line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
+    assert f"weights {tmp_path / 'reduced.pt'}: of a model of centerclip.reduce, by kmedoids after block 2" in line
+    assert "(--stage 2 2 9)" in line
+
+
+@pytest.fixture
+def write(run, folder, weights):
+    """Writes the features of `folder`: the arrays of the file, if it is a .npz."""
+
+    def written(out):
         run("features", folder, "--out", out, "--backbone", "tiny", "--weights", weights, "--frames", 4)
+        if out.suffix == ".npz":
+            with np.load(out) as stored:
+                return dict(stored)
 
-    def test_an_npz_has_vectors_and_what_was_left_out(self, run, folder, weights, tmp_path):
-        self.write(run, folder, weights, tmp_path / "features.npz")
-        with np.load(tmp_path / "features.npz") as stored:
-            made = dict(stored)
-        retriever = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4)))
-        expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
-        assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
-        assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)
-        assert made["left_out"].tolist() == ["broken.mp4"] and made["reasons"][0].startswith("not a video")
-        assert made["model"] == retriever.fingerprint()
-        assert json.loads(str(made["settings"])) == retriever.cell.settings()
-
-    def test_a_parquet_has_what_the_npz_has(self, run, folder, weights, tmp_path):
-        for suffix in ("npz", "parquet"):
-            self.write(run, folder, weights, tmp_path / f"features.{suffix}")
-        with np.load(tmp_path / "features.npz") as stored:
-            made = dict(stored)
-        table = parquet.read_table(tmp_path / "features.parquet")
-        rows = table.to_pylist()
-        assert [row["id"] for row in rows] == [*made["ids"], *made["left_out"]]
-        assert np.array_equal(np.array([row["vector"] for row in rows[:5]], np.float32), made["vectors"])
-        assert rows[5]["vector"] is None and rows[5]["reason"] == made["reasons"][0]
-        assert all(row["reason"] is None for row in rows[:5])
-        about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-        assert about == {"model": made["model"], "settings": made["settings"]}
-
-    def test_videos_of_the_index_are_not_encoded_again(self, run, folder, weights, tmp_path, monkeypatch):
-        self.write(run, folder, weights, tmp_path / "first.npz")
-        monkeypatch.setattr(Retriever, "encode_frames", None)
-        self.write(run, folder, weights, tmp_path / "second.npz")
-        with np.load(tmp_path / "first.npz") as first, np.load(tmp_path / "second.npz") as second:
-            assert all(np.array_equal(first[name], second[name]) for name in first)
-
-    def test_mistakes_of_features_are_told_before_anything_is_computed(self, folder, mistake, tmp_path, monkeypatch):
-        line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.csv")
-        assert line.endswith("features.csv: features are written as .npz or .parquet")
-        line = mistake(cli.main, "features", tmp_path / "none", "--out", tmp_path / "features.npz")
-        assert line.endswith("none: no such folder")
-        monkeypatch.setattr("centerclip.search.features.find_spec", lambda name: None)
-        line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.parquet")
-        assert "parquet needs pyarrow (pip install pyarrow)" in line
-        assert not list(tmp_path.glob("*features*"))
+    return written
 
 
-def arrays(texts=6, videos=4, width=3):
+def test_npz_has_the_vectors_and_what_was_left_out(write, folder, weights, tmp_path):
+    made = write(tmp_path / "features.npz")
+    retriever = Retriever(quick(plain("tiny", str(weights), 4)))
+    expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
+    assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
+    assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)
+    assert made["left_out"].tolist() == ["broken.mp4"] and made["reasons"][0].startswith("not a video")
+    assert made["model"] == retriever.fingerprint()
+    assert json.loads(str(made["settings"])) == retriever.cell.settings()
+
+
+def test_parquet_has_the_same_as_npz(write, tmp_path):
+    made = write(tmp_path / "features.npz")
+    write(tmp_path / "features.parquet")
+    table = parquet.read_table(tmp_path / "features.parquet")
+    rows = table.to_pylist()
+    assert [row["id"] for row in rows] == [*made["ids"], *made["left_out"]]
+    assert np.array_equal(np.array([row["vector"] for row in rows[:5]], np.float32), made["vectors"])
+    assert rows[5]["vector"] is None and rows[5]["reason"] == made["reasons"][0]
+    assert all(row["reason"] is None for row in rows[:5])
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert about == {"model": made["model"], "settings": made["settings"]}
+
+
+def test_videos_of_the_index_are_not_encoded_again(write, tmp_path, monkeypatch):
+    first = write(tmp_path / "first.npz")
+    monkeypatch.setattr(Retriever, "encode_frames", None)
+    second = write(tmp_path / "second.npz")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_mistakes_are_told_before_anything_is_computed(folder, mistake, tmp_path, monkeypatch):
+    line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.csv")
+    assert line.endswith("features.csv: features are written as .npz or .parquet")
+    line = mistake(cli.main, "features", tmp_path / "none", "--out", tmp_path / "features.npz")
+    assert line.endswith("none: no such folder")
+    monkeypatch.setattr("centerclip.search.features.find_spec", lambda name: None)
+    line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.parquet")
+    assert "parquet needs pyarrow (pip install pyarrow)" in line
+    assert not list(tmp_path.glob("*features*"))
+
+
+def unit_vectors(texts=6, videos=4, width=3):
     generator = np.random.default_rng(0)
     vectors = [generator.normal(size=(count, width)) for count in (texts, videos)]
     given = dict(zip(("texts", "videos"), (one / np.linalg.norm(one, axis=1)[:, None] for one in vectors), strict=True))
     return given | {"video_of_text": np.arange(texts) % videos}
 
 
-class TestGiven:
-    def test_metrics_of_given_vectors_are_those_of_results(self, run, tmp_path, capsys):
-        given = arrays()
-        np.savez(tmp_path / "mine.npz", **given)
-        printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
-        expected = retrieval_metrics(*(torch.tensor(one).float() for one in (given["texts"], given["videos"])),
-                                     torch.tensor(given["video_of_text"]))  # fmt: skip
-        assert json.loads((tmp_path / "metrics.json").read_text()) == expected
-        assert printed.startswith("6 texts, 4 videos; a tie counts against the query")
-        cells = [cell.strip() for cell in printed.splitlines()[-2].split("|")]
-        names = ("R@1", "R@5", "R@10", "MdR", "MnR")
-        assert cells[1:-1] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
+def test_metrics_of_a_file_are_those_of_results(run, tmp_path, capsys):
+    given = unit_vectors()
+    np.savez(tmp_path / "mine.npz", **given)
+    printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
+    expected = retrieval_metrics(*(torch.tensor(one).float() for one in (given["texts"], given["videos"])),
+                                 torch.tensor(given["video_of_text"]))  # fmt: skip
+    assert json.loads((tmp_path / "metrics.json").read_text()) == expected
+    assert printed.startswith("6 texts, 4 videos; a tie counts against the query")
+    cells = [cell.strip() for cell in printed.splitlines()[-2].split("|")]
+    names = ("R@1", "R@5", "R@10", "MdR", "MnR")
+    assert cells[1:-1] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
 
-    def test_given_whole_numbers_and_half_precision_are_taken(self, run, tmp_path):
-        given = arrays()
-        given |= {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
-        np.savez(tmp_path / "mine.npz", **given)
-        assert run("metrics", tmp_path / "mine.npz").startswith("6 texts, 4 videos")
 
-    def test_vectors_of_other_lengths_are_noted(self, tmp_path, capsys):
-        given = arrays()
-        np.savez(tmp_path / "mine.npz", **given | {"texts": 2 * given["texts"]})
-        given_vectors.read(tmp_path / "mine.npz")
-        assert (
-            capsys.readouterr().err
-            == "note: texts are not of unit length: similarities are inner products, no cosines\n"
-        )
+def test_whole_numbers_and_half_precision_are_taken(run, tmp_path):
+    given = unit_vectors()
+    halves = {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
+    np.savez(tmp_path / "mine.npz", **given | halves)
+    assert run("metrics", tmp_path / "mine.npz").startswith("6 texts, 4 videos")
 
-    def test_equal_videos_are_noted_or_grouped(self, tmp_path, capsys):
-        """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
-        stay apart, and -0 equals 0."""
-        texts, videos = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.eye(4), 3, axis=0)
-        videos[1] *= [1, -1, 1, 1]
-        near = videos * (1 + 1e-6 * np.arange(12))[:, None]
-        once = {"texts": texts, "videos": np.eye(4), "video_of_text": np.repeat(range(4), 3)}
-        pairs = {"texts": texts, "videos": videos, "video_of_text": np.arange(12)}
-        for name, vectors in {"once": once, "pairs": pairs, "near": pairs | {"videos": near}}.items():
-            np.savez(tmp_path / f"{name}.npz", **vectors)
 
-        _, *arguments = given_vectors.read(tmp_path / "pairs.npz", group_equal_videos=True)
-        assert [argument.tolist() for argument in arguments] == [np.eye(4).tolist(), np.repeat(range(4), 3).tolist()]
-        for name in ("once", "near"):
-            given_vectors.read(tmp_path / f"{name}.npz")
-        assert not capsys.readouterr().err
-        apart = retrieval_metrics(*given_vectors.read(tmp_path / "pairs.npz"))
-        assert apart["text_to_video"]["R@1"] == 0
-        line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
-        told = capsys.readouterr().err
-        assert told.startswith(line) and "--group-equal-videos" in told and told.count("\n") == 1
-
-    def test_grouped_metrics_are_those_of_each_video_once(self, run, tmp_path):
-        once = arrays(texts=40, videos=8, width=5)
-        np.savez(tmp_path / "once.npz", **once)
-        pairs = {"videos": once["videos"][once["video_of_text"]], "video_of_text": np.arange(40)}
-        np.savez(tmp_path / "pairs.npz", **once | pairs)
-        grouped = run("metrics", tmp_path / "pairs.npz", "--group-equal-videos")
-        assert grouped == run("metrics", tmp_path / "once.npz")
-
-    @pytest.mark.parametrize(
-        ("change", "expected"),
-        [
-            ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
-            ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
-            ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
-            ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),
-            ({"videos": np.full((4, 3), np.nan)}, "videos has numbers that are not finite"),
-            ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
-            ({"video_of_text": np.arange(5)}, "video_of_text [5] int64 is not a whole number a text"),
-            ({"video_of_text": np.zeros(6)}, "video_of_text [6] float64 is not a whole number a text"),
-            ({"video_of_text": np.arange(6) - 1}, "video_of_text has -1 to 4 for videos 0 to 3"),
-            ({"texts": np.full((6, 3), None)}, "not a whole .npz of numbers"),
-        ],
+def test_other_lengths_are_noted(tmp_path, capsys):
+    given = unit_vectors()
+    np.savez(tmp_path / "mine.npz", **given | {"texts": 2 * given["texts"]})
+    vector_file.read(tmp_path / "mine.npz")
+    assert capsys.readouterr().err == (
+        "note: texts are not of unit length: similarities are inner products, no cosines\n"
     )
-    def test_arrays_that_do_not_fit_are_one_line(self, change, expected, mistake, tmp_path):
-        np.savez(tmp_path / "mine.npz", **arrays() | change)
-        assert mistake(cli.main, "metrics", tmp_path / "mine.npz").endswith(f"mine.npz: {expected}")
 
-    def test_files_that_are_no_npz_are_one_line(self, mistake, tmp_path):
-        file = tmp_path / "mine.npz"
-        assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
-        np.savez(file, texts=np.ones((1, 1)))
-        assert mistake(cli.main, "metrics", file).endswith("it needs texts, videos and video_of_text")
-        whole = file.read_bytes()
-        for damaged in (b"", b"no arrays", whole[: len(whole) // 2]):
-            file.write_bytes(damaged)
-            assert mistake(cli.main, "metrics", file).endswith("not a whole .npz of numbers")
-        with open(file, "wb") as out:
-            np.save(out, np.ones((1, 1)))
+
+def test_equal_videos_are_noted_or_grouped(tmp_path, capsys):
+    """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
+    stay apart, and -0 equals 0."""
+    texts, videos = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.eye(4), 3, axis=0)
+    videos[1] *= [1, -1, 1, 1]
+    near = videos * (1 + 1e-6 * np.arange(12))[:, None]
+    once = {"texts": texts, "videos": np.eye(4), "video_of_text": np.repeat(range(4), 3)}
+    pairs = {"texts": texts, "videos": videos, "video_of_text": np.arange(12)}
+    for name, vectors in {"once": once, "pairs": pairs, "near": pairs | {"videos": near}}.items():
+        np.savez(tmp_path / f"{name}.npz", **vectors)
+
+    _, *arguments = vector_file.read(tmp_path / "pairs.npz", group_equal_videos=True)
+    assert [argument.tolist() for argument in arguments] == [np.eye(4).tolist(), np.repeat(range(4), 3).tolist()]
+    for name in ("once", "near"):
+        vector_file.read(tmp_path / f"{name}.npz")
+    assert not capsys.readouterr().err
+    apart = retrieval_metrics(*vector_file.read(tmp_path / "pairs.npz"))
+    assert apart["text_to_video"]["R@1"] == 0
+    line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
+    told = capsys.readouterr().err
+    assert told.startswith(line) and "--group-equal-videos" in told and told.count("\n") == 1
+
+
+def test_grouped_metrics_are_those_of_each_video_once(run, tmp_path):
+    once = unit_vectors(texts=40, videos=8, width=5)
+    np.savez(tmp_path / "once.npz", **once)
+    pairs = {"videos": once["videos"][once["video_of_text"]], "video_of_text": np.arange(40)}
+    np.savez(tmp_path / "pairs.npz", **once | pairs)
+    grouped = run("metrics", tmp_path / "pairs.npz", "--group-equal-videos")
+    assert grouped == run("metrics", tmp_path / "once.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
+        ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
+        ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
+        ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),
+        ({"videos": np.full((4, 3), np.nan)}, "videos has numbers that are not finite"),
+        ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
+        ({"video_of_text": np.arange(5)}, "video_of_text [5] int64 is not a whole number a text"),
+        ({"video_of_text": np.zeros(6)}, "video_of_text [6] float64 is not a whole number a text"),
+        ({"video_of_text": np.arange(6) - 1}, "video_of_text has -1 to 4 for videos 0 to 3"),
+        ({"texts": np.full((6, 3), None)}, "not a whole .npz of numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_mistakes(change, expected, mistake, tmp_path):
+    np.savez(tmp_path / "mine.npz", **unit_vectors() | change)
+    assert mistake(cli.main, "metrics", tmp_path / "mine.npz").endswith(f"mine.npz: {expected}")
+
+
+def test_other_files_are_mistakes(mistake, tmp_path):
+    file = tmp_path / "mine.npz"
+    assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
+    np.savez(file, texts=np.ones((1, 1)))
+    assert mistake(cli.main, "metrics", file).endswith("it needs texts, videos and video_of_text")
+    whole = file.read_bytes()
+    np.save(tmp_path / "one.npy", np.ones((1, 1)))
+    for content in (b"", b"no arrays", whole[: len(whole) // 2], (tmp_path / "one.npy").read_bytes()):
+        file.write_bytes(content)
         assert mistake(cli.main, "metrics", file).endswith("not a whole .npz of numbers")

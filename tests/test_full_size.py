@@ -6,37 +6,21 @@ import re
 import matplotlib
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 from matplotlib import pyplot as plt
-from support.results import costs
+from support.results import CONFIG, FULL_SIZE, PAPER_CSV, costs, full_size_table
 
 from centerclip import cli
 from centerclip.report import full_size
-from centerclip.report.documents import Table
 from centerclip.report.plots import full_size as plot
-from centerclip.report.tables import read_paper
 from centerclip.settings.config import full_size as models
-from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell
 
 matplotlib.use("Agg")
-PUBLISHED = read_paper(REPOSITORY / "config/paper.csv")
-NAMES = ("zeroshot", "baseline", "kmedoids-s4", "spectral-s4")
-
-
-def measured(**changes) -> dict:
-    """Costs of NAMES: 19, 18 and 17 ms, 350, 300 and 250 MB, 99, 98 and 97 GFLOPs from the baseline on."""
-    return costs(*NAMES, **changes)
-
-
-def table(**changes) -> pd.DataFrame:
-    return full_size.table(models(), measured(**changes), PUBLISHED)
 
 
 def test_the_models_are_the_papers_whatever_a_run_changes():
     """`zeroshot` and `baseline` are one network, by whose times a busy machine is noticed."""
-    config = read_config([])
-    assert models() == [cell(config, "msrvtt", name) for name in NAMES]
+    assert models() == [cell(CONFIG, "msrvtt", name) for name in FULL_SIZE]
     assert {(made.model.backbone, made.data.frames) for made in models()} == {("ViT-B-32", 12)}
     first, second = models()[:2]
     assert first.model == second.model and not first.trained and second.baseline
@@ -44,7 +28,7 @@ def test_the_models_are_the_papers_whatever_a_run_changes():
 
 def test_shares_are_of_the_baseline_here_and_of_the_papers_there():
     """In the paper 24.4 -> 22.9 and 40.8 ms, 20.8 -> 15.0 and 14.9 GB."""
-    shares = full_size.shares(table()).set_index(["cost", "variant"])
+    shares = full_size.shares(full_size_table()).set_index(["cost", "variant"])
     assert shares["here"].to_dict() == {
         ("time", "kmedoids-s4"): pytest.approx(18 / 19),
         ("time", "spectral-s4"): pytest.approx(17 / 19),
@@ -59,13 +43,12 @@ def test_shares_are_of_the_baseline_here_and_of_the_papers_there():
 
 
 def test_on_a_gpu_the_memory_of_training_is_compared_too():
-    shares = full_size.shares(table(training_gb=8.0)).set_index(["cost", "variant"])
+    shares = full_size.shares(full_size_table(training_gb=8.0)).set_index(["cost", "variant"])
     assert shares.loc[("GPU memory", "kmedoids-s4"), ["here", "paper"]].tolist() == pytest.approx([1, 15.0 / 20.8])
 
 
 def test_people_see_each_share_beside_the_papers():
-    shown, notes = full_size.document(table())
-    assert isinstance(shown, Table)
+    shown, notes = full_size.document(full_size_table())
     assert shown.text.columns.tolist() == [
         *("variant", "ms", "time, here", "time, paper", "saved, MB", "memory, here", "memory, paper"),
         *("GFLOPs", "operations, here"),
@@ -77,16 +60,12 @@ def test_people_see_each_share_beside_the_papers():
 
 
 def test_a_busy_machine_is_named_and_its_times_tell_nothing():
-    shown, notes = full_size.document(table(busy=True))
+    shown, notes = full_size.document(full_size_table(busy=True))
     assert shown.text["ms"].tolist() == ["19.0 (busy)", "18.0 (busy)", "17.0 (busy)"] and "(busy) are wrong" in notes
-    assert shown.text["time, here"].tolist() == ["", "", ""] and shown.text["time, paper"].tolist() == [
-        "",
-        "0.94",
-        "1.67",
-    ]
-    first, _ = full_size.savings(table(busy=True))
+    assert shown.text[["time, here", "time, paper"]].to_numpy().T.tolist() == [["", "", ""], ["", "0.94", "1.67"]]
+    first, _ = full_size.savings(full_size_table(busy=True))
     assert first.startswith("kmedoids-s4 takes an unknown share, the machine being busy, of the baseline's time (0.94")
-    figure = plot.draw(table(busy=True))
+    figure = plot.draw(full_size_table(busy=True))
     assert {text.get_text() for text in figure.axes[0].texts if text.get_text()} == {"0.94", "1.67"}
     assert "one in 19 ms (busy)" in " ".join(figure.get_supxlabel().split())
     assert "(busy)" in figure.axes[0].get_xlabel() and "(busy)" not in figure.axes[1].get_xlabel()
@@ -94,7 +73,7 @@ def test_a_busy_machine_is_named_and_its_times_tell_nothing():
 
 
 def test_what_is_saved_in_words():
-    assert full_size.savings(table()) == [
+    assert full_size.savings(full_size_table()) == [
         "kmedoids-s4 takes 0.95 of the baseline's time (0.94 in the paper), 0.86 of the baseline's memory (0.72 in the"
         " paper), 0.99 of the baseline's operations",
         "spectral-s4 takes 0.89 of the baseline's time (1.67 in the paper), 0.71 of the baseline's memory (0.72 in the"
@@ -103,7 +82,7 @@ def test_what_is_saved_in_words():
 
 
 def test_bars_are_the_shares_here_and_published():
-    figure = plot.draw(table())
+    figure = plot.draw(full_size_table())
     drawn = [[[round(bar.get_width(), 2) for bar in bars] for bars in axes.containers] for axes in figure.axes]
     assert drawn[:2] == [[[0.95, 0.89], [0.94, 1.67]], [[0.86, 0.71], [0.72, 0.72]]] and drawn[2][0] == [0.99, 0.98]
     labels = [{text.get_text() for text in axes.texts} for axes in figure.axes]
@@ -121,12 +100,12 @@ def test_the_commands_write_the_table_and_its_plot(tmp_path, monkeypatch, mistak
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "compared.json").write_text(json.dumps([model.cost_settings() for model in models()]))
-    (tmp_path / "costs.json").write_text(json.dumps(measured()))
-    paper = ["--paper", str(REPOSITORY / "config/paper.csv")]
-    run("full-size", *paper, "--cells", "compared.json", "--costs", "costs.json", "--out", "out")
-    run("plot", "full_size", "--table", "out.csv", "--variants", *NAMES, "--out", "out.png", "out.svg")
-    wrong = mistake(cli.main, "plot", "training", "--table", "out.csv", "--variants", *NAMES, "--out", "training.png")
+    (tmp_path / "costs.json").write_text(json.dumps(costs(*FULL_SIZE)))
+    files = ["--paper", str(PAPER_CSV), "--cells", "compared.json", "--costs", "costs.json"]
+    run("full-size", *files, "--out", "out")
+    run("plot", "full_size", "--table", "out.csv", "--variants", *FULL_SIZE, "--out", "out.png", "out.svg")
+    wrong = mistake(cli.main, "plot", "training", "--table", "out.csv", "--variants", "baseline", "--out", "t.png")
     assert wrong == "error: --cells is missing: only the plot full_size does without"
     assert {path.suffix for path in tmp_path.glob("out.*")} == {".csv", ".html", ".md", ".tex", ".png", ".svg"}
-    assert full_size.savings(pd.read_csv(tmp_path / "out.csv")) == full_size.savings(table())
+    assert full_size.savings(pd.read_csv(tmp_path / "out.csv")) == full_size.savings(full_size_table())
     assert re.search(r"\| kmedoids-s4 \|\s+18.0 \|\s+0.95 \|\s+0.94 \|", (tmp_path / "out.md").read_text())

@@ -1,13 +1,12 @@
 """What a failed run could make: which cells count as made, what is told of the others, which files are written."""
 
 import os
-import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from support.results import costs, write_results
+from support.results import PAPER_CSV, costs, unaligned, write_results
 
 from centerclip import cli
 from centerclip.command import write_json
@@ -48,66 +47,84 @@ def test_the_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_pat
     assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
 
 
-class TestMade:
-    def test_a_result_of_the_cells_settings(self, cell):
-        assert made(cell)
-        assert not made(replace(cell, seed=7))
-        cell.path(layout.RESULT).write_text("of before an edit")
-        assert not made(cell)
-        cell.path(layout.RESULT).unlink()
-        assert not made(cell)
-
-    @pytest.mark.parametrize(
-        ("train", "evaluate", "expected"),
-        [
-            (("done\n", 5), ("done\n", 9), True),
-            (("error: the disk is full\n", 11), ("done\n", 9), False),  # it was to be trained again
-            (("done\n", 11), ("error: the disk is full\n", 12), False),
-            (("error: the disk is full\n", 4), ("done\n", 9), True),  # an attempt before
-            (("done\n", 5), ("error: the disk is full\n", 9), True),
-        ],
-    )
-    def test_no_later_job_of_it_ended_in_an_error(self, cell, train, evaluate, expected):
-        log(cell, "train", *train)
-        log(cell, "evaluate", *evaluate)
-        assert made(cell) == expected
+def test_a_result_of_the_cells_settings_is_made(cell):
+    assert made(cell) and not made(replace(cell, seed=7))
+    cell.path(layout.RESULT).write_text("of before an edit")
+    assert not made(cell)
+    cell.path(layout.RESULT).unlink()
+    assert not made(cell)
 
 
-def run(monkeypatch, capsys, results: Path, *benchmarks: str, cells: tuple = (), measured: tuple = ()) -> list[str]:
-    """The files that the command tells of, with `cells` beside those there are and `measured` options."""
-    files = [*map(str, sorted(results.glob("*/*/cell.json"))), *map(str, cells)]
-    options = ["--paper", str(REPOSITORY / "config/paper.csv"), "--benchmarks", *benchmarks, "--cells", *files]
-    monkeypatch.setattr("sys.argv", ["centerclip", "partial", *options, *measured])
-    cli.main()
-    lines = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("made of what there is: ") for line in lines)
-    return [str(Path(line.removeprefix("made of what there is: ")).relative_to(results)) for line in lines]
+FULL = "error: the disk is full\n"
 
 
-def make_table(results: Path, benchmark: str, monkeypatch) -> Path:
-    """The whole table of a benchmark's cells there are."""
-    out = layout.path(layout.TABLE, results, benchmark=benchmark)
-    files = ["--costs", str(layout.path(layout.COSTS, results, benchmark=benchmark))]
-    files += ["--cells", *map(str, sorted(results.glob(f"{benchmark}_*.json"))), "--out", str(out)]
-    monkeypatch.setattr("sys.argv", ["centerclip", "table", "--paper", str(REPOSITORY / "config/paper.csv"), *files])
-    cli.main()
-    return Path(f"{out}.csv")
+@pytest.mark.parametrize(
+    ("train", "evaluate", "expected"),
+    [
+        (("done\n", 5), ("done\n", 9), True),
+        ((FULL, 11), ("done\n", 9), False),  # it was to be trained again
+        (("done\n", 11), (FULL, 12), False),
+        ((FULL, 4), ("done\n", 9), True),  # an attempt before
+        (("done\n", 5), (FULL, 9), True),
+    ],
+)
+def test_a_result_is_not_made_if_a_later_job_of_it_ended_in_an_error(cell, train, evaluate, expected):
+    log(cell, "train", *train)
+    log(cell, "evaluate", *evaluate)
+    assert made(cell) == expected
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., list[str]]:
+    """Runs a command that reads the paper's numbers: its lines on the terminal."""
+
+    def lines(*words: object) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["centerclip", *map(str, words), "--paper", str(PAPER_CSV)])
+        cli.main()
+        return capsys.readouterr().err.splitlines()
+
+    return lines
+
+
+@pytest.fixture
+def partial(run, tmp_path) -> Callable[..., list[str]]:
+    """Runs `partial` for the cells of `tmp_path` and `unmade` ones: the names of what it writes."""
+
+    def written(*benchmarks: str, unmade: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
+        cells = *sorted(tmp_path.glob("*/*/cell.json")), *(tmp_path / name for name in unmade)
+        told = f"made of what there is: {tmp_path}/tables/"
+        lines = run("partial", "--benchmarks", *benchmarks, "--cells", *cells, *options)
+        assert all(line.startswith(told) for line in lines)
+        return [line.removeprefix(told).removesuffix(".partial.md") for line in lines]
+
+    return written
+
+
+@pytest.fixture
+def make_table(run, tmp_path) -> Callable[[str], Path]:
+    """Makes the whole table of a benchmark's cells there are."""
+
+    def csv(benchmark: str) -> Path:
+        out, measured = (layout.path(file, tmp_path, benchmark=benchmark) for file in (layout.TABLE, layout.COSTS))
+        run("table", "--costs", measured, "--cells", *sorted(tmp_path.glob(f"{benchmark}_*.json")), "--out", out)
+        return Path(f"{out}.csv")
+
+    return csv
 
 
 def summary_of(results: Path) -> str:
-    """The partial summary, without the spaces that align its columns."""
-    return re.sub(" +", " ", (results / "tables/summary.partial.md").read_text())
+    return unaligned((results / "tables/summary.partial.md").read_text())
 
 
 def contents(results: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results.rglob("*") if path.is_file()}
 
 
-def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, monkeypatch, capsys):
+def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, partial, make_table):
     """Of five benchmarks one is whole, one lacks cells, one its table, one all cells, and one its costs, which a table
     does without."""
     write_results(tmp_path, "msvd", "baseline", "kmedoids-s4", r1=46)
-    make_table(tmp_path, "msvd", monkeypatch)
+    make_table("msvd")
     cells = write_results(tmp_path, "msrvtt", "baseline", "baseline-seed-7", "token_shift", "pooling")
     for cell in cells[1:3]:
         cell.path(layout.RESULT).unlink()
@@ -121,19 +138,18 @@ def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, 
 
     before = contents(tmp_path)
     names = ("msvd", "msrvtt", "lsmdc", "activitynet", "didemo", "shapes")
-    written = run(monkeypatch, capsys, tmp_path, *names, cells=(tmp_path / "shapes/kmedoids/cell.json",))
-    assert written == [f"tables/{name}.partial.md" for name in ("msrvtt", "lsmdc", "didemo", "summary")]
+    written = partial(*names, unmade=("shapes/kmedoids/cell.json",))
+    assert written == ["msrvtt", "lsmdc", "didemo", "summary"]
     after = contents(tmp_path)
-    assert {str(path.relative_to(tmp_path)) for path in after.keys() - before.keys()} == set(written)
+    assert after.keys() - before.keys() == {tmp_path / f"tables/{name}.partial.md" for name in written}
     assert before.items() <= after.items()
 
     table = (tmp_path / "tables/msrvtt.partial.md").read_text()
     assert "| token_shift (not made)" in table and "| pooling (not made)" in table
     assert "| baseline  " in table and "| baseline (not made)" not in table  # one of its two seeds is made
-    assert "token_shift is not made: the disk of token_shift is full." in table
-    assert "baseline-seed-7 is not made: the disk of baseline-seed-7 is full." in table
+    for name in ("token_shift", "baseline-seed-7"):
+        assert f"{name} is not made: the disk of {name} is full." in table
     assert "pooling is not made: it has not run to its end." in table
-    assert "lsmdc" in (tmp_path / "tables/lsmdc.partial.md").read_text()
     assert "GFLOPs" not in (tmp_path / "tables/didemo.partial.md").read_text()
     judged, unjudged = summary_of(tmp_path).split("Not run here")
     for row in (
@@ -145,49 +161,38 @@ def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, 
     assert "| activitynet | baseline | 41.8 |" in unjudged
 
 
-def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, monkeypatch, capsys):
+def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, partial):
     baseline, _ = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
     baseline.path(layout.RESULT).unlink()
-    assert run(monkeypatch, capsys, tmp_path, "msrvtt") == ["tables/msrvtt.partial.md", "tables/summary.partial.md"]
+    assert partial("msrvtt") == ["msrvtt", "summary"]
     judged, unjudged = summary_of(tmp_path).split("Not run here")
     assert "400.0 -> 350.0 MB saved for backward (-12%), kmedoids-s4" in judged
     assert "| msrvtt | baseline | 43.0 |" in unjudged
 
 
-def test_what_the_papers_models_cost_is_told_where_it_was_measured(tmp_path, monkeypatch, capsys):
+def test_what_the_papers_models_cost_is_told_where_it_was_measured(tmp_path, run, partial, make_table):
     """Of a benchmark that is whole: the summary is made in part if that is all that is missing."""
     write_results(tmp_path, "msvd", "baseline", "kmedoids-s4")
-    make_table(tmp_path, "msvd", monkeypatch)
-    asked = {"measured": ("--full-size",)}
-    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == ["tables/summary.partial.md"]
-    assert "what the paper's models cost" not in summary_of(tmp_path)
-    compared, measured, out = (
-        layout.path(template, tmp_path, benchmark=layout.FULL_SIZE)
-        for template in (layout.COMPARED, layout.COSTS, layout.TABLE)
-    )
+    make_table("msvd")
+    asked, costs_told = {"options": ("--full-size",)}, "it measured what the paper's models cost"
+    assert partial("msvd", **asked) == ["summary"] and costs_told not in summary_of(tmp_path)
+    files = layout.COMPARED, layout.COSTS, layout.TABLE
+    compared, measured, out = (layout.path(file, tmp_path, benchmark=layout.FULL_SIZE) for file in files)
     write_json(compared, [model.cost_settings() for model in full_size()])
     write_json(measured, costs(*(model.variant for model in full_size())))
-    files = ["--cells", str(compared), "--costs", str(measured), "--out", str(out)]
-    monkeypatch.setattr(
-        "sys.argv", ["centerclip", "full-size", "--paper", str(REPOSITORY / "config/paper.csv"), *files]
-    )
-    cli.main()
-    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == []
+    run("full-size", "--cells", compared, "--costs", measured, "--out", out)
+    assert partial("msvd", **asked) == []
     next(tmp_path.glob("msvd_kmedoids-s4.json")).unlink()
-    summary = ["tables/msvd.partial.md", "tables/summary.partial.md"]
-    assert run(monkeypatch, capsys, tmp_path, "msvd") == summary
-    assert "what the paper's models cost" not in summary_of(tmp_path)
-    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == summary
-    assert "it measured what the paper's models cost" in summary_of(tmp_path)
+    assert partial("msvd") == ["msvd", "summary"] and costs_told not in summary_of(tmp_path)
+    assert partial("msvd", **asked) == ["msvd", "summary"] and costs_told in summary_of(tmp_path)
     measured.unlink()  # as Snakemake does when it measures anew
-    assert run(monkeypatch, capsys, tmp_path, "msvd", **asked) == summary
-    assert "what the paper's models cost" not in summary_of(tmp_path)
+    assert partial("msvd", **asked) == ["msvd", "summary"] and costs_told not in summary_of(tmp_path)
 
 
-def test_nothing_is_written_where_all_is_whole_or_nothing_made(tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, capsys, tmp_path, "msrvtt", cells=(tmp_path / "msrvtt/kmedoids/cell.json",)) == []
+def test_nothing_is_written_where_all_is_whole_or_nothing_made(tmp_path, partial, make_table):
+    assert partial("msrvtt", unmade=("msrvtt/kmedoids/cell.json",)) == []
     (cell,) = write_results(tmp_path, "msrvtt", "baseline")
-    csv = make_table(tmp_path, "msrvtt", monkeypatch)
-    assert run(monkeypatch, capsys, tmp_path, "msrvtt") == []
+    csv = make_table("msrvtt")
+    assert partial("msrvtt") == []
     set_time(csv, int(cell.path(layout.RESULT).stat().st_mtime) - 1)  # the result is new
-    assert run(monkeypatch, capsys, tmp_path, "msrvtt") == ["tables/msrvtt.partial.md", "tables/summary.partial.md"]
+    assert partial("msrvtt") == ["msrvtt", "summary"]

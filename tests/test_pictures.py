@@ -22,7 +22,7 @@ from support.videos import make_video
 from centerclip.backbones.clip import CenterCLIP
 from centerclip.command import UserError
 from centerclip.method.reduction.kmedoids import kmedoids
-from centerclip.method.stage import Model, Stage
+from centerclip.method.stage import Stage
 from centerclip.report import figures
 from centerclip.report.pictures import pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
@@ -38,166 +38,171 @@ def video(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp("video") / "v.mp4")
 
 
-class TestTokens:
-    def test_they_are_those_that_the_model_keeps(self, video):
-        """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
-        retriever = Retriever(cell_of_weights("tiny", None, 4, [STAGE]))
-        frames, mask = retriever.read(video)
-        row = clusters(retriever, frames, mask)
-        whole, seen = Retriever(cell_of_weights("tiny", None, 4)), []
-        whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
-        whole.encode_frames([(frames, mask)])
-        medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
-        assert torch.equal(row.kept, medoids) and torch.equal(row.assignment, assignment)
-        assert torch.equal(row.frames, frames) and row.label == "kmedoids\n20 of 98\ntokens go on"
-
-    def test_each_kept_one_is_outlined_where_it_lies(self):
-        """Two segments of two frames of 2 x 2 patches; kept are tokens 0 and 7 of the first, 3 and 4 of the second."""
-        medoids = torch.tensor([[0, 7], [3, 4]])
-        frames = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-        row = Clusters("mine", frames, medoids, torch.tensor([[0] * 4 + [1] * 4] * 2))
-        plain_strip, tinted = draw_clusters([row], "title").axes
-        outlines = [part for part in tinted.collections if isinstance(part, PatchCollection)]
-        corners = {tuple(path.vertices[0]) for part in outlines for path in part.get_paths()}
-        places = positions(row)
-        assert corners == {
-            (places[0], 0), (places[1] + 0.5, 0.5), (places[2] + 0.5, 0.5), (places[3], 0),
-        }  # fmt: skip
-        assert not plain_strip.collections and len(plain_strip.images) == 4
-        overlays = [image.get_array() for image in tinted.images[1::2]]
-        assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
-
-    @pytest.mark.parametrize("keep", ["mean", "weighted"])
-    def test_none_is_outlined_where_means_go_on(self, video, keep):
-        retriever = Retriever(cell_of_weights("tiny", None, 4, [replace(STAGE, keep=keep)]))
-        row = clusters(retriever, *retriever.read(video))
-        assert row.label == "kmedoids\n20 means of 98\ntokens go on" and len(positions(row)) == 4
-        _, tinted = draw_clusters([row], "title").axes
-        assert not [path for part in tinted.collections for path in part.get_paths() if len(path.vertices) > 2]
-        assert all((image.get_array()[..., 3] > 0).all() for image in tinted.images[1::2])
-
-    def test_those_that_merge_inside_a_block(self, video):
-        """Of ToMe, frame by frame in the first block: 5 of 49 join others."""
-        retriever = Retriever(tiny_cell(model=METHODS["tome"], training=None))
-        row = clusters(retriever, *retriever.read(video))
-        assert row.label == "tome\n44 means of 49\ntokens go on" and row.assignment.shape == (6, 49)
-        assert len(positions(row)) == 6 and (row.assignment.amax(1) == 43).all()
-
-    def test_clusters_have_one_tint_each(self):
-        assignment = torch.arange(49).repeat(2)[None]
-        row = Clusters("mine", torch.zeros(2, 3, 7, 7, dtype=torch.uint8), torch.tensor([[0]]), assignment)
-        first, second = (image.get_array() for image in draw_clusters([row], "title").axes[1].images[1::2])
-        assert np.array_equal(first[..., :3], second[..., :3])
-        assert len(np.unique(first.reshape(-1, 4)[:, :3], axis=0)) == 49
-
-    def test_lines_are_between_clusters_only(self):
-        patches = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
-        assert tokens.edges(patches).tolist() == [[0, 2], [1, 1], [1, 2]]
-
-    @pytest.mark.parametrize(
-        ("frames", "segments", "shown"), [(12, 4, 12), (60, 15, 12), (60, 12, 10), (12, 12, 12), (24, 1, 24), (6, 2, 6)]
-    )
-    def test_a_long_video_shows_its_first_segments_whole(self, frames, segments, shown):
-        row = Clusters("", torch.zeros(frames, 1), torch.zeros(segments, 1), torch.zeros(segments, 1))
-        places = positions(row)
-        assert len(places) == shown and (np.diff(places) > 1).all()
-
-    def test_a_model_without_clustering_and_a_video_without_frames_are_mistakes(self, video, tmp_path):
-        with pytest.raises(UserError, match="the model: without a clustering stage every token goes on"):
-            tokens.draw_file(video, [cell_of_weights("tiny", None, 4)])
-        with pytest.raises(UserError, match=r"segments 2, clusters 0: neither may be less than 1"):
-            tokens.draw_file(video, [cell_of_weights("tiny", None, 4, [replace(STAGE, clusters=0)])])
-        with pytest.raises(UserError, match=r"none\.mp4: no such file"):
-            tokens.draw_file(tmp_path / "none.mp4", [cell_of_weights("tiny", None, 4, [STAGE])])
-        with pytest.raises(UserError, match="the model: rlt leaves patches out, which form no clusters"):
-            tokens.draw_file(video, [cell_of_weights("tiny", None, 4, [Stage("rlt", 0)])])
-
-    @pytest.mark.slow
-    def test_the_command(self, video, tmp_path):
-        save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
-        arguments = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20")
-        files = ("--weights", tmp_path / "w.safetensors", "--out", tmp_path / "p.png")
-        done = command("tokens", video, *files, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert Image.open(tmp_path / "p.png").width > 500
+def test_kept_tokens_are_those_that_the_model_keeps(video):
+    """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
+    retriever = Retriever(plain("tiny", None, 4, [STAGE]))
+    frames, mask = retriever.read(video)
+    row = clusters(retriever, frames, mask)
+    whole, seen = Retriever(plain("tiny", None, 4)), []
+    whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
+    whole.encode_frames([(frames, mask)])
+    medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
+    assert torch.equal(row.kept, medoids) and torch.equal(row.assignment, assignment)
+    assert torch.equal(row.frames, frames) and row.label == "kmedoids\n20 of 98\ntokens go on\nrandom weights"
 
 
-def command(*arguments):
-    words = [sys.executable, "-m", "centerclip", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+def test_each_kept_token_is_outlined_where_it_lies():
+    """Two segments of two frames of 2 x 2 patches; kept are tokens 0 and 7 of the first, 3 and 4 of the second."""
+    medoids = torch.tensor([[0, 7], [3, 4]])
+    frames = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    row = Clusters("mine", frames, medoids, torch.tensor([[0] * 4 + [1] * 4] * 2))
+    plain_strip, tinted = draw_clusters([row], "title").axes
+    outlines = [part for part in tinted.collections if isinstance(part, PatchCollection)]
+    corners = {tuple(path.vertices[0]) for part in outlines for path in part.get_paths()}
+    places = positions(row)
+    assert corners == {
+        (places[0], 0), (places[1] + 0.5, 0.5), (places[2] + 0.5, 0.5), (places[3], 0),
+    }  # fmt: skip
+    assert not plain_strip.collections and len(plain_strip.images) == 4
+    overlays = [image.get_array() for image in tinted.images[1::2]]
+    assert [(overlay[..., 3] == 0).sum() for overlay in overlays] == [1, 1, 1, 1]
 
 
-class TestPicturesOf:
-    """Which of a benchmark's cells the pictures show."""
-
-    def names(self, *cells) -> dict[str, list[str]]:
-        return {picture: [cell.name for cell in shown] for picture, shown in pictures_of(list(cells)).items()}
-
-    def clustered(self, name, algorithm="kmedoids", segments=2, clusters=20):
-        return tiny_cell(Stage(algorithm, 2, segments, clusters), variant=name)
-
-    def test_the_first_of_each_algorithm_in_the_size_of_the_first_where_there_is_one(self):
-        first, again = self.clustered("k2"), self.clustered("k2-again")
-        other, same = self.clustered("s3", "spectral", 3), self.clustered("s2", "spectral")
-        assert self.names(tiny_cell(variant="baseline"), first, again, other, same) == {
-            "tokens": ["k2", "s2"],
-            "queries": ["k2"],
-        }
-        assert self.names(first, other)["tokens"] == ["k2", "s3"]
-
-    def test_sampling_is_no_clustering_and_without_that_there_are_no_tokens_to_show(self):
-        pooled = self.clustered("pooled", "pooling", clusters=49)
-        assert self.names(pooled, self.clustered("k2")) == {"tokens": ["k2"], "queries": ["k2"]}
-        assert self.names(pooled, tiny_cell(variant="baseline")) == {"queries": ["pooled"]}
+@pytest.mark.parametrize("keep", ["mean", "weighted"])
+def test_no_token_is_outlined_where_means_go_on(video, keep):
+    retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep=keep)]))
+    row = clusters(retriever, *retriever.read(video))
+    assert row.label.startswith("kmedoids\n20 means of 98\ntokens go on\n") and len(positions(row)) == 4
+    _, tinted = draw_clusters([row], "title").axes
+    assert not [path for part in tinted.collections for path in part.get_paths() if len(path.vertices) > 2]
+    assert all((image.get_array()[..., 3] > 0).all() for image in tinted.images[1::2])
 
 
-class TestQueries:
-    def test_best_and_worst_against_brute_force(self):
-        generator = torch.Generator().manual_seed(0)
-        similarity = torch.randn(60, 9, generator=generator)
-        truth = torch.arange(60) % 9
+def test_tokens_that_merge_inside_a_block_are_clusters(video):
+    """Of ToMe, frame by frame in the first block: 5 of 49 join others."""
+    retriever = Retriever(tiny_cell(model=METHODS["tome"], training=None))
+    row = clusters(retriever, *retriever.read(video))
+    assert row.label.startswith("tome\n44 means of 49\n") and row.assignment.shape == (6, 49)
+    assert len(positions(row)) == 6 and (row.assignment.amax(1) == 43).all()
 
-        def standing(query):
-            right = similarity[query, truth[query]].item()
-            wrong = [similarity[query, video].item() for video in range(9) if video != truth[query]]
-            return sum(value >= right for value in wrong), max(wrong) - right
 
-        def first_of_each_video(asked):
-            return [q for i, q in enumerate(asked) if truth[q] not in [truth[before] for before in asked[:i]]]
+def test_clusters_have_one_tint_each():
+    assignment = torch.arange(49).repeat(2)[None]
+    row = Clusters("mine", torch.zeros(2, 3, 7, 7, dtype=torch.uint8), torch.tensor([[0]]), assignment)
+    first, second = (image.get_array() for image in draw_clusters([row], "title").axes[1].images[1::2])
+    assert np.array_equal(first[..., :3], second[..., :3])
+    assert len(np.unique(first.reshape(-1, 4)[:, :3], axis=0)) == 49
 
-        order = sorted(range(60), key=standing)
-        best, worst = queries.extremes(similarity, truth, 3)
-        assert best == first_of_each_video(order)[:3] and worst == first_of_each_video(order[::-1])[:3]
-        assert len({int(truth[query]) for query in best}) == 3
 
-    def test_an_answer_in_full(self):
-        texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
-        (best,), (worst,) = queries.best_and_worst(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
-        assert (best.caption, best.rank, best.candidates, best.right, best.answers) == ("up", 1, 3, 2, [2, 0, 1])
-        assert best.similarity == pytest.approx([1, 0.8, 0.6])
-        assert (worst.caption, worst.rank, worst.right, worst.answers) == ("right", 2, 0, [1, 0, 2])
+def test_lines_are_between_clusters_only():
+    patches = np.array([[0, 0, 1], [0, 2, 1], [2, 2, 2]])
+    assert tokens.edges(patches).tolist() == [[0, 2], [1, 1], [1, 2]]
 
-    def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(self, tmp_path):
-        answered = Query("costs $5 and $6 " + "very " * 99, 2, 30, 4, [3, 4, 5, 6, 7], [0.5, 0.4, 0.3, 0.2, 0.1])
-        lost = answered._replace(caption="short", rank=17, right=9)
-        asked = []
 
-        def frames(video):
-            asked.append(video)
-            return torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+@pytest.mark.parametrize(
+    ("frames", "segments", "shown"), [(12, 4, 12), (60, 15, 12), (60, 12, 10), (12, 12, 12), (24, 1, 24), (6, 2, 6)]
+)
+def test_a_long_video_shows_its_first_segments_whole(frames, segments, shown):
+    row = Clusters("", torch.zeros(frames, 1), torch.zeros(segments, 1), torch.zeros(segments, 1))
+    places = positions(row)
+    assert len(places) == shown and (np.diff(places) > 1).all()
 
-        figure = draw_queries([answered], [lost], frames, "title")
-        assert asked == [3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 9]
-        for axes, label, left in zip(figure.axes, ("2: 0.40", "17:"), (3.45, 5 * 3.45 + 0.5), strict=True):
-            (frame,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
-            assert frame.get_x() == pytest.approx(left)
-            assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{label} the right one"]
-        assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
-        for name in ("p.png", "p.gif"):
-            figures.save(figure, tmp_path / name)
-            assert Image.open(tmp_path / name).width > 500
-        with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
-            figures.save(figure, Path(tmp_path / "p.mp4"))
+
+@pytest.mark.parametrize(
+    ("stages", "name", "line"),
+    [
+        ([], "v.mp4", "the model: without a clustering stage every token goes on"),
+        ([replace(STAGE, clusters=0)], "v.mp4", "segments 2, clusters 0: neither may be less than 1"),
+        ([STAGE], "none.mp4", r"none\.mp4: no such file"),
+        ([Stage("rlt", 0)], "v.mp4", "the model: rlt leaves patches out, which form no clusters"),
+    ],
+)
+def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video, stages, name, line):
+    with pytest.raises(UserError, match=line):
+        tokens.draw_file(video.with_name(name), [plain("tiny", None, 4, stages)])
+
+
+def test_the_command_draws_a_file(video, tmp_path):
+    save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
+    model = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20", "--weights", tmp_path / "w.safetensors")
+    words = [sys.executable, "-m", "centerclip", "tokens", video, *model, "--out", tmp_path / "p.png"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "p.png").width > 500
+
+
+def names(*cells) -> dict[str, list[str]]:
+    return {picture: [cell.name for cell in shown] for picture, shown in pictures_of(list(cells)).items()}
+
+
+def clustered(name, algorithm="kmedoids", segments=2, clusters=20):
+    return tiny_cell(Stage(algorithm, 2, segments, clusters), variant=name)
+
+
+def test_pictures_show_the_first_of_each_algorithm_in_the_size_of_the_first_where_there_is_one():
+    first, again = clustered("k2"), clustered("k2-again")
+    other, same = clustered("s3", "spectral", 3), clustered("s2", "spectral")
+    assert names(tiny_cell(variant="baseline"), first, again, other, same) == {
+        "tokens": ["k2", "s2"],
+        "queries": ["k2"],
+    }
+    assert names(first, other)["tokens"] == ["k2", "s3"]
+
+
+def test_sampling_is_no_clustering_whose_tokens_are_shown():
+    pooled = clustered("pooled", "pooling", clusters=49)
+    assert names(pooled, clustered("k2")) == {"tokens": ["k2"], "queries": ["k2"]}
+    assert names(pooled, tiny_cell(variant="baseline")) == {"queries": ["pooled"]}
+
+
+def test_best_and_worst_queries_against_brute_force():
+    generator = torch.Generator().manual_seed(0)
+    similarity = torch.randn(60, 9, generator=generator)
+    truth = torch.arange(60) % 9
+
+    def standing(query):
+        right = similarity[query, truth[query]].item()
+        wrong = [similarity[query, video].item() for video in range(9) if video != truth[query]]
+        return sum(value >= right for value in wrong), max(wrong) - right
+
+    def first_of_each_video(asked):
+        return [q for i, q in enumerate(asked) if truth[q] not in [truth[before] for before in asked[:i]]]
+
+    order = sorted(range(60), key=standing)
+    best, worst = queries.extremes(similarity, truth, 3)
+    assert best == first_of_each_video(order)[:3] and worst == first_of_each_video(order[::-1])[:3]
+    assert len({int(truth[query]) for query in best}) == 3
+
+
+def test_a_query_has_its_rank_and_answers():
+    texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
+    (best,), (worst,) = queries.best_and_worst(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
+    assert (best.caption, best.rank, best.candidates, best.right, best.answers) == ("up", 1, 3, 2, [2, 0, 1])
+    assert best.similarity == pytest.approx([1, 0.8, 0.6])
+    assert (worst.caption, worst.rank, worst.right, worst.answers) == ("right", 2, 0, [1, 0, 2])
+
+
+def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(tmp_path):
+    answered = Query("costs $5 and $6 " + "very " * 99, 2, 30, 4, [3, 4, 5, 6, 7], [0.5, 0.4, 0.3, 0.2, 0.1])
+    lost = answered._replace(caption="short", rank=17, right=9)
+    asked = []
+
+    def frames(video):
+        asked.append(video)
+        return torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+
+    figure = draw_queries([answered], [lost], frames, "title")
+    assert asked == [3, 4, 5, 6, 7, 3, 4, 5, 6, 7, 9]
+    for axes, label, left in zip(figure.axes, ("2: 0.40", "17:"), (3.45, 5 * 3.45 + 0.5), strict=True):
+        (frame,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
+        assert frame.get_x() == pytest.approx(left)
+        assert [text.get_text() for text in axes.texts if "right" in text.get_text()] == [f"{label} the right one"]
+    assert "number 17 of 30" in figure.axes[1].get_title(loc="left")
+    for name in ("p.png", "p.gif"):
+        figures.save(figure, tmp_path / name)
+        assert Image.open(tmp_path / name).width > 500
+    with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
+        figures.save(figure, Path(tmp_path / "p.mp4"))
 
 
 def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatch, capsys):
@@ -230,11 +235,3 @@ def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatc
 def test_a_sentence_without_spaces_is_cut(tmp_path):
     assert queries.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
     assert queries.shortened(" a\n b ", 330) == "a b"
-
-
-def test_pictures_of_random_weights_say_so():
-    untrained, pretrained = tiny_cell(training=None), tiny_cell(model=Model("tiny", weights="w.pt"))
-    row = Clusters("kmedoids", None, None, None)
-    assert tokens.remarked(row, untrained).label == "kmedoids\nrandom weights"
-    assert tokens.remarked(row, tiny_cell()).label == "kmedoids\nfrom random weights"
-    assert tokens.remarked(row, pretrained).label == "kmedoids"

@@ -8,11 +8,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from support.results import write_results
+from support.results import PAPER_CSV, PAPER_ROWS, write_results
 
 from centerclip.command import UserError, write_json
-from centerclip.evaluate import given
+from centerclip.evaluate import vector_file
 from centerclip.report import full_size, tables
 from centerclip.report.documents import markdown
 from centerclip.report.plots import recall_vs_cost, training
@@ -21,8 +20,6 @@ from centerclip.settings import layout
 from centerclip.settings.cell import read_compared
 from centerclip.settings.config import full_size as models
 
-PAPER = REPOSITORY / "config/paper.csv"
-PUBLISHED = tables.read_paper(PAPER)
 COUNT = 25  # damages of each file
 WRONG = (None, "x", "", [], [1], {}, {"a": 1}, True, -1, 0, 1.5, math.nan, math.inf, 10**400)
 
@@ -67,35 +64,29 @@ def damaged_bytes(content: bytes, random: Random) -> bytes:
 def files(tmp_path) -> dict[str, Path]:
     """What a run leaves, whole: a result, costs, a table, the paper's numbers and models, and vectors."""
     cells = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
-    for cell in cells:
-        result = json.loads(cell.path(layout.RESULT).read_text())
-        for epoch in result["training"]["epochs"]:
-            epoch["loss"] = 1.0
-        write_json(cell.path(layout.RESULT), result)
     costs = tables.read_costs(cells[0].path(layout.COSTS))
-    made, _ = tables.combine([tables.read_row(cell.path(layout.RESULT)) for cell in cells], costs, PUBLISHED)
+    made, _ = tables.combine([tables.read_row(cell.path(layout.RESULT)) for cell in cells], costs, PAPER_ROWS)
     tables.for_programs(made).to_csv(tmp_path / "table.csv", index=False)
     write_json(tmp_path / "compared.json", [model.cost_settings() for model in models()])
-    full_size.table(models(), costs, PUBLISHED).to_csv(tmp_path / "full_size.csv", index=False)
-    (tmp_path / "paper.csv").write_text(PAPER.read_text())
+    full_size.table(models(), costs, PAPER_ROWS).to_csv(tmp_path / "full_size.csv", index=False)
+    (tmp_path / "paper.csv").write_text(PAPER_CSV.read_text())
     np.savez(tmp_path / "given.npz", texts=np.eye(3, 4), videos=np.eye(3, 4), video_of_text=np.arange(3))
-    names = {
-        name: tmp_path / name for name in ("table.csv", "full_size.csv", "paper.csv", "compared.json", "given.npz")
-    }
-    return names | {"result": cells[0].path(layout.RESULT), "costs": cells[0].path(layout.COSTS)}
+    names = "table.csv", "full_size.csv", "paper.csv", "compared.json", "given.npz"
+    of_cell = {"result": cells[0].path(layout.RESULT), "costs": cells[0].path(layout.COSTS)}
+    return {name: tmp_path / name for name in names} | of_cell
 
 
 def tabled(result: Path, costs: Path) -> str:
     measured = tables.read_costs(costs)
-    table, apart = tables.combine([tables.read_row(result)], measured, PUBLISHED)
-    return markdown(tables.for_people(table, apart, measured, []))
+    table, apart = tables.combine([tables.read_row(result)], measured, PAPER_ROWS)
+    return markdown(tables.for_people(table, apart, measured))
 
 
 READERS: dict[str, Callable[[dict[str, Path]], object]] = {
     "result": lambda files: (tabled(files["result"], files["costs"]), training.read(None, [files["result"]])),
     "costs": lambda files: tabled(files["result"], files["costs"]),
     "table.csv": lambda files: (
-        markdown(summary([tables.read_models(files["table.csv"])], None, PUBLISHED)),
+        markdown(summary([tables.read_models(files["table.csv"])], None, PAPER_ROWS)),
         recall_vs_cost.relative(recall_vs_cost.read(files["table.csv"])),
     ),
     "full_size.csv": lambda files: full_size.document(full_size.read(files["full_size.csv"])),
@@ -103,9 +94,9 @@ READERS: dict[str, Callable[[dict[str, Path]], object]] = {
         [tables.read_models(files["table.csv"])], None, tables.read_paper(files["paper.csv"])
     ),
     "compared.json": lambda files: full_size.table(
-        read_compared(files["compared.json"]), tables.read_costs(files["costs"]), PUBLISHED, files["compared.json"]
+        read_compared(files["compared.json"]), tables.read_costs(files["costs"]), PAPER_ROWS, files["compared.json"]
     ),
-    "given.npz": lambda files: given.read(files["given.npz"]),
+    "given.npz": lambda files: vector_file.read(files["given.npz"]),
 }
 
 

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import atomic
 from centerclip.report import documents, full_size, tables
 from centerclip.settings.cell import read_compared
 
@@ -18,7 +17,4 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     paper, costs = tables.read_paper(arguments.paper), tables.read_costs(arguments.costs)
     table = full_size.table(read_compared(arguments.cells), costs, paper, arguments.cells)
-    with atomic(Path(f"{arguments.out}.csv")) as temporary:
-        table.to_csv(temporary, index=False)
-    for suffix in (".html", ".md", ".tex"):
-        documents.write(arguments.out, suffix, full_size.document(table))
+    documents.write(arguments.out, full_size.document(table), ".html", ".md", ".tex", table=table)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from centerclip.command import atomic
 from centerclip.report import documents, full_size, tables
-from centerclip.report.summary import findings, joined, summary
+from centerclip.report.summary import findings, summary
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     paper, ours = tables.read_paper(arguments.paper), list(map(tables.read_models, arguments.tables))
     costs = full_size.read(arguments.full_size) if arguments.full_size else None
-    for suffix in (".html", ".md"):
-        documents.write(arguments.out, suffix, summary(ours, costs, paper))
+    documents.write(arguments.out, summary(ours, costs, paper), ".html", ".md")
     if arguments.findings:
         with atomic(arguments.findings) as temporary:
-            temporary.write_text(documents.markdown(findings(joined(ours), costs, paper)))
+            temporary.write_text(documents.markdown(findings(tables.joined(ours), costs, paper)))

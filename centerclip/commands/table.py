@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import atomic
 from centerclip.report import documents, tables
 
 
@@ -18,8 +17,5 @@ def job(arguments: argparse.Namespace) -> None:
     rows = list(map(tables.read_row, arguments.cells))
     costs = tables.read_costs(arguments.costs) if arguments.costs else None
     table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper))
-    with atomic(Path(f"{arguments.out}.csv")) as temporary:
-        tables.for_programs(table).to_csv(temporary, index=False)
-    document = tables.for_people(table, apart, costs, [])
-    for suffix in (".html", ".md", ".tex"):
-        documents.write(arguments.out, suffix, document)
+    document = tables.for_people(table, apart, costs)
+    documents.write(arguments.out, document, ".html", ".md", ".tex", table=tables.for_programs(table))

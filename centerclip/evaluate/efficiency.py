@@ -1,10 +1,11 @@
 """What variants cost beside each other, with random weights and generated videos: operations, memory, time."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from math import inf
+from operator import truediv
 from statistics import median
 
 import torch
@@ -31,29 +32,26 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def baseline(cells: list[Cell]) -> int:
-    """The index of the cell that the others of its group are compared with: the first without stages and shift, rather
-    one that is trained, or else the first of all."""
+    """The index of the cell that the others of its group are compared with: the first without stages and shift, trained
+    rather than not, or else the first of all."""
     return max(range(len(cells)), key=lambda index: (cells[index].model.plain, cells[index].trained, -index))
 
 
 def measure(
-    cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = math.inf
+    cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = inf
 ) -> list[dict]:
-    """What each of a group of `cells` costs: encoding one smooth generated video, encoding batches of up to `largest`,
-    and a step of training. Costs depend neither on the weights nor on how a cell is run. After the first turn
-    no turn and no larger batch starts that would end later than `deadline`, a time of `perf_counter`."""
+    """What each of a group of `cells` costs, whatever its weights and `runtime`: encoding a smooth generated video and
+    batches of up to `largest`, and a step of training. After the first turn no turn and no larger batch starts that
+    would end later than `deadline` (`perf_counter`)."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
     rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
     return [row | training_memory(cell, device) for row, cell in zip(rows, cells, strict=True)]
 
 
-def encoding(
-    cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = math.inf
-) -> list[dict]:
-    """The costs of encoding, per video; ratios are to the group's baseline, that of times the median of the turns' own
-    ratios. Times are in the precision of evaluation on `device`, the other costs in float32. `turns` is how many times
-    the ms are the median of, `busy` whether the machine was. The bytes saved for the backward pass are None of what
-    does not train."""
+def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = inf) -> list[dict]:
+    """The costs of encoding, per video: times in the precision of evaluation on `device`, medians of `turns`, the other
+    costs in float32. Ratios are to the group's baseline, that of times is the median of the turns' own ratios. The
+    bytes saved for the backward pass are None for a cell that is not trained."""
     models = []
     for cell in cells:
         models.append(build(cell.model, seed=0).eval().to(device))
@@ -86,7 +84,7 @@ def encoding(
         for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
     ]
     for row, turns in zip(rows, whole, strict=True):
-        row["ms_ratio"] = median(turn / reference for turn, reference in zip(turns, whole[first], strict=True))
+        row["ms_ratio"] = median(map(truediv, turns, whole[first]))
         for name in ("gflops", "saved_mb"):
             known = None not in (row[name], rows[first][name])
             row[f"{name}_ratio"] = row[name] / rows[first][name] if known else None
@@ -102,32 +100,22 @@ def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
-    """Whether cells that are one network, such as the baseline timed twice, took times that differ by more than QUIET
-    in the median turn, of which a line on the terminal tells: then something else ran beside them, and no time of the
-    group is right. `times` are a list of turns a cell."""
+    """Whether `times`, a list of turns a cell, of cells that are one network differ by more than QUIET in the median
+    turn: something else ran beside them, no time of the group is right, and a line on the terminal says so."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
-        if one.model == other.model:
-            apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
-            if apart > 1 + QUIET:
-                twice = one.variant == other.variant
-                names = (
-                    f"{one.variant} was timed twice" if twice else f"{one.variant} and {other.variant} are one network"
-                )
-                tell(
-                    f"warning: {one.benchmark}: {names} and took times that differ by {apart - 1:.0%}: the machine was"
-                    " busy, and the times are marked so"
-                )
-                return True
+        apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
+        if one.model == other.model and apart > 1 + QUIET:
+            names = f"{one.variant} was timed twice"
+            if one.variant != other.variant:
+                names = f"{one.variant} and {other.variant} are one network"
+            times_differ = f"{names} and took times that differ by {apart - 1:.0%}"
+            tell(f"warning: {one.benchmark}: {times_differ}: the machine was busy, and the times are marked so")
+            return True
     return False
 
 
 def best_batches(
-    models: list[CenterCLIP],
-    shape: tuple[int, int],
-    ms: list[float],
-    repeats: int,
-    largest: int,
-    deadline: float = math.inf,
+    models: list[CenterCLIP], shape: tuple[int, int], ms: list[float], repeats: int, largest: int, deadline: float = inf
 ) -> list[tuple[int, float]]:
     """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of `shape` (frames, pixels) a
     second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
@@ -153,7 +141,7 @@ def best_batches(
 
 def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     """The training run of a cell after each of any number of real steps, on `costs.batch_size` pairs of noise. The
-    first makes AdamW's moments and finds out how many pairs the memory holds at a time; those after it are alike."""
+    first makes AdamW's moments and finds out how many pairs the memory holds at a time; later ones are alike."""
     count, frames, size = cell.costs.batch_size, cell.data.frames, cell.data.image_size
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
@@ -167,22 +155,18 @@ def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
 
 
 def training_memory(cell: Cell, device: torch.device) -> dict:
-    """Peak GPU memory of a training step of `costs.batch_size` pairs in GB (10^9 bytes), of tensors and with what
-    PyTorch holds in reserve, and the pairs encoded at a time.
-
-    None for a cell that is not trained and on a CPU, whose memory is another thing; the memory also where the GPU holds
-    only a part of the batch, which compares with nothing.
-    """
+    """Peak GPU memory of a training step of `costs.batch_size` pairs in GB (10^9 bytes), of tensors and with PyTorch's
+    reserve, and the pairs encoded at a time. All are None for a cell that is not trained and on a CPU, the memory also
+    where the GPU holds only a part of the batch, which compares with nothing."""
+    measured = dict.fromkeys(("training_gb", "training_reserved_gb", "training_chunk"))
     if device.type != "cuda" or not cell.trained:
-        return {"training_gb": None, "training_reserved_gb": None, "training_chunk": None}
+        return measured
     steps = training_steps(cell, device)
     next(steps)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    chunk = next(steps).chunk
-    whole = chunk >= cell.costs.batch_size
-    return {
-        "training_gb": torch.cuda.max_memory_allocated(device) / 1e9 if whole else None,
-        "training_reserved_gb": torch.cuda.max_memory_reserved(device) / 1e9 if whole else None,
-        "training_chunk": chunk,
-    }
+    measured["training_chunk"] = next(steps).chunk
+    if measured["training_chunk"] >= cell.costs.batch_size:
+        measured["training_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+        measured["training_reserved_gb"] = torch.cuda.max_memory_reserved(device) / 1e9
+    return measured

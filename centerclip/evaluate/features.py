@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from open_clip import SimpleTokenizer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from centerclip.backbones.clip import CenterCLIP
@@ -19,40 +19,33 @@ from centerclip.train import processes
 
 
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> dict:
-    """`retrieval_metrics` of `model` over the videos and captions of `rows`, on the model's device. Of processes that
-    train together each encodes its share, and all return the same."""
+    """`retrieval_metrics` of `model` over the videos and captions of `rows`. Processes that train together encode a
+    share each and return the same."""
     return retrieval_metrics(*features(model, rows, store, cell))
 
 
 @torch.no_grad()
 @loading_told()
 def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
-    """The arguments of `retrieval_metrics` for rows of a manifest, on the device of `model`, left in evaluation mode.
-
-    Returns:
-        vectors [C, E] float32 of the captions that are not empty, vectors [V, E] float32 of all videos, both in the
-        order of `rows`, and each caption's video [C] int64.
-    """
+    """Vectors [C, E] float32 of the captions of `rows` that are not empty, [V, E] float32 of the videos, in order, and
+    each caption's video [C] int64: arguments of `retrieval_metrics`, on the device of `model`. It stays in evaluation
+    mode."""
     model.eval()
     device = model.logit_scale.device
     video_ids = rows["video_id"].drop_duplicates().tolist()
     captioned = rows[rows["caption"] != ""]
     tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
+    workers = {"num_workers": cell.runtime.evaluation_workers, "worker_init_fn": leave_sigterm}
 
-    def vectors(items: list[str], encode: Callable[..., Tensor], load: Callable[..., DataLoader], what: str) -> Tensor:
-        loader = load(processes.share_of(items), batch_size=cell.runtime.evaluation.batch_size)
+    def vectors(items: list[str], load: Callable[[list[str]], Dataset], encode: Callable, what: str, **more) -> Tensor:
+        share = load(processes.share_of(items))
+        loader = DataLoader(share, cell.runtime.evaluation_batch_size, **more)
         with autocast(device, cell.precision):
             batches = [encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")]
         return processes.of_all(torch.cat(batches), len(items))
 
-    def load_videos(share: list[str], batch_size: int) -> DataLoader:
-        return DataLoader(
-            Videos(share, store, cell.data.frames),
-            batch_size=batch_size,
-            num_workers=cell.runtime.evaluation.workers,
-            pin_memory=device.type == "cuda",
-            worker_init_fn=leave_sigterm,
-        )
+    def load_videos(share: list[str]) -> Dataset:
+        return Videos(share, store, cell.data.frames)
 
     def encode_videos(batch: list[Tensor]) -> Tensor:
         frames, mask = (part.to(device, non_blocking=True) for part in batch)
@@ -61,22 +54,22 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     def encode_texts(batch: list[str]) -> Tensor:
         return model.encode_text(tokenizer(batch).to(device))
 
-    videos = vectors(video_ids, encode_videos, load_videos, "videos")
-    texts = vectors(captioned["caption"].tolist(), encode_texts, DataLoader, "captions")
+    videos = vectors(video_ids, load_videos, encode_videos, "videos", pin_memory=device.type == "cuda", **workers)
+    texts = vectors(captioned["caption"].tolist(), list, encode_texts, "captions")
     places = {video_id: index for index, video_id in enumerate(video_ids)}
     truth = torch.tensor([places[video_id] for video_id in captioned["video_id"]], device=device)
     return texts, videos, truth
 
 
+def cut(caption: str, text_tokens: int, tokenizer: SimpleTokenizer) -> bool:
+    """Whether a caption has more than `text_tokens` tokens, start and end marks included, and is not read whole."""
+    return len(tokenizer.encode(caption)) + 2 > text_tokens
+
+
 def count_cut(captions: Iterable[str], text_tokens: int) -> int:
-    """How many captions have more than `text_tokens` tokens, start and end marks included, and are not read whole."""
+    """How many captions are `cut`."""
     tokenizer = SimpleTokenizer()
     return sum(cut(caption, text_tokens, tokenizer) for caption in captions)
-
-
-def cut(caption: str, text_tokens: int, tokenizer: SimpleTokenizer) -> bool:
-    """Whether a caption is one of those that `count_cut` counts."""
-    return len(tokenizer.encode(caption)) + 2 > text_tokens
 
 
 def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:

@@ -10,22 +10,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from centerclip.command import UserError, explained, is_damage, read_json
-from centerclip.data.video.frames import (
-    PAGE,
-    check_complete,
-    check_shard,
-    key,
-    open_shard,
-    picture,
-    read_report,
-    unusable,
-)
+from centerclip.data.video import frames
+from centerclip.data.video.frames import read_report, unusable
 from centerclip.data.video.shards import combine
 from centerclip.data.video.watch import watched
 from centerclip.settings import layout
 from centerclip.settings.cell import check_own, read_cell
-
-Check = Callable[[Path], None]  # raises UserError for a file with a fault
 
 
 def is_results(folder: Path) -> bool:
@@ -33,34 +23,34 @@ def is_results(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in ("*/*/cell.json", "*/frames/*px/*.csv"))
 
 
-def checks(results: Path) -> list[tuple[Check, Path]]:
-    """What is checked in a results folder, each with its file."""
+def checks(results: Path) -> list[tuple[Callable, Path]]:
+    """The files of a results folder, each with what raises UserError for a fault in it."""
     files = {
-        whole_shard: "*/frames/*px/[0-9]*.lmdb",
-        joined_report: "*/frames/*px/report.csv",
-        complete_frames: "*/*/cell.json",
-        whole_weights: "*/*/weights.safetensors",
-        read_json: "*/*/history.json",
-        whole_checkpoint: "*/*/checkpoints/checkpoint*.pt",
-        check_own: "*_*.json",
+        "*/frames/*px/[0-9]*.lmdb": whole_shard,
+        "*/frames/*px/report.csv": joined_report,
+        "*/*/cell.json": complete_frames,
+        "*/*/weights.safetensors": whole_weights,
+        "*/*/history.json": read_json,
+        "*/*/checkpoints/checkpoint*.pt": whole_checkpoint,
+        "*_*.json": check_own,
+        "weights/**/*.safetensors": whole_weights,
     }
-    found = [(check, path) for check, pattern in files.items() for path in sorted(results.glob(pattern))]
-    return found + [(whole_weights, path) for path in sorted(results.glob("weights/**/*.safetensors"))]
+    return [(check, path) for pattern, check in files.items() for path in sorted(results.glob(pattern))]
 
 
 def whole_shard(shard: Path) -> None:
     """Compare a shard with its checksums or, without any, decode all of its pictures."""
-    check_shard(shard)
-    if shard.stat().st_size % PAGE:
+    frames.check_shard(shard)
+    if shard.stat().st_size % frames.PAGE:
         return
-    with open_shard(shard).begin(buffers=True) as transaction:
+    with frames.open_shard(shard).begin(buffers=True) as transaction:
         for name, data in transaction.cursor():
             try:
-                picture(data)
+                frames.picture(data)
             except ValueError as error:
                 raise unusable(shard, f"{bytes(name).decode()} is not a picture ({error})") from None
         for row in read_report(shard.with_suffix(".csv")).itertuples():
-            if any(transaction.get(key(row.video_id, index)) is None for index in range(row.frames)):
+            if any(transaction.get(frames.key(row.video_id, index)) is None for index in range(row.frames)):
                 raise unusable(shard, f"it lacks frames of {row.video_id}")
 
 
@@ -79,7 +69,7 @@ def complete_frames(path: Path) -> None:
     cell = read_cell(path)
     manifest, report = cell.path(layout.MANIFEST), cell.path(layout.FRAMES)
     if manifest.exists() and report.exists():
-        check_complete(read_manifest(manifest), read_report(report), cell.splits, report)
+        frames.check_complete(read_manifest(manifest), read_report(report), cell.splits, report)
 
 
 def whole_weights(path: Path) -> None:
@@ -99,25 +89,19 @@ def whole_checkpoint(path: Path) -> None:
         raise UserError(f"{path}: damaged ({type(error).__name__}); delete it: training goes on without it") from None
 
 
-def outcome(item: tuple[Check, Path], beat: Callable[[], None]) -> str | None:
+def outcome(item: tuple[Callable, Path], beat: Callable[[], None]) -> str | None:
     """What is wrong with a file, in a line; None if nothing is."""
     check, path = item
     beat()
     try:
         check(path)
-    except UserError as error:
-        return str(error)
-    except OSError as error:
-        return explained(error)
-    return None
+    except (UserError, OSError) as error:
+        return explained(error) if isinstance(error, OSError) else str(error)
 
 
 def audit(results: Path) -> str:
-    """Check all files of a results folder and print a line for each fault; returns a summary.
-
-    Files are read in another process, which a shard without checksums may crash. Raises UserError, with the summary, if
-    there is a fault.
-    """
+    """Check all files of a results folder and print a line for each fault; returns a summary. Files are read in another
+    process, which a shard without checksums may crash. Raises UserError, with the summary, if there is a fault."""
     items, faults = checks(results), set()
     for (_, path), fault in tqdm(watched(outcome, items, 1, math.inf), "audit", len(items), unit="file"):
         line = fault if isinstance(fault, str) else fault and f"{path}: {fault}"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.report.rows import CANDIDATES, RANDOM, ROLES, label, remarks
-from centerclip.report.tables import BY_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, filled
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, joined
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
@@ -26,8 +26,8 @@ class Figure(NamedTuple):
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
-    """Of rows of one benchmark and backbone: the first baseline, as in the config, and the clustering variant of as
-    many frames with the best of `column`; None where either is missing."""
+    """The first baseline of one benchmark and backbone, and the clustering variant of as many frames with the best of
+    `column`; None where either is missing."""
     rows = rows.dropna(subset=column)
     baseline = rows[rows["baseline"]].head(1)
     clustered = rows[rows["clustering"] & rows["frames"].isin(baseline["frames"])]
@@ -71,8 +71,8 @@ def share(rows: pd.DataFrame) -> list[Figure]:
     """The largest share of each algorithm."""
     timed = rows[rows["clustering"]].dropna(subset="clustering_share").sort_values("clustering_share")
     largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
-    return [Figure(f"{part:.1%}, {name}", round(part, 3) <= SMALL)
-            for part, name in zip(largest["clustering_share"], largest["variant"], strict=True)]  # fmt: skip
+    shares = zip(largest["clustering_share"], largest["variant"], strict=True)
+    return [Figure(f"{part:.1%}, {name}", round(part, 3) <= SMALL) for part, name in shares]
 
 
 CLAIMS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
@@ -83,65 +83,59 @@ CLAIMS: dict[str, Callable[[pd.DataFrame], list[Figure]]] = {
 }
 
 
-def outcome(figures: list[Figure]) -> tuple[str, str]:
+def outcome(figures: list[Figure]) -> list[str]:
     """The figures of a claim in words, and the verdict on it."""
     if not figures:
-        return "", "not run"
+        return ["", "not run"]
     verdict = "holds" if all(figure.holds for figure in figures) else "fails"
     once = ONCE if any(figure.once for figure in figures) else ""
-    return "; ".join(figure.words for figure in figures), verdict + once
+    return ["; ".join(figure.words for figure in figures), verdict + once]
 
 
-def judged(claim: Callable, ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """`claim` on every benchmark and backbone of ours and of the paper's rows."""
+def judged(claim: Callable, ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """`claim` on every benchmark and backbone of ours and of the paper's `models`."""
     keys = ["benchmark", "backbone"]
-    here = {place: claim(rows) for place, rows in ours.groupby(keys, sort=False)}
-    published = {place: claim(rows) for place, rows in paper.groupby(keys, sort=False)}
-    lines = []
-    for place in here | published:
-        words, _ = outcome(published.get(place, []))
-        lines.append([*place, words, *outcome(here.get(place, []))])
+    here, paper = ({place: claim(rows) for place, rows in table.groupby(keys, sort=False)} for table in (ours, models))
+    lines = [[*place, outcome(paper.get(place, []))[0], *outcome(here.get(place, []))] for place in here | paper]
     return pd.DataFrame(lines, columns=[*keys, "paper", "here", "verdict"])
 
 
-def saved(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """What every published clustering model saves of its baseline's memory and time, and what ours does; ours of the
-    bytes saved for backward where no GPU was measured."""
+def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """What each of the paper's clustering `models` saves of its baseline's memory and time, and what ours does; ours of
+    the bytes saved for backward where no GPU was measured."""
     ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)
     memory_here = against_baseline(ours, "training_gb").fillna(against_baseline(ours, "saved_mb"))
     here = ours[MODEL].assign(memory=memory_here, time=against_baseline(ours, "ms"))
-    published = paper.assign(memory=against_baseline(paper, "training_gb"), time=against_baseline(paper, "ms"))
-    published = published[published["clustering"]]
+    models = models.assign(memory=against_baseline(models, "training_gb"), time=against_baseline(models, "ms"))
     lines = []
-    for _, row in published.merge(here, on=MODEL, how="left", suffixes=("", " here")).iterrows():
+    for _, row in models[models["clustering"]].merge(here, on=MODEL, how="left", suffixes=("", " here")).iterrows():
         for cost in ("memory", "time"):
             goal, ratio = row[cost], row[f"{cost} here"]
             if pd.notna(goal):
                 figures = [] if pd.isna(ratio) else [Figure(f"{ratio - 1:+.0%}", round(ratio, 2) <= round(goal, 2))]
-                model = [row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}"]
-                lines.append([*model, *outcome(figures)])
+                lines.append([row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}", *outcome(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "of", "paper", "here", "verdict"])
 
 
 def comparable(ours: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `ours`, a model each, whose recall compares with a published one: not those with random weights, nor
-    where more than LACKING of the published test videos are missing."""
+    """The rows of `ours`, a model each, whose recall compares with a published one: from pretrained weights, with at
+    most LACKING of the published test videos missing."""
     few = ours["n_videos"].astype(float) < (1 - LACKING) * ours[CANDIDATES].astype(float)
     random = ours["weights"].astype(object) == RANDOM
     tested = ours[["t2v R@1", PAPER["t2v R@1"]]].notna().all(axis=1)
     return ours[tested & ~few & ~random].drop_duplicates(MODEL)
 
 
-def met(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """Every published model's t2v R@1 and ours, ties counted as there; what is not `comparable` counts as not run."""
-    further = comparable(ours)[[*MODEL, BY_AUTHORS["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
+def met(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """The t2v R@1 of each of the paper's `models` and ours, with ties counted as there, where ours is `comparable`."""
+    further = comparable(ours)[[*MODEL, AS_AUTHORS["t2v R@1"], "seeds", "weights", "n_videos", CANDIDATES]]
     lines = []
-    for _, row in paper.merge(further, on=MODEL, how="left").iterrows():
-        published, here = row["t2v R@1"], row[BY_AUTHORS["t2v R@1"]]
-        less = round(here - published, 1)
+    for _, row in models.merge(further, on=MODEL, how="left").iterrows():
+        paper, here = row["t2v R@1"], row[AS_AUTHORS["t2v R@1"]]
+        less = round(here - paper, 1)
         words = ", ".join([f"{here:.1f} ({less:+.1f})", *remarks(row)])
         figures = [] if pd.isna(here) else [Figure(words, abs(less) <= CLOSE, trained_once(row))]
-        lines.append([row["benchmark"], row["variant"], f"{published:.1f}", *outcome(figures)])
+        lines.append([row["benchmark"], row["variant"], f"{paper:.1f}", *outcome(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
 
 
@@ -149,18 +143,18 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFram
     """Each claim with its table: what it is about, the paper's figures, those here, and the verdict.
 
     Args:
-        ours: rows of tables of benchmarks, `tables.typed`; times of a busy machine count as not measured.
+        ours: rows of tables of benchmarks, of which times of a busy machine do not count.
         paper: of `tables.read_paper`.
     """
-    ours = filled(ours)
+    ours = joined([ours])
     ours.loc[disturbed(ours), [*TIMES, "clustering_share"]] = None
-    published = paper[paper["variant"].notna()]
-    published = published[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
-    published = published.rename(columns={new: old for old, new in PAPER.items()})
-    published = published.assign(saved_mb=None, clustering_share=None)
+    models = paper[paper["variant"].notna()]
+    models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
+    models = models.rename(columns={new: old for old, new in PAPER.items()})
+    models = models.assign(saved_mb=None, clustering_share=None)
     at_least = "A published model saves at least what it saved there of its baseline's memory and time."
     return {
-        **{claim: judged(figures, ours, published) for claim, figures in CLAIMS.items()},
-        f"A published model's t2v R@1 is met within {CLOSE:g} point.": met(ours, published),
-        at_least: saved(ours, published),
+        **{claim: judged(figures, ours, models) for claim, figures in CLAIMS.items()},
+        f"A published model's t2v R@1 is met within {CLOSE:g} point.": met(ours, models),
+        at_least: saved(ours, models),
     }

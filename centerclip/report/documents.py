@@ -2,7 +2,6 @@
 
 import html
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from centerclip.command import atomic
 
 @dataclass(frozen=True)
 class Table:
-    """A table for people: `text`, strings ready to show, the first `labels` columns words and the others numbers;
-    `bold`, bool of the same shape or None, marks what stands out."""
+    """Strings ready to show, `text`, of which the first `labels` columns are words and the others numbers; `bold`, bool
+    of the same shape, marks what stands out."""
 
     text: pd.DataFrame
     labels: int = 1
@@ -31,7 +30,10 @@ class Table:
         return styled
 
 
-def markdown(parts: list[str | Table]) -> str:
+Document = list[str | Table]
+
+
+def markdown(parts: Document) -> str:
     def block(part: str | Table) -> str:
         if isinstance(part, str):
             return part
@@ -45,7 +47,7 @@ STYLE = """body {font: 15px sans-serif} p {max-width: 60em} table {border-collap
 th, td {padding: .2em .6em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap}"""
 
 
-def page(parts: list[str | Table]) -> str:
+def page(parts: Document) -> str:
     """An html page."""
 
     def block(number: int, part: str | Table) -> str:
@@ -59,7 +61,7 @@ def page(parts: list[str | Table]) -> str:
     return "\n".join(["<!doctype html>", '<meta charset="utf-8">', f"<style>{STYLE}</style>", *blocks]) + "\n"
 
 
-def latex(parts: list[str | Table]) -> str:
+def latex(parts: Document) -> str:
     """Tabulars for a document that uses booktabs; the paragraphs are comments."""
 
     def block(part: str | Table) -> str:
@@ -73,17 +75,17 @@ def latex(parts: list[str | Table]) -> str:
 
 
 PARTIAL = ".partial.md"  # of what a failed run could make
-FORMATS: dict[str, Callable[[list[str | Table]], str]] = {
-    **{".md": markdown, ".html": page, ".tex": latex},
-    PARTIAL: markdown,
-}
+FORMATS = {".html": page, ".md": markdown, ".tex": latex, PARTIAL: markdown}
 
 
-def write(out: Path, suffix: str, parts: list[str | Table]) -> Path:
-    """Write `parts` to `out` with `suffix`, one of FORMATS, appended; returns the path. An old PARTIAL one goes."""
-    path = Path(f"{out}{suffix}")
-    with atomic(path) as temporary:
-        temporary.write_text(FORMATS[suffix](parts))
-    if suffix != PARTIAL:
+def write(out: Path, parts: Document, *suffixes: str, table: pd.DataFrame | None = None) -> None:
+    """Write `parts` to `out` with each of `suffixes`, of FORMATS, appended, and a `table` as .csv. An old PARTIAL file
+    goes unless it is one of them."""
+    texts = {suffix: FORMATS[suffix](parts) for suffix in suffixes}
+    if table is not None:
+        texts = {".csv": table.to_csv(index=False)} | texts
+    for suffix, text in texts.items():
+        with atomic(Path(f"{out}{suffix}")) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if PARTIAL not in suffixes:
         Path(f"{out}{PARTIAL}").unlink(missing_ok=True)
-    return path

@@ -17,20 +17,15 @@ PLACEHOLDERS = "Last Resort"  # begins the names of fonts whose every glyph is a
 
 def save(figure: Figure, path: Path, **options) -> None:
     """Write a figure; the suffix is the format, `options` are savefig's. Equal figures make equal files on a machine.
-
-    Texts are shown as they are, a $ too, in fonts of this machine that have their characters. Characters that no font
-    has are boxes, which a line on the terminal tells.
-
-    Raises:
-        UserError: a suffix that is none of matplotlib's.
-    """
+    Characters that no font of this machine has are boxes, which a line on the terminal tells. Raises UserError for a
+    suffix that matplotlib does not know."""
     if (kind := path.suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
         raise UserError(f"{path}: no format of figures ends in {path.suffix!r}; .png does")
     if missing := show_literally(figure):
         shown = "".join(sorted(missing)[:10])
         tell(
-            f"note: {path}: no font of this machine has {shown!r}, shown as boxes: install a font that has, such as"
-            " Noto Sans CJK (the package fonts-noto-cjk of Debian and Ubuntu)"
+            f"note: {path}: no font of this machine has {shown!r}, shown as boxes: install one that has, such as Noto"
+            " Sans CJK (the package fonts-noto-cjk of Debian and Ubuntu)"
         )
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
@@ -40,14 +35,13 @@ def save(figure: Figure, path: Path, **options) -> None:
 def show_literally(figure: Figure) -> set[str]:
     """Give the texts of a figure fonts that have their characters, and no formulas. Returns the characters that no font
     has."""
-    texts = figure.findobj(Text)
+    texts, fallbacks = figure.findobj(Text), []
     used = {character for text in texts for character in text.get_text() if character.isprintable()}
-    missing, fallbacks = used - glyphs(font_manager.findfont(OWN)), []
+    missing = used - glyphs(font_manager.findfont(OWN))
     for name, path in machine_fonts() if missing else ():
         if missing & (has := glyphs(path)):
             fallbacks.append(name)
-            missing -= has
-        if not missing:
+        if not (missing := missing - has):
             break
     for text in texts:
         text.set_parse_math(False)
@@ -70,7 +64,7 @@ def machine_fonts() -> Iterator[tuple[str, str]]:
             font_manager.fontManager.addfont(path)
         except Exception:  # FreeType cannot read it, or its glyphs are pictures
             continue
-    fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith(PLACEHOLDERS)]
-    fonts = [font for font in fonts if Path(font.fname).is_file()]
+    fonts = [font for font in font_manager.fontManager.ttflist
+             if not font.name.startswith(PLACEHOLDERS) and Path(font.fname).is_file()]  # fmt: skip
     fonts.sort(key=lambda font: (font.style != "normal", "Sans" not in font.name, font.weight != 400, font.fname))
     return ((font.name, font.fname) for font in fonts)

@@ -1,7 +1,8 @@
 """The rows of tables: their columns and types, how they are read, and what is said beside their numbers."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 STAGE = ["block", "segments", "clusters", "algorithm"]
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
-COST_COLUMNS = [
+MEASURED = [  # of costs
     *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
     *("turns", "repeats", "training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]
@@ -21,14 +22,21 @@ COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
 NAMES = ["benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select", "device"]
-FLAGS = [*ROLES, "busy"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 RANDOM = "random"  # weights
 
 
+@contextmanager
+def naming(source: str | Path, what: str) -> Iterator[None]:
+    """Raise errors about the content of a file, the `source`, which is not `what` it should be, as UserError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{source}: not {what}: {type(error).__name__}: {first_line(error)}") from None
+
+
 def read_table(path: Path, known: Collection[str] = (), further: Collection[str] = ()) -> pd.DataFrame:
-    """The rows of a csv, `checked`; it needs the columns `known`, without a gap, and `further` ones. Raises UserError
-    for another file."""
+    """The rows of a csv, as `checked`. Raises UserError for another file."""
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
     except ValueError as error:
@@ -39,9 +47,11 @@ def read_table(path: Path, known: Collection[str] = (), further: Collection[str]
 def checked(
     table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
 ) -> pd.DataFrame:
-    """`table` with text in NAMES, bools in FLAGS, whole numbers in WHOLE and finite numbers in all other columns, or
-    missing values, but none in the columns `known`; it needs those and `further` ones. Raises UserError, one line with
-    the `source`, for anything else."""
+    """`table` with values of the types of KINDS, numbers in other columns; None or nan where a value is missing.
+
+    Raises UserError, one line with the `source`, for a value of another type, for a missing column of `known` or
+    `further`, and for a missing value in a column of `known`.
+    """
     for column in (*known, *further):
         if column not in table:
             raise UserError(f"{source}: not about models: there is no {column}")
@@ -49,15 +59,15 @@ def checked(
         raise UserError(f"{source}: there is no row in it")
     columns = {}
     for column in table:
-        kind = text if column in NAMES else flag if column in FLAGS else whole if column in WHOLE else number
-        values = [None if pd.api.types.is_scalar(value) and pd.isna(value) else value for value in table[column]]
-        if column in known and None in values:
-            raise UserError(f"{source}: {column}: a value is missing")
-        for value in values:
-            if value is not None and kind(value) is None:
+        kind, parsed = KINDS.get(column, number), []
+        for value in table[column]:
+            missing = pd.api.types.is_scalar(value) and pd.isna(value)
+            parsed.append(None if missing else kind(value))
+            if missing and column in known:
+                raise UserError(f"{source}: {column}: a value is missing")
+            if not missing and parsed[-1] is None:
                 raise UserError(f"{source}: {column}: {value!r} is not {kind.__doc__}")
-        parsed = [None if value is None else kind(value) for value in values]
-        gaps = float if None in values and kind in (whole, number) else None
+        gaps = float if None in parsed and kind in (whole, number) else None
         columns[column] = pd.Series(parsed, table.index, dtype=gaps)
     return pd.DataFrame(columns, table.index)
 
@@ -87,6 +97,10 @@ def whole(value: object) -> int | None:
     return int(parsed) if parsed is not None and parsed == int(parsed) else None
 
 
+KINDS = {column: kind for kind, columns in {text: NAMES, flag: [*ROLES, "busy"], whole: WHOLE}.items()
+         for column in columns}  # fmt: skip
+
+
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with types that know missing values, so that a merge matches what is missing in both."""
     names = dict.fromkeys(["backbone", "algorithm"], "string")
@@ -94,7 +108,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def label(row: Mapping) -> str:
-    """The variant of a row and, in brackets, what its numbers must not be read without."""
+    """The variant of a row and, in brackets, its `remarks`."""
     marks = ", ".join(remarks(row))
     return f"{row['variant']} ({marks})" if marks else row["variant"]
 

@@ -4,22 +4,17 @@ import pandas as pd
 
 from centerclip.report import full_size
 from centerclip.report.claims import ONCE, VERDICTS, beside_baseline, comparable, judgements, trained_once
-from centerclip.report.documents import Table
-from centerclip.report.rows import remarks, typed
-from centerclip.report.tables import filled
+from centerclip.report.documents import Document, Table
+from centerclip.report.rows import remarks
+from centerclip.report.tables import joined
 
 
-def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of tables of benchmarks, `tables.for_programs` or its csv; what a table has no column for is missing."""
-    return filled(pd.concat(map(typed, tables), ignore_index=True))
-
-
-def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str | Table]:
+def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame) -> Document:
     """What was found, then the claims: each over a table of what was run here, and behind all of them of what was not.
 
     Args:
-        tables: as `joined` takes them. costs: of `full_size.table`, if they were measured; a benchmark that is in
-            `tables` is judged by its own. paper: of `tables.read_paper`.
+        tables: as `joined` takes them. costs: of `full_size.table`, if they were measured, for a benchmark that is not
+            in `tables`. paper: of `tables.read_paper`.
     """
     ours = joined(tables)
     further = [] if costs is None else [costs[~costs["benchmark"].isin(ours["benchmark"])]]
@@ -46,7 +41,10 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
     """Three sentences: what was run, what it found, what it cannot tell; of `joined` tables, else as `summary`."""
     tested = [f"{len(rows)} model{'s' * (len(rows) > 1)} on {benchmark} ({', '.join(rows['backbone'].unique())})"
               for benchmark, rows in ours.dropna(subset="t2v R@1").groupby("benchmark", sort=False)]  # fmt: skip
-    found = []
+    found, measured = [], ""
+    if costs is not None:
+        found = full_size.savings(costs)
+        measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
     for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
         if compared := beside_baseline(rows, "t2v R@1", largest=True):
             before, after = (row["t2v R@1"] for row in compared)
@@ -55,10 +53,6 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
                 f"on {benchmark} ({backbone}) text-to-video R@1 goes from {before:.1f}, the baseline's, to {after:.1f},"
                 f" the best clustering variant's ({model})" + (ONCE if any(map(trained_once, compared)) else "")
             )
-    measured = ""
-    if costs is not None:
-        found = [*full_size.savings(costs), *found]
-        measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
     return [
         f"This run tested {', '.join(tested)}{measured}.",
         f"It found: {'; '.join(found) or 'nothing on clustering, which no trained variant here does'}.",
@@ -68,13 +62,12 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
     """What a run cannot tell, a clause each; arguments as `findings`'."""
-    count, published = len(comparable(ours)), paper["variant"].count()
+    count, models = len(comparable(ours)), paper["variant"].count()
     measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
-    trained = ours[ours["trained"] & ours["seeds"].notna()]
+    seeds = ours.loc[ours["trained"], "seeds"]
     clauses = {
-        f"whether the paper's recalls are met, as it tested {count} of its {published} models": count < published,
-        "whether a difference in recall is chance, as each model was trained once": len(trained)
-        and trained["seeds"].max() < 2,
+        f"whether the paper's recalls are met, as it tested {count} of its {models} models": count < models,
+        "whether a difference in recall is chance, as each model was trained once": seeds.max() < 2,
         "what a GPU takes, as it had none": measured.isna().all(),
     }
     return [clause for clause, holds in clauses.items() if holds] or ["what other videos and other weights would give"]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError, first_line, read_json
+from centerclip.command import UserError, read_json
 from centerclip.method import reduction
-from centerclip.report.documents import Table
+from centerclip.report.documents import Document, Table
 from centerclip.report.rows import (
     CANDIDATES,
-    COST_COLUMNS,
     COUNTS,
     DIRECTIONS,
+    MEASURED,
     METRICS,
     RANDOM,
     ROLES,
@@ -21,12 +21,13 @@ from centerclip.report.rows import (
     STAGE,
     checked,
     label,
+    naming,
     read_table,
     typed,
 )
 from centerclip.settings.cell import Cell, check_own, read_cell
 
-BY_AUTHORS = {score: f"{score} published" for score in SCORES}  # counted as the authors' code counts ties
+AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
 GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 TIMES = ["ms", "batch_ms"]
@@ -48,6 +49,7 @@ LAYOUT = {  # column -> heading
     "epoch": "epoch",
     "train_s": "training, s",
 }
+DIGITS = {"gflops": 3}  # after the point, else 1
 SELECTED = {
     "best": "of the epoch with the best t2v R@1 on the test split, as in the paper",
     "val": "of the epoch with the best t2v R@1 on the validation split",
@@ -57,15 +59,12 @@ SELECTED = {
 
 def read_models(path: Path) -> pd.DataFrame:
     """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
-    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *BY_AUTHORS.values(), *COUNTS, *PAPER.values()])
+    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *AS_AUTHORS.values(), *COUNTS, *PAPER.values()])
 
 
 def read_paper(path: Path) -> pd.DataFrame:
-    """The published numbers: `method`, `variant` (none for other people's methods), MODEL, ROLES, PAPER's columns and
-    CANDIDATES. Raises UserError for another file.
-
-    `frames` is 0, as all models of a benchmark have equally many.
-    """
+    """The published numbers: `method`, `variant` (missing for other people's methods), MODEL, ROLES, PAPER's columns
+    and CANDIDATES; `frames` is 0, as all models of a benchmark have equally many. Raises UserError for another file."""
     paper = read_table(path, ["benchmark", "method", "trained", "videos"], ["variant", "backbone", *STAGE, *PAPER])
     paper = typed(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
     if unknown := sorted({*paper["algorithm"].dropna()} - {*reduction.names()}):
@@ -82,17 +81,13 @@ def read_paper(path: Path) -> pd.DataFrame:
 def read_costs(path: Path) -> dict:
     """The content of a COSTS file. Raises UserError for another file."""
     content = read_json(path)
-    try:
+    with naming(path, "costs, such as results/shapes/costs.json"):
         rows = pd.DataFrame(content["rows"])
-        tokens = rows["tokens_per_block"].map(sum)
+        rows = rows.assign(tokens=rows["tokens_per_block"].map(sum))
         conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
-        measured = rows[
-            ["variant", *(column for column in COST_COLUMNS if column not in ("tokens", "turns", "repeats"))]
-        ]
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise UserError(f"{path}: not costs, such as results/shapes/costs.json") from None
+        measured = rows[["variant", *(column for column in MEASURED if column not in ("turns", "repeats"))]]
     checked(conditions, path, known=conditions.columns)
-    checked(measured.assign(tokens=tokens), path, known=["variant"])
+    checked(measured, path, known=["variant"])
     return content
 
 
@@ -102,22 +97,18 @@ def read_row(path: Path) -> dict:
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
     check_own(path)
-    try:
+    with naming(path, "the results of a cell"):
         row = description(cell) | measurements(result)
-        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *BY_AUTHORS.values(), *COUNTS, "device"])
+        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {first_line(error)}") from None
     return row
 
 
 def described(cells: Iterable[Cell], source: str | Path) -> pd.DataFrame:
     """The `description`s of the cells of a file, the `source`. Raises UserError for settings that are no model's."""
-    try:
+    with naming(source, "settings of models"):
         rows = list(map(description, cells))
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{source}: not settings of models: {type(error).__name__}: {first_line(error)}") from None
     return checked(pd.DataFrame(rows), source, DESCRIBED)
 
 
@@ -125,8 +116,11 @@ def description(cell: Cell) -> dict:
     """What a row is of."""
     stage = cell.model.stages[0] if cell.model.stages else None
     return {
-        **{"benchmark": cell.benchmark, "variant": cell.variant},
-        **{"backbone": cell.model.backbone, "weights": cell.model.weights or RANDOM, "frames": cell.data.frames},
+        "benchmark": cell.benchmark,
+        "variant": cell.variant,
+        "backbone": cell.model.backbone,
+        "weights": cell.model.weights or RANDOM,
+        "frames": cell.data.frames,
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
         **{role: getattr(cell, role) for role in ROLES},
@@ -135,15 +129,11 @@ def description(cell: Cell) -> dict:
 
 def measurements(result: dict) -> dict:
     """What a row has of a result: metrics in per cent and ranks, training, counts, the device."""
-    training = result["training"] or {}
+    training, counted = result["training"] or {}, result["published"]
     by_epoch = [epoch["text_to_video"]["R@1"] for epoch in training.get("epochs", [])]
     return {
-        **{f"{short} {m}": value for direction, short in DIRECTIONS.items() for m, value in result[direction].items()},
-        **{
-            BY_AUTHORS[f"{short} {metric}"]: result["published"][direction][metric]
-            for direction, short in DIRECTIONS.items()
-            for metric in METRICS
-        },
+        **{f"{short} {m}": value for d, short in DIRECTIONS.items() for m, value in result[d].items()},
+        **{AS_AUTHORS[f"{short} {m}"]: counted[d][m] for d, short in DIRECTIONS.items() for m in METRICS},
         "best t2v R@1": max(by_epoch, default=None),
         "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
@@ -157,7 +147,7 @@ def measurements(result: dict) -> dict:
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
     """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
     rows = pd.DataFrame(rows)
-    numbers = [*measured(rows), *BY_AUTHORS.values(), *HISTORY]
+    numbers = [*measured(rows), *AS_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -182,35 +172,34 @@ def combine(rows: list[dict], costs: dict | None, paper: pd.DataFrame) -> tuple[
         costs: of `read_costs`; None where none were measured. paper: of `read_paper`.
     """
     table = completed(over_seeds(rows), costs, paper)
-    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper row"])
+    apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper_row"])
     return table, paper[apart]
 
 
 def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table`, whose rows are `description`s of one benchmark, with COST_COLUMNS, missing without `costs`; CANDIDATES;
-    PAPER's columns and `paper row`, the index of the row of `paper`, which are missing where the paper has no such
-    model."""
+    """`description`s of one benchmark with MEASURED, CANDIDATES, PAPER's columns and `paper_row`, the index in `paper`
+    of the same model; missing without `costs`, or where the paper has no such model."""
     measured = pd.DataFrame(costs["rows"] if costs else [], columns=None if costs else ["variant"])
     if costs:
         measured = measured.assign(tokens=measured["tokens_per_block"].map(sum), repeats=costs["repeats"])
-    numbers = dict.fromkeys((column for column in COST_COLUMNS if column != "busy"), float)
-    measured = measured.reindex(columns=["variant", *COST_COLUMNS]).astype(numbers)
-    published = paper[paper["variant"].notna()].reset_index(names="paper row")[[*MODEL, "paper row", *PAPER.values()]]
-    table = table.merge(measured, on="variant", how="left").merge(published, on=MODEL, how="left")
-    table.loc[~table["as_published"], ["paper row", *PAPER.values()]] = None
+    numbers = dict.fromkeys((column for column in MEASURED if column != "busy"), float)
+    measured = measured.reindex(columns=["variant", *MEASURED]).astype(numbers)
+    models = paper[paper["variant"].notna()].reset_index(names="paper_row")[[*MODEL, "paper_row", *PAPER.values()]]
+    table = table.merge(measured, on="variant", how="left").merge(models, on=MODEL, how="left")
+    table.loc[~table["as_published"], ["paper_row", *PAPER.values()]] = None
     candidates = paper.drop_duplicates("benchmark").set_index("benchmark")[CANDIDATES]
     return table.assign(**{CANDIDATES: table["benchmark"].map(candidates).astype(float)})
 
 
-def filled(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with all columns of `for_programs` that numbers are judged by; what they have no column for is missing."""
-    columns = [*COST_COLUMNS, *COUNTS, *SCORES, *BY_AUTHORS.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
+def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of `for_programs` tables or their csv; what a table has no column for is missing."""
+    rows = pd.concat(map(typed, tables), ignore_index=True)
+    columns = [*MEASURED, *COUNTS, *SCORES, *AS_AUTHORS.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """`columns` of each row's baseline, with the index of `table`; missing where there is none. A group of several
-    baselines has the first."""
+    """`columns` of each row's baseline, the first of its GROUP, with the index of `table`; missing without any."""
     baselines = table[table["baseline"]].drop_duplicates(GROUP)[[*GROUP, *columns]]
     return table[GROUP].merge(baselines, on=GROUP, how="left").set_axis(table.index)[columns]
 
@@ -221,37 +210,33 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the csv; without COST_COLUMNS where none were measured."""
+    """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    scores += BY_AUTHORS.values()
-    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES, *scores, "seeds"]
-    costs = COST_COLUMNS if table["ms"].notna().any() else []
-    return table[[*first, *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES]
+    costs = MEASURED if table["ms"].notna().any() else []
+    counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
+    return table[[*first, *scores, *counts]]
 
 
-def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, remarks: list[str]) -> list[str | Table]:
-    """The document of `combine`'s two tables; `remarks` are further sentences."""
-    parts = [comparison(table), notes(table, costs), *remarks]
+def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, *sentences: str) -> Document:
+    """The document of `combine`'s two tables, with further `sentences`."""
+    parts = [comparison(table), notes(table, costs), *sentences]
     return [*parts, "Published, without a counterpart in this run:", elsewhere(apart)] if len(apart) else parts
 
 
-def text(value: float, column: str, sign: str = "") -> str:
-    """A number of LAYOUT's `column` in its digits; nothing for none."""
+def shown(value: float, column: str, sign: str = "") -> str:
+    """A number of LAYOUT's `column` in its digits; an empty string where it is missing."""
     if pd.isna(value):
         return ""
-    return f"{value:g}" if column == "epoch" else f"{round(value, digits(column)) + 0.0:{sign}.{digits(column)}f}"
-
-
-def digits(column: str) -> int:
-    """After the point."""
-    return 3 if column == "gflops" else 1
+    digits = DIGITS.get(column, 1)
+    return f"{value:g}" if column == "epoch" else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
     """Which rows have the best of `column`, as it is shown; none where all are equal, or times of a busy machine."""
-    shown = table[column].astype(float).round(digits(column))
-    ranked = column not in HISTORY and shown.nunique() > 1 and not (column in TIMES and disturbed(table).any())
-    return ranked & (shown == (shown.max() if "R@" in column else shown.min()))
+    values = table[column].astype(float).round(DIGITS.get(column, 1))
+    ranked = column not in HISTORY and values.nunique() > 1 and not (column in TIMES and disturbed(table).any())
+    return ranked & (values == (values.max() if "R@" in column else values.min()))
 
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
@@ -266,73 +251,72 @@ def time_mark(row: Mapping) -> str:
     return (BUSY if busy else "") + (f" ({row['turns']:.0f} of {row['repeats']:.0f} turns)" if few else "")
 
 
+def marked(row: Mapping, column: str) -> str:
+    """A number of ours with its `time_mark` and its spread over seeds; "-" where it is missing."""
+    if pd.isna(row[column]):
+        return "-"
+    spread = row.get(f"{column} std")
+    mark = time_mark(row) if column in TIMES else ""
+    return shown(row[column], column) + mark + (f" ± {spread:.1f}" if pd.notna(spread) else "")
+
+
 def comparison(table: pd.DataFrame) -> Table:
-    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours, counted as the paper's
-    are, less the paper's."""
-    compared = table["paper row"].notna()
+    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's, with
+    ties counted as the paper's are."""
+    compared = table["paper_row"].notna()
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
     stars = pd.DataFrame({column: best(table, column) for column in columns})
     lines, bold = [], []
     for index, row in table.iterrows():
-        ours = {}
-        for column in columns:
-            ours[column] = text(row[column], column) or "-"
-            if column in TIMES and pd.notna(row[column]):
-                ours[column] += time_mark(row)
-            if pd.notna(spread := row.get(f"{column} std")):
-                ours[column] += f" ± {spread:.1f}"
-        made = pd.notna(row["t2v R@1"])
-        lines.append({"variant": label(row) if made else f"{row['variant']} (not made)", "": "ours"} | ours)
+        variant = label(row) if pd.notna(row["t2v R@1"]) else f"{row['variant']} (not made)"
+        lines.append({"variant": variant, "": "ours"} | {column: marked(row, column) for column in columns})
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
-            of_paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
-            paper = {column: text(value, column) for column, value in of_paper.items()}
-            alike = {column: row[BY_AUTHORS.get(column, column)] for column in of_paper}
-            less = {column: text(alike[column] - value, column, "+") for column, value in of_paper.items()}
-            lines += [{"": "paper"} | paper, {"": "difference"} | less]
-            bold += 2 * [dict.fromkeys(columns, False)]
+            paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
+            less = {column: row[AS_AUTHORS.get(column, column)] - value for column, value in paper.items()}
+            lines.append({"": "paper"} | {column: shown(value, column) for column, value in paper.items()})
+            lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
+            bold += [{}, {}]
     names = ["variant", ""] if compared.any() else ["variant"]
-    shown = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
-    marks = pd.DataFrame(bold).reindex(columns=[*names, *columns], fill_value=False)
-    return Table(shown, len(names), marks.set_axis(shown.columns, axis="columns"))
+    text = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
+    marks = pd.DataFrame(bold).reindex(columns=[*names, *columns]).eq(True).set_axis(text.columns, axis="columns")
+    return Table(text, len(names), marks)
 
 
 def elsewhere(apart: pd.DataFrame) -> Table:
     """The paper's rows that nothing here stands beside."""
-    labels = apart["method"].where(
-        apart["segments"].isna(),
-        apart["method"] + apart["segments"].map(", {} segments of ".format) + apart["clusters"].map(str),
-    )
+    clustered = apart["method"] + apart["segments"].map(", {} segments of ".format) + apart["clusters"].map(str)
+    labels = apart["method"].where(apart["segments"].isna(), clustered)
     labels = labels + apart["backbone"].map(", {}".format, na_action="ignore").fillna("")
-    shown = pd.DataFrame({"published": labels})
-    for column, name in PAPER.items():
-        shown[LAYOUT[column]] = [text(value, column) for value in apart[name]]
-    return Table(shown.reset_index(drop=True))
+    numbers = {LAYOUT[column]: [shown(value, column) for value in apart[name]] for column, name in PAPER.items()}
+    return Table(pd.DataFrame({"published": labels} | numbers).reset_index(drop=True))
 
 
 def notes(table: pd.DataFrame, costs: dict | None) -> str:
     """What the table was measured on and how, in sentences."""
     made = table[table["seeds"] > 0]
-    first = made.iloc[0]
-    devices, seeds = ", ".join(made["device"].unique()), made["seeds"].max()
+    first, seeds, short = made.iloc[0], made["seeds"].max(), made[made["n_videos_short"] > 0]
+    counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
     sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
         f" {first['n_videos_left_out']:.0f} videos were left out because they gave no frames.",
-        f"Recall and training were measured on {devices}.",
+        f"Recall and training were measured on {', '.join(made['device'].unique())}.",
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
-        *([f"Scores are the mean ± standard deviation of up to {seeds} seeds."] if seeds > 1 else []),
+        f"Scores are the mean ± standard deviation of up to {seeds} seeds." if seeds > 1 else "",
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
-        *short_note(made),
+        counts and f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.",
+        "The difference is ours less the paper's, whose memory and time are of its own GPUs."
+        if table["paper_row"].notna().any()
+        else "",
+        ties_note(made),
     ]
-    if table["paper row"].notna().any():
-        sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
-    return " ".join([*sentences, ties_note(made)])
+    return " ".join(filter(None, sentences))
 
 
 def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
@@ -346,30 +330,24 @@ def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
         " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
         " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
         " ratios to the baseline, as the summary does.",
-        *([BUSY_NOTE] if disturbed(table).any() else []),
-        *([FEW_NOTE] if (table["turns"] < table["repeats"]).any() else []),
+        *time_notes(table),
     ]
 
 
-def short_note(made: pd.DataFrame) -> list[str]:
-    """Of which variants a segment is longer than some videos, if of any."""
-    short = made[made["n_videos_short"] > 0]
-    if short.empty:
-        return []
-    counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
-    return [f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}."]
+def time_notes(table: pd.DataFrame) -> list[str]:
+    """What the `time_mark`s in a table mean."""
+    notes = {BUSY_NOTE: disturbed(table), FEW_NOTE: table["turns"] < table["repeats"]}
+    return [note for note, rows in notes.items() if rows.any()]
 
 
 def ties_note(made: pd.DataFrame) -> str:
     """How ties count here and in the paper, and which recall that changes most."""
     recalls = [score for score in SCORES if "R@" in score]
-    change = pd.DataFrame({score: made[BY_AUTHORS[score]] - made[score] for score in recalls}, made.index).stack()
+    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in recalls}, made.index).stack()
     (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
-    effect = (
-        f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}" if most else "changes nothing here"
-    )
+    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
     return (
         "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
-        f" (text to video with several captions a video: equal videos in their order), which {effect}. What is compared"
-        " with the paper's numbers is counted so."
+        " (text to video with several captions a video: equal videos in their order), which"
+        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted so."
     )

@@ -37,28 +37,20 @@ class Query(NamedTuple):
 
 
 def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], list[int]]:
-    """The `count` best and the `count` worst queries, one a video: by the rank of the right video, and of equal ones by
-    how far its similarity is above that of the best wrong one.
-
-    Args:
-        similarity: [Q, V]. truth: [Q] int64, the right videos.
-    """
+    """The `count` best and the `count` worst queries, one a video: by the rank of the right video, `truth` [Q], in
+    `similarity` [Q, V], and of equal ones by how far it is above the best wrong one."""
     right = similarity.gather(1, truth[:, None])[:, 0]
     margin = right - similarity.scatter(1, truth[:, None], -torch.inf).amax(1)
-    order = np.lexsort((-margin.numpy(), ranks(similarity, truth).numpy())).tolist()
+    order = np.lexsort((-margin.numpy(), ranks(similarity, truth).numpy()))
 
-    def first(queries: list[int]) -> list[int]:
-        chosen = {}
-        for query in queries:
-            chosen.setdefault(int(truth[query]), query)
-        return list(chosen.values())[:count]
+    def first(queries: np.ndarray) -> list[int]:
+        places = np.unique(truth.numpy()[queries], return_index=True)[1]  # of each video's first query
+        return queries[np.sort(places)[:count]].tolist()
 
     return first(order), first(order[::-1])
 
 
-def best_and_worst(
-    texts: Tensor, videos: Tensor, truth: Tensor, captions: list[str], count: int
-) -> tuple[list[Query], list[Query]]:
+def best_and_worst(texts: Tensor, videos: Tensor, truth: Tensor, captions: list[str], count: int) -> list[list[Query]]:
     """The `count` best and the `count` worst queries: arguments of `retrieval_metrics` on the CPU, captions [T]."""
     similarity = texts @ videos.T
     place = ranks(similarity, truth)
@@ -68,8 +60,7 @@ def best_and_worst(
         answers = top.indices.tolist(), top.values.tolist()
         return Query(captions[index], int(place[index]), len(videos), int(truth[index]), *answers)
 
-    best, worst = extremes(similarity, truth, count)
-    return list(map(query, best)), list(map(query, worst))
+    return [list(map(query, indices)) for indices in extremes(similarity, truth, count)]
 
 
 def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], Tensor], title: str) -> Figure:
@@ -103,10 +94,10 @@ def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool)
     """Draw frames [FRAMES, 3, H, W] from `left`, the label below; framed and called so if it is the right video."""
     for number, frame in enumerate(frames):
         show(axes, frame, left + 1.03 * number)
-    width = 1.03 * (len(frames) - 1) + 1
-    text = f"{label} the right one" if right else label
-    axes.text(left, 1.06, text, fontsize=9, va="top", weight="bold" if right else None, color=RIGHT if right else "k")
+    text = axes.text(left, 1.06, label, fontsize=9, va="top")
     if right:
+        text.set(text=f"{label} the right one", weight="bold", color=RIGHT)
+        width = 1.03 * (len(frames) - 1) + 1
         axes.add_patch(Rectangle((left, 0), width, 1, fill=False, edgecolor=RIGHT, linewidth=3, clip_on=False))
 
 

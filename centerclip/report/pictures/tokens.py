@@ -56,23 +56,17 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
         hook.remove()
     medoids, assignment = (part.cpu() for part in outputs[0])
     kept, what = (medoids, "of") if stage.keep == "medoid" else (medoids[:, :0], "means of")
-    label = f"{stage.algorithm}\n{medoids.shape[1]} {what} {assignment.shape[1]}\ntokens go on"
-    return Clusters(label, frames, kept, assignment)
-
-
-def remarked(row: Clusters, cell: Cell) -> Clusters:
-    """`row` with the remarks on the model of its cell in the label."""
-    return row._replace(label="\n".join([row.label, *remarks(description(cell))]))
+    words = [stage.algorithm, f"{medoids.shape[1]} {what} {assignment.shape[1]}", "tokens go on"]
+    return Clusters("\n".join([*words, *remarks(description(retriever.cell))]), frames, kept, assignment)
 
 
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
     """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
     widths = [positions(row)[-1] + 1 for row in rows]
     figure = Figure(figsize=(0.9 + 1.15 * max(widths), 0.7 + 1.25 * (1 + len(rows))), layout="constrained")
-    for number, axes in enumerate(figure.subplots(1 + len(rows), 1)):
-        row = rows[max(number - 1, 0)]
+    shown = [(rows[0], "frames"), *((row, row.label) for row in rows)]
+    for number, (axes, (row, label)) in enumerate(zip(figure.subplots(1 + len(rows), 1), shown, strict=True)):
         strip(axes, row, max(widths), tinted=number > 0)
-        label = row.label if number else "frames"
         axes.text(-0.12, 0.5, label, ha="right", va="center", fontsize=10)
     return titled(figure, title)
 
@@ -93,10 +87,9 @@ def strip(axes: Axes, row: Clusters, width: float, tinted: bool) -> None:
         segment, frame = divmod(number, per_segment)
         show(axes, row.frames[number], left)
         if tinted:
-            cells = row.assignment[segment].view(per_segment, side, side)[frame].numpy()
-            kept = torch.zeros_like(row.assignment[segment], dtype=torch.bool)
-            kept[row.kept[segment]] = True
-            tint(axes, cells, kept.view(per_segment, side, side)[frame].numpy(), left)
+            assignment = row.assignment[segment]
+            kept = torch.zeros_like(assignment, dtype=torch.bool).index_fill(0, row.kept[segment], True)
+            tint(axes, *(part.view(per_segment, side, side)[frame].numpy() for part in (assignment, kept)), left)
         elif frame == 0:
             axes.text(left, -0.04, f"segment {segment + 1} of {len(row.kept)}", fontsize=9, va="bottom")
     axes.set(xlim=(-0.02, width + 0.02), ylim=(1.02, -0.02), aspect="equal")
@@ -125,13 +118,10 @@ def edges(patches: np.ndarray) -> np.ndarray:
 
 def draw_file(video: Path, cells: list[Cell]) -> Figure:
     """The picture of a video file, a row for the model of each cell. Raises UserError for one without frames."""
-    rows = []
-    for cell in cells:
-        retriever = Retriever(cell)
-        try:
-            rows.append(remarked(clusters(retriever, *retriever.read(video)), cell))
-        except Lost as error:
-            raise UserError(f"{video}: {error}") from None
+    try:
+        rows = [clusters(retriever, *retriever.read(video)) for retriever in map(Retriever, cells)]
+    except Lost as error:
+        raise UserError(f"{video}: {error}") from None
     return draw_clusters(rows, TITLE.format(video.name))
 
 
@@ -141,5 +131,5 @@ def draw(cells: list[Cell]) -> Figure:
     for cell in cells:
         _, store, splits = stored(cell, ["test"])
         video_id = splits["test"]["video_id"].iloc[0]
-        rows.append(remarked(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]), cell))
+        rows.append(clusters(Retriever(cell), *Videos([video_id], store, cell.data.frames)[0]))
     return draw_clusters(rows, TITLE.format(f"{cells[0].benchmark}, test video {video_id}"))

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
@@ -20,39 +18,39 @@ SETTINGS = {  # columns of a table that a grid may vary
     "clusters": "tokens kept a segment, K",
     "frames": "frames a video",
 }
-STAGE = "stage "  # before the names of the columns that `read` adds
+ADDED = "stage "  # before the names of the columns that `read` adds
 
 
 def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
     """A benchmark's table with a column of text for each setting of its cells' first stages that it has none for."""
     settings = {cell.variant: further_settings(cell) for cell in map(read_cell, cells)}
-    columns = pd.DataFrame.from_dict(settings, orient="index", dtype=object).add_prefix(STAGE)
+    columns = pd.DataFrame.from_dict(settings, orient="index", dtype=object).add_prefix(ADDED)
     return style.read_table(table).join(columns, on="variant")
 
 
 def further_settings(cell: Cell) -> dict[str, str]:
     """The settings of a cell's first stage, if it has any, that a table has no column for, as text."""
-    settings = {}
-    for stage in cell.model.stages[:1]:
-        settings = {"keep": stage.keep, "embedding": stage.embedding} | stage.options
-    return {name: json.dumps(value).strip('"') for name, value in settings.items()}
+    settings = [{"keep": stage.keep, "embedding": stage.embedding} | stage.options for stage in cell.model.stages[:1]]
+    return {name: json.dumps(value).strip('"') for of_stage in settings for name, value in of_stage.items()}
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of `read`, the points of one grid."""
     data = labelled(data)
-    settings = [*SETTINGS, *(column for column in data if column.startswith(STAGE))]
+    settings = [*SETTINGS, *(column for column in data if column.startswith(ADDED))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
-    label, data = SETTINGS.get(setting, setting.removeprefix(STAGE)), data.assign(value=data[setting])
+    label, data = SETTINGS.get(setting, setting.removeprefix(ADDED)), data.assign(value=data[setting])
     costs = [column for column in ("saved_mb", "gflops") if data[column].notna().any()]
     panels = costs or [None]  # recall alone
-    size = (4.8 * len(panels), 3.8)
-    figure, (each,) = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
+    figure, each = style.panels(len(panels), 4.8 * len(panels), 3.8)
     for axes, column in zip(each, panels, strict=True):
         sns.lineplot(data, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
         axes.errorbar(data["value"], data["t2v R@1"], yerr=data["t2v R@1 std"], **style.WHISKERS)
         if column:
-            draw_cost(data, column, axes.twinx())
+            right, look = axes.twinx(), {"marker": "s", "markersize": 8, "linestyle": "--", "color": style.COLOURS[3]}
+            sns.lineplot(data, x="value", y=column, ax=right, **look)
+            right.grid(False)
+            right.set_ylabel(style.COST_LABELS[column], color=style.COLOURS[3])
         axes.set(xlabel=label, ylabel=style.R1, xticks=data["value"])
         axes.margins(0.08)
     return style.describe(
@@ -62,10 +60,3 @@ def draw(data: pd.DataFrame) -> Figure:
         " better." if costs else "Higher is better.",
         style.seeds_note(data),
     )  # fmt: skip
-
-
-def draw_cost(data: pd.DataFrame, column: str, axes: Axes) -> None:
-    """Draw a column of costs over the values of the setting."""
-    sns.lineplot(data, x="value", y=column, marker="s", markersize=8, linestyle="--", color=style.COLOURS[3], ax=axes)
-    axes.grid(False)
-    axes.set_ylabel(style.COST_LABELS[column], color=style.COLOURS[3])

@@ -2,11 +2,11 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
 
+TELLING = 1.0  # GFLOPs a video: of smaller models a time is mostly that of calling functions
 TIMED = ["ms", "clustering_share"]
 
 read = style.read_table
@@ -15,11 +15,9 @@ read = style.read_table
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     data = data.assign(clustering_share=100 * data["clustering_share"])
-    telling = data["gflops"].max() >= style.TELLING
-    shown = [column for column in style.COST_LABELS if telling or column not in TIMED]
-    known = [column for column in shown if data[column].notna().any()]
-    size = (3.4 * len(known), 1.8 + 0.3 * len(data))
-    figure, (each,) = plt.subplots(1, len(known), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    telling = data["gflops"].max() >= TELLING
+    known = [name for name in style.COST_LABELS if data[name].notna().any() and (telling or name not in TIMED)]
+    figure, each = style.panels(len(known), 3.4 * len(known), 1.8 + 0.3 * len(data), sharey=True)
     for axes, column in zip(each, known, strict=True):
         sns.barplot(data, x=column, y="variant", color="0.6", saturation=1, width=0.72, ax=axes)
         ends = data[column]
@@ -36,5 +34,5 @@ def draw(data: pd.DataFrame) -> Figure:
         figure, data, "what a variant costs",
         "Shorter is better."
         + (" Whiskers: the fastest and the slowest of the repeated measurements." if telling else
-           f" Times are in the table: below {style.TELLING:g} GFLOP a video they tell little of a model."),
+           f" Times are in the table: below {TELLING:g} GFLOP a video they tell little of a model."),
     )  # fmt: skip

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report import full_size
@@ -30,9 +29,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """The plot of rows of `full_size.table`."""
     shares = full_size.shares(table).rename(columns={"paper": "in the paper"})
     costs = shares["cost"].unique()
-    size = (0.6 + 3 * len(costs), 3.6)
-    shared = {"sharex": True, "sharey": True, "squeeze": False}
-    figure, (each,) = plt.subplots(1, len(costs), figsize=size, layout="constrained", **shared)
+    figure, each = style.panels(len(costs), 0.6 + 3 * len(costs), 3.6, sharex=True, sharey=True)
     for axes, cost in zip(each, costs, strict=True):
         rows = shares[shares["cost"] == cost]
         bars = rows.melt("variant", LOOK["hue_order"], "whose", "share")
@@ -44,14 +41,14 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set(xlabel=f"{label}\n(share of the baseline's)", ylabel="")
     axes.set_xlim(0, 1.2 * max(1, *shares[LOOK["hue_order"]].max()))
     style.join_legends(figure, LOOK["hue_order"])
-    first, whole = table.iloc[0], table[table["baseline"]].iloc[0]
+    first, full = table.iloc[0], table[table["baseline"]].iloc[0]
     mark, note = (BUSY, f"{BUSY_NOTE} Their shares are left out.") if shares["busy"].any() else ("", "")
     return style.describe(
         figure, table.assign(benchmark=f"{first['backbone']}, {first['frames']} frames"),
         "what clustering saves on this machine, and in the paper",
         f"Shorter is better; dashed: the baseline, which keeps every token. Here: {first['device']},"
         f" {first['threads']} threads, random weights, generated videos, of which the baseline encodes one in"
-        f" {whole['ms']:.0f} ms{mark} with {whole['gflops']:.0f} GFLOPs and keeps {whole['saved_mb']:.0f} MB of it for"
+        f" {full['ms']:.0f} ms{mark} with {full['gflops']:.0f} GFLOPs and keeps {full['saved_mb']:.0f} MB of it for"
         f" the backward pass. In the paper, on {first['benchmark']}: inference time and GPU memory of training;"
         " it gives no operations.",
         note,

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
@@ -14,7 +13,7 @@ read = style.read_table
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     data = labelled(data)
-    figure, both = plt.subplots(1, 2, figsize=(10, 1.8 + 0.3 * len(data)), sharey=True, layout="constrained")
+    figure, both = style.panels(2, 10, 1.8 + 0.3 * len(data), sharey=True)
     places = range(len(data))
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):
         for k, (shade, marker) in reversed(style.RECALLS.items()):

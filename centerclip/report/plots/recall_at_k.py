@@ -4,7 +4,6 @@ import re
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
@@ -17,14 +16,13 @@ def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
     data = labelled(data)
     variants = data["variant"]
-    figure, both = plt.subplots(1, 2, figsize=(9.6, 4.6), sharey=True, layout="constrained")
+    figure, both = style.panels(2, 9.6, 4.6, sharey=True)
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):
         ours, published = (at_each_k(data, f"{whose}{short} R@") for whose in ("", "paper "))
         style.rings(published, "k", axes, s=70, zorder=3, **style.looks(variants))
-        sns.lineplot(ours, x="k", y="recall", ax=axes, **style.line_looks(variants))
-        axes.set(
-            title=direction, xscale="log", xlabel="k (number of answers, log scale)", ylabel="recall@k (% of queries)"
-        )
+        sns.lineplot(ours, x="k", y="recall", ax=axes, **style.looks(variants), **style.LINES)
+        axes.set(title=direction, xlabel="k (number of answers, log scale)", ylabel="recall@k (% of queries)")
+        axes.set_xscale("log")
         axes.set_xticks(ks := sorted(ours["k"].unique()), ks)
         axes.minorticks_off()
     compared = data[[f"paper {short} R@1" for short in style.DIRECTIONS]].notna().any(axis=None)

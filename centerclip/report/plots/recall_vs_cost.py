@@ -2,14 +2,13 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
 from centerclip.report.rows import labelled
 from centerclip.report.tables import of_baselines
 
-PANELS = {  # ours, published: a published model's operations are those of the same model here
+RELATIVE = {  # ours, published: a published model's operations are those of the same model here
     "memory": ("saved_mb", "paper training_gb"),
     "operations": ("gflops", "gflops"),
 }
@@ -19,7 +18,7 @@ read = style.read_table
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
     """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
-    columns = list(dict.fromkeys(column for pair in PANELS.values() for column in pair))
+    columns = list(dict.fromkeys(column for pair in RELATIVE.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
 
@@ -36,13 +35,10 @@ def draw(data: pd.DataFrame) -> Figure:
     costs = relative(data)[measured].dropna(how="all")
     points = data.loc[costs.index, ["variant", "tokens"]]
     points["variant"] = [f"{row.variant} ({row.tokens:,.0f})" for row in points.itertuples()]
-    look = style.looks(points["variant"]) | {
-        "size": "tokens",
-        "sizes": (0, 300),
-        "size_norm": (0, points["tokens"].max()),
-    }
-    figure, both = plt.subplots(1, 2, figsize=(8.8, 4.6), sharey=True, layout="constrained")
-    for axes, (name, (ours, paper)) in zip(both, PANELS.items(), strict=True):
+    sizes = {"size": "tokens", "sizes": (0, 300), "size_norm": (0, points["tokens"].max())}
+    look = style.looks(points["variant"]) | sizes
+    figure, both = style.panels(2, 8.8, 4.6, sharey=True)
+    for axes, (name, (ours, paper)) in zip(both, RELATIVE.items(), strict=True):
         published = points.assign(cost=costs[paper], recall=data["paper t2v R@1"]).dropna()
         style.rings(published, "cost", axes, **look)
         drawn = points.assign(cost=costs[ours], recall=data["t2v R@1"]).dropna()

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -24,7 +25,7 @@ COST_LABELS = {
     "ms": "time to encode\n(ms / video)",
     "clustering_share": "clustering's share\nof that time (%)",
 }
-TELLING = 1.0  # GFLOPs a video: of smaller models a time is mostly that of calling functions
+LINES = {"dashes": False, "markersize": 7, "mec": "black", "mew": 0.4}  # solid, with outlined markers
 MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
@@ -32,9 +33,8 @@ WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
-    *(f"{score} std" for score in SCORED),
-    *(f"paper {score}" for score in SCORED),
-    *("paper training_gb", *rows_of.STAGE, *rows_of.COST_COLUMNS),
+    *(name for score in SCORED for name in (f"{score} std", f"paper {score}")),
+    *("paper training_gb", *rows_of.STAGE, *rows_of.MEASURED),
 ]
 
 
@@ -46,11 +46,16 @@ def apply() -> None:
 
 
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
-    """A benchmark's table with all OPTIONAL columns, empty where it has none; `cells` are not read. Raises
-    UserError."""
+    """A benchmark's table with all OPTIONAL columns, empty where it has none. Raises UserError for another file."""
     known = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
     rows = rows_of.read_table(table, known, SCORED)
     return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
+
+
+def panels(count: int, width: float, height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
+    """A figure, in inches, and its axes, side by side; `shared` are `sharex` and `sharey`."""
+    figure, axes = plt.subplots(1, count, figsize=(width, height), squeeze=False, layout="constrained", **shared)
+    return figure, list(axes[0])
 
 
 def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:
@@ -75,14 +80,9 @@ def left_out(variants: Iterable[str], why: str) -> str:
 def looks(variants: Iterable[str]) -> dict:
     """How seaborn tells variants apart: a colour and, for those who see none, a marker each."""
     order = list(dict.fromkeys(variants))
-    colours, markers = islice(cycle(COLOURS), len(order)), islice(cycle(MARKERS), len(order))
-    look = {"hue": "variant", "hue_order": order, "palette": list(colours)}
-    return look | {"style": "variant", "style_order": order, "markers": list(markers)}
-
-
-def line_looks(variants: Iterable[str]) -> dict:
-    """`looks` of seaborn's lines: solid, with outlined markers."""
-    return looks(variants) | {"dashes": False, "markersize": 7, "mec": "black", "mew": 0.4}
+    colours, markers = (list(islice(cycle(signs), len(order))) for signs in (COLOURS, MARKERS))
+    look = {"hue": "variant", "hue_order": order, "palette": colours}
+    return look | {"style": "variant", "style_order": order, "markers": markers}
 
 
 def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: str = "") -> None:

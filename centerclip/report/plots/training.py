@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from centerclip.command import UserError, read_json
+from centerclip.command import read_json
 from centerclip.report.plots import style
-from centerclip.report.rows import RANDOM, checked, labelled
+from centerclip.report.rows import RANDOM, checked, labelled, naming
 from centerclip.settings.cell import read_cell
 
 
@@ -23,11 +22,9 @@ def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
         cell, model = read_cell(path), None
         model = {"benchmark": cell.benchmark, "variant": cell.variant, "trained": cell.trained}
         model["weights"] = cell.model.weights or RANDOM
-        try:
+        with naming(path, "the results of a cell"):
             training = read_json(path)["training"]
             of_cell = [model | numbers_of(epoch) for epoch in (training["epochs"] if training else [])] or [model]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: not the results of a cell: {type(error).__name__}: {error}") from None
         rows.append(checked(pd.DataFrame(of_cell), path, ["benchmark", "variant"]))
     return pd.concat(rows, ignore_index=True).reindex(columns=[*model, *numbers])
 
@@ -43,8 +40,8 @@ def draw(data: pd.DataFrame) -> Figure:
     data = labelled(data)
     shown = data.dropna(subset="epoch")
     recalls = {short: f"{direction} R@1 (% of queries)" for short, direction in style.DIRECTIONS.items()}
-    look = style.line_looks(shown["variant"]) | {"errorbar": "sd"}
-    figure, each = plt.subplots(1, 3, figsize=(10.8, 4.2), layout="constrained")
+    look = style.looks(shown["variant"]) | style.LINES | {"errorbar": "sd"}
+    figure, each = style.panels(3, 10.8, 4.2)
     for axes, (column, label) in zip(each, {"loss": "training loss (nats)", **recalls}.items(), strict=True):
         sns.lineplot(shown, x="epoch", y=column, ax=axes, **look)
         axes.set(xlabel="epoch", ylabel=label)

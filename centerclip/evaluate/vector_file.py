@@ -1,4 +1,4 @@
-"""Vectors that another program made, as the metrics take them."""
+"""A file of vectors that another program made -> the arguments of the metrics."""
 
 import sys
 from hashlib import blake2b
@@ -14,9 +14,9 @@ UNIT = 1e-3  # how far from 1 the length of a unit vector may be
 
 
 def read(file: Path, group_equal_videos: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """The arguments of `retrieval_metrics` in a .npz: `texts [T, E]`, `videos [V, E]`, of any type of real numbers, and
-    `video_of_text [T]`, whole numbers from 0. Vectors that are not of unit length and equal videos are told on stderr;
-    with `group_equal_videos` equal videos become one, the first of them.
+    """The arguments of `retrieval_metrics` in a .npz: `texts [T, E]`, `videos [V, E]`, real numbers, and `video_of_text
+    [T]`, whole numbers from 0; with `group_equal_videos` equal videos become one, the first of them. Notes on stderr
+    equal videos and vectors that are not of unit length.
 
     Raises:
         UserError: another file, or arrays that do not fit each other, are empty or not finite.
