@@ -196,13 +196,12 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     )
     compared = [cell.cost_settings() for cell in cells("baseline", "kmedoids")]
     (tmp_path / "compared.json").write_text(json.dumps(compared))
-    common = ["--config", "c.yaml", "--benchmark", "shapes", "--variants"]
-    for choice, names in (([*common, "baseline", "pooling"], ["baseline", "pooling"]),
-                          (["--cells", "compared.json"], ["baseline", "kmedoids"])):  # fmt: skip
-        words = [sys.executable, "-m", "centerclip", "efficiency", *choice, "--repeats", "1", "--threads", "1"]
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        done = subprocess.run([*words, "--out", "o.json"], env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+    common = ["--config", "c.yaml", "--repeats", 1, "--threads", 1, "--benchmark", "shapes", "--variants"]
+    given = ["--repeats", 1, "--threads", 1, "--cells", "compared.json"]
+    for arguments, names in (([*common, "baseline", "pooling"], ["baseline", "pooling"]),
+                             (given, ["baseline", "kmedoids"])):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["centerclip", "efficiency", *map(str, arguments), "--out", "o.json"])
+        cli.main()
         measured = json.loads((tmp_path / "o.json").read_text())
         assert (measured["threads"], measured["repeats"]) == (1, 1) and measured["device"].endswith("CPU")
         assert [row["variant"] for row in measured["rows"]] == names
@@ -211,6 +210,8 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     assert wrong.startswith("error: unknown variant 'poolin'")
     wrong = mistake(cli.main, "efficiency", "--config", tmp_path / "none.yaml")
     assert wrong.endswith("none.yaml: No such file or directory")
+    wrong = mistake(cli.main, "efficiency", "--threads", 0, status=2)
+    assert "argument --threads: '0' is not a whole number from 1 up" in wrong
 
 
 def test_the_naive_peers_do_the_same_work():

@@ -52,7 +52,9 @@ def test_features_of_a_stage_are_of_reduced_tokens(run, folder, weights, tmp_pat
     asked = ("--backbone", "tiny", "--weights", weights, "--frames", 4, "--stage", 2, 2, 9)
     run("features", folder, "--out", tmp_path / "f.npz", *asked)
     stage = Stage("kmedoids", block=2, segments=2, clusters=9)
-    expected = Retriever(quick(plain("tiny", str(weights), 4, [stage]))).encode_videos([folder / "0.mp4"])
+    expected = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4, [stage]))).encode_videos(
+        [folder / "0.mp4"]
+    )
     with np.load(tmp_path / "f.npz") as stored:
         assert np.allclose(stored["vectors"][0], expected[0], atol=1e-5)
         assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
@@ -94,7 +96,7 @@ def write(run, folder, weights):
 
 def test_npz_has_the_vectors_and_what_was_left_out(write, folder, weights, tmp_path):
     made = write(tmp_path / "features.npz")
-    retriever = Retriever(quick(plain("tiny", str(weights), 4)))
+    retriever = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4)))
     expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
     assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
     assert made["vectors"].dtype == np.float32 and np.allclose(made["vectors"], expected, atol=1e-6)

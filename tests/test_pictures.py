@@ -40,10 +40,10 @@ def video(tmp_path_factory):
 
 def test_kept_tokens_are_those_that_the_model_keeps(video):
     """Against the algorithm itself on what comes out of the second block of the same model without a stage."""
-    retriever = Retriever(plain("tiny", None, 4, [STAGE]))
+    retriever = Retriever(cell_of_weights("tiny", None, 4, [STAGE]))
     frames, mask = retriever.read(video)
     row = clusters(retriever, frames, mask)
-    whole, seen = Retriever(plain("tiny", None, 4)), []
+    whole, seen = Retriever(cell_of_weights("tiny", None, 4)), []
     whole.model.visual.transformer.resblocks[1].register_forward_hook(lambda *hooked: seen.append(hooked[2]))
     whole.encode_frames([(frames, mask)])
     medoids, assignment = kmedoids(seen[0][:, 1:].reshape(2, 2 * 49, -1), 20)
@@ -70,7 +70,7 @@ def test_each_kept_token_is_outlined_where_it_lies():
 
 @pytest.mark.parametrize("keep", ["mean", "weighted"])
 def test_no_token_is_outlined_where_means_go_on(video, keep):
-    retriever = Retriever(plain("tiny", None, 4, [replace(STAGE, keep=keep)]))
+    retriever = Retriever(cell_of_weights("tiny", None, 4, [replace(STAGE, keep=keep)]))
     row = clusters(retriever, *retriever.read(video))
     assert row.label.startswith("kmedoids\n20 means of 98\ntokens go on\n") and len(positions(row)) == 4
     _, tinted = draw_clusters([row], "title").axes
@@ -119,7 +119,7 @@ def test_a_long_video_shows_its_first_segments_whole(frames, segments, shown):
 )
 def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video, stages, name, line):
     with pytest.raises(UserError, match=line):
-        tokens.draw_file(video.with_name(name), [plain("tiny", None, 4, stages)])
+        tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", None, 4, stages)])
 
 
 def test_the_command_draws_a_file(video, tmp_path):

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import count, starmap
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ def gflops(model: CenterCLIP, frames: Tensor) -> float:
 
 
 def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
-    """Bytes that autograd keeps of `frames` [B, T, 3, H, W] for the backward pass, per video, parameters apart, shared
+    """Bytes autograd keeps for the backward pass of `frames` [B, T, 3, H, W], per video; parameters apart, shared
     storage once. The same on every device with the same kernels."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}  # storage address -> the tensor (kept alive, so that no address is used twice)
@@ -55,42 +56,63 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 def milliseconds(
     models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
-    """Wall time of encoding `frames` [B, T, 3, H, W] without gradient, ms a video: for each model pairs (whole, in its
-    reductions). After a warm-up the models take turns, so that a slow moment meets all of them: `repeats`, and more
-    until `seconds` are over. After the first no turn starts that would end later than `deadline` (`perf_counter`)."""
-    times, end = [[] for _ in models], time.perf_counter() + seconds
-    with torch.no_grad():
-        for turn in count():
-            begin = time.perf_counter()
-            for model, times_of_model in zip(models, times, strict=True):
-                with in_reductions(model) as inside:
-                    start = now(frames)
-                    model.encode_video(frames)
-                    whole = now(frames) - start
-                if turn:
-                    reducing = sum(starmap(between, inside))
-                    times_of_model.append((1000 * whole / len(frames), 1000 * reducing / len(frames)))
-            over = time.perf_counter()
-            if turn and (2 * over - begin > deadline or (turn >= repeats and over > end)):
-                return times
+    """Wall times of encoding `frames` [B, T, 3, H, W] without gradient, per video: for each model pairs (whole, in its
+    reductions) in ms, taken `in_turns`."""
+
+    @torch.no_grad()
+    def encode(model: CenterCLIP) -> tuple[float, float]:
+        with in_reductions(model) as inside:
+            whole = elapsed(lambda: model.encode_video(frames), frames)
+        return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
+
+    return in_turns([partial(encode, model) for model in models], repeats, seconds, deadline)
+
+
+def in_turns(
+    measurements: Sequence[Callable[[], T]], repeats: int, seconds: float = 0, deadline: float = math.inf
+) -> list[list[T]]:
+    """What each measurement returns, a list of its turns, without a first turn that warms up.
+
+    Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
+    After the first turn none starts that would end later than `deadline`, a time of `perf_counter`."""
+    found, end = [[] for _ in measurements], time.perf_counter() + seconds
+    for turn in count():
+        begin = time.perf_counter()
+        for measure, values in zip(measurements, found, strict=True):
+            value = measure()
+            if turn:
+                values.append(value)
+        over = time.perf_counter()
+        if turn and (2 * over - begin > deadline or (turn >= repeats and over > end)):
+            return found
+
+
+def elapsed(work: Callable[[], object], tensor: Tensor | None = None) -> float:
+    """Wall time of `work` in ms, until the device of `tensor` has done it."""
+    start = now(tensor)
+    work()
+    return 1000 * (now(tensor) - start)
 
 
 @contextmanager
-def in_reductions(model: CenterCLIP) -> Iterator[list[list]]:
+def in_reductions(model: CenterCLIP) -> Iterator[list[tuple]]:
     """Yield a list that fills with the `moment`s before and after each call of a stage's algorithm."""
-    calls = []
+    spent, started = [], []
 
     def before(_, arguments: tuple) -> None:
-        calls.append([moment(arguments[0])])
+        started.append(moment(arguments[0]))
 
     def after(_, arguments: tuple, output: tuple) -> None:
-        calls[-1].append(moment(arguments[0]))
+        spent.append((started.pop(), moment(arguments[0])))
 
-    with ExitStack() as hooks:
-        for stage in model.stages.values():
-            hooks.enter_context(stage.reduction.register_forward_pre_hook(before))
-            hooks.enter_context(stage.reduction.register_forward_hook(after))
-        yield calls
+    reductions = [stage.reduction for stage in model.stages.values()]
+    hooks = [reduction.register_forward_pre_hook(before) for reduction in reductions]
+    hooks += [reduction.register_forward_hook(after) for reduction in reductions]
+    try:
+        yield spent
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def moment(tensor: Tensor) -> float | torch.cuda.Event:
@@ -121,15 +143,17 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
     def note(_, arguments: tuple[Tensor]) -> None:
         counts.append(arguments[0].shape[0] * arguments[0].shape[1] // len(frames))
 
-    with plain_attention(), torch.no_grad(), ExitStack() as hooks:
-        for block in model.visual.transformer.resblocks:
-            hooks.enter_context(block.ln_1.register_forward_pre_hook(note))
+    hooks = [block.ln_1.register_forward_pre_hook(note) for block in model.visual.transformer.resblocks]
+    with plain_attention(), torch.no_grad():
         model.encode_video(frames)
+    for hook in hooks:
+        hook.remove()
     return counts
 
 
 def smooth_videos(count: int, frames: int, size: int, seed: int = 0) -> Tensor:
-    """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, so neighbours resemble."""
+    """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, so that frames resemble their
+    neighbours as a real video's do."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 3, 8, 8 + frames // 4, generator=generator)
     step = max(1, size // 32)  # pixels a frame

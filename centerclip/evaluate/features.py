@@ -35,11 +35,11 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     video_ids = rows["video_id"].drop_duplicates().tolist()
     captioned = rows[rows["caption"] != ""]
     tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
-    workers = {"num_workers": cell.runtime.evaluation_workers, "worker_init_fn": leave_sigterm}
+    workers = {"num_workers": cell.runtime.evaluation.workers, "worker_init_fn": leave_sigterm}
 
     def vectors(items: list[str], load: Callable[[list[str]], Dataset], encode: Callable, what: str, **more) -> Tensor:
         share = load(processes.share_of(items))
-        loader = DataLoader(share, cell.runtime.evaluation_batch_size, **more)
+        loader = DataLoader(share, cell.runtime.evaluation.batch_size, **more)
         with autocast(device, cell.precision):
             batches = [encode(batch) for batch in tqdm(loader, desc=f"evaluate: {what}", unit="batch")]
         return processes.of_all(torch.cat(batches), len(items))
