@@ -236,6 +236,8 @@ def test_a_directory_is_held_by_one_process_and_the_other_is_told(tmp_path):
         holder.stdout.readline()
         command = [sys.executable, "-c", code.format("link", "")]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.stderr.splitlines()[-1] == f"centerclip.method.errors.UserError: {tmp_path.resolve()}/results: in use"
+        assert (
+            done.stderr.splitlines()[-1] == f"centerclip.method.errors.UserError: {tmp_path.resolve()}/results: in use"
+        )
         holder.kill()
     assert subprocess.run(command, cwd=tmp_path).returncode == 0

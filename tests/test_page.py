@@ -19,7 +19,7 @@ from support.server import in_a_thread
 from support.videos import make_video
 
 from centerclip import cli
-from centerclip.backbones.clip import save_weights
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
 from centerclip.search.index import Searcher, up_to_date
 from centerclip.search.models import plain

@@ -23,7 +23,8 @@ from support.videos import make_video
 
 from centerclip import cli, code
 from centerclip.backbones import device
-from centerclip.backbones.clip import build, save_weights
+from centerclip.backbones.clip import build
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
 from centerclip.data.datasets.files import listing, video_files
 from centerclip.data.video import reading, watch

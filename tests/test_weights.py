@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 import centerclip
 from centerclip import backbones
 from centerclip.backbones import weights as weights_module
-from centerclip.backbones.clip import CenterCLIP, build, save_weights
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.pretrained import SOURCED
-from centerclip.backbones.weights import activation, convert, read_state
+from centerclip.backbones.weights import activation, convert, read_state, save_weights
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.data.download import sources

@@ -144,6 +144,7 @@ def imported(file: Path) -> ModuleType:
         return importlib.import_module(reduction.module(file.stem))
     module = ModuleType(f"checked_{file.stem}")
     module.__file__ = str(file)
+    # Cached bytecode would count as current if two versions of the file have one size and one second.
     exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
     return module
 
