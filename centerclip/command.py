@@ -110,7 +110,7 @@ def file_state(path: str) -> str:
 
 
 def hold(directory: Path, problem: str) -> None:
-    """Lock `directory` until this process ends. Raises UserError: with `problem` where another holds it, or as `flock`."""
+    """Lock `directory` until this process ends. Raises UserError: with `problem` if another holds it, or as `flock`."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory.resolve() / ".lock", "a", encoding="utf-8") as lock:
         try:

@@ -59,6 +59,6 @@ def build(model: Model, seed: int) -> CenterCLIP:
 
 
 def freeze(model: open_clip.CLIP, part: str) -> None:
-    """Let all parameters of a model train but those of `part`: "stem", what comes before the first blocks, or "none"."""
+    """Let all parameters of a model train but those of `part`: "stem", all in front of the first blocks, or "none"."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
