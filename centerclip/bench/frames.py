@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from centerclip.command import UserError, positive, run, write_json
-from centerclip.data.datasets.files import video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video.batches import sample
 from centerclip.data.video.decoding import decode
 from centerclip.data.video.extraction import choose, extract, jpeg, spread, spread_frames, squared
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        videos = [arguments.videos / name for name in video_files(arguments.videos)[0]]
+        videos = [arguments.videos / name for name in listing(arguments.videos).videos]
         with tempfile.TemporaryDirectory() as directory:
             table = measure(videos, Path(directory), arguments.repeats)
         table["ratio"] = table["usual_sample_ms"] / table["sample_ms"]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from centerclip import backbones
 from centerclip.backbones.clip import build
 from centerclip.command import UserError, positive, run, write_json
-from centerclip.data.datasets.files import video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video.batches import normalise
 from centerclip.data.video.extraction import QUALITY, SUBSAMPLING, jpeg, spread_frames
 from centerclip.data.video.reading import Lost
@@ -78,9 +78,9 @@ READERS: dict[str, Callable[[list[bytes]], Tensor]] = {
 
 def samples(folder: Path, size: int) -> dict[str, np.ndarray]:
     """The frames uint8 [T, size, size, 3] of every video in and below `folder` that has as many as a sample, by name.
-    Raises UserError if none has, or as `video_files`."""
+    Raises UserError if none has, or as `listing`."""
     found = {}
-    for name in tqdm(video_files(folder)[0], "videos", unit="file"):
+    for name in tqdm(listing(folder).videos, "videos", unit="file"):
         try:
             frames = spread_frames(folder / name, FRAMES, size)
         except Lost:
