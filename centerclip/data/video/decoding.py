@@ -184,12 +184,10 @@ class Video:
     @contextmanager
     def opened(self) -> Iterator[av.VideoStream]:
         """Open the file and yield the stream to decode."""
-        how = {
-            "metadata_errors": "replace",
-            "options": {"protocol_whitelist": "file"},
-        }  # a playlist opens no connection
-        with machine_checked(), Reader(self.path) as file, av.open(file, "r", **how) as container:
-            yield video_stream(container)
+        with machine_checked(), Reader(self.path) as file:
+            options = {"protocol_whitelist": "file"}  # so that a playlist opens no connection
+            with av.open(file, "r", metadata_errors="replace", options=options) as container:
+                yield video_stream(container)
 
     @property
     def damage(self) -> bool:
