@@ -163,7 +163,8 @@ def flock(file: IO, operation: int) -> None:
         if error.errno not in NO_LOCKS:
             raise
         problem = f"{Path(file.name).parent}: its file system has no locks ({error.strerror})"
-        raise UserError(f"{problem}: put the folder on a local disk, or mount it with locks") from None
+        remedy = "put the folder on one that has, such as a local disk, or mount it with locks"
+        raise UserError(f"{problem}: {remedy}") from None
 
 
 def allow_open_files() -> None:
