@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 from types import FrameType
@@ -46,8 +47,8 @@ terminal: TextIO | None = None  # where the user looks, when `execute` sends all
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to write to; it takes the name `path` only when the block succeeds. What a
-    killed process of this host left goes; what others left stays, as nothing here tells whether they still run."""
+    """Yield a temporary sibling of `path`, which takes that name when the block succeeds. Deletes what killed processes
+    of this host left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = f".{path.name}.{platform.node()}."
@@ -69,8 +70,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `path` to fill; it takes the place of what is there only when the block succeeds,
-    and goes when it fails."""
+    """Yield an empty sibling directory of `path`, which replaces `path` when the block succeeds."""
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir(parents=True)
@@ -97,10 +97,8 @@ def runs(pid: int) -> bool:
     """Whether there is a process of this number on this host."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        pass
+    except OSError as error:
+        return error.errno == errno.EPERM  # it is somebody else's
     return True
 
 
@@ -114,8 +112,7 @@ def file_state(path: str) -> str:
 
 
 def hold(directory: Path, problem: str) -> None:
-    """Lock `directory` for this process until it ends. Raises UserError: with `problem` where another holds it, or for
-    a file system without locks."""
+    """Lock `directory` until this process ends. Raises UserError: with `problem` if another holds it, or as `flock`."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory.resolve() / ".lock", "a", encoding="utf-8") as lock:
         try:
@@ -150,20 +147,14 @@ def first_line(error: Exception) -> str:
 
 
 def explained(error: OSError) -> str:
-    """What an error of the operating system says, in one line: the file, the reason and, where known, the remedy."""
+    """An error of the operating system in one line: the file, the reason and, where known, the remedy."""
     line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"{line}; {ADVICE[error.errno]}" if error.errno in ADVICE else line
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error of a library that reads a file means that the file is damaged.
-
-    A damaged file may raise any error, EINVAL included. Errors of the machine, such as EIO and too little memory, do
-    not mean that it is damaged.
-    """
-    if isinstance(error, OSError):
-        return error.errno in (None, errno.EINVAL)
-    return not isinstance(error, MemoryError)
+    """Whether a library's error means that the file is damaged. Errors of the machine, such as EIO, do not."""
+    return error.errno in (None, errno.EINVAL) if isinstance(error, OSError) else not isinstance(error, MemoryError)
 
 
 def flock(file: IO, operation: int) -> None:
@@ -173,9 +164,9 @@ def flock(file: IO, operation: int) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        problem = f"{Path(file.name).parent}: its file system has no locks ({error.strerror})"
         remedy = "put the folder on one that has, such as a local disk, or mount it with locks"
-        folder = Path(file.name).parent
-        raise UserError(f"{folder}: its file system has no locks ({error.strerror}): {remedy}") from None
+        raise UserError(f"{problem}: {remedy}") from None
 
 
 def allow_open_files() -> None:
@@ -203,23 +194,19 @@ def tell_slow(message: Warning, category: type, *place: object, show: Callable =
 
 
 def last_error(log: Path) -> str | None:
-    """What the last line of `execute`'s about an error in `log` says; None without a log or a line."""
+    """The last error that `execute` wrote to `log`; None without a log or an error."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
 
 
-def positive(text: str) -> int:
-    """A command line's number, for argparse: 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+def natural(text: str, least: int = 0) -> int:
+    """A command line's number, for argparse: `least` or more."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
     return int(text)
 
 
-def natural(text: str) -> int:
-    """A command line's number, for argparse: 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
+positive = partial(natural, least=1)
 
 
 def above_zero(text: str) -> float:
@@ -237,15 +224,14 @@ def handle(number: int, handler: Callable | int) -> None:
 
 
 def end_with_parent(number: int) -> None:
-    """Let this process get the signal `number`, or SIGKILL where it ignores that one, when the process that started it
-    ends, however that ends. Only Linux can."""
+    """Send this process the signal `number`, or SIGKILL if it ignores that, when its parent ends. Only Linux can."""
     if sys.platform == "linux":
         ignored = signal.getsignal(number) is signal.SIG_IGN
         ctypes.CDLL(None).prctl(1, signal.SIGKILL if ignored else number)  # 1 is PR_SET_PDEATHSIG of prctl(2).
 
 
 def end_by(number: int) -> NoReturn:
-    """End this process by a signal, so that a shell and others that wait for it see why it ended."""
+    """End this process by a signal, so that a shell sees why it ended."""
     with suppress(OSError, RuntimeError):  # Ctrl-C may have come in the middle of a flush
         sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
@@ -263,8 +249,8 @@ def end_interrupted(*_: object) -> NoReturn:
 
 
 class Interrupt:
-    """What Ctrl-C does in a job: it raises KeyboardInterrupt, and is remembered, as libraries turn that into other
-    errors. During an import, where libraries drop it, it ends the process. A forked process leaves it to the first."""
+    """Handler of Ctrl-C: raises KeyboardInterrupt and remembers it, because libraries turn it into other errors. During
+    an import, where libraries drop it, it ends the process. Forked processes ignore it."""
 
     def __init__(self):
         self.process, self.pressed = os.getpid(), False
@@ -282,10 +268,11 @@ class Interrupt:
 
 @contextmanager
 def interruptible(handler: Callable) -> Iterator[None]:
-    """Let Ctrl-C call `handler` in the block. A KeyboardInterrupt that no code can catch ends the process at once."""
+    """Let Ctrl-C call `handler` in the block. A KeyboardInterrupt in a finalizer, which nobody can catch, ends the
+    process."""
     signals, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
 
-    def uncaught(unraisable: object) -> None:  # in a finalizer
+    def uncaught(unraisable: object) -> None:
         end_interrupted() if unraisable.exc_type is KeyboardInterrupt else hook(unraisable)
 
     handle(signal.SIGINT, handler)
@@ -298,15 +285,14 @@ def interruptible(handler: Callable) -> Iterator[None]:
 
 
 def open_standard_streams() -> None:
-    """Open the standard streams that this process was started without (`2>&-`) on nothing: else the next file that is
-    opened would be one. What is no text in the locale's encoding is escaped."""
+    """Open missing standard streams (`2>&-`) on /dev/null: else the next opened file would take their place."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be text
 
 
 def place() -> dict[str, str] | None:
@@ -335,11 +321,10 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(job: Job, arguments: argparse.Namespace) -> None:
-    """Run `job`; exit with 1 after one line on the terminal if it fails, and by SIGINT if Ctrl-C ends it.
+    """Run `job`. If it fails, exit with 1 after one line on the terminal; if Ctrl-C ends it, by SIGINT.
 
-    With `--log FILE` everything printed, progress bars and libraries' own messages included, goes to FILE, and the
-    terminal gets only that line. Where several processes train together, and `arguments` have a `rank`, all but the
-    first have a log each, FILE.1 and so on, and say nothing on the terminal.
+    With `--log FILE` all output goes to FILE, and the terminal gets only that line. Ranks above 0 of a training
+    (`arguments.rank`) log to FILE.1 and so on, and say nothing on the terminal.
     """
     rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
@@ -358,8 +343,7 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
 
 
 def log_to(path: Path, rank: int | None) -> None:
-    """Send all that this process prints to the log `path`, or to that of its `rank`. Only the first process has the
-    user's terminal."""
+    """Send all that this process prints to the log `path`, or to its rank's. Only rank 0 keeps the user's terminal."""
     global terminal
     path.parent.mkdir(parents=True, exist_ok=True)
     if not rank:
@@ -374,8 +358,8 @@ def log_to(path: Path, rank: int | None) -> None:
 
 
 def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> list[str]:
-    """Run `job`. Returns the lines to end with; none if it succeeds. A traceback is printed of what nobody expects, and
-    in a log also of a file that is not there or cannot be written, or a full disk. A job with a log is `marked`."""
+    """Run `job`, `marked` if it has a log. Returns the lines to end with; none if it succeeds. Prints the traceback of
+    an unexpected error, and in a log also of an OSError."""
     mark = arguments.log and not getattr(arguments, "rank", None)
     try:
         with marked(Path(f"{arguments.log}{FAILED}")) if mark else nullcontext():
@@ -392,10 +376,9 @@ def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> li
             return [INTERRUPTED]
         if isinstance(error, BrokenPipeError) and not error.filename and unread():
             end_by(signal.SIGPIPE)
-        expected = isinstance(error, OSError)
-        if arguments.log or not expected:
+        if arguments.log or not isinstance(error, OSError):
             print(*map(shown, traceback.format_exc().split("\n")), sep="\n", file=sys.stderr)
-        if expected:
+        if isinstance(error, OSError):
             return [f"error: {explained(error)}"]
         where = f"; traceback in {arguments.log}" if arguments.log else ""
         told = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {first_line(error)}"
@@ -403,27 +386,22 @@ def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> li
 
 
 def unread() -> bool:
-    """Whether the program that reads what this one prints has ended, such as `head`."""
+    """Whether the program that reads this one's output, such as `head`, has ended."""
     poll = select.poll()
-    poll.register(1, 0)
-    poll.register(2, 0)
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager
 def marked(path: Path) -> Iterator[None]:
-    """Touch `path`; when the block succeeds it is as it was before, unless the block touched it. So a process that is
-    killed leaves a mark, too."""
+    """Touch `path`, so that a killed process leaves a mark; undo that when the block succeeds without touching it."""
     before = path.stat().st_mtime_ns if path.exists() else None
     path.touch()
     mark = path.stat().st_mtime_ns
     yield
-    if path.stat().st_mtime_ns != mark:
-        return
-    if before is None:
-        path.unlink()
-    else:
-        os.utime(path, ns=(before, before))
+    if path.stat().st_mtime_ns == mark:
+        path.unlink() if before is None else os.utime(path, ns=(before, before))
 
 
 def typed(parser: argparse.ArgumentParser) -> str:

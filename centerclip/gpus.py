@@ -1,4 +1,4 @@
-"""GPUs for one job alone: `claim` takes some that no other job has."""
+"""`claim` takes GPUs for one job alone."""
 
 import fcntl
 import os
@@ -24,12 +24,12 @@ class Device(NamedTuple):
     uuid: str
 
     def name(self) -> str:
-        """How CUDA_VISIBLE_DEVICES names it: a GPU by its index, an instance by its UUID, as it has no other."""
+        """Its name in CUDA_VISIBLE_DEVICES: a GPU's index, an instance's UUID."""
         return self.index if self.uuid == self.gpu else self.uuid
 
 
 def devices() -> list[Device]:
-    """What the driver has: GPUs, in place of a GPU that is divided its MIG instances."""
+    """The driver's GPUs; a divided GPU is replaced by its MIG instances."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -39,22 +39,21 @@ def devices() -> list[Device]:
         if index:
             found.append(Device(index, uuid, uuid))
         else:
-            gpu = found[-1]
-            found[-1:] = [*([gpu] if gpu.uuid != gpu.gpu else []), gpu._replace(uuid=uuid)]
+            last = found[-1] if found[-1].uuid != found[-1].gpu else found.pop()
+            found.append(last._replace(uuid=uuid))
     return found
 
 
 def named(word: str, there: list[Device]) -> Device | None:
-    """The device that a word of CUDA_VISIBLE_DEVICES means: an index, a UUID or the beginning of one."""
+    """The device that a word of CUDA_VISIBLE_DEVICES names by its index, its UUID or the beginning of its UUID."""
     first = {name: device for device in reversed(there) for name in device}
     begun = [name for name in first if word.startswith(("GPU-", "MIG-")) and name.startswith(word)]
     return first.get(begun[0] if len(begun) == 1 else word)
 
 
 def usable() -> dict[str, str]:
-    """The names of the GPUs and MIG instances that this process may use, by their UUIDs: those that
-    CUDA_VISIBLE_DEVICES names, or else all. CUDA ends the list before a word that names no device, and takes none if
-    one stands twice."""
+    """The names of the GPUs and MIG instances that this process may use, by their UUIDs. As in CUDA, the list of
+    CUDA_VISIBLE_DEVICES ends before a word that names no device, and counts as empty if a device stands twice."""
     there, chosen = devices(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return {device.uuid: device.name() for device in there}
@@ -74,8 +73,8 @@ def visible() -> list[str]:
 
 
 def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | None:
-    """`count` of the GPUs `uuids` that nobody holds, each with the descriptor of a file in `directory` whose lock keeps
-    it. None if too few are free: then none is taken."""
+    """`count` free GPUs of `uuids`, each with the descriptor of the locked file in `directory` that holds it. None, and
+    nothing locked, if too few are free."""
     taken = {}
     with open(directory / "taking", "w", encoding="utf-8") as taking:
         flock(taking, fcntl.LOCK_EX)
@@ -95,16 +94,13 @@ def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | 
 
 
 def claim(count: int) -> None:
-    """Take `count` of the visible GPUs for this process alone, until it and all that inherit its open files have ended,
-    however they end; wait while too few are free. To be called once, before CUDA is initialised.
+    """Hold `count` visible GPUs, or all if there are fewer, until this process and its children end; wait while too few
+    are free. A `count` of 0 holds none and hides none. To be called once, before CUDA is initialised.
 
-    GPUs are shared out among one user's jobs on a machine or, as SLURM has already shared them, within one SLURM job.
-    Where there are fewer than `count`, all are taken; without any, the process runs on the CPU. A `count` of 0 takes
-    none and hides none.
+    GPUs are shared out among one user's jobs on a machine, or within one SLURM job, to which SLURM gave them.
     """
     names = usable()
-    count = min(count, len(names))
-    if count == 0:
+    if not (count := min(count, len(names))):
         return
     job = f"{os.getuid()}-{os.environ.get('SLURM_JOB_ID', 'all')}"
     directory = Path(tempfile.gettempdir(), f"centerclip-gpus-{job}")

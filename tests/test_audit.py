@@ -11,7 +11,8 @@ from support.numbered import FAMILIES, write
 from support.training import CELL, run_in, write_cell
 
 from centerclip import cli
-from centerclip.backbones.clip import build, save_weights
+from centerclip.backbones.clip import build
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError, write_json
 from centerclip.data.video import audit, decoding
 from centerclip.data.video.decoding import Shown

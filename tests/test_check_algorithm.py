@@ -22,9 +22,15 @@ KIND = "sampling"
 def mine(tokens, clusters, *, seed=0):
     kept = torch.arange(clusters, device=tokens.device).expand(len(tokens), -1)
     place = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
-    return kept, place.clamp(max=clusters - 1)
+    own = place.clamp(max=clusters - 1)
+    return kept, own
 """
-RETURN = "return kept, place.clamp(max=clusters - 1)"
+RETURN = "return kept, own"
+NEAREST = "return kept, torch.cdist(tokens.float(), tokens[:, :clusters].float()).argmin(-1)"
+OF_THE_BATCH = "return kept + int(tokens.float().sum() > 0), (place - 1).clamp(0, clusters - 1)"
+OF_FLOAT32 = "return kept, own if tokens.dtype == torch.float32 else kept"
+RANDOM = """shift = int(torch.randint(tokens.shape[1] - clusters + 1, ()))
+    return kept + shift, (place - shift).clamp(0, clusters - 1)"""
 
 
 def failures(path: Path, **options) -> dict[str, str]:
@@ -61,53 +67,24 @@ def test_options_are_given():
     ("new", "check", "line"),
     [
         ("return kept", "shapes", "returned Tensor; two tensors are right, kept [B, K] and assignment [B, N]"),
-        ("return kept.int(), place", "shapes", "kept is [4, 8] int32 on cpu; [4, 8] int64 on cpu is right"),
+        ("return kept.int(), own", "shapes", "kept is [4, 8] int32 on cpu; [4, 8] int64 on cpu is right"),
         ("return kept, kept", "shapes", "assignment is [4, 8] int64 on cpu; [4, 24] int64 on cpu is right"),
-        (
-            "return kept + 20, place.clamp(max=clusters - 1)",
-            "shapes",
-            "kept has numbers from 20 to 27; 0 to 23 is right",
-        ),
-        ("return kept - 1, place.clamp(max=clusters - 1)", "shapes", "kept has numbers from -1 to 6; 0 to 23"),
+        ("return kept + 20, own", "shapes", "kept has numbers from 20 to 27; 0 to 23 is right"),
+        ("return kept - 1, own", "shapes", "kept has numbers from -1 to 6; 0 to 23"),
         ("return kept, place", "shapes", "assignment has numbers from 0 to 23; 0 to 7 is right"),
-        ("return kept.flip(1), clusters - 1 - place.clamp(max=clusters - 1)", "order", "ascending is right"),
-        (
-            "return kept // 2 * 2, place.clamp(max=clusters - 1)",
-            "order",
-            "kept is [0, 0, 2, 2, 4, 4, 6, 6]; each token",
-        ),
-        ("return kept, place * 0", "membership", "token 1, kept for cluster 1, is assigned to 0; 1 is right"),
-        (
-            "return kept, torch.cdist(tokens.float(), tokens[:, :clusters].float()).argmin(-1)",
-            "ties",
-            "equal in pairs: token 1, kept for cluster 1, is assigned to 0; 1 is right",
-        ),
-        (
-            "return kept, place.clamp(max=max(1, clusters - 1))",
-            "extremes",
-            "K = 1: assignment has numbers from 0 to 1; 0 to 0 is right",
-        ),
-        (
-            "return kept + int(tokens.float().sum() > 0), (place - 1).clamp(0, clusters - 1)",
-            "independence",
-            "video 1 of a batch of 2 got another result than alone; the same is right",
-        ),
-        (
-            "return kept, place.clamp(max=clusters - 1) if tokens.dtype == torch.float32 else kept",
-            "precisions",
-            "bfloat16: assignment is [4, 8] int64 on cpu; [4, 24] int64 on cpu is right",
-        ),
-        (
-            "shift = int(torch.randint(tokens.shape[1] - clusters + 1, ()))\n"
-            "    return kept + shift, (place - shift).clamp(0, clusters - 1)",
-            "determinism",
-            "a second call gave another result; the same is right, unless it asks for `training`",
-        ),
+        ("1 / 0", "shapes", "mine.py:11: ZeroDivisionError: division by zero"),
+        ("return kept.flip(1), clusters - 1 - own", "order", "ascending is right"),
+        ("return kept // 2 * 2, own", "order", "kept is [0, 0, 2, 2, 4, 4, 6, 6]; each token"),
+        ("return kept, own * 0", "membership", "token 1, kept for cluster 1, is assigned to 0; 1 is right"),
+        (NEAREST, "ties", "equal in pairs: token 1, kept for cluster 1, is assigned to 0; 1 is right"),
+        ("return kept, own.clamp(min=1)", "extremes", "K = 1: assignment has numbers from 1 to 1; 0 to 0 is right"),
+        (OF_THE_BATCH, "independence", "video 1 of a batch of 2 got another result than alone; the same is right"),
+        (OF_FLOAT32, "precisions", "bfloat16: assignment is [4, 8] int64 on cpu; [4, 24] int64 on cpu is right"),
+        (RANDOM, "determinism", "a second call gave another result; the same is right, unless it asks for `training`"),
         ("tokens *= 2; " + RETURN, "inputs", "it changed its input in place; a copy is right"),
-        ("float(tokens.sum()); " + RETURN, "host_waits", "mine.py:10: HostWaits: aten._local_scalar_dense.default"),
-        ("tokens[tokens > 0]; " + RETURN, "host_waits", "mine.py:10: DynamicOutputShapeException: "),
-        ("tokens.cpu(); " + RETURN, "host_waits", "mine.py:10: HostWaits: aten._to_copy.default"),
-        ("1 / 0", "shapes", "mine.py:10: ZeroDivisionError: division by zero"),
+        ("float(tokens.sum()); " + RETURN, "host_waits", "mine.py:11: HostWaits: aten._local_scalar_dense.default"),
+        ("tokens[tokens > 0]; " + RETURN, "host_waits", "mine.py:11: DynamicOutputShapeException: "),
+        ("tokens.cpu(); " + RETURN, "host_waits", "mine.py:11: HostWaits: aten._to_copy.default"),
     ],
 )
 def test_a_broken_contract_is_named(new, check, line, written):
@@ -149,10 +126,9 @@ def test_the_command_prints_a_line_a_check_and_its_status_tells(written, monkeyp
     main()
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == len(checks.CHECKS) and all(line.startswith("ok: ") for line in lines)
-    written("place.clamp(max=clusters - 1)", "place * 0")
-    assert mistake(main, "check-algorithm", path).endswith(
-        "mine.py: 4 checks failed; docs/reduction.md has the contract"
-    )
+    written(RETURN, "return kept, place * 0")
+    line = mistake(main, "check-algorithm", path)
+    assert line.endswith("mine.py: 4 checks failed; docs/reduction.md has the contract")
     assert "not a file NAME.py, and not one of dpc_knn, " in mistake(main, "check-algorithm", "mine")
     assert "'seed' is not OPTION=VALUE" in mistake(main, "check-algorithm", path, "--options", "seed", status=2)
 

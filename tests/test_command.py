@@ -58,34 +58,23 @@ def test_what_a_killed_process_of_this_host_left_goes_and_what_others_write_stay
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path, log):
-    """A directory that would have to lie in a file."""
-    (tmp_path / "file").write_text("")
+def test_a_missing_file_is_one_line_and_its_traceback_is_in_the_log(tmp_path, log):
     command = [sys.executable, "-m", "centerclip", "frames-report", "none.csv", "--out", "t"]
-    done = subprocess.run(
-        [*command, *(["--log", tmp_path / "log"] if log else [])], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (1, "error: none.csv: No such file or directory\n")
-    if log:
-        assert "Traceback" in (tmp_path / "log").read_text()
+    line = "error: none.csv: No such file or directory\n"
+    assert done([*command, *["--log", tmp_path / "log"] * log]) == (1, "", line)
+    assert not log or "Traceback" in (tmp_path / "log").read_text()
 
 
 def test_too_many_open_files_names_the_remedy():
-    error = OSError(errno.EMFILE, "Too many open files", "0001.lmdb")
-    assert explained(error) == (
-        "0001.lmdb: Too many open files; raise the limit of open files, such as `ulimit -n 4096`"
-    )
+    line = "0001.lmdb: Too many open files; raise the limit of open files, such as `ulimit -n 4096`"
+    assert explained(OSError(errno.EMFILE, "Too many open files", "0001.lmdb")) == line
     assert explained(OSError(errno.EIO, "Input/output error", "0001.lmdb")) == "0001.lmdb: Input/output error"
-
-
-@pytest.mark.parametrize("name", ["Käse.mp4", "猫　と.mp4", "\u0641\u200c\u0647.avi", "👩‍🚀.gif", "a b\\c"])
-def test_a_name_is_shown_as_it_is(name):
-    assert shown(Path(name)) == name
 
 
 @pytest.mark.parametrize(
     ("name", "escaped"),
     [
+        *((name, name) for name in ("Käse.mp4", "猫　と.mp4", "\u0641\u200c\u0647.avi", "👩‍🚀.gif", "a b\\c")),
         ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
         ("a\nerror: b\r\tc\x85\u2028", r"a\nerror: b\r\tc\x85\u2028"),
         ("\x9b2J\x7f", r"\x9b2J\x7f"),
@@ -93,8 +82,8 @@ def test_a_name_is_shown_as_it_is(name):
         ("\udcff.mp4", r"\udcff.mp4"),
     ],
 )
-def test_what_would_steer_a_terminal_is_escaped(name, escaped, capsys):
-    assert shown(name) == escaped
+def test_a_name_is_shown_as_it_is_but_what_would_steer_a_terminal_is_escaped(name, escaped, capsys):
+    assert shown(Path(name)) == escaped
     tell(name)
     assert capsys.readouterr().err == f"{escaped}\n"
 
@@ -178,38 +167,29 @@ def interrupted(job: str, **options) -> tuple[int, str, str]:
 WAIT = "print('begun', flush=True); time.sleep(60)"
 
 
-class TestCtrlC:
-    """One line, and the end by SIGINT: a shell's loop over commands ends too."""
+@pytest.mark.parametrize(
+    ("job", "printed"),
+    [
+        (f"try:\n    {WAIT}\nfinally:\n    print('cleaned up')", "cleaned up\n"),
+        (f"try:\n    {WAIT}\nexcept KeyboardInterrupt:\n    raise ImportError('of a library')", ""),
+        (f"class Finalizer:\n    def __del__(self): {WAIT}\nFinalizer()\ntime.sleep(60)", ""),
+        ("sys.path.append(os.environ['MODULES'])\nimportlib.import_module('dropping')\ntime.sleep(60)", ""),
+        # a child that did not end would keep the pipes open that are read here, for a minute
+        (f"multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]).start()\n{WAIT}", ""),
+    ],
+    ids=["cleaned up", "another error", "dropped", "dropped by an import", "forked"],
+)
+def test_ctrl_c_is_a_line_and_the_end_by_sigint_whatever_catches_it(job, printed, tmp_path):
+    """So that a shell's loop over commands ends too."""
+    (tmp_path / "dropping.py").write_text(f"import time\ntry: {WAIT}\nexcept BaseException: pass\n")
+    environment = os.environ | {"MODULES": str(tmp_path)}
+    assert interrupted(job, env=environment) == (-signal.SIGINT, printed, "interrupted\n")
 
-    def test_what_was_begun_is_cleaned_up(self):
-        job = f"try:\n    {WAIT}\nfinally:\n    print('cleaned up')"
-        assert interrupted(job) == (-signal.SIGINT, "cleaned up\n", "interrupted\n")
 
-    @pytest.mark.parametrize(
-        "job",
-        [
-            f"try:\n    {WAIT}\nexcept KeyboardInterrupt:\n    raise ImportError('of a library')",
-            f"class Finalizer:\n    def __del__(self): {WAIT}\nFinalizer()\ntime.sleep(60)",
-        ],
-        ids=["another error", "dropped"],
-    )
-    def test_a_library_that_catches_it_changes_nothing(self, job):
-        assert interrupted(job) == (-signal.SIGINT, "", "interrupted\n")
-
-    def test_an_import_that_drops_it_changes_nothing(self, tmp_path):
-        (tmp_path / "dropping.py").write_text(f"import time\ntry: {WAIT}\nexcept BaseException: pass\n")
-        job = f"sys.path.append({str(tmp_path)!r})\nimportlib.import_module('dropping')\ntime.sleep(60)"
-        assert interrupted(job) == (-signal.SIGINT, "", "interrupted\n")
-
-    def test_forked_processes_are_silent_and_go(self):
-        """Else they would keep the pipes open that are read here, for a minute."""
-        child = "multiprocessing.get_context('fork').Process(target=time.sleep, args=[60]).start()"
-        assert interrupted(f"{child}\n{WAIT}") == (-signal.SIGINT, "", "interrupted\n")
-
-    def test_ignored_it_stays_ignored(self):
-        job = "print('begun', flush=True)\ntime.sleep(0.5)\nprint('done')"
-        ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-        assert interrupted(job, **ignoring) == (0, "done\n", "")
+def test_ctrl_c_that_is_ignored_stays_ignored():
+    job = "print('begun', flush=True)\ntime.sleep(0.5)\nprint('done')"
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    assert interrupted(job, **ignoring) == (0, "done\n", "")
 
 
 @pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -53,10 +54,9 @@ class TestShapes:
         ("settings", "line"),
         [({"videos": {"train": 10**6, "val": 1, "test": 1}}, "at most"), ({"resolution": 97}, "resolution 97 is odd")],
     )
-    def test_what_cannot_be_rendered_is_refused_and_leaves_nothing(self, settings, line, tmp_path):
+    def test_what_cannot_be_rendered_is_refused(self, settings, line, tmp_path):
         with pytest.raises(UserError, match=line):
             shapes.fetch(SHAPES | settings, tmp_path / "source")
-        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("motion", shapes.MOTIONS)
     def test_the_picture_does_what_the_caption_says(self, motion, tmp_path):
@@ -74,28 +74,18 @@ class TestShapes:
             area.append(seen.sum((1, 2)).max())
             if motion.startswith("moves"):
                 y, x = (np.array([np.argwhere(frame).mean(0)[axis] for frame in seen]) for axis in (0, 1))
-                along, across, sign = {
-                    "moves left": (x, y, -1),
-                    "moves right": (x, y, 1),
-                    "moves up": (y, x, -1),
-                    "moves down": (y, x, 1),
-                }[motion]
+                along, across = (x, y) if motion in ("moves left", "moves right") else (y, x)
+                sign = 1 if motion in ("moves right", "moves down") else -1
                 assert sign * (along[half][-1] - along[half][0]) > 10
                 assert np.ptp(np.delete(along, half)[:12]) < 2 or np.ptp(np.delete(along, half)[-12:]) < 2
                 assert np.ptp(across) < 3
         assert area[0] > 2 * area[1]  # large against small
 
     def test_a_render_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
-        def killed(*_):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(shapes, "encode", killed)
+        monkeypatch.setattr(shapes, "encode", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             shapes.fetch(SHAPES, tmp_path / "source")
         assert not list(tmp_path.iterdir())
-        monkeypatch.undo()
-        shapes.fetch(SHAPES, tmp_path / "source")
-        assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_caption_is_one_line_in_the_manifest_and_comes_back_from_its_csv(tmp_path):
@@ -146,15 +136,13 @@ class TestFolder:
         assert rows["path"].iloc[0] == str(directory / "videos/0012.mp4")
 
     def test_columns_by_other_names_all_test_by_default_and_a_byte_order_mark(self, directory):
-        rows = self.read(
-            directory, b"\xef\xbb\xbffile,text\n0012.mp4,hello\n", columns={"video": "file", "caption": "text"}
-        )
+        columns = {"video": "file", "caption": "text"}
+        rows = self.read(directory, b"\xef\xbb\xbffile,text\n0012.mp4,hello\n", columns=columns)
         assert rows[["split", "video_id", "caption"]].values.tolist() == [["test", "0012.mp4", "hello"]]
 
     def test_spaces_around_names_and_values_are_ignored_and_a_short_row_is_empty_where_it_ends(self, directory):
-        rows = self.read(
-            directory, 'split, video , caption\ntrain , 0012.mp4, "a, b"\ntest, sub/b.webm,c \ntest,sub/b.webm\n'
-        )
+        text = 'split, video , caption\ntrain , 0012.mp4, "a, b"\ntest, sub/b.webm,c \ntest,sub/b.webm\n'
+        rows = self.read(directory, text)
         assert rows["caption"].tolist() == ["a, b", "c", ""]
         assert rows["split"].tolist() == ["train", "test", "test"]
         assert self.read(directory, "video,caption,end_s\n0012.mp4,a\n")["end_s"].isna().all()
@@ -172,18 +160,14 @@ class TestFolder:
         assert rows["video_id"].tolist() == [f"sub/{COMPOSED}", "0012.mp4"]
         assert rows["path"].tolist() == [str(directory / "videos/sub" / there), str(directory / "videos/0012.mp4")]
 
-    def test_braces_are_letters_like_others(self, directory):
-        (directory / "videos/{x}.mp4").touch()
-        assert self.read(directory, "video,caption\n{x}.mp4,a\n")["video_id"].tolist() == ["{x}.mp4"]
-
     def test_clips_milliseconds_apart_in_a_long_video_stay_apart(self, directory):
         rows = self.read(directory, "video,caption,start_s\n0012.mp4,a,3601.123\n0012.mp4,b,3601.124\n")
         assert rows["video_id"].tolist() == ["0012.mp4[3601.123-]", "0012.mp4[3601.124-]"]
 
-    def test_names_like_numbers_keep_their_zeros(self, directory):
-        (directory / "videos/0012").touch()
-        rows = self.read(directory, "video,caption\n0012,a\n", columns=None)
-        assert rows["video_id"].tolist() == ["0012"]
+    @pytest.mark.parametrize("name", ["0012", "{x}.mp4"])
+    def test_names_stay_as_they_are(self, directory, name):
+        (directory / "videos" / name).touch()
+        assert self.read(directory, f"video,caption\n{name},a\n", columns=None)["video_id"].tolist() == [name]
 
     @pytest.mark.parametrize(
         ("text", "line"),
@@ -207,10 +191,7 @@ class TestFolder:
             ('\nvideo,caption\n\n0012.mp4,"a\nb"\n  \n,\n0012.mp4,a,b\n', "row 7: 3 fields"),
             ("video,caption,split\n\n0012.mp4,a,test\n\n0012.mp4,a,dev\n", "row 5: split 'dev'"),
             ("video,caption,start_s\n\n0012.mp4,a,soon\n", "row 3: start_s 'soon'"),
-            (
-                "video,caption,split\n0012.mp4,a,train\n./0012.mp4,b,test\n",
-                "'0012.mp4' is in more than one split: train and",
-            ),
+            ("video,caption,split\n0012.mp4,a,train\n./0012.mp4,b,test\n", "in more than one split: train and test"),
             ("video,caption\n0012.mp4,\n", "every caption is empty"),
             (b"video,caption\n0012.mp4,\xff\n", "not a csv in UTF-8"),
             (b"video,caption\n0012.mp4,a\0b\n", "not a csv in UTF-8"),
@@ -238,13 +219,9 @@ class TestFolder:
             self.read(directory, "", videos="/nowhere")
 
     def test_real_clips(self, shared_clips):
-        settings = {
-            "videos": str(shared_clips),
-            "captions": str(shared_clips / "manifest.csv"),
-            "columns": {"video": "file"},
-        }
-        rows = folder.manifest(settings)
+        csv = shared_clips / "manifest.csv"
+        rows = folder.manifest({"videos": str(shared_clips), "captions": str(csv), "columns": {"video": "file"}})
         check_manifest(rows, "clips")
-        expected = pd.read_csv(shared_clips / "manifest.csv")
+        expected = pd.read_csv(csv)
         assert len(rows) == len(expected) and all(Path(path).is_file() for path in rows["path"])
         assert (rows["caption"] == "").sum() == expected["caption"].isna().sum()

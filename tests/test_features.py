@@ -11,7 +11,8 @@ from support.videos import make_video
 
 import centerclip
 from centerclip import cli
-from centerclip.backbones.clip import build, save_weights
+from centerclip.backbones.clip import build
+from centerclip.backbones.weights import save_weights
 from centerclip.evaluate import vector_file
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.stage import Model, Stage

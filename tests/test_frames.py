@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -50,6 +51,19 @@ def trouble(item, *arguments, **settings):
     return extract_file(item, *arguments, **settings)
 
 
+def whole(*paths):
+    """The rows of whole videos, each named as its file."""
+    rows = [(Path(path).name, str(path), 0.0, NAN) for path in paths]
+    return pd.DataFrame(rows, columns=["video_id", "path", "start_s", "end_s"])
+
+
+def manifest_of_one(directory):
+    """A manifest of one test video without captions."""
+    make_video(directory / "v.mp4")
+    row = ["test", "v", str(directory / "v.mp4"), 0, None, "0", ""]
+    pd.DataFrame([row], columns=list(COLUMNS)).to_csv(directory / "manifest.csv", index=False)
+
+
 def edit(path, first_s, length_s):
     """Have an mp4 play only `length_s` seconds from `first_s` on, all frames still in the file: no re-encoding."""
     data = bytearray(path.read_bytes())
@@ -72,66 +86,42 @@ def test_every_frame_of_a_re_encoded_video_is_stored_as_it_decodes(tmp_path):
     assert clip.frames == whole.frames[3:7]
 
 
-class TestChoose:
-    """Ten frames a second for two seconds, at 0.0, 0.1, ..., 1.9."""
-
-    shown = Shown(np.arange(20) / 10, 2.0)
-
-    def test_the_middle_of_each_span(self):
-        # 2 a second: shown at 0.25, 0.75, 1.25, 1.75 s
-        assert choose(self.shown, 2, 0, NAN).tolist() == [2, 7, 12, 17]
-
-    def test_part_of_a_video(self):
-        assert choose(self.shown, 2, 0.5, 1.5).tolist() == [7, 12]
-        assert choose(self.shown, 2, 1.0, NAN).tolist() == [12, 17]
-        assert choose(self.shown, 2, 1.0, 99).tolist() == [12, 17]
-
-    def test_every_frame_at_its_own_rate(self):
-        assert choose(self.shown, 10, 0, NAN).tolist() == list(range(20))
-
-    def test_more_often_than_there_are_frames_repeats_them(self):
-        assert choose(Shown(np.array([0.0, 0.1]), 0.2), 20, 0, NAN).tolist() == [0, 0, 1, 1]
-
-    def test_a_short_video_gives_its_middle(self):
-        assert choose(Shown(self.shown.starts[:5], 0.5), 1, 0, NAN).tolist() == [2]
-        assert choose(Shown(np.array([0.0]), 1 / 3), 3, 0, NAN).tolist() == [0]
-
-    def test_only_what_falls_before_the_end(self):
-        # at 0.5 s in a part of 0.8 s; at 0.5 s but not at 1.5 s in one of 1.5 s
-        assert choose(self.shown, 1, 0, 0.8).tolist() == [5]
-        assert choose(self.shown, 1, 0, 1.5).tolist() == [5]
-
-    def test_a_frame_that_starts_just_then(self):
-        # 30 frames a second, 3 a second: frame 5 starts when it is asked for, at 1/6 s
-        assert choose(Shown(np.arange(30) / 30, 1.0), 3, 0, NAN).tolist() == [5, 15, 25]
-
-    def test_variable_frame_rate_goes_by_time(self):
-        # one long frame, then a burst: at 0.5 and 1.5 s the first and the last are shown
-        assert choose(Shown(np.array([0.0, 1.2, 1.3, 1.4]), 1.9), 1, 0, NAN).tolist() == [0, 3]
-
-    def test_the_last_frame_is_shown_until_the_end(self):
-        assert choose(Shown(np.array([0.0, 0.5]), 4.0), 1, 0, NAN).tolist() == [1, 1, 1, 1]
-
-    def test_nothing_after_the_end(self):
-        assert choose(self.shown, 2, 2.0, NAN).tolist() == []
+TENTHS = np.arange(20) / 10  # ten frames a second for two seconds
 
 
-def one(path):
-    """A whole video's frames, 2 a second."""
-    return extract(path, [(0, NAN)], 2, 32)[0]
+@pytest.mark.parametrize(
+    ("starts", "end", "fps", "part", "expected"),
+    [
+        (TENTHS, 2, 2, (0, NAN), [2, 7, 12, 17]),  # those shown at 0.25, 0.75, 1.25, 1.75 s
+        (TENTHS, 2, 2, (0.5, 1.5), [7, 12]),
+        (TENTHS, 2, 2, (1, NAN), [12, 17]),
+        (TENTHS, 2, 2, (1, 99), [12, 17]),
+        (TENTHS, 2, 2, (2, NAN), []),
+        (TENTHS, 2, 10, (0, NAN), [*range(20)]),
+        (TENTHS, 2, 1, (0, 0.8), [5]),  # at 0.5 s
+        (TENTHS, 2, 1, (0, 1.5), [5]),  # and not at 1.5 s, the end
+        (TENTHS[:2], 0.2, 20, (0, NAN), [0, 0, 1, 1]),  # more often than there are frames
+        (TENTHS[:5], 0.5, 1, (0, NAN), [2]),  # the middle of a short video
+        ([0.0], 1 / 3, 3, (0, NAN), [0]),
+        (np.arange(30) / 30, 1, 3, (0, NAN), [5, 15, 25]),  # frame 5 starts just when it is asked for, at 1/6 s
+        ([0.0, 1.2, 1.3, 1.4], 1.9, 1, (0, NAN), [0, 3]),  # one long frame, then a burst: time counts, not frames
+        ([0.0, 0.5], 4, 1, (0, NAN), [1, 1, 1, 1]),  # the last frame is shown until the end
+    ],
+)
+def test_chosen_frames_are_those_shown_in_the_middle_of_each_span(starts, end, fps, part, expected):
+    assert choose(Shown(np.array(starts), end), fps, *part).tolist() == expected
+
+
+def near(levels):
+    return pytest.approx(levels, abs=3)
 
 
 class TestExtract:
-    def test_a_video_frame_by_frame(self, tmp_path):
-        pictures, decoder, remark = one(make_video(tmp_path / "v.mp4"))
-        assert (decoder, remark) == ("pyav", "")
-        assert [Image.open(io.BytesIO(data)).size for data in pictures] == [(32, 32)] * 4
-        assert levels(pictures) == pytest.approx([20, 70, 120, 170], abs=3)
-
     def test_clips_of_one_file(self, tmp_path):
         path = make_video(tmp_path / "v.mp4")
         whole, part, none = extract(path, [(0, NAN), (0.5, 1.5), (50, 60)], 2, 32)
-        assert levels(whole.frames) == pytest.approx([20, 70, 120, 170], abs=3)
+        assert (whole.decoder, whole.reason) == ("pyav", "") and levels(whole.frames) == near([20, 70, 120, 170])
+        assert {Image.open(io.BytesIO(data)).size for data in whole.frames} == {(32, 32)}
         assert part.frames == whole.frames[1:3]
         assert none == ([], "pyav", "nothing is shown between start_s 50 and end_s 60")
 
@@ -141,22 +131,9 @@ class TestExtract:
     def test_an_edited_mp4_gives_what_a_player_shows(self, tmp_path, first_s, length_s, expected):
         path = make_video(tmp_path / "v.mp4", g="10", bf="2")
         edit(path, first_s, length_s)
-        pictures, _, _ = one(path)
+        pictures = extract(path, [(0, NAN)], 2, 32)[0].frames
         assert levels(pictures)[: len(expected)] == pytest.approx(expected, abs=12)
         assert len(set(levels(pictures))) == len(pictures)
-
-    def test_a_damaged_file_gives_the_frames_that_decode_and_a_remark(self, tmp_path):
-        path = make_video(tmp_path / "v.mp4", g="1")
-        with av.open(str(path)) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.size]
-        data = bytearray(path.read_bytes())
-        for packet in packets[5:10]:
-            data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
-        path.write_bytes(data)
-        ((pictures, decoder, remark),) = extract(path, [(0, NAN)], 10, 32)
-        assert (decoder, remark) == ("pyav", "partly damaged, packets that do not decode: 5")
-        # 0.4 s is shown until the next good frame at 1.0 s
-        assert levels(pictures) == pytest.approx([*range(0, 50, 10), *[40] * 5, *range(100, 200, 10)], abs=3)
 
     def test_what_gives_no_frame_says_why(self, tmp_path):
         assert extract(tmp_path / "absent.mp4", [(0, 1), (2, 3)], 2, 32) == [([], "", "no such file")] * 2
@@ -181,14 +158,11 @@ class TestExtract:
 class TestShards:
     @pytest.fixture
     def store(self, tmp_path):
-        rows = [
-            {"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN}
-            for name in ("a", "b.mp4", "c")
-        ]
-        for row in rows[:2]:
-            make_video(tmp_path / "v.mp4", count=20 if row["video_id"] == "a" else 10).rename(row["path"])
+        for name, count in (("a", 20), ("b.mp4", 10)):
+            make_video(tmp_path / "v.mp4", count).rename(tmp_path / name)
+        clips = whole(tmp_path / "a", tmp_path / "b.mp4", tmp_path / "c")
         for shard in (0, 1):
-            write_shard(pd.DataFrame(rows)[shard::2], 2, 32, tmp_path / f"out/{shard:04d}.lmdb")
+            write_shard(clips[shard::2], 2, 32, tmp_path / f"out/{shard:04d}.lmdb")
         report = combine([tmp_path / "out/0000.csv", tmp_path / "out/0001.csv"], tmp_path / "out")
         report.to_csv(tmp_path / "out/report.csv", index=False)
         return FrameStore(tmp_path / "out/report.csv")
@@ -199,27 +173,19 @@ class TestShards:
 
     def test_random_access(self, store):
         assert store.counts == {"a": 4, "b.mp4": 2}
+        names = sorted(path.name for path in store.path.parent.iterdir())
+        assert names == ["0000.csv", "0000.lmdb", "0001.csv", "0001.lmdb", "report.csv"]
         read = store.read("a", [3, 0, 3])
         assert (read.shape, read.dtype) == ((3, 3, 32, 32), np.uint8)
         assert read[:, :, -5:].mean((1, 2, 3)) == pytest.approx([170, 20, 170], abs=3)
         with pytest.raises(KeyError, match="has 4 frames"):
             store.read("a", [4])
 
-    def test_nothing_but_shards_and_reports_is_left(self, directory):
-        names = sorted(path.name for path in directory.iterdir())
-        assert names == ["0000.csv", "0000.lmdb", "0001.csv", "0001.lmdb", "report.csv"]
-
     def test_reading_k_frames_decodes_k_frames(self, store, monkeypatch):
         opened = []
         monkeypatch.setattr(frames, "picture", lambda data: opened.append(1) or np.zeros((32, 32, 3), np.uint8))
         store.read("a", [1, 2])
         assert len(opened) == 2
-
-    def test_a_lost_shard_is_one_line(self, directory):
-        frames.open_shard.cache_clear()
-        (directory / "0000.lmdb").unlink()
-        with pytest.raises(UserError, match=r"0000.lmdb: stored frames cannot be read"):
-            FrameStore(directory / "report.csv")
 
     @pytest.mark.parametrize("name", ["0000.lmdb", "0000.csv", "report.csv"])
     def test_a_damage_is_a_mistake_or_changes_nothing(self, store, directory, name):
@@ -239,6 +205,9 @@ class TestShards:
                 assert str(error).startswith(f"{directory}/0000.lmdb" if name != "report.csv" else str(directory))
                 mistakes += 1
         assert mistakes > 40  # zeros take the place of zeros, the decoder's name in the report may be another
+        (directory / "0000.lmdb").unlink()
+        with pytest.raises(UserError, match=r"stored frames cannot be read"):
+            FrameStore(directory / "report.csv")
 
     @pytest.mark.parametrize("suffixes", [[".lmdb"], [".csv"], [".lmdb", ".csv"]])
     def test_another_shard_copied_over_one_is_named(self, directory, suffixes):
@@ -248,10 +217,7 @@ class TestShards:
             FrameStore(directory / "report.csv")
 
     def test_a_shard_of_other_settings_is_named(self, directory, tmp_path):
-        clips = pd.DataFrame(
-            [["b.mp4", str(tmp_path / "b.mp4"), 0.0, NAN]], columns=["video_id", "path", "start_s", "end_s"]
-        )
-        write_shard(clips, 5, 32, tmp_path / "5fps/0001.lmdb")
+        write_shard(whole(tmp_path / "b.mp4"), 5, 32, tmp_path / "5fps/0001.lmdb")
         for suffix in (".lmdb", ".csv"):
             shutil.copy(tmp_path / f"5fps/0001{suffix}", directory)
         agrees = r"report.csv: .* it does not agree with 0001.csv; delete report.csv and 0001.lmdb, then make it again"
@@ -312,8 +278,7 @@ class TestShards:
         assert unreadable(report, {"a", "b.mp4"}, 0) == ["0 of 2 videos (0.0%) gave no frame"]  # of a benchmark's own
 
     def test_the_report_finds_its_shards_and_takes_empty_ones(self, directory, tmp_path):
-        clips = pd.DataFrame(columns=["video_id", "path", "start_s", "end_s"])
-        write_shard(clips, 2, 32, tmp_path / "more/0002.lmdb")
+        write_shard(whole(), 2, 32, tmp_path / "more/0002.lmdb")
         report = combine([tmp_path / "more/0002.csv", directory / "0000.csv"], tmp_path / "more")
         assert report["shard"].tolist() == ["../out/0000.lmdb"] * 2
         report.to_csv(tmp_path / "more/report.csv", index=False)
@@ -326,10 +291,7 @@ class TestShards:
                 assert np.array_equal(pool.apply(store.read, ("a", [3])), store.read("a", [3]))
 
     def test_the_command_line(self, tmp_path):
-        make_video(tmp_path / "v.mp4")
-        pd.DataFrame([["test", "v", str(tmp_path / "v.mp4"), 0, None, "0", ""]], columns=list(COLUMNS)).to_csv(
-            tmp_path / "manifest.csv", index=False
-        )
+        manifest_of_one(tmp_path)
 
         def run(*arguments):
             command = [sys.executable, "-m", "centerclip", *map(str, arguments), "--log", tmp_path / "log"]
@@ -342,13 +304,9 @@ class TestShards:
         assert FrameStore(tmp_path / "report.csv").counts == {"v": 4}
 
     def test_a_killed_extraction_leaves_no_shard(self, tmp_path, monkeypatch):
-        def killed(*_):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(shards, "watched", killed)
-        clips = pd.DataFrame([{"video_id": "a", "path": "a", "start_s": 0.0, "end_s": NAN}])
+        monkeypatch.setattr(shards, "watched", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
+            write_shard(whole("a"), 2, 32, tmp_path / "0000.lmdb")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.slow
@@ -358,22 +316,20 @@ class TestShards:
         names = ["hangs", "a", "crashes", "b"]
         for name in names:
             make_video(tmp_path / "v.mp4").rename(tmp_path / name)
-        clips = [{"video_id": name, "path": str(tmp_path / name), "start_s": 0.0, "end_s": NAN} for name in names]
-        assert write_shard(pd.DataFrame(clips), 2, 32, tmp_path / "0000.lmdb", stall_seconds=1) == 2
+        clips = whole(*(tmp_path / name for name in names))
+        assert write_shard(clips, 2, 32, tmp_path / "0000.lmdb", stall_seconds=1) == 2
         report = pd.read_csv(tmp_path / "0000.csv", keep_default_na=False)
-        assert report["frames"].tolist() == [0, 4, 0, 4]
-        assert report["reason"].tolist() == [
-            "gave no frame for 1 s and was ended", "", "the decoder crashed (SIGKILL)", "",
-        ]  # fmt: skip
-        assert report["decoder"].tolist() == ["machine", "pyav", "machine", "pyav"]
+        assert report[["frames", "decoder", "reason"]].values.tolist() == [
+            [0, "machine", "gave no frame for 1 s and was ended"],
+            [4, "pyav", ""],
+            [0, "machine", "the decoder crashed (SIGKILL)"],
+            [4, "pyav", ""],
+        ]
 
     def test_the_next_run_makes_a_shard_again_that_the_machine_failed_to_read(self, tmp_path, monkeypatch):
         """The rule depends on the file that is touched. When the machine is well, it stays as it is."""
         log, failed = tmp_path / "log", tmp_path / f"log{FAILED}"
-        make_video(tmp_path / "v.mp4")
-        pd.DataFrame([["test", "v", str(tmp_path / "v.mp4"), 0, None, "0", ""]], columns=list(COLUMNS)).to_csv(
-            tmp_path / "manifest.csv", index=False
-        )
+        manifest_of_one(tmp_path)
         parser = argparse.ArgumentParser()
         command.options(parser)
         add_log(parser)
@@ -391,9 +347,8 @@ class TestShards:
         assert pd.read_csv(tmp_path / "0000.csv")["frames"].tolist() == [4]
 
     def test_a_name_too_long_for_a_key_is_refused(self, tmp_path):
-        clips = pd.DataFrame([{"video_id": "x" * 600, "path": "a", "start_s": 0.0, "end_s": NAN}])
         with pytest.raises(UserError, match="too long: 504 bytes"):
-            write_shard(clips, 2, 32, tmp_path / "0000.lmdb")
+            write_shard(whole("x" * 600), 2, 32, tmp_path / "0000.lmdb")
 
 
 class TestChange:
@@ -401,12 +356,10 @@ class TestChange:
 
     @pytest.fixture
     def clips(self, tmp_path):
-        names = ["a.mp4", "a.mp4/b", "c.mp4", "gone.mp4"]
-        rows = [{"video_id": name, "path": str(tmp_path / f"{number}.mp4"), "start_s": 0.0, "end_s": NAN}
-                for number, name in enumerate(names)]  # fmt: skip
         for number in range(3):
             make_video(tmp_path / f"{number}.mp4", count=10 * (number + 1))
-        return pd.DataFrame(rows)
+        files = (tmp_path / f"{number}.mp4" for number in range(4))
+        return whole(*files).assign(video_id=["a.mp4", "a.mp4/b", "c.mp4", "gone.mp4"])
 
     @pytest.fixture
     def decoded(self, monkeypatch):

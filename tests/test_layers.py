@@ -53,7 +53,9 @@ def test_imports_point_down():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    TopologicalSorter({m: imported(ast.parse(file.read_text()).body) - {m} for m, file in MODULES.items()}).prepare()
+    TopologicalSorter(
+        {m: imported(ast.walk(ast.parse(file.read_text()))) - {m, "__init__"} for m, file in MODULES.items()}
+    ).prepare()
 
 
 def test_the_method_needs_torch_and_open_clip_alone():

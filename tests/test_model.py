@@ -10,7 +10,8 @@ import torch
 
 from centerclip import backbones
 from centerclip.backbones import model_config
-from centerclip.backbones.clip import CenterCLIP, build, freeze, save_weights
+from centerclip.backbones.clip import CenterCLIP, build, freeze
+from centerclip.backbones.weights import save_weights
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.evaluate.costs import gflops, saved_bytes

@@ -24,7 +24,7 @@ from support.browser import browsing
 from support.videos import make_video
 
 from centerclip import cli
-from centerclip.backbones.clip import save_weights
+from centerclip.backbones.weights import save_weights
 from centerclip.search.index import Searcher, up_to_date
 from centerclip.search.models import cell_of_weights
 from centerclip.search.page import HTML, PIECE, Page, capped

@@ -17,23 +17,17 @@ from centerclip.data.download.sources import read_table, wanted
 from centerclip.data.video.decoding import Shown
 from centerclip.data.video.extraction import choose
 
-LSMDC_ROW = "{clip}\t00:00:01,000\t00:00:02,000\t00:00:01,000\t00:00:02,000\t{text}\n"
+TIMES = "\t00:00:01,000\t00:00:02,000\t00:00:01,000\t00:00:02,000\t"  # in a row of LSMDC
 
 # dataset -> the files of its source as published, small; "videos" is a list of files
 SMALL = {
     "msrvtt": {
         "videos": ["MSRVTT/videos/all/video0.mp4", "MSRVTT/videos/all/video1.mp4", "MSRVTT/videos/all/video9.mp4"],
-        "MSRVTT_data.json": json.dumps(
-            {
-                "videos": [{"video_id": "video0", "split": "train"}],
-                "sentences": [
-                    {"caption": "first", "video_id": "video1", "sen_id": 0},
-                    {"caption": "other", "video_id": "video0", "sen_id": 1},
-                    {"caption": "second", "video_id": "video1", "sen_id": 2},
-                    {"caption": "json's words", "video_id": "video9", "sen_id": 3},
-                ],
-            }
-        ),
+        "MSRVTT_data.json": """{"videos": [{"video_id": "video0", "split": "train"}], "sentences": [
+            {"caption": "first", "video_id": "video1", "sen_id": 0},
+            {"caption": "other", "video_id": "video0", "sen_id": 1},
+            {"caption": "second", "video_id": "video1", "sen_id": 2},
+            {"caption": "json's words", "video_id": "video9", "sen_id": 3}]}""",
         "MSRVTT_train.9k.csv": "video_id\nvideo0\nvideo1\n",
         "MSRVTT_train.7k.csv": "video_id\nvideo1\n",
         "MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\nret0,msr9,video9,JSFusion's words\n",
@@ -41,8 +35,7 @@ SMALL = {
     "msvd": {
         "videos": ["YouTubeClips/-a_1_2.avi", "YouTubeClips/b_1_2.avi", "YouTubeClips/c_1_2.avi"],
         "raw-captions.pkl": pickle.dumps(
-            {"-a_1_2": [["a", "cat"], ["a", "dog"]], "b_1_2": [["b"]], "c_1_2": [["c", "c"]], "d": [["unlisted"]]},
-            protocol=2,
+            {"-a_1_2": [["a", "cat"], ["a", "dog"]], "b_1_2": [["b"]], "c_1_2": [["c", "c"]], "d": [["unlisted"]]}
         ),
         "train_list.txt": "-a_1_2\n",
         "val_list.txt": "b_1_2",
@@ -50,35 +43,25 @@ SMALL = {
     },
     "activitynet": {
         "videos": ["Activity_Videos/v_a.mp4", "Activity_Videos/v_c.mkv"],
-        "train.json": json.dumps(
-            {
-                "v_a": {"duration": 9.5, "timestamps": [[0, 1], [1, 9]], "sentences": ["One.", "  Two\n words. "]},
-                "v_b": {"duration": 3, "timestamps": [[0, 3]], "sentences": ["Gone."]},
-            }
-        ),
-        "val_1.json": json.dumps({"v_c": {"duration": 60.0, "timestamps": [[0, 1]], "sentences": [" Three."]}}),
+        "train.json": r"""{
+            "v_a": {"duration": 9.5, "timestamps": [[0, 1], [1, 9]], "sentences": ["One.", "  Two\n words. "]},
+            "v_b": {"duration": 3, "timestamps": [[0, 3]], "sentences": ["Gone."]}}""",
+        "val_1.json": '{"v_c": {"duration": 60.0, "timestamps": [[0, 1]], "sentences": [" Three."]}}',
     },
     "didemo": {
         "videos": ["1@N00_2_ab.mov", "2@N00_3_cd.mp4", "3@N00_4_ef.avi.mp4", "3@N00_4_ef.avi"],
-        "train_data.json": json.dumps(
-            [
-                {"video": "1@N00_2_ab.mov", "description": "the cat jumps"},
-                {"video": "2@N00_3_cd.", "description": "a bus"},
-                {"video": "1@N00_2_ab.", "description": " the cat \n lands"},
-            ]
-        ),
-        "val_data.json": json.dumps([{"video": "4@N00_5_gh.mov", "description": "gone"}]),
-        "test_data.json": json.dumps([{"video": "3@N00_4_ef.avi", "description": "a boat"}]),
+        "train_data.json": r"""[
+            {"video": "1@N00_2_ab.mov", "description": "the cat jumps"},
+            {"video": "2@N00_3_cd.", "description": "a bus"},
+            {"video": "1@N00_2_ab.", "description": " the cat \n lands"}]""",
+        "val_data.json": '[{"video": "4@N00_5_gh.mov", "description": "gone"}]',
+        "test_data.json": '[{"video": "3@N00_4_ef.avi", "description": "a boat"}]',
     },
     "lsmdc": {
         "videos": ["0001_A_B/0001_A_B_00.00.01.000-00.00.02.000.avi", "2_C/2_C_00.00.05.500-00.00.06.000.avi"],
-        "LSMDC16_annos_training.csv": LSMDC_ROW.format(
-            clip="0001_A_B_00.00.01.000-00.00.02.000", text='SOMEONE says "go'
-        ),
-        "LSMDC16_annos_val.csv": LSMDC_ROW.format(clip="3_D_00.00.01.000-00.00.02.000", text="SOMEONE leaves."),
-        "LSMDC16_challenge_1000_publictect.csv": LSMDC_ROW.format(
-            clip="2_C_00.00.05.500-00.00.06.000", text="It rains, SOMEONE laughs."
-        ),
+        "LSMDC16_annos_training.csv": f'0001_A_B_00.00.01.000-00.00.02.000{TIMES}SOMEONE says "go\n',
+        "LSMDC16_annos_val.csv": f"3_D_00.00.01.000-00.00.02.000{TIMES}SOMEONE leaves.\n",
+        "LSMDC16_challenge_1000_publictect.csv": f"2_C_00.00.05.500-00.00.06.000{TIMES}It rains, SOMEONE laughs.\n",
     },
 }
 
@@ -229,19 +212,11 @@ class TestPickle:
     @pytest.mark.parametrize(
         "data",
         [
-            *(
-                pickle.dumps({"a": [[value]]}, protocol=4)
-                for value in (Evil(), 1, 1.5, None, ("a",), {"a"}, b"a", True)
-            ),
+            *(pickle.dumps({"a": [[value]]}) for value in (Evil(), 1, 1.5, None, ("a",), {"a"}, b"a", True)),
             pickle.dumps({"a": [[Evil()]]}, protocol=0),
-            pickle.dumps({"a": "not a list"}, protocol=4),
-            pickle.dumps([["a"]], protocol=4),
-            pickle.dumps({"a": [["b"]]}, protocol=4)[:-3],
-            b"\x80\x04\x88" * 3,
-            b"]a.",
-            b"(((.",
-            b"hello",
-            b"",
+            *map(pickle.dumps, ({"a": "not a list"}, {"a": ["not a list"]}, [["a"]])),
+            pickle.dumps({"a": [["b"]]})[:-3],
+            *(b"\x80\x04\x88" * 3, b"]a.", b"(((.", b"hello", b""),
         ],
     )
     def test_anything_else_is_refused_and_nothing_is_run(self, tmp_path, data, capsys):

@@ -23,9 +23,10 @@ from support.videos import make_video
 
 from centerclip import cli
 from centerclip.backbones import device
-from centerclip.backbones.clip import build, save_weights
+from centerclip.backbones.clip import build
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
-from centerclip.data.datasets.files import listing, video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video import reading, watch
 from centerclip.data.video.batches import Videos
 from centerclip.data.video.decoding import idle
@@ -93,7 +94,7 @@ class TestFolder:
         (folder / "2 more").symlink_to(folder / "more")
         (folder / "more/loop").symlink_to(folder)
         (folder / "to nothing.mp4").symlink_to(folder / "nothing")
-        files, closed = video_files(folder)
+        files, closed, _ = listing(folder)
         assert list(files) == ["0 link/d.mp4", "a.mp4", "b.MKV", "broken.mp4", "more/c.avi", "to nothing.mp4"]
         assert closed == {} and files["to nothing.mp4"] == (-1, -1)
 
@@ -106,7 +107,7 @@ class TestFolder:
             return scan(path)
 
         monkeypatch.setattr(os, "scandir", scandir)
-        files, closed = video_files(folder)
+        files, closed, _ = listing(folder)
         assert list(files) == ["a.mp4", "b.MKV", "broken.mp4"] and closed == {"more": "Permission denied"}
         assert update({}, folder, retriever).keys() == {"more", "broken.mp4"}
 
@@ -139,7 +140,7 @@ class TestFolder:
     @pytest.mark.parametrize("suffix", ["gif", "webp", "vob", "asf", "m2v", "mxf", "mts", "TS"])
     def test_files_of_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
         (tmp_path / f"v.{suffix}").touch()
-        assert list(video_files(tmp_path)[0]) == [f"v.{suffix}"]
+        assert list(listing(tmp_path).videos) == [f"v.{suffix}"]
 
 
 class TestFrames:

@@ -46,17 +46,11 @@ def work(item, beat):
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_every_item_is_done_once(processes):
-    items = [f"item {number}" for number in range(20)]
-    assert sorted(watched(work, items, processes, 60)) == sorted((item, f"{item} done") for item in items)
-
-
-def test_by_one_process_in_their_order():
-    assert [item for item, _ in watched(work, "abc", 1, 60)] == ["a", "b", "c"]
-
-
-def test_no_items_no_process():
-    assert list(watched(work, [], 4, 60)) == []
+def test_every_item_is_done_once_and_by_one_process_in_their_order(processes):
+    items = [f"item {number:02}" for number in range(20)]
+    done = list(watched(work, items, processes, 60))
+    assert (done if processes == 1 else sorted(done)) == [(item, f"{item} done") for item in items]
+    assert list(watched(work, [], processes, 60)) == []
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import sys
 import tarfile
 import time
 import zipfile
+from functools import partial
 from itertools import product
 from random import Random
+from unittest.mock import Mock
 
 import open_clip
 import pytest
@@ -21,9 +23,9 @@ from safetensors.torch import load_file, save_file
 import centerclip
 from centerclip import backbones
 from centerclip.backbones import weights as weights_module
-from centerclip.backbones.clip import CenterCLIP, build, save_weights
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.pretrained import SOURCED
-from centerclip.backbones.weights import activation, convert, read_state
+from centerclip.backbones.weights import activation, convert, read_state, save_weights
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.data.download import sources
@@ -61,6 +63,10 @@ def write(state, path):
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
 
 
+def same(found, state) -> bool:
+    return all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
 def refused(weights, backbone="tiny"):
     """The line that a weights file gets."""
     with pytest.raises(UserError) as error:
@@ -71,38 +77,36 @@ def refused(weights, backbone="tiny"):
 
 def hugging_face(state):
     """A tiny open_clip state dict by the names of Hugging Face's CLIPModel, written out by hand."""
+    text, vision = "text_model.", "vision_model."
+    pairs = {
+        "logit_scale": "logit_scale",
+        f"{text}embeddings.token_embedding.weight": "token_embedding.weight",
+        f"{text}embeddings.position_embedding.weight": "positional_embedding",
+        f"{vision}embeddings.class_embedding": "visual.class_embedding",
+        f"{vision}embeddings.patch_embedding.weight": "visual.conv1.weight",
+        f"{vision}embeddings.position_embedding.weight": "visual.positional_embedding",
+    }
     theirs = {
-        "logit_scale": state["logit_scale"],
-        "text_model.embeddings.position_ids": torch.arange(77)[None],
-        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
-        "text_model.final_layer_norm.weight": state["ln_final.weight"],
-        "text_model.final_layer_norm.bias": state["ln_final.bias"],
+        f"{text}embeddings.position_ids": torch.arange(77)[None],
+        f"{vision}embeddings.position_ids": torch.arange(50)[None],
         "text_projection.weight": state["text_projection"].T.contiguous(),
-        "vision_model.embeddings.position_ids": torch.arange(50)[None],
-        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
-        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
-        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
-        "vision_model.pre_layrnorm.weight": state["visual.ln_pre.weight"],
-        "vision_model.pre_layrnorm.bias": state["visual.ln_pre.bias"],
-        "vision_model.post_layernorm.weight": state["visual.ln_post.weight"],
-        "vision_model.post_layernorm.bias": state["visual.ln_post.bias"],
         "visual_projection.weight": state["visual.proj"].T.contiguous(),
     }
-    for tower, ours, layers in ("text_model", "", 2), ("vision_model", "visual.", 4):
-        for layer in range(layers):
-            to, of = f"{tower}.encoder.layers.{layer}", f"{ours}transformer.resblocks.{layer}"
-            for end in ("weight", "bias"):
-                joined = state[f"{of}.attn.in_proj_{end}"]
-                theirs[f"{to}.self_attn.q_proj.{end}"] = joined[:64].clone()
-                theirs[f"{to}.self_attn.k_proj.{end}"] = joined[64:128].clone()
-                theirs[f"{to}.self_attn.v_proj.{end}"] = joined[128:].clone()
-                theirs[f"{to}.self_attn.out_proj.{end}"] = state[f"{of}.attn.out_proj.{end}"]
-                theirs[f"{to}.layer_norm1.{end}"] = state[f"{of}.ln_1.{end}"]
-                theirs[f"{to}.layer_norm2.{end}"] = state[f"{of}.ln_2.{end}"]
-                theirs[f"{to}.mlp.fc1.{end}"] = state[f"{of}.mlp.c_fc.{end}"]
-                theirs[f"{to}.mlp.fc2.{end}"] = state[f"{of}.mlp.c_proj.{end}"]
-    return theirs
+    for end in ("weight", "bias"):
+        pairs[f"{text}final_layer_norm.{end}"] = f"ln_final.{end}"
+        pairs[f"{vision}pre_layrnorm.{end}"] = f"visual.ln_pre.{end}"
+        pairs[f"{vision}post_layernorm.{end}"] = f"visual.ln_post.{end}"
+        for tower, ours, layers in (text, "", 2), (vision, "visual.", 4):
+            for layer in range(layers):
+                to, of = f"{tower}encoder.layers.{layer}", f"{ours}transformer.resblocks.{layer}"
+                for part, tensor in zip("qkv", state[f"{of}.attn.in_proj_{end}"].split(64), strict=True):
+                    theirs[f"{to}.self_attn.{part}_proj.{end}"] = tensor.clone()
+                pairs[f"{to}.self_attn.out_proj.{end}"] = f"{of}.attn.out_proj.{end}"
+                pairs[f"{to}.layer_norm1.{end}"] = f"{of}.ln_1.{end}"
+                pairs[f"{to}.layer_norm2.{end}"] = f"{of}.ln_2.{end}"
+                pairs[f"{to}.mlp.fc1.{end}"] = f"{of}.mlp.c_fc.{end}"
+                pairs[f"{to}.mlp.fc2.{end}"] = f"{of}.mlp.c_proj.{end}"
+    return theirs | {name: state[ours] for name, ours in pairs.items()}
 
 
 def prefixed(state, prefix):
@@ -111,12 +115,9 @@ def prefixed(state, prefix):
 
 LAYOUTS = {
     "open_clip": lambda state: state,
-    "module": lambda state: prefixed(state, "module."),
-    "clip": lambda state: prefixed(state, "clip."),
-    "_orig_mod": lambda state: prefixed(state, "_orig_mod."),
-    "module.clip": lambda state: prefixed(state, "module.clip."),
     "hugging_face": hugging_face,
     "hugging_face in clip": lambda state: prefixed(hugging_face(state), "clip."),
+    **{prefix: partial(prefixed, prefix=f"{prefix}.") for prefix in ("module", "clip", "_orig_mod", "module.clip")},
 }
 TRAININGS = {
     "open_clip's checkpoint": lambda state: {"epoch": 3, "name": "run", "state_dict": prefixed(state, "module.")},
@@ -132,7 +133,7 @@ class TestLayouts:
     def test_every_layout_gives_the_same_model(self, layout, suffix, state, tmp_path):
         write((LAYOUTS | TRAININGS)[layout](state), tmp_path / f"w{suffix}")
         loaded = load("tiny", tmp_path / f"w{suffix}", 1).state_dict()
-        assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+        assert same(loaded, state)
 
     def test_hugging_faces_layer_computes_what_ours_does(self, tiny, state):
         """A text layer's attention by Hugging Face's separate projections, beside our model's."""
@@ -236,7 +237,9 @@ class TestNothingOfAFileIsRun:
             assert "it names '__builtin__.exec', and nothing of an archive is run" in refused(path)
         else:
             torch.save(Call(), path)
-            assert "Python objects besides tensors, which are not loaded" in refused(path)
+            line = refused(path)
+            assert "besides tensors, which are not loaded: save the state dict alone" in line
+            assert "weights_only" not in line
         assert not (tmp_path / "written").exists()
 
     def test_a_tar_of_old_pytorch(self, tmp_path):
@@ -290,7 +293,7 @@ class TestReduced:
         line = refused(path)
         assert "of a model of centerclip.reduce, by kmedoids after block 2 (--stage 2 2 9), and here tokens are" in line
         model = build(Model("tiny", str(path), reduced.settings.stages), 1)
-        assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+        assert same(model.state_dict(), state)
 
     @pytest.mark.parametrize("change", [torch.Tensor.half, torch.Tensor.bfloat16, lambda codes: codes * (1 + 1e-6)])
     def test_settings_survive_what_is_done_to_parameters(self, change, reduced):
@@ -304,37 +307,38 @@ class TestReduced:
 class TestActivation:
     """Each way in which weights tell it, with the backbone of their activation and the one of the other."""
 
-    def quick_and_gelu(self, way, state, directory, quick):
-        path = directory / "w.safetensors"
-        activation = "quick_gelu" if quick else "gelu"
+    @pytest.mark.parametrize("quick", [True, False])
+    @pytest.mark.parametrize("way", ["written here", "config.json", "config.json of a tower", "open_clip_config.json"])
+    def test_weights_that_tell(self, way, quick, state, tmp_path, small, capsys):
+        path = tmp_path / "w.safetensors"
+        right, wrong = ("ViT-B-32", "ViT-B-32-gelu") if quick else ("ViT-B-32-gelu", "ViT-B-32")
         if way == "written here":
-            save_weights(state, "ViT-B-32" if quick else "ViT-B-32-gelu", path)
+            save_weights(state, right, path)
         else:
             save_file(state, path)
-        if way == "hugging face":
-            (directory / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": activation}}))
-        if way == "hugging face's vision tower":
-            (directory / "config.json").write_text(json.dumps({"hidden_act": activation}))
-        if way == "open_clip":
-            model = {"embed_dim": 64} | ({"quick_gelu": True} if quick else {})
-            (directory / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
-        return path
-
-    @pytest.mark.parametrize("quick", [True, False])
-    @pytest.mark.parametrize("way", ["written here", "hugging face", "hugging face's vision tower", "open_clip"])
-    def test_weights_that_tell(self, way, quick, state, tmp_path, small, capsys):
-        path = self.quick_and_gelu(way, state, tmp_path, quick)
-        right, wrong = ("ViT-B-32", "ViT-B-32-gelu") if quick else ("ViT-B-32-gelu", "ViT-B-32")
+            hidden = {"hidden_act": "quick_gelu" if quick else "gelu"}
+            beside = {
+                "config.json": {"vision_config": hidden},
+                "config.json of a tower": hidden,
+                "open_clip_config.json": {"model_cfg": {"quick_gelu": True} if quick else {}},
+            }[way]
+            (tmp_path / way.split()[0]).write_text(json.dumps(beside))
         load(right, path)
         assert capsys.readouterr().err == ""
         assert refused(path, wrong).endswith(f": name the backbone {right}")
 
-    def test_openais_archive_tells(self, state, tmp_path, small, capsys):
+    @pytest.mark.parametrize(
+        ("wrong", "line"),
+        [
+            ("ViT-B-16-gelu", "quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16"),
+            ("ViT-B-32-256", "quick_gelu, where ViT-B-32-256 has gelu"),  # which no backbone has with quick_gelu
+        ],
+    )
+    def test_openais_archive_tells(self, wrong, line, state, tmp_path, small, capsys):
         archive(state, tmp_path / "w.pt")
         load("ViT-B-16", tmp_path / "w.pt")
         assert capsys.readouterr().err == ""
-        line = "trained with quick_gelu, where ViT-B-16-gelu has gelu: name the backbone ViT-B-16"
-        assert refused(tmp_path / "w.pt", "ViT-B-16-gelu").endswith(line)
+        assert refused(tmp_path / "w.pt", wrong).endswith(f"trained with {line}")
 
     def test_an_activation_that_no_backbone_has(self, state, tmp_path, small):
         save_file(state, tmp_path / "w.safetensors")
@@ -368,28 +372,20 @@ class TestActivation:
             assert not torch.allclose(build(Model("tiny"), 0).eval().encode_video(image[:, None]), expected, atol=1e-5)
 
 
-def changed(kind, state):
-    """A state dict that has something wrong with it."""
-    if kind == "other shape":
-        return state | {"visual.proj": torch.zeros(3, 3)}
-    if kind == "one more":
-        return state | {"more": torch.zeros(1)}
-    return {name: tensor for name, tensor in state.items() if name != kind}
-
-
 class TestMistakes:
     @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
     @pytest.mark.parametrize(
-        ("kind", "line"),
+        ("name", "tensor", "line"),
         [
-            ("other shape", "visual.proj is [3, 3] where tiny has [64, 64]"),
-            ("one more", "not those of tiny: the file has 'more' besides"),
-            ("logit_scale", "not those of tiny: the file lacks 'logit_scale'"),
-            ("visual.proj", "not those of tiny: the file lacks 'visual.proj'"),
+            ("visual.proj", torch.zeros(3, 3), "visual.proj is [3, 3] where tiny has [64, 64]"),
+            ("more", torch.zeros(1), "not those of tiny: the file has 'more' besides"),
+            ("logit_scale", None, "not those of tiny: the file lacks 'logit_scale'"),
+            ("visual.proj", None, "not those of tiny: the file lacks 'visual.proj'"),
         ],
     )
-    def test_another_models(self, kind, line, suffix, state, tmp_path):
-        write(changed(kind, state), tmp_path / f"w{suffix}")
+    def test_another_models(self, name, tensor, line, suffix, state, tmp_path):
+        changed = {key: value for key, value in (state | {name: tensor}).items() if value is not None}
+        write(changed, tmp_path / f"w{suffix}")
         assert refused(tmp_path / f"w{suffix}").endswith(line)
 
     def test_a_layer_of_hugging_faces_that_is_not_whole(self, state, tmp_path):
@@ -426,28 +422,17 @@ class TestMistakes:
         path.write_bytes(path.read_bytes()[:-1000])
         assert ": not a whole weights file (" in refused(path)
 
-    def test_safetensors_by_another_name(self, state, tmp_path):
-        save_file(state, tmp_path / "w.pt")
-        assert refused(tmp_path / "w.pt").endswith("a safetensors file: name it w.safetensors")
-
-    def test_objects_besides_tensors_are_not_loaded(self, state, tmp_path):
-        torch.save({"state_dict": state, "arguments": argparse.Namespace()}, tmp_path / "w.pt")
-        line = refused(tmp_path / "w.pt")
-        assert "save the state dict alone" in line and "weights_only" not in line
-
-    def test_tensors_by_no_name(self, state, tmp_path):
-        torch.save(list(state.values()), tmp_path / "w.pt")
-        assert refused(tmp_path / "w.pt").endswith("not a state dict of tensors")
+    def test_what_is_no_state_dict(self, state, tmp_path):
+        path = tmp_path / "w.pt"
+        save_file(state, path)
+        assert refused(path).endswith("a safetensors file: name it w.safetensors")
+        torch.save(list(state.values()), path)
+        assert refused(path).endswith("not a state dict of tensors")
 
     def test_no_such_file(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert refused("w.pt") == f"weights w.pt (in {tmp_path}): no such file"
         assert refused("/w.pt") == "weights /w.pt: no such file"
-
-    def test_the_activation_counts_where_no_other_backbone_has_it(self, state, tmp_path, small):
-        archive(state, tmp_path / "w.pt")
-        line = refused(tmp_path / "w.pt", "ViT-B-32-256")
-        assert line.endswith("trained with quick_gelu, where ViT-B-32-256 has gelu")
 
 
 @pytest.fixture
@@ -455,10 +440,8 @@ def downloads(state, tmp_path, monkeypatch, small):
     """A file in place of every download of open_clip's, and what was asked for: settings of tags, or a repository and
     a file in it. `config` is the open_clip_config.json of all repositories."""
     save_file(state, tmp_path / "downloaded.safetensors")
-    config = {
-        "model_cfg": backbones.model_config("ViT-L-14"),
-        "preprocess_cfg": {"mean": open_clip.OPENAI_DATASET_MEAN},
-    }
+    mean = {"mean": open_clip.OPENAI_DATASET_MEAN}
+    config = {"model_cfg": backbones.model_config("ViT-L-14"), "preprocess_cfg": mean}
     made = argparse.Namespace(asked=[], config=config, weights=tmp_path / "downloaded.safetensors")
 
     def of_tag(settings):
@@ -495,7 +478,7 @@ class TestPublished:
     def test_they_are_open_clips_download(self, backbone, weights, asked, downloads, state, capsys):
         loaded = load(backbone, weights, 1).state_dict()
         assert downloads.asked == asked and capsys.readouterr().err == ""
-        assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+        assert same(loaded, state)
 
     @pytest.mark.parametrize(
         ("backbone", "weights", "line"),
@@ -516,23 +499,17 @@ class TestPublished:
     @pytest.mark.parametrize(
         ("config", "line"),
         [
-            (
-                {"quick_gelu": True},
-                "trained with quick_gelu, where ViT-L-14 has gelu: name the backbone ViT-L-14-quick",
-            ),
-            (
-                {"vision_cfg": backbones.TINY["vision_cfg"] | {"head_width": 32}},
-                "vision_cfg.head_width is 32 where ViT-",
-            ),
-            (
-                {"text_cfg": backbones.TINY["text_cfg"] | {"hf_tokenizer_name": "t5"}},
-                "text_cfg.hf_tokenizer_name is 't5'",
-            ),
-            ({"vision_cfg": backbones.TINY["vision_cfg"] | {"new": 1}}, "vision_cfg.new is 1 where ViT-L-14 has None"),
+            ({"quick_gelu": True}, "with quick_gelu, where ViT-L-14 has gelu: name the backbone ViT-L-14-quick"),
+            ({"vision_cfg": {"head_width": 32}}, "vision_cfg.head_width is 32 where ViT-"),
+            ({"text_cfg": {"hf_tokenizer_name": "t5"}}, "text_cfg.hf_tokenizer_name is 't5'"),
+            ({"vision_cfg": {"new": 1}}, "vision_cfg.new is 1 where ViT-L-14 has None"),
         ],
     )
     def test_another_model_in_a_repository(self, config, line, downloads):
-        downloads.config["model_cfg"] = downloads.config["model_cfg"] | config
+        changed = {
+            key: backbones.TINY[key] | value if isinstance(value, dict) else value for key, value in config.items()
+        }
+        downloads.config["model_cfg"] = downloads.config["model_cfg"] | changed
         assert line in refused(HUB, "ViT-L-14") and downloads.asked == [("org/name", "open_clip_config.json")]
 
     def test_other_images_of_a_repository(self, downloads):
@@ -559,9 +536,7 @@ class TestPublished:
         assert not constants.HF_HUB_OFFLINE
 
     def test_a_download_that_fails(self, downloads, monkeypatch):
-        def lost(settings):
-            raise RuntimeError("Failed to download\nlonger story")
-
+        lost = Mock(side_effect=RuntimeError("Failed to download\nlonger story"))
         monkeypatch.setattr(open_clip.pretrained, "download_pretrained", lost)
         line = refused("datacomp_xl_s13b_b90k", "ViT-L-14")
         assert "open_clip cannot get them (Failed to download); name a local file" in line
@@ -578,19 +553,16 @@ class TestCommand:
     ):
         out = tmp_path / "out.safetensors"
         self.run(monkeypatch, out, "ViT-L-14", "datacomp_xl_s13b_b90k")
-        assert all(torch.equal(load_file(out)[name], tensor) for name, tensor in state.items())
+        assert same(load_file(out), state)
         assert activation(out) == "gelu"
 
     def test_whole_or_not_at_all(self, downloads, tmp_path, mistake):
         out = tmp_path / "out/w.safetensors"
         save_file({"x": torch.zeros(1)}, downloads.weights)
-        line = mistake(
-            *(main, "weights", "--backbone", "ViT-L-14", "--weights", HUB),
-            *("--downloads", tmp_path / "clip", "--out", out),
-        )
-        assert (
-            line.startswith(f"error: weights {HUB}: not those of ViT-L-14: the file lacks ") and not out.parent.exists()
-        )
+        words = ["--backbone", "ViT-L-14", "--weights", HUB, "--downloads", tmp_path / "clip", "--out", out]
+        line = mistake(main, "weights", *words)
+        assert line.startswith(f"error: weights {HUB}: not those of ViT-L-14: the file lacks ")
+        assert not out.parent.exists()
 
     @pytest.mark.parametrize("backbone", SOURCED)
     def test_openais_come_by_the_table_of_sources(self, backbone, downloads, state, tmp_path, monkeypatch):
@@ -608,8 +580,7 @@ class TestCommand:
 
     def test_null_is_random(self, tmp_path, monkeypatch):
         self.run(monkeypatch, tmp_path / "out.safetensors", "tiny", "null")
-        expected = build(Model("tiny", str(tmp_path / "out.safetensors")), 0).state_dict()
-        assert all(torch.equal(tensor, build(Model("tiny"), 0).state_dict()[name]) for name, tensor in expected.items())
+        assert same(build(Model("tiny"), 0).state_dict(), load("tiny", tmp_path / "out.safetensors").state_dict())
 
     def test_a_backbone_that_there_is_not(self, mistake):
         line = mistake(main, "weights", "--backbone", "RN50", "--weights", "openai", status=2)

@@ -1,9 +1,8 @@
 """The CLIP backbones by name, as open_clip's model configurations; nothing heavy is imported.
 
-They are the models whose both sides are open_clip's own code, by its names but for four: `ViT-B-32` and `ViT-B-16` are
-OpenAI's, whose activation is `quick_gelu`, x * sigmoid(1.702 x); `ViT-B-32-gelu` and `ViT-B-16-gelu` have `gelu` in its
-place, as all others have but those with `-quickgelu`. `tiny` is this project's own, for the demo and the tests: 49
-patches a frame, as ViT-B-32 has.
+They are the models of open_clip whose two sides are its own code, by its names but for four: `ViT-B-32` and `ViT-B-16`
+are OpenAI's, whose activation is `quick_gelu`, x * sigmoid(1.702 x); `ViT-B-32-gelu` and `ViT-B-16-gelu` have `gelu`.
+`tiny` is this project's own, for the demo and the tests, with 49 patches a frame.
 """
 
 import argparse
@@ -35,14 +34,14 @@ TINY = {
 
 @cache
 def directory() -> Path:
-    """Where open_clip keeps its model configurations, a file each."""
+    """The folder of open_clip's model configurations."""
     (package,) = find_spec("open_clip").submodule_search_locations
     return Path(package, "model_configs")
 
 
 @cache
 def read(name: str) -> dict | None:
-    """The configuration of backbone `name`, whether it works here or not; None: there is none."""
+    """The configuration of a model of open_clip or `tiny`; None: there is none."""
     if name == "tiny":
         return TINY
     file = directory() / f"{OTHER_NAMES.get(name, name)}.json"
@@ -50,35 +49,31 @@ def read(name: str) -> dict | None:
 
 
 def reason(config: dict) -> str | None:
-    """What of a model of open_clip does not work here; None: all of it works."""
+    """Why a model of open_clip does not work here; None: it works."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
-    if "timm_model_name" in vision:
-        return "its video side is a model of timm"
-    if isinstance(vision.get("layers"), list):
-        return "its video side is a ResNet"
-    if "multimodal_cfg" in config or vision.get("attentional_pool"):
-        return COCA
-    if "hf_model_name" in text:
-        return "its text side is a model of Hugging Face"
-    if "hf_tokenizer_name" in text:
-        return "its tokenizer is Hugging Face's"
-    if not isinstance(vision.get("layers"), int) or "context_length" not in text:
-        return "it is not one of open_clip's own ViT and text transformer"
-    if not isinstance(vision.get("image_size"), int):
-        return "its images are not square"
-    return None
+    own = isinstance(vision.get("layers"), int) and "context_length" in text
+    reasons = {
+        "its video side is a model of timm": "timm_model_name" in vision,
+        "its video side is a ResNet": isinstance(vision.get("layers"), list),
+        COCA: "multimodal_cfg" in config or vision.get("attentional_pool"),
+        "its text side is a model of Hugging Face": "hf_model_name" in text,
+        "its tokenizer is Hugging Face's": "hf_tokenizer_name" in text,
+        "it is not one of open_clip's own ViT and text transformer": not own,
+        "its images are not square": not isinstance(vision.get("image_size"), int),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 @cache
 def names() -> list[str]:
-    """The backbones there are."""
+    """The names of all backbones."""
     theirs = [OUR_NAMES.get(file.stem, file.stem) for file in directory().glob("*.json")]
     return [*sorted(name for name in theirs if reason(read(name)) is None), "tiny"]
 
 
 @cache
 def problem(name: str) -> str | None:
-    """Why `name` is not that of a backbone, and which are; None: it is."""
+    """Why `name` is no backbone's, with names that are; None: it is one."""
     if name in OUR_NAMES and name not in OTHER_NAMES:
         return f"{name} is called {OUR_NAMES[name]} here"
     config = read(name)
@@ -104,12 +99,12 @@ def model_config(name: str) -> dict:
 
 
 def activation(name: str) -> str:
-    """`quick_gelu` or `gelu`: what backbone `name` computes between the two layers of an MLP."""
+    """`quick_gelu` or `gelu`: the activation in the MLPs of backbone `name`."""
     return "quick_gelu" if model_config(name).get("quick_gelu") else "gelu"
 
 
 def twin(name: str) -> str | None:
-    """The backbone that differs from `name` in its activation alone; None for one without such another."""
+    """The backbone that differs from `name` in its activation alone; None: there is none."""
     own = OTHER_NAMES.get(name, name)
     other = own.removesuffix(QUICK) if own.endswith(QUICK) else own + QUICK
     partner = OUR_NAMES.get(other, other)
@@ -117,7 +112,7 @@ def twin(name: str) -> str | None:
 
 
 def mismatch(name: str, trained: str) -> str | None:
-    """Why weights trained with an activation are not those of backbone `name`, and whose; None: they may be."""
+    """Why weights trained with an activation do not fit backbone `name`, and which they fit; None: they may fit it."""
     computed, other = activation(name), twin(name)
     if trained == computed:
         return None

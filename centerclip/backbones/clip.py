@@ -1,22 +1,18 @@
-"""CLIP with a video side: built, frozen, its weights saved."""
+"""CLIP with a video side, built and frozen."""
 
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from centerclip import backbones
-from centerclip.command import atomic
+from centerclip.backbones.weights import load_weights
 from centerclip.method.stage import Model, Stage
 from centerclip.method.video import VideoSide
 
-CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
     *("token_embedding.", "positional_embedding"),
     *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
@@ -34,8 +30,7 @@ class CenterCLIP(VideoSide, open_clip.CLIP):
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
         """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
-        `normalize`. Shorter texts take the first L positions: open_clip itself only knows full-length ones, to which
-        they are padded where the padding behind a text is seen."""
+        `normalize`. Texts take the first L positions; they are padded to full length where the model sees padding."""
         if self.attn_mask is None or self.text_pool_type == "last":
             text = F.pad(text, (0, self.context_length - text.shape[1]))
         length = text.shape[1]
@@ -51,18 +46,12 @@ class CenterCLIP(VideoSide, open_clip.CLIP):
 
 
 def build(model: Model, seed: int) -> CenterCLIP:
-    """The model before any training: with its pretrained weights or, without, weights drawn from `seed`. The embedding
-    of a stage starts as the positional embedding of the first K patches, as the authors' does.
-
-    Raises:
-        UserError: pretrained weights that cannot be read or do not fit.
-    """
+    """The model before any training, with its pretrained weights or, without, weights drawn from `seed`. A stage's
+    embedding starts as the positional embedding of the first K patches, as the authors' does. Raises UserError as
+    `load_weights`."""
     torch.manual_seed(seed)
     built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional)
     if model.weights is not None:
-        # Imported here, because nothing else depends on this code and it imports this module.
-        from centerclip.backbones.weights import load_weights
-
         load_weights(built, model.backbone, model.weights)
     for stage in built.stages.values():
         stage.start_embedding(built.visual.positional_embedding[1:])
@@ -70,24 +59,6 @@ def build(model: Model, seed: int) -> CenterCLIP:
 
 
 def freeze(model: open_clip.CLIP, part: str) -> None:
-    """Let all parameters of a model train but those of `part`: "stem", what comes before the first blocks, or "none".
-
-    What is frozen has no gradient and no optimiser state, and nothing is saved for the backward pass in front of it.
-    """
+    """Let all parameters of a model train but those of `part`: "stem", all in front of the first blocks, or "none"."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
-
-
-def checksum(state: dict[str, Tensor]) -> str:
-    """The CRC-32 of the tensors of a state dict, with their names."""
-    crc = 0
-    for name in sorted(state):
-        data = state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        crc = zlib.crc32(data, zlib.crc32(name.encode(), crc))
-    return f"{crc:08x}"
-
-
-def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
-    """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
-    with atomic(path) as temporary:
-        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})

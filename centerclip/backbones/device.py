@@ -1,4 +1,4 @@
-"""What computes, and in which precision."""
+"""The device that computes, and its precision."""
 
 import os
 import platform
@@ -9,11 +9,7 @@ from centerclip.command import UserError, first_line, tell
 
 
 def pick_device() -> torch.device:
-    """The GPU if there is one. TF32 is off: what is not 16 bits wide under autocast is float32.
-
-    Raises:
-        UserError: PyTorch sees a GPU and cannot compute on it.
-    """
+    """The GPU if there is one, else the CPU. TF32 is off. Raises UserError for a GPU that PyTorch cannot use."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     cuda = f"PyTorch {torch.__version__} for CUDA {torch.version.cuda}"
     if torch.cuda.is_available():
@@ -40,8 +36,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def lowered(device: torch.device, precision: str) -> torch.dtype | None:
-    """What matrix products are computed in on `device` for a `precision` of float32, bfloat16 or float16: None for
-    float32, which a CPU computes in unless it `multiplies_bfloat16`."""
+    """The dtype of matrix products on `device` for a `precision` of float32, bfloat16 or float16; None: float32, as on
+    a CPU unless it `multiplies_bfloat16`."""
     if device.type == "cuda":
         return None if precision == "float32" else getattr(torch, precision)
     return torch.bfloat16 if precision == "bfloat16" and multiplies_bfloat16(device) else None
@@ -54,6 +50,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def computed_in(device: torch.device, precision: str) -> str:
-    """What models run in on `device`, in words."""
+    """The precision of models on `device`, in words."""
     parts = [f"{precision} autocast"] * bool(lowered(device, precision))
     return ", ".join([*parts, "float32 without TF32" if device.type == "cuda" else "float32"])

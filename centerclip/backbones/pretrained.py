@@ -1,6 +1,6 @@
 """Published weights by name, a tag of open_clip's or `hf-hub:ORG/NAME`, and whether they are a backbone's.
 
-Nothing heavy is imported but by what looks at open_clip's list of tags, which takes seconds.
+Nothing heavy is imported until `problem` looks at open_clip's list of tags, which takes seconds.
 """
 
 import re
@@ -12,12 +12,12 @@ SOURCED = ("ViT-B-32", "ViT-B-16")  # backbones whose OpenAI weights have a row 
 
 
 def published(weights: str | None) -> bool:
-    """Whether weights go by a name that they are published by; else they are a file's or None, random ones."""
+    """Whether weights are named as published ones; else they are a file or None, random ones."""
     return bool(weights) and (weights.startswith(HUB) or re.fullmatch(r"[\w-]+", weights) is not None)
 
 
 def misnamed(backbone: str, weights: str) -> str | None:
-    """Why published weights are not those of a backbone, as far as their names tell; None: they may be."""
+    """Why published weights are not those of a backbone, by their names alone; None: they may be."""
     if weights.startswith(HUB):
         right = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", weights.removeprefix(HUB))
         return None if right else f"{weights!r} is not {HUB}ORG/NAME, a repository of Hugging Face's"
@@ -28,7 +28,7 @@ def misnamed(backbone: str, weights: str) -> str | None:
 
 
 def problem(backbone: str, weights: str) -> str | None:
-    """Why published weights do not work in a backbone, as far as is known without a download; None: they may."""
+    """Why published weights do not work in a backbone, without a download; None: they may work."""
     wrong = misnamed(backbone, weights)
     if wrong or weights.startswith(HUB) or (weights == OPENAI and backbone in SOURCED):
         return wrong
@@ -40,7 +40,7 @@ def problem(backbone: str, weights: str) -> str | None:
 
 
 def tags(backbone: str) -> dict[str, dict]:
-    """What open_clip has on weights of a backbone, tag -> its settings of them, whether they work here or not."""
+    """open_clip's weights of a backbone, tag -> its settings of them, whether they work here or not."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     name = backbones.OTHER_NAMES.get(backbone, backbone)
@@ -48,8 +48,8 @@ def tags(backbone: str) -> dict[str, dict]:
 
 
 def fault(backbone: str, trained: dict) -> str | None:
-    """Why weights with open_clip's settings `trained` do not work in a backbone; None: they do. Frames are normalised
-    as OpenAI's images are."""
+    """Why weights with open_clip's settings `trained` do not work in a backbone, whose frames are normalised as
+    OpenAI's images are; None: they do."""
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     if mismatch := backbones.mismatch(backbone, "quick_gelu" if trained.get("quick_gelu") else "gelu"):

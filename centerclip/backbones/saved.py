@@ -31,12 +31,8 @@ def save_reduced(model: ReducedCLIP, path: str | Path) -> None:
 def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> ReducedCLIP:
     """The model that `ReducedCLIP.save` wrote to `path`, on the CPU, in evaluation mode.
 
-    `model` is needed where the file is of none of `centerclip backbones`: one of the architecture that was reduced; it
-    takes the weights of the file.
-
-    Raises:
-        UserError: a file that is not there, damaged, or not of a reduced model; an unknown backbone; a model that does
-            not fit.
+    If the file is of none of `centerclip backbones`, `model` must have the reduced model's architecture; it takes the
+    file's weights. Raises UserError for a file that is missing or damaged, or a model that does not fit.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,7 +59,7 @@ def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> Reduc
 
 
 def backbone_of(clip: nn.Module) -> str | None:
-    """The backbone that has the architecture of a model in memory; None if none has."""
+    """The backbone that has the architecture of a model in memory; None: there is none."""
     geometry, modules = held_geometry(clip), dict(clip.named_modules())
     shapes = {name: tensor.shape for name, tensor in clip.state_dict().items()}
 
@@ -81,7 +77,7 @@ def backbone_of(clip: nn.Module) -> str | None:
 
 
 def architecture(module: nn.Module) -> dict[str, object]:
-    """What a module computes besides its parameters: its plain attributes and, but of a whole CLIP, its class."""
+    """What decides what a module computes, besides its parameters: plain attributes and, unless a CLIP, its class."""
     plain = (int, float, str, tuple, type(None))
     found = {
         name: value

@@ -21,7 +21,7 @@ STORAGES = {
 
 
 class Part:
-    """A module of the archive: `state` is what its class would be given."""
+    """A module of the archive; `state` is what its class would get."""
 
     state: object = None
 
@@ -62,24 +62,19 @@ class Reader(pickle.Unpickler):
         return self.storages[key]
 
 
-def records(archive: zipfile.ZipFile) -> str | None:
-    """The directory that the records of a TorchScript archive are in; None for another zip."""
-    found = [name.removesuffix("/constants.pkl") for name in archive.namelist() if name.endswith("/constants.pkl")]
-    return found[0] if found else None
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether a file is an archive as `torch.jit.save` writes it."""
+def records(path: Path) -> str | None:
+    """The directory of the records in a TorchScript archive; None for another file."""
     if not zipfile.is_zipfile(path):
-        return False
+        return None
     with zipfile.ZipFile(path) as archive:
-        return records(archive) is not None
+        found = (name.removesuffix("/constants.pkl") for name in archive.namelist() if name.endswith("/constants.pkl"))
+        return next(found, None)
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of an archive's modules by name, as in its state dict. Damaged bytes may raise anything."""
+    directory = records(path)
     with zipfile.ZipFile(path) as archive:
-        directory = records(archive)
         order = f"{directory}/byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise ValueError("its numbers are big-endian")

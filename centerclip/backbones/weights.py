@@ -1,8 +1,9 @@
-"""Weights that a model starts from: published ones, and files in any usual layout."""
+"""Weights that a model starts from: published ones, and files in any usual layout. Weights that are saved."""
 
 import json
 import pickle
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,16 +15,16 @@ import torch
 from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from centerclip import backbones
 from centerclip.backbones import pretrained, torchscript
-from centerclip.backbones.clip import CRC, save_weights
-from centerclip.command import UserError, first_line, located, tell
+from centerclip.command import UserError, atomic, first_line, located, tell
 from centerclip.method.state import SETTINGS, other_reduction
 
 SECONDS = 5  # to wait for a first answer of a server that has weights
+CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
 
 HUGGING_FACE = {  # parts of its names -> open_clip's
@@ -49,16 +50,11 @@ HUGGING_FACE = {  # parts of its names -> open_clip's
 
 
 def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> None:
-    """Load published weights, by open_clip's own download, or a local file into `model`, which is of `backbone`.
-
-    The file is a .safetensors, OpenAI's TorchScript archive, or what torch.save wrote: a state dict, or a training's
-    checkpoint with one under `state_dict`. Nothing that a file holds is run. Names are open_clip's or Hugging Face's,
-    and may have a prefix in common. Parameters of stages missing from the file stay as they are. Where nothing tells
-    the activation that the weights were trained with, a line on the terminal says which is assumed.
+    """Load weights into `model`, a `backbone`: published ones, by open_clip's download, or a local file as `read_state`
+    takes it. Parameters of stages that the file lacks stay as they are.
 
     Raises:
-        UserError: no download, or a file that is not there, not whole, not finite, or of another activation, shape or
-            reduction than the model's.
+        UserError: no download, or a file that is missing, damaged, not finite, or does not fit the model.
     """
     file = None if pretrained.published(str(weights)) else Path(weights)
     state = read_state(file or download(backbone, str(weights)))
@@ -82,8 +78,8 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
 
 
 def download(backbone: str, weights: str) -> Path:
-    """The file of published weights of `backbone`, in open_clip's cache. Raises UserError if there is none such that
-    works in it, or it cannot be had."""
+    """The file of published weights of `backbone`, in open_clip's cache. Raises UserError if they do not fit the
+    backbone or cannot be downloaded."""
     if wrong := pretrained.problem(backbone, weights):
         raise UserError(f"weights {weights}: {wrong}")
     with offline_if(reason := unreachable(constants.ENDPOINT)):
@@ -93,10 +89,8 @@ def download(backbone: str, weights: str) -> Path:
                 return Path(get(*arguments))
             except Exception as error:  # of any of the network's layers
                 cause = reason or f"open_clip cannot get them ({first_line(error)})"
-                advice = (
-                    f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}}), or null for random weights"
-                )
-                raise UserError(f"weights {weights}: {cause}; {advice}") from None
+                advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}})"
+                raise UserError(f"weights {weights}: {cause}; {advice}, or null for random weights") from None
 
         if not weights.startswith(pretrained.HUB):
             return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
@@ -106,31 +100,29 @@ def download(backbone: str, weights: str) -> Path:
         return had(get, repository)
 
 
-def unreachable(url: str) -> str | None:
-    """Why the server of `url` is not reached; None: it answers, if only that it refuses. The libraries that download
-    try again for a minute and more."""
+def unreachable(url: str) -> str:
+    """Why the server of `url` gives no answer, not even a refusal; '': it does. Libraries retry for over a minute."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, and they are not in its cache"
-    answers: list[str | None] = []
+    reasons = [f"no answer in {SECONDS} s"]
 
     def ask() -> None:
         try:
             get_session().head(url, timeout=2 * SECONDS)
+            reasons.append("")
         except Exception as error:  # of any of the network's layers
-            answers.append(first_line(error))
-        else:
-            answers.append(None)
+            reasons.append(first_line(error))
 
     thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no timeout
     thread.start()
     thread.join(SECONDS)
-    reason = answers[0] if answers else f"no answer in {SECONDS} s"
+    reason = reasons[-1]
     return reason and f"{urlsplit(url).hostname} cannot be reached ({reason})"
 
 
 @contextmanager
-def offline_if(unreached: str | None) -> Iterator[None]:
-    """A block in which huggingface_hub, if its server is `unreached`, looks into its cache alone."""
+def offline_if(unreached: str) -> Iterator[None]:
+    """Let huggingface_hub look into its cache alone in the block, if its server is `unreached`."""
     before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or bool(unreached)
     try:
         yield
@@ -139,8 +131,7 @@ def offline_if(unreached: str | None) -> Iterator[None]:
 
 
 def other_model(backbone: str, config: dict) -> str | None:
-    """What tells the model of an open_clip_config.json from a backbone; None: they are the same, and it was trained on
-    images as the frames here are."""
+    """How the model and images of an open_clip_config.json differ from a backbone's; None: they do not."""
     theirs, ours = config.get("model_cfg", {}), backbones.model_config(backbone)
     for part, defaults in ("vision_cfg", CLIPVisionCfg()), ("text_cfg", CLIPTextCfg()):
         both = [asdict(defaults) | model.get(part, {}) for model in (theirs, ours)]
@@ -151,10 +142,10 @@ def other_model(backbone: str, config: dict) -> str | None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a weights file, in open_clip's names, without the prefix of what the model was wrapped in.
+    """The state dict of a weights file, in open_clip's names, without prefixes of wrappers. Nothing of a file is run.
 
-    Raises:
-        UserError: a file that is not there, not whole, or something else.
+    The file is a .safetensors, OpenAI's TorchScript archive, or written by torch.save: a state dict, or a checkpoint
+    with one under `state_dict`, in open_clip's names or Hugging Face's. Raises UserError for any other file.
     """
     if not path.is_file():
         raise UserError(f"weights {located(path)}: no such file")
@@ -177,7 +168,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def unreadable(error: Exception) -> str:
-    """Why bytes are no weights: the reason of torch.load or another reader in words that advise no risk."""
+    """Why bytes are no weights: a reader's reason, without torch.load's advice to take a risk."""
     if "Unsupported global" in str(error):
         return "Python objects besides tensors, which are not loaded: save the state dict alone"
     if "weights_only" in str(error) and isinstance(error, RuntimeError):
@@ -204,19 +195,18 @@ def load(path: Path) -> object:
     """What is in a weights file, on the CPU; of OpenAI's archive the state dict."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    if not torchscript.is_torchscript(path):
+    if not torchscript.records(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     state = torchscript.read(path)
     return {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in NOT_PARAMETERS}
 
 
 def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of Hugging Face's CLIP in open_clip's names: queries, keys and values in one tensor, and projections
-    the other way round."""
+    """A state dict of Hugging Face's CLIP in open_clip's form: q, k and v in one tensor, projections transposed."""
     renamed = {}
     for theirs, tensor in state.items():
         if theirs.endswith("position_ids") or ".k_proj." in theirs or ".v_proj." in theirs:
-            continue  # 0, 1, 2...; and what comes with its q_proj
+            continue  # the first are 0, 1, 2...; the others come with their q_proj
         if ".q_proj." in theirs:
             parts = [theirs.replace("q_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
             tensor = torch.cat([state[part] for part in parts if part in state])
@@ -228,24 +218,23 @@ def from_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_activation(path: Path, backbone: str) -> None:
-    """Raise UserError where weights were trained with another activation than the backbone's; where nothing tells, say
-    which is assumed."""
+    """Raise UserError if weights were trained with another activation than the backbone's; say which is assumed if
+    nothing tells it."""
     trained, twin = activation(path), backbones.twin(backbone)
     if trained is None and twin:
-        advice = f"for {backbones.activation(twin)} name the backbone {twin}"
-        computed = backbones.activation(backbone)
-        tell(f"weights {path}: trained with {computed}, it is assumed, as {backbone} computes; {advice}")
+        assumed = f"trained with {backbones.activation(backbone)}, it is assumed, as {backbone} computes"
+        tell(f"weights {path}: {assumed}; for {backbones.activation(twin)} name the backbone {twin}")
     elif trained and (mismatch := backbones.mismatch(backbone, trained)):
         raise UserError(f"weights {path}: {mismatch}")
 
 
 def activation(path: Path) -> str | None:
-    """What weights were trained with, `quick_gelu` or `gelu`, as a file or a config beside it tells; None: neither."""
+    """The activation that weights were trained with, as the file or a config beside it tells; None: neither does."""
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             if recorded := (file.metadata() or {}).get("activation", "").partition(CRC)[0]:
                 return recorded
-    elif torchscript.is_torchscript(path):  # OpenAI's
+    elif torchscript.records(path):  # OpenAI's
         return "quick_gelu"
     if isinstance(model := mapping_in(path.with_name("open_clip_config.json")).get("model_cfg"), dict):
         return "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -263,12 +252,24 @@ def mapping_in(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def convert(weights: str | Path | None, backbone: str, out: Path) -> None:
-    """Write the state dict of `backbone` that weights, published ones or a file, hold, or a random one, as safetensors.
+def checksum(state: dict[str, Tensor]) -> str:
+    """The CRC-32 of the tensors of a state dict, with their names."""
+    crc = 0
+    for name in sorted(state):
+        data = state[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(data, zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
 
-    Raises:
-        UserError: as `load_weights`.
-    """
+
+def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
+    """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
+    with atomic(path) as temporary:
+        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
+
+
+def convert(weights: str | Path | None, backbone: str, out: Path) -> None:
+    """Write `backbone` with published weights, a file's, or (None) random ones as safetensors. Raises UserError as
+    `load_weights`."""
     torch.manual_seed(0)
     model = open_clip.CLIP(**backbones.model_config(backbone))
     if weights is not None:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -28,13 +28,12 @@ LOOKED_AT, SOLVER, EQUAL = "aten._local_scalar_dense.default", "aten._linalg_eig
 
 
 class HostWaits(RuntimeError):
-    """What a GPU would have to be waited for."""
+    """The host would synchronise with a GPU."""
 
 
 class Waits(TorchDispatchMode):
-    """Raises HostWaits for what the host would wait on a GPU: a number that is looked at, a solver that says whether it
-    could, and copies between the two that are not told to go on. PyTorch itself refuses results whose shape depends on
-    numbers, if tensors are without numbers."""
+    """Raises HostWaits for operations that synchronise with a GPU: reading a number, solvers, and blocking copies.
+    FakeTensorMode itself refuses results whose shape depends on numbers."""
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         keywords = keywords or {}
@@ -49,28 +48,25 @@ class Waits(TorchDispatchMode):
 
 
 def pretended_kernel() -> AbstractContextManager:
-    """A context in which k-medoids++ makes tensors of the right shapes, as its kernel does, without waiting."""
+    """A context in which k-medoids++ gives tensors of the right shapes, as its GPU kernel does, without waiting."""
 
     def launched(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
         batch, count, _ = distances.shape
         return first.new_empty(batch, clusters), first.new_empty(batch, count)
 
-    def no(device: torch.device) -> bool:
-        return False
-
-    return mock.patch.multiple(kmedoids, alternate_in_steps=launched, kernel_runs=no, slow_at_float64=no)
+    never = mock.Mock(return_value=False)
+    return mock.patch.multiple(kmedoids, alternate_in_steps=launched, kernel_runs=never, slow_at_float64=never)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An algorithm of a file with its options; `pixels`: of the form of `rlt`; `ascending`: whether it keeps the order
-    of tokens."""
+    """An algorithm of a file with its options."""
 
     file: Path
     function: Callable
     options: dict
-    pixels: bool = False
-    ascending: bool = True
+    pixels: bool = False  # whether it sees frames, as `rlt` does
+    ascending: bool = True  # whether it keeps the order of tokens
 
     def __call__(self, given: Tensor, clusters: int, training: bool = False, **more: object) -> object:
         """What the function makes of tokens and K, or of frames."""
@@ -85,15 +81,13 @@ class Subject:
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def clusters(self) -> int:
-        """A K that the algorithm takes. Raises its own ValueError if it takes none of those tried."""
-        for clusters in (PATCHES, TOKENS * 3 // 4):
-            try:
-                self(self.example(), clusters)
-            except ValueError as error:
-                refused = error
-            else:
-                return clusters
-        raise refused
+        """A K that the algorithm takes. Raises its own ValueError if it takes neither of the two tried."""
+        try:
+            self(self.example(), PATCHES)
+            return PATCHES
+        except ValueError:
+            self(self.example(), TOKENS * 3 // 4)
+            return TOKENS * 3 // 4
 
     def wrong(self, result: object, given: Tensor, clusters: int) -> str | None:
         """What is wrong with a result, and what is right."""
@@ -113,12 +107,7 @@ def blamed(error: Exception, file: Path) -> str:
 
 
 def subject(asked: str, options: dict) -> Subject:
-    """The algorithm of a name in this package, or of a file NAME.py that defines NAME.
-
-    Raises:
-        UserError: a file that is not there, that does not run, that does not define or declare what it has to; an
-            option that the algorithm does not have.
-    """
+    """The algorithm of a name in this package, or of a file NAME.py that defines NAME. Raises UserError."""
     file = Path(asked)
     if file.suffix != ".py":
         if asked not in reduction.names():
@@ -150,14 +139,12 @@ def keywords(function: Callable) -> list[str]:
 
 
 def imported(file: Path) -> ModuleType:
-    """The module of a file, which may lie outside of any package.
-
-    Its source is run: Python takes kept bytecode for current where two texts have one size and one second.
-    """
+    """The module of a file, outside of any package or inside this one."""
     if file.resolve().parent == reduction.DIRECTORY:
         return importlib.import_module(reduction.module(file.stem))
     module = ModuleType(f"checked_{file.stem}")
     module.__file__ = str(file)
+    # Cached bytecode would count as current if two versions of the file have one size and one second.
     exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
     return module
 
@@ -173,7 +160,7 @@ def disordered(kept: Tensor, ascending: bool) -> str | None:
 
 
 def elsewhere(kept: Tensor, assignment: Tensor) -> str | None:
-    """Which of the tokens kept [B, K] is not in its own cluster by assignment [B, N], and what is right."""
+    """Which of kept [B, K] is not in its own cluster by assignment [B, N], and what is right."""
     for tokens, clusters in zip(kept, assignment.gather(1, kept), strict=True):
         for cluster, (token, found) in enumerate(zip(tokens.tolist(), clusters.tolist(), strict=True)):
             if found != cluster:
@@ -186,30 +173,26 @@ def described(result: object) -> str:
     return f"{list(result.shape)} {str(result.dtype)[6:]}" if isinstance(result, Tensor) else type(result).__name__
 
 
-def shapes(subject: Subject) -> str | None:
+def shapes(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """shapes, types and range of what is returned"""
-    given, clusters = subject.example(), subject.clusters()
     result = subject(given, clusters)
     return subject.wrong(result, given, clusters) if subject.pixels else misshapen(result, given, clusters)
 
 
-def order(subject: Subject) -> str | None:
+def order(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """kept tokens ascend, each once"""
-    given, clusters = subject.example(), subject.clusters()
     result = subject(given, clusters)
     return misshapen(result, given, clusters) or disordered(result[0], subject.ascending)
 
 
-def membership(subject: Subject) -> str | None:
+def membership(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """each kept token is in its own cluster"""
-    given, clusters = subject.example(), subject.clusters()
     result = subject(given, clusters)
     return misshapen(result, given, clusters) or elsewhere(*result)
 
 
-def ties(subject: Subject) -> str | None:
+def ties(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """tokens that are equal: in pairs, all, all zero"""
-    clusters, given = subject.clusters(), subject.example()
     pairs = given[:, torch.arange(given.shape[1]) // 2]
     cases = {"in pairs": pairs, "all": given[:, :1].expand_as(given).contiguous(), "all zero": torch.zeros_like(given)}
     for name, tokens in cases.items():
@@ -218,30 +201,25 @@ def ties(subject: Subject) -> str | None:
     return None
 
 
-def extremes(subject: Subject) -> str | None:
+def extremes(subject: Subject, given: Tensor, _: int) -> str | None:
     """K = 1 and K = N, or a ValueError for a K that it cannot do"""
-    given = subject.example()
     for clusters in (1, TOKENS):
-        try:
-            found = subject(given, clusters)
-        except ValueError:
-            continue
-        if wrong := subject.wrong(found, given, clusters):
-            return f"K = {clusters}: {wrong}"
+        with suppress(ValueError):
+            if wrong := subject.wrong(subject(given, clusters), given, clusters):
+                return f"K = {clusters}: {wrong}"
     return None
 
 
-def independence(subject: Subject) -> str | None:
+def independence(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """a video in a batch has the result that it has alone"""
-    clusters, rows = subject.clusters(), 1 if subject.pixels else SEGMENTS
-    for training in (False, True):
-        for second in (subject.example()[rows:], torch.zeros_like(subject.example()[rows:])):
-            both = torch.cat([subject.example()[:rows], second])
-            together, *alone = (drawn(subject, part, clusters, training) for part in (both, *both.split(rows)))
-            for place, own in enumerate(alone):
-                part = slice(place * rows, (place + 1) * rows)
-                if not all(torch.equal(x[part], y) for x, y in zip(parts(together), parts(own), strict=True)):
-                    return f"video {place} of a batch of 2 got another result than alone; the same is right"
+    rows = 1 if subject.pixels else SEGMENTS
+    for training, second in product((False, True), (given[rows:], torch.zeros_like(given[rows:]))):
+        both = torch.cat([given[:rows], second])
+        together, *alone = (drawn(subject, part, clusters, training) for part in (both, *both.split(rows)))
+        for place, own in enumerate(alone):
+            part = slice(place * rows, (place + 1) * rows)
+            if not all(torch.equal(x[part], y) for x, y in zip(parts(together), parts(own), strict=True)):
+                return f"video {place} of a batch of 2 got another result than alone; the same is right"
     return None
 
 
@@ -257,52 +235,48 @@ def parts(result: object) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
-def precisions(subject: Subject) -> str | None:
+def precisions(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """float32, bfloat16 and float16, in evaluation and in training"""
-    clusters = subject.clusters()
     for dtype, training in product((torch.float32, torch.bfloat16, torch.float16), (False, True)):
-        given = subject.example().to(dtype)
-        if wrong := subject.wrong(drawn(subject, given, clusters, training), given, clusters):
+        tokens = given.to(dtype, copy=True)
+        if wrong := subject.wrong(drawn(subject, tokens, clusters, training), tokens, clusters):
             return f"{str(dtype)[6:]}{', training' * training}: {wrong}"
     return None
 
 
-def determinism(subject: Subject) -> str | None:
+def determinism(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """the same result again, in evaluation"""
-    clusters = subject.clusters()
-    first, second = (parts(drawn(subject, subject.example(), clusters, seed=seed)) for seed in (0, 1))
+    first, second = (parts(drawn(subject, given.clone(), clusters, seed=seed)) for seed in (0, 1))
     same = all(map(torch.equal, first, second))
     return None if same else "a second call gave another result; the same is right, unless it asks for `training`"
 
 
-def inputs(subject: Subject) -> str | None:
+def inputs(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """what it is given stays as it is"""
-    given = subject.example()
-    subject(given, subject.clusters())
+    subject(given, clusters)
     return None if torch.equal(given, subject.example()) else "it changed its input in place; a copy is right"
 
 
-def unknown_options(subject: Subject) -> str | None:
+def unknown_options(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """an option that it does not have is refused"""
     try:
-        subject(subject.example(), subject.clusters(), no_such_option=1)
+        subject(given, clusters, no_such_option=1)
     except TypeError:
         return None
     return "it took no_such_option=1; keyword-only arguments by name are right, without **"
 
 
-def host_waits(subject: Subject) -> str | None:
+def host_waits(subject: Subject, given: Tensor, clusters: int) -> str | None:
     """the host does not wait for a GPU"""
-    clusters, example = subject.clusters(), subject.example()
     try:
         if torch.cuda.is_available():
-            given = example.cuda()
+            given = given.cuda()
             subject(given, clusters)  # kernels are made
             torch.cuda.set_sync_debug_mode("error")
             subject(given, clusters)
         else:
             with pretended_kernel(), FakeTensorMode():
-                given = torch.empty(example.shape, device="cuda")
+                given = torch.empty(given.shape, device="cuda")
                 with Waits():
                     subject(given, clusters)
     except (HostWaits, DynamicOutputShapeException, DataDependentOutputException) as error:
@@ -318,10 +292,10 @@ CHECKS = [shapes, order, membership, ties, extremes, *OF_PIXELS[1:]]
 
 
 def outcomes(subject: Subject) -> Iterator[tuple[str, str | None]]:
-    """Each check, in words, with what is wrong and what is right; None: nothing is."""
+    """Each check, in words, with what is wrong and what is right, or None."""
     for check in OF_PIXELS if subject.pixels else CHECKS:
         try:
-            wrong = check(subject)
+            wrong = check(subject, subject.example(), subject.clusters())
         except Exception as error:  # of the algorithm's
             wrong = blamed(error, subject.file)
         yield check.__doc__, wrong

@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from centerclip.command import UserError, positive, run, write_json
-from centerclip.data.datasets.files import video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video.batches import sample
 from centerclip.data.video.extraction import extract, squared
 from centerclip.data.video.frames import FrameStore
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write everything here, json")
 
     def job(arguments: argparse.Namespace) -> None:
-        videos = [arguments.videos / name for name in video_files(arguments.videos)[0]]
+        videos = [arguments.videos / name for name in listing(arguments.videos).videos]
         with tempfile.TemporaryDirectory() as directory:
             table = measure(videos, Path(directory), arguments.repeats)
         table["ratio"] = table["usual_sample_ms"] / table["sample_ms"]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.data.datasets.files import video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video.watch import add_stall_seconds
 from centerclip.search import features, models
 
@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     cell = models.single(arguments)
     features.check(arguments.out)
-    video_files(arguments.folder)  # mistakes are told before anything slow
+    listing(arguments.folder)  # mistakes are told before anything slow
     from centerclip.search.index import up_to_date
     from centerclip.search.retriever import Retriever
 

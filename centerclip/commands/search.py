@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from centerclip.command import UserError, positive, shown
-from centerclip.data.datasets.files import video_files
+from centerclip.data.datasets.files import listing
 from centerclip.data.video.watch import add_stall_seconds
 from centerclip.search import models
 
@@ -30,7 +30,7 @@ def job(arguments: argparse.Namespace) -> None:
     if not all(map(str.strip, sentences)):
         raise UserError("the sentence is empty")
     cell = models.single(arguments)
-    video_files(folder)  # mistakes are told before anything slow
+    listing(folder)  # mistakes are told before anything slow
     from centerclip.search.index import Searcher, up_to_date
     from centerclip.search.retriever import Retriever
 

@@ -55,7 +55,7 @@ def job(arguments: argparse.Namespace) -> None:
         end_with_parent(signal.SIGTERM)  # whose GPU it uses
     import torch
 
-    from centerclip.backbones.clip import save_weights
+    from centerclip.backbones.weights import save_weights
     from centerclip.train import checkpoints, loop
 
     def path(template: str) -> Path:

@@ -7,7 +7,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from centerclip.backbones.clip import CRC, CenterCLIP, build, checksum
+from centerclip.backbones.clip import CenterCLIP, build
+from centerclip.backbones.weights import CRC, checksum
 from centerclip.command import UserError, first_line, located
 from centerclip.method.stage import Model
 from centerclip.settings import layout

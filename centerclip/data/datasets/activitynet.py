@@ -9,11 +9,8 @@ from centerclip.data.datasets.manifest import from_captions, listed
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """The manifest: the caption of a video joins its sentences in order. A video ends at its annotated duration.
-
-    With `lists` of the settings, as of `manifest.listed`, only the videos in them count, by their names or by
-    their ids, which have no v_ in front.
-    """
+    """The manifest: the caption of a video joins its sentences in order; a video ends at its annotated duration. With
+    `lists` (see `manifest.listed`), only videos in them count, by their names or by their ids, without the v_."""
     captions, durations, lists = {}, {}, settings.get("lists")
     for split, file in {"train": "train.json", "test": "val_1.json"}.items():
         videos = json.loads((source / file).read_text())
@@ -22,4 +19,5 @@ def manifest(settings: dict, source: Path) -> pd.DataFrame:
             videos = {name: video for name, video in videos.items() if {name, name.removeprefix("v_")} & names}
         captions[split] = [(name, " ".join(video["sentences"])) for name, video in videos.items()]
         durations |= {name: video["duration"] for name, video in videos.items()}
-    return from_captions(captions, source / "videos", durations)
+    rows = from_captions(captions, source / "videos")
+    return rows.assign(end_s=rows["video_id"].map(durations))

@@ -1,7 +1,4 @@
-"""What a benchmark must have before anything heavy is made of it: its counts, its video files, its stored frames.
-
-Imports nothing heavy before it is needed, so that `--help` and planning are quick.
-"""
+"""Checks of a benchmark before heavy work: its counts, video files and stored frames. Heavy imports are late."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def limits(block: dict) -> str:
-    """The options of `add_limits` that a benchmark's block of the config stands for."""
+    """The options of `add_limits` for a benchmark's block of the config."""
     counts = (block.get("counts") or {}).items()
     expected = [f"{split}.{what}={number}" for split, numbers in counts for what, number in numbers.items()]
     return shlex.join(["--max-unreadable-share", str(block["max_unreadable_share"]), "--expect", *expected])
@@ -43,8 +40,8 @@ def count(text: str) -> tuple[str, int]:
 
 
 def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
-    """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and stored frames of all but the
-    share of the videos of the cell's splits that may lack them. Says which lack them."""
+    """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and no larger share of videos of
+    the cell's splits lacks frames. Prints which lack them."""
     from centerclip.data.datasets.manifest import check_counts
     from centerclip.data.datasets.readers import manifest_of
     from centerclip.data.video.frames import read_report
@@ -57,8 +54,8 @@ def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
 
 
 def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, name: str) -> None:
-    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are not there. Says
-    how many are not."""
+    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are missing; else
+    tell how many are."""
     from centerclip.data.datasets.manifest import videos
 
     paths = videos(manifest[manifest["split"].isin(splits)])["path"].drop_duplicates()

@@ -27,15 +27,14 @@ def video_names(source: Path) -> list[str]:
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
     """The manifest: the caption of a video joins its descriptions in the order of the file.
 
-    `seconds` of the settings, if any, is where videos end. With `lists`, as of `manifest.listed`, only descriptions of
-    the names in them count, as in the authors' code: some videos have two names.
+    `settings` may have `seconds`, where videos end, and `lists` (see `manifest.listed`): only descriptions of the names
+    in them count, as in the authors' code, because some videos have two names.
     """
-    captions, lists, seconds = {}, settings.get("lists"), settings.get("seconds")
+    captions, lists = {}, settings.get("lists")
     for split in SPLITS:
         names, paragraphs = listed(lists, split, "DiDeMo") if lists else None, {}
         for row in descriptions(source, split):
             if names is None or row["video"] in names:
                 paragraphs.setdefault(os.path.splitext(row["video"])[0], []).append(row["description"])
         captions[split] = [(name, " ".join(parts)) for name, parts in paragraphs.items()]
-    everyone = [name for pairs in captions.values() for name, _ in pairs]
-    return from_captions(captions, source / "videos", dict.fromkeys(everyone, seconds) if seconds else None)
+    return from_captions(captions, source / "videos").assign(end_s=settings.get("seconds") or float("nan"))

@@ -1,4 +1,4 @@
-"""The video files of a directory: what counts as one, and which file a video's name stands for."""
+"""The video files of a directory, and the file that a video's name stands for."""
 
 import os
 from collections import Counter, deque
@@ -12,8 +12,6 @@ VIDEO_SUFFIXES = (
     *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm"),
     *(".webp", ".wmv"),
 )
-
-
 # Folders of file servers and systems, casefolded: thumbnails, snapshots and what was deleted
 SYSTEM_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"),
@@ -30,32 +28,16 @@ class Listing(NamedTuple):
 
     def passed_over(self) -> str:
         """How many files were passed over for their suffix, in one line; '' for none."""
-        if not self.others:
-            return ""
-        first, *more = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
-        counts = [f"{suffix or 'without'} {count}" for suffix, count in (first, *more[:7])]
-        end = ", ..." if len(more) > 7 else ""
-        return f"{self.others.total()} files with other suffixes passed over: {', '.join(counts)}{end}"
-
-
-def video_files(folder: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """The videos in and below `folder`, and the folders that cannot be read, as in its `listing`.
-
-    Raises:
-        UserError: the folder is not there, or has no videos in it.
-    """
-    found = listing(folder)
-    return found.videos, found.closed
+        common = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
+        counts = [f"{suffix or 'without'} {count}" for suffix, count in common[:8]] + ["..."] * (len(common) > 8)
+        return f"{self.others.total()} files with other suffixes passed over: {', '.join(counts)}" if common else ""
 
 
 def listing(folder: Path) -> Listing:
-    """The files in and below `folder`.
+    """The files in and below `folder`. Raises UserError if there is no such folder, or no video in it.
 
     A file is a video if its suffix is one of VIDEO_SUFFIXES; hidden files and folders, and SYSTEM_FOLDERS, are left
     out. Links are followed, but each folder is visited once, by its own name rather than by a link's if it has both.
-
-    Raises:
-        UserError: the folder is not there, or has no videos in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -98,20 +80,17 @@ def changes(path: Path) -> tuple[int, int]:
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:
-    """The paths of the files below `directory`, by their names without the extension.
+    """The paths of the files below `directory` by their names without the extension. Of several, a video is preferred
+    to a picture that may move, and that, which may be its thumbnail, to any other file; of equals the first path."""
 
-    If several files have one name, a video is preferred to a picture, which may be its thumbnail, and a picture to any
-    other file; of equals the first path is taken.
-    """
-    paths = sorted(all_files(directory), key=lambda path: (preference(os.path.splitext(path)[1].lower()), path))
-    return {os.path.splitext(os.path.basename(path))[0]: path for path in reversed(paths)}
+    def preference(path: str) -> tuple[bool, bool, str]:
+        suffix = os.path.splitext(path)[1].lower()
+        return suffix not in VIDEO_SUFFIXES, suffix in (".gif", ".webp"), path
+
+    paths = sorted(all_files(directory), key=preference, reverse=True)
+    return {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
 
 
 def all_files(directory: Path) -> list[str]:
     """The paths of all files below `directory`; links are followed."""
     return [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
-
-
-def preference(suffix: str) -> int:
-    """0 for the suffix of a video, 1 for that of a picture that may move, 2 for any other."""
-    return 2 if suffix not in VIDEO_SUFFIXES else int(suffix in (".gif", ".webp"))

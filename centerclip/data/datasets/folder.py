@@ -19,15 +19,11 @@ OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
 
 
 def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
-    """The manifest of a folder.
+    """The manifest of a folder. `settings` has `videos` (the directory), `captions` (the csv) and maybe `columns` (its
+    names for the columns).
 
-    Several rows of a video are several captions of it, and an empty caption makes it a candidate without text. Rows
-    with different bounds are different clips. Without a column `split`, all clips are of the test split. `settings` has
-    `videos` (the directory), `captions` (the csv) and maybe `columns` (its names for the columns). A `caption_id` is
-    the number of the row, as in error messages.
-
-    Raises:
-        UserError: the directory or the csv is not there, or a row of the csv, which is named, is wrong.
+    Several rows of a video are its captions; an empty caption makes it a candidate without text. Rows with different
+    bounds are different clips. A `caption_id` is the number of the row. Raises UserError, which names the file or row.
     """
     directory = Path(settings["videos"])
     if not directory.is_dir():
@@ -36,7 +32,7 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
 
 
 def clips(settings: dict) -> pd.DataFrame:
-    """`manifest`, whether or not the videos are there. Raises UserError for what is wrong in the csv."""
+    """`manifest`, whether or not the videos are there. Raises UserError for a mistake in the csv."""
     directory, path = Path(settings["videos"]), Path(settings["captions"])
     rows = read_rows(path, settings.get("columns") or {})
     start, end = (seconds(rows[name], name, path) for name in ("start_s", "end_s"))
@@ -52,18 +48,14 @@ def clips(settings: dict) -> pd.DataFrame:
     if not rows["caption"].any():
         raise UserError(f"{path}: every caption is empty")
     names = rows["video"].map(plain_name)
-    bounds = [clip_suffix(*clip) for clip in zip(start, end, strict=True)]
-    return pd.DataFrame(
-        {
-            "split": rows["split"],
-            "video_id": names + pd.Series(bounds, rows.index),
-            "path": names.map(find(names.unique(), directory)),
-            "start_s": start,
-            "end_s": end,
-            "caption_id": rows.index.astype(str),
-            "caption": rows["caption"],
-        }
-    ).reset_index(drop=True)
+    table = rows[["split", "caption"]].assign(
+        video_id=[name + clip_suffix(*clip) for name, *clip in zip(names, start, end, strict=True)],
+        path=names.map(find(names.unique(), directory)),
+        start_s=start,
+        end_s=end,
+        caption_id=rows.index.astype(str),
+    )
+    return table.reset_index(drop=True)
 
 
 def plain_name(name: str) -> str:
@@ -72,14 +64,9 @@ def plain_name(name: str) -> str:
 
 
 def find(names: Sequence[str], directory: Path) -> dict[str, str]:
-    """The path below `directory` that each plain name stands for, whether or not there is a file.
-
-    Names are joined to the directory. Only if that does not give all files, the names of all its files are made plain
-    and compared.
-    """
+    """The path below `directory` of each plain name, whether or not there is a file."""
     files = {name: str(directory / name) for name in names}
-    # Path.is_file would raise an error for a name that is too long.
-    if not all(map(os.path.isfile, files.values())):
+    if not all(map(os.path.isfile, files.values())):  # Path.is_file raises an error for a name that is too long
         listed = {plain_name(os.path.relpath(path, directory)): path for path in all_files(directory)}
         files = {name: path if os.path.isfile(path) else listed.get(name, path) for name, path in files.items()}
     return files
@@ -87,16 +74,13 @@ def find(names: Sequence[str], directory: Path) -> dict[str, str]:
 
 def clip_suffix(start: float, end: float) -> str:
     """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
-    if not start and np.isnan(end):
-        return ""
-    # With 15 digits, clips that are milliseconds apart in a long video have different names.
-    return f"[{start:.15g}-{'' if np.isnan(end) else f'{end:.15g}'}]"
+    last = "" if np.isnan(end) else f"{end:.15g}"  # 15 digits tell clips of a long video apart
+    return f"[{start:.15g}-{last}]" if start or last else ""
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """The rows of a csv as stripped text, under the standard names of the columns and with defaults for those of
-    OPTIONAL that are missing. The index is the number of the row in a spreadsheet: it starts at 1 and counts blank
-    rows. Raises UserError."""
+    """The rows of a csv as stripped text, under the standard names of the columns and with OPTIONAL's defaults. The
+    index is the number of the row in a spreadsheet. Raises UserError."""
     (_, header), *rows = fields(path)
     names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     for standard, column in names.items():
@@ -118,7 +102,7 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
 
 
 def fields(path: Path) -> list[tuple[int, list[str]]]:
-    """The number, from 1, and the fields of each row of a csv that is not blank, the header first. Raises UserError."""
+    """The number, from 1, and the fields of each row that is not blank, the header first. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{located(path)}: no such csv of captions")
     rows = []
@@ -138,7 +122,7 @@ def fields(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def seconds(column: pd.Series, name: str, path: Path) -> pd.Series:
-    """A column of times as float seconds, NaN where it is empty. Raises UserError for a row that holds no number."""
+    """A column of times in s, NaN where it is empty. Raises UserError for a row that holds no number."""
     numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
     wrong = (column != "") & ~np.isfinite(numbers)
     if wrong.any():

@@ -24,8 +24,7 @@ COLUMNS = {
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
-    """Read a manifest csv into a frame with exactly the columns `COLUMNS`; an empty caption is ''. Raises UserError for
-    another file."""
+    """The rows of a manifest csv, with exactly the columns `COLUMNS`. Raises UserError for another file."""
     try:
         rows = pd.read_csv(path, dtype=COLUMNS, usecols=list(COLUMNS), keep_default_na=False, na_values={"end_s": ""})
     except ValueError as error:
@@ -68,11 +67,9 @@ def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.Dat
 
 def counted(manifest: pd.DataFrame) -> dict[str, int]:
     """How many videos and captions each split has: "train.videos", "train.captions" and so on."""
-    counts = {}
-    for split in SPLITS:
-        rows = manifest[manifest["split"] == split]
-        counts |= {f"{split}.videos": rows["video_id"].nunique(), f"{split}.captions": len(rows)}
-    return counts
+    rows = {split: manifest[manifest["split"] == split] for split in SPLITS}
+    videos = {f"{split}.videos": part["video_id"].nunique() for split, part in rows.items()}
+    return videos | {f"{split}.captions": len(part) for split, part in rows.items()}
 
 
 def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) -> None:
@@ -106,8 +103,8 @@ def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
 
 
 def listed(lists: str, split: str, dataset: str) -> set[str]:
-    """The names of videos in the file `lists`, or in SPLIT_list.txt of the directory `lists`: words of a text, or keys
-    or items of a json. Raises UserError for another file."""
+    """The names of videos in the file `lists`, or in its SPLIT_list.txt if it is a directory: words of a text, keys or
+    items of a json. Raises UserError for another file."""
     path, where = Path(lists), f"(lists in {dataset}'s source)"
     if path.is_dir():
         path /= f"{split}_list.txt"
@@ -120,20 +117,12 @@ def listed(lists: str, split: str, dataset: str) -> set[str]:
         raise UserError(f"{path}: not a list of names {where}") from None
 
 
-def from_captions(
-    captions: dict[str, list[tuple[str, str]]], videos: Path, ends: dict[str, float] | None = None
-) -> pd.DataFrame:
-    """The manifest of a benchmark whose videos lie in one directory.
+def from_captions(captions: dict[str, list[tuple[str, str]]], videos: Path) -> pd.DataFrame:
+    """The manifest of whole videos below `videos`, with the pairs (video_id, caption) of each split. A video_id is the
+    name of a file without the extension.
 
-    A video without a file stays in the manifest, so that the report of the frames counts and names it.
-
-    Args:
-        captions: for each split its pairs (video_id, caption); a video_id is a file's name without the extension.
-        videos: the directory.
-        ends: for each video_id the second at which it ends; None if all videos are used to their end.
-
-    Raises:
-        UserError: none of the videos is there.
+    A video without a file stays in the manifest, so that the report of the frames names it. Raises UserError if no
+    video has a file.
     """
     files = files_by_stem(videos)
     triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
@@ -146,6 +135,6 @@ def from_captions(
     return rows.assign(
         path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
         start_s=0.0,
-        end_s=rows["video_id"].map(ends) if ends else float("nan"),
+        end_s=float("nan"),
         caption_id=rows.index.astype(str),
     )

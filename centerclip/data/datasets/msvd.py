@@ -10,7 +10,7 @@ from centerclip.command import UserError
 from centerclip.data.datasets import SPLITS
 from centerclip.data.datasets.manifest import from_captions
 
-# All that a pickle of dicts, lists and strings needs.
+# All that a pickle of dicts, lists and strings needs
 ALLOWED = {
     *("PROTO", "FRAME", "STOP", "MARK"),
     *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
@@ -27,12 +27,8 @@ class Unpickler(pickle.Unpickler):
 
 
 def load_pickle(path: Path) -> dict[str, list[list[str]]]:
-    """raw-captions.pkl: video -> captions as lists of words. It comes from the internet: nothing but dicts, lists and
-    strings is built.
-
-    Raises:
-        UserError: a pickle with anything else in it, or none at all.
-    """
+    """raw-captions.pkl: video -> captions as lists of words. It comes from the internet: only dicts, lists and strings
+    are built. Raises UserError for any other file."""
     try:
         with open(path, "rb") as file:
             for operation, _, _ in pickletools.genops(file):
@@ -42,12 +38,12 @@ def load_pickle(path: Path) -> dict[str, list[list[str]]]:
             captions = Unpickler(file).load()
     except (ValueError, EOFError, IndexError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a whole pickle ({error})") from None
-    right = isinstance(captions, dict) and all(
-        isinstance(words, list) and all(isinstance(word, str) for word in words)
-        for of_video in captions.values()
-        for words in (of_video if isinstance(of_video, list) else [None])
-    )
-    if not right:
+
+    def lists(value: object) -> list:
+        return value if isinstance(value, list) else [None]
+
+    videos = captions.values() if isinstance(captions, dict) else [None]
+    if not all(isinstance(word, str) for video in videos for words in lists(video) for word in lists(words)):
         raise UserError(f"{path}: not lists of words by video")
     return captions
 
@@ -58,8 +54,7 @@ def manifest(settings: dict, source: Path) -> pd.DataFrame:
     pairs = {}
     for split in SPLITS:
         names = (source / f"{split}_list.txt").read_text().split()
-        unknown = [name for name in names if name not in captions]
-        if unknown:
+        if unknown := [name for name in names if name not in captions]:
             raise UserError(f"{split}_list.txt: {unknown[0]!r} has no captions in raw-captions.pkl")
         pairs[split] = [(name, " ".join(words)) for name in names for words in captions[name]]
     return from_captions(pairs, source / "videos")

@@ -1,7 +1,7 @@
-"""Videos that are rendered from a seed: in each, two objects do something, one after the other.
+"""Videos that are rendered from a seed: in each, two objects act one after the other.
 
-A caption says what each object looks like and what it does. No single frame is enough to tell captions apart, because
-directions, appearing or vanishing, and the order of the two events show only over time.
+A caption says how each object looks and acts. No single frame tells captions apart: directions, appearing or vanishing,
+and the order of the two events show only over time.
 """
 
 import math
@@ -24,14 +24,8 @@ SUPERSAMPLING = 3
 BACKGROUND = (24, 24, 28)
 SIZES = {"small": 0.085, "large": 0.16}  # radius, as a share of the picture's side
 COLOURS = {
-    "red": (230, 40, 40),
-    "green": (40, 190, 60),
-    "blue": (50, 90, 240),
-    "yellow": (245, 220, 40),
-    "purple": (160, 50, 200),
-    "orange": (250, 140, 20),
-    "cyan": (40, 220, 220),
-    "white": (245, 245, 245),
+    **{"red": (230, 40, 40), "green": (40, 190, 60), "blue": (50, 90, 240), "yellow": (245, 220, 40)},
+    **{"purple": (160, 50, 200), "orange": (250, 140, 20), "cyan": (40, 220, 220), "white": (245, 245, 245)},
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 # motion -> (the travel from start to end in x and y, visible before the event, visible after it)
@@ -102,11 +96,8 @@ def outline(shape: str) -> list[tuple[float, float]]:
 
 
 def tracks(scene: tuple[Event, Event], rng: np.random.Generator) -> list[np.ndarray]:
-    """For each object its centres (x, y) [FRAMES, 2], as shares of the picture's side, NaN while it cannot be seen.
-
-    One object keeps to the upper half of the picture and one to the lower; the first acts in the first half of the
-    time and the second in the second half.
-    """
+    """For each object its centres (x, y) [FRAMES, 2], as shares of the picture's side, NaN while it is invisible. One
+    object keeps to the upper half of the picture, one to the lower; the first acts in the first half of the time."""
     upper = int(rng.integers(2))
     time = np.linspace(0, 1, FRAMES)
     paths = []
@@ -127,14 +118,12 @@ def tracks(scene: tuple[Event, Event], rng: np.random.Generator) -> list[np.ndar
 def render(scene: tuple[Event, Event], resolution: int, rng: np.random.Generator) -> list[Image.Image]:
     """The FRAMES pictures of a scene, `resolution` px square and anti-aliased."""
     side = resolution * SUPERSAMPLING
-    paths = tracks(scene, rng)
     frames = []
-    for moment in range(FRAMES):
+    for centres in zip(*tracks(scene, rng), strict=True):
         picture = Image.new("RGB", (side, side), BACKGROUND)
         draw = ImageDraw.Draw(picture)
-        for event, path in zip(scene, paths, strict=True):
-            if not np.isnan(path[moment]).any():
-                x, y = path[moment]
+        for event, (x, y) in zip(scene, centres, strict=True):
+            if not np.isnan(x):
                 radius = SIZES[event.size]
                 corners = [((x + radius * u) * side, (y + radius * v) * side) for u, v in outline(event.shape)]
                 draw.polygon(corners, fill=COLOURS[event.colour])
@@ -143,10 +132,7 @@ def render(scene: tuple[Event, Event], resolution: int, rng: np.random.Generator
 
 
 def encode(frames: list[Image.Image], path: Path) -> None:
-    """Write frames as an H.264 .mp4; the same frames give the same bytes.
-
-    Only x264's fastest preset does that: with its other presets, files differed from run to run.
-    """
+    """Write frames as an H.264 .mp4; the same frames give the same bytes, as only x264's fastest preset does."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "ultrafast", "threads": "1"})
         stream.width, stream.height = frames[0].size
@@ -158,13 +144,8 @@ def encode(frames: list[Image.Image], path: Path) -> None:
 
 
 def fetch(settings: dict, out: Path) -> None:
-    """Render the videos of all splits into `out`, with their captions.csv; nothing is left of a rendering that fails.
-
-    `settings` has `seed`, `videos` (their number for each split) and `resolution` (an even number of pixels).
-
-    Raises:
-        UserError: the resolution is odd, or there are fewer scenes than videos to render.
-    """
+    """Render the videos of all splits into `out`, with their captions.csv, whole or not at all. `settings` has `seed`,
+    `videos` (a number for each split) and `resolution` (px, even). Raises UserError for numbers that are impossible."""
     if settings["resolution"] % 2:
         raise UserError(f"shapes: resolution {settings['resolution']} is odd, which H.264 cannot encode here")
     rng = np.random.default_rng(settings["seed"])

@@ -1,11 +1,5 @@
-"""Whether the frames of video files can be trusted: those stored and searched are compared with the right ones.
-
-    centerclip audit path/to/videos --out audit.csv
-
-The right frames are those of a decode that takes no short cut: it goes through the file once for the times of all
-frames, and once more for the pictures. The result has a row for each file, with its container, its codec, its gaps and
-breaks in time, and how many frames are wrong.
-"""
+"""Compares the frames of video files that are stored and searched with the right ones, which are decoded without short
+cuts: once through the file for the times of all frames, and once more for the pictures."""
 
 import sys
 from collections.abc import Callable
@@ -24,6 +18,9 @@ from centerclip.data.video.reading import Lost, NoFrames, machine_checked
 from centerclip.data.video.watch import watched
 
 SEARCHED = 12  # frames that `search` takes of a video
+COLUMNS = ["file", "container", "codec", "frames", "seconds", "gaps", "longest_gap_s", "breaks", "decoder", "stored",
+           "searched", "wrong", "reason"]  # fmt: skip
+COUNTS = ["frames", "gaps", "breaks", "stored", "searched", "wrong"]
 
 
 def audit(name: str, beat: Callable[[], None], folder: Path, fps: float, size: int) -> dict:
@@ -64,7 +61,7 @@ def different(frames: list[bytes], right: list[bytes]) -> int:
 
 
 def audit_or_reason(name: str, *arguments: object, **settings: object) -> dict:
-    """`audit`, or a row with the reason if the file gives frames once and then none. Raises MachineFault."""
+    """`audit`, or a row with the reason if a later decode gives no frames. Raises MachineFault."""
     try:
         with machine_checked():
             return audit(name, *arguments, **settings)
@@ -73,21 +70,17 @@ def audit_or_reason(name: str, *arguments: object, **settings: object) -> dict:
 
 
 def table(folder: Path, fps: float, size: int, processes: int, stall_seconds: float) -> pd.DataFrame:
-    """A row for each video file in and below `folder`. How many other files there are is told on stderr. Raises
+    """A row for each video file in and below `folder`: its format, gaps and breaks in time, wrong frames. Raises
     UserError as `listing`."""
     found = listing(folder)
-    files = found.videos
     if others := found.passed_over():
         print(f"note: {others}", file=sys.stderr)
     rows = [{"file": name, "stored": 0, "reason": reason} for name, reason in found.closed.items()]
-    work = partial(audit_or_reason, folder=folder, fps=fps, size=size)
-    for name, row in tqdm(watched(work, files, processes, stall_seconds), "audit", len(files), unit="video"):
+    work = watched(partial(audit_or_reason, folder=folder, fps=fps, size=size), found.videos, processes, stall_seconds)
+    for name, row in tqdm(work, "audit", len(found.videos), unit="video"):
         rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)
-    counts = ["frames", "gaps", "breaks", "stored", "searched", "wrong"]
-    columns = ["file", "container", "codec", "frames", "seconds", "gaps", "longest_gap_s", "breaks", "decoder",
-               "stored", "searched", "wrong", "reason"]  # fmt: skip
-    report = pd.DataFrame(rows).reindex(columns=columns).sort_values("file", ignore_index=True)
-    return report.astype(dict.fromkeys(counts, "Int64"))
+    report = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values("file", ignore_index=True)
+    return report.astype(dict.fromkeys(COUNTS, "Int64"))
 
 
 def summary(report: pd.DataFrame) -> str:

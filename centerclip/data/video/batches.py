@@ -26,11 +26,8 @@ STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
 def stored(
     cell: Cell, splits: Sequence[str], thorough: bool = False
 ) -> tuple[pd.DataFrame, FrameStore, dict[str, pd.DataFrame]]:
-    """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames.
-
-    Raises:
-        UserError: a split without captions, a video that the frames' report does not have, or as `FrameStore`.
-    """
+    """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames. Raises
+    UserError as `usable`, `check_complete` and `FrameStore`."""
     manifest, store = manifest_of(cell), FrameStore(cell.path(layout.FRAMES), thorough)
     rows = {split: usable(manifest, store.counts, split) for split in splits}
     check_complete(manifest, store.report, splits, store.path)
@@ -49,10 +46,9 @@ def sample(
     """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
     (paper, section 4.1).
 
-    The frame is the middle one of the span, rounded as in the authors' code, or, with `rng`, a random one. The spans
-    are the `whole` video's or, with "floor", have floor(available / count) frames each, from the first frame on: so the
-    authors' code draws in training, which never sees the rest, at the video's end. A video with fewer than `count`
-    frames `available` gives all of them; its last one is repeated, and the mask is false for the repetitions.
+    The frame is the span's middle one, rounded as in the authors' code, or, with `rng`, a random one. The spans are the
+    `whole` video's or, with "floor" as in the authors' training, have floor(available / count) frames each, which
+    leaves out the video's end. With fewer frames `available`, the last is repeated and masked.
     """
     if available < count:
         indices = np.arange(count)
@@ -64,23 +60,21 @@ def sample(
 
 
 def leave_sigterm(_: int) -> None:
-    """Make a worker of a DataLoader ignore SIGTERM, which SLURM sends to all processes of a job.
-
-    The worker ends with the process that it loads for, and that one has a checkpoint to write first.
-    """
+    """Make a DataLoader's worker ignore SIGTERM, which SLURM sends to all processes of a job: the process that it loads
+    for writes a checkpoint first."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def loading_told() -> Iterator[None]:
-    """Raise what the workers of a DataLoader fail with as a UserError of one line."""
+    """Raise errors of a DataLoader's workers as a UserError of one line."""
     try:
         yield
     except (RuntimeError, OSError, UserError) as error:
         message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
         if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
-            remedy = "allow more (docker run --shm-size=8g) or set `workers: 0`"
-            line = f"the processes that load frames ran out of shared memory, /dev/shm: {remedy}"
+            line = "the processes that load frames ran out of shared memory, /dev/shm"
+            line += ": allow more (docker run --shm-size=8g) or set `workers: 0`"
         elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
             line = f"a process that loads frames was killed ({killed[1]}): use fewer `workers`"
         elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
@@ -111,11 +105,8 @@ class Videos(Dataset):
 
 
 class Pairs(Videos):
-    """The training pairs of an epoch of `cell`, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64
-    [L])`.
-
-    The draw of the frames depends on (seed, epoch, pair) alone, so that an epoch is the same however it is loaded.
-    """
+    """The pairs of an epoch of `cell`, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64 [L])`.
+    Frames are drawn by (seed, epoch, pair) alone, so that an epoch is the same however it is loaded."""
 
     def __init__(self, rows: pd.DataFrame, store: FrameStore, cell: Cell, epoch: int):
         super().__init__(rows["video_id"].tolist(), store, cell.data.frames)
@@ -129,6 +120,6 @@ class Pairs(Videos):
         return *self.frames(self.video_ids[index], rng, self.spans), ids
 
     def batches(self, size: int) -> list[list[int]]:
-        """The pairs of the epoch in random order, in batches of `size`; those that fill no batch are left out."""
+        """The pairs of the epoch in random order, in whole batches of `size`."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self))
         return order[: len(self) // size * size].reshape(-1, size).tolist()

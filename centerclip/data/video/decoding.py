@@ -1,12 +1,9 @@
 """The pictures that a video file shows at given times, exactly as FFmpeg (PyAV) decodes them from front to end.
 
-Nothing here seeks. A seek lands on a keyframe, and if decoding cannot start cleanly there (open GOPs, intra refresh),
-or the container finds it late (MPEG-TS, ASF), other frames come out than were asked for. One pass is usually enough:
-
-1. The packets are read without decoding them. They say when each frame is shown, and so which frames to keep.
-2. The file is decoded once, and those frames are kept.
-3. The times of the decoded frames tell whether the choice was right. If it was not, as in damaged files and containers
-   without times, the file is decoded a second time.
+Nothing here seeks: after a seek, other frames may come out than were asked for (open GOPs, intra refresh, MPEG-TS,
+ASF). Instead, packets are read without decoding them, and say when each frame is shown and so which frames to keep.
+Then the file is decoded once, and those frames are kept. If their own times are others, as in damaged files and
+containers without times, the file is decoded a second time.
 """
 
 import struct
@@ -32,7 +29,7 @@ MILLISECOND = 1e-3  # s; a container with a longer tick counts frames, which is 
 EPSILON = 1e-6  # s; more than rounding errors add up to, and less than any frame lasts
 GAP = 1  # s; a frame that is shown for longer than this, and ten times longer than usual, is a gap
 SPARE = 64 << 20  # bytes; what a decoder may need besides frames
-PICTURES = ("apng", "gif", "image2", "webp_pipe")  # formats that may hold one picture or several, as do all *_pipe
+PICTURES = ("apng", "gif", "image2")  # formats that may hold one picture or several, as do all *_pipe
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 HDR = (16, 18)  # the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
 # (codec, container) whose decoder may skip frames that no other refers to: it knows them (nal_ref_idc 0), and the
@@ -43,16 +40,14 @@ SPARING = {("h264", "mov,mp4,m4a,3gp,3g2,mj2"), ("h264", "matroska,webm")}
 class Shown(NamedTuple):
     """When each frame of a video is shown."""
 
-    # [n] float64 seconds at which each is first shown, ascending. 0 is where a player starts: the first frame is later
-    # if sound comes first.
-    starts: np.ndarray
-    end: float  # s; when the last one goes
+    starts: np.ndarray  # [n] float64, s, ascending; 0 is where a player starts: maybe with sound, before any frame
+    end: float  # s; when the last frame goes
 
 
 class Decoded(NamedTuple):
-    """What came out of a video."""
+    """The frames of a video."""
 
-    parts: list[list]  # for each part asked for, what its frames were converted to
+    parts: list[list]  # for each part asked for, its converted frames
     decoder: str
     remark: str  # what is wrong with the frames, for a report; '' for nothing
     shown: Shown
@@ -69,15 +64,10 @@ def idle() -> None:
 def decode(
     path: Path, select: Select, convert: Convert, sparing: bool = False, beat: Callable[[], None] = idle
 ) -> Decoded:
-    """The frames that `select` chooses of a video, upright and in SDR, each as `convert` returns it.
+    """The frames that `select` chooses of a video, upright and in SDR, each as `convert` returns it. Raises Lost.
 
-    Args:
-        sparing: decode only what those frames need. Damage in other frames is not noticed then.
-        beat: called for each packet that is read and each frame that is decoded.
-
-    Raises:
-        NoFrames: the file gives no frame.
-        MachineFault: the machine failed; what the file gives is not known.
+    `sparing` decodes only what those frames need, and does not notice damage in others. `beat` is called for each
+    packet that is read and each frame that is decoded.
     """
     with Reader(path) as file:
         head = file.read(12)
@@ -98,7 +88,7 @@ def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool
     parts = select(shown) if stamps else []
     wanted = {stamps[index]: index for index in chosen(parts)}
     if sparing and video.sparing and wanted and (kept := sparingly(video, wanted, stamps[0], convert)) is not None:
-        return Decoded([[kept[index] for index in part] for part in parts], "pyav", "", shown)
+        return Decoded(laid_out(kept, parts), "pyav", "", shown)
     kept, times = {}, []
     for index, frame in enumerate(video.frames()):
         times.append((frame.pts, frame.duration))
@@ -114,15 +104,17 @@ def decode_video(video: "Video", select: Select, convert: Convert, sparing: bool
         for index, frame in enumerate(video.frames()):
             if index in missing:
                 kept[index] = convert(video.picture(frame))
-    return Decoded([[kept[index] for index in part] for part in parts], "pyav", remark(video, shown, breaks), shown)
+    return Decoded(laid_out(kept, parts), "pyav", remark(video, shown, breaks), shown)
+
+
+def laid_out(kept: dict[int, object], parts: list[np.ndarray]) -> list[list]:
+    """The frames of each part."""
+    return [[kept[index] for index in part] for part in parts]
 
 
 def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Convert) -> dict[int, object] | None:
-    """The converted frames by their indices in `wanted` (time stamp -> index), decoding only what these frames and the
-    `first` one need.
-
-    None if anything was not as the packets say, because then other frames may be the right ones.
-    """
+    """The converted frames of `wanted` (time stamp -> index) by index, decoding only what they and the `first` frame
+    need. None if anything is not as the packets say, because then other frames may be the right ones."""
     kept, seen, last = {}, [], max(wanted)
     with closing(video.frames(needed := {first, *wanted})) as frames:
         for frame in frames:
@@ -138,10 +130,8 @@ def sparingly(video: "Video", wanted: dict[int, int], first: int, convert: Conve
 
 
 def exact(starts: np.ndarray, rate: float, tick: float) -> np.ndarray:
-    """The times [n] in s before a container rounded them to `starts`, multiples of `tick` (a millisecond in Matroska).
-
-    They are those of a constant `rate` if these round to `starts`, and otherwise the earliest that do.
-    """
+    """The times [n] in s that a container rounded to `starts`, multiples of `tick` (1 ms in Matroska): those of a
+    constant `rate` if they round to `starts`, otherwise the earliest that do."""
     regular = np.arange(len(starts)) / rate
     if np.abs(starts - regular).max() <= tick / 2 + EPSILON:
         return regular
@@ -169,17 +159,14 @@ def remark(video: "Video", shown: Shown, breaks: int) -> str:
 
 
 def gaps(shown: Shown) -> np.ndarray:
-    """How long, in s, each frame [g] is shown that is shown for much longer than is usual in its video."""
+    """For each frame [g] that is shown for much longer than the others, how long it is shown, in s."""
     steps = np.diff(shown.starts)
     return steps[steps > max(GAP, 10 * np.median(steps))] if len(steps) else steps
 
 
 class Video:
-    """A video file, which is read from front to end each time that its frames are asked for.
-
-    `lost`, `corrupt` and `stopped` describe the last such reading. Raises Lost, and av.FFmpegError for a file that is
-    no video. A reading in which the machine failed ends with MachineFault, whatever came out of it.
-    """
+    """A video file, which `frames` reads from front to end each time; `lost`, `corrupt` and `stopped` describe the last
+    reading. Raises Lost, at the latest at the end of a reading, and av.FFmpegError for a file that is no video."""
 
     def __init__(self, path: Path, beat: Callable[[], None]):
         self.path, self.beat = path, beat
@@ -197,14 +184,10 @@ class Video:
     @contextmanager
     def opened(self) -> Iterator[av.VideoStream]:
         """Open the file and yield the stream to decode."""
-        # No other protocol is allowed, so that a playlist with the name of a video opens no connection.
-        options = {"protocol_whitelist": "file"}
-        with (
-            machine_checked(),
-            Reader(self.path) as file,
-            av.open(file, "r", metadata_errors="replace", options=options) as container,
-        ):
-            yield video_stream(container)
+        with machine_checked(), Reader(self.path) as file:
+            options = {"protocol_whitelist": "file"}  # so that a playlist opens no connection
+            with av.open(file, "r", metadata_errors="replace", options=options) as container:
+                yield video_stream(container)
 
     @property
     def damage(self) -> bool:
@@ -212,15 +195,14 @@ class Video:
         return bool(self.lost or self.corrupt or self.stopped)
 
     def planned(self) -> tuple[list[int], Shown | None]:
-        """The ascending time stamps of the frames, and when each is shown, as the packets say without being decoded;
-        [] and None if they do not say it."""
+        """The ascending time stamps of the frames, and when each is shown, as the packets say; [] and None if they do
+        not say it."""
         times = []
         try:
             with self.opened() as stream:
                 for packet in stream.container.demux(stream):
                     self.beat()
-                    # A file that was cut without re-encoding holds frames that are not shown.
-                    if packet.size and not packet.is_discard:
+                    if packet.size and not packet.is_discard:  # a cut without re-encoding leaves frames to discard
                         times.append((packet.pts, packet.duration))
         except av.FFmpegError:
             return [], None
@@ -230,10 +212,8 @@ class Video:
         return sorted(stamps), self.timeline(sorted(times))[0]
 
     def timeline(self, times: list[tuple[int | None, int]]) -> tuple[Shown, int]:
-        """When frames are shown, and how many breaks there are in their time.
-
-        `times` has the (time stamp, duration) of each frame, in units of the stream, in the order they come out.
-        """
+        """When frames are shown, and how many breaks there are in their time, of the (time stamp, duration) of each in
+        units of the stream, in the order they come out."""
         step = 1 / self.rate
         stamps = [pts for pts, _ in times]
         known = [index for index, pts in enumerate(stamps) if pts is not None]
@@ -251,25 +231,22 @@ class Video:
         return Shown(starts, starts[-1] + last), int(broken.sum())
 
     def lead(self, first: int) -> float:
-        """How many seconds after the start of the presentation the frame with the time stamp `first` is shown."""
+        """How many s after the start of the presentation the frame with the time stamp `first` is shown."""
         if self.start is None:
             return 0
-        # AVI, for one, has times of decoding alone, by which frames seem to be shown as late as they are put in order.
+        # AVI has times of decoding alone, by which reordered frames seem to be late.
         if self.first is not None and 0 < (first - self.first) * self.time_base * self.rate <= self.reordered + EPSILON:
             first = self.first
         lead = float(first * self.time_base - self.start)
         return 0 if lead < 0 or (self.breaks and lead > JUMP) else lead
 
     def frames(self, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
-        """The frames in the order they are shown.
-
-        If `needed` has the time stamps of some, others are left out unless a frame refers to them.
-        """
+        """The frames in the order they are shown. Of those without a time stamp in `needed`, if it is given, only
+        frames to which others refer."""
         self.lost, self.corrupt, self.stopped = 0, 0, ""
         with self.opened() as stream:
             decoder = stream.codec_context
-            # There is one thread, because jobs share the cores and so that damage costs the same frames everywhere.
-            decoder.thread_count = 1
+            decoder.thread_count = 1  # jobs share the cores, and damage costs the same frames everywhere
             packets = stream.container.demux(stream)
             while True:
                 try:
@@ -298,8 +275,7 @@ class Video:
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """A frame [H, W, 3] uint8 as a player shows it: upright, and HDR tone-mapped."""
-        toned = self.toned(frame) if frame.color_trc in HDR else frame
-        picture = toned.to_ndarray(format="rgb24")
+        picture = (self.toned(frame) if frame.color_trc in HDR else frame).to_ndarray(format="rgb24")
         matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
         return upright(picture, struct.unpack("=9i", bytes(matrix))) if matrix else picture
 
@@ -316,12 +292,12 @@ class Video:
 
 
 def need_memory(decoder: av.VideoCodecContext) -> None:
-    """Raise MemoryError unless there is room for two more frames and some: to many decoders a full memory is damage."""
+    """Raise MemoryError unless two more frames fit: many decoders call a full memory damage."""
     np.empty(8 * decoder.width * decoder.height + SPARE, np.uint8)
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream that a player would show, which is no cover picture. Raises NoFrames if no stream can be decoded."""
+    """The stream that a player would show, no cover picture. Raises NoFrames if there is none to decode."""
     streams = [stream for stream in container.streams.video if not stream.disposition & COVERS]
     if not streams:
         raise NoFrames("no video stream")
@@ -335,8 +311,7 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
 def presentation_start(container: av.container.InputContainer) -> Fraction | None:
     """When a player starts, in s on the clock of the time stamps; None if no stream says when it starts.
 
-    As FFmpeg has it, this is when the first stream starts, and subtitles or data up to a second before sound and
-    pictures count. A cover, which is no stream in time, does not.
+    As in FFmpeg, the first stream counts, subtitles or data at most a second before sound and pictures, and no cover.
     """
     starts = {True: [], False: []}
     for stream in container.streams:
@@ -357,10 +332,8 @@ def tone_mapping(width: int, height: int, pixels: str) -> Graph:
 
 
 def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
-    """A picture [H, W, 3] turned and mirrored as a display matrix says, by the nearest multiple of 90 degrees.
-
-    The matrix has the rows a b u, c d v and x y w, and shows the point (x, y) at (a x + c y, b x + d y).
-    """
+    """A picture [H, W, 3] turned, by a multiple of 90 degrees, and mirrored as a display matrix says, whose rows a b u,
+    c d v and x y w show the point (x, y) at (a x + c y, b x + d y)."""
     a, b, _, c, d = matrix[:5]
     if abs(a) < abs(b):
         picture, right, down = picture.transpose(1, 0, 2), c, b
@@ -378,12 +351,11 @@ def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
             pictures, lengths = [], []
             for frame in ImageSequence.Iterator(image):
                 pictures.append(np.asarray(frame.convert("RGB")))
-                # Browsers show a frame without a duration for 100 ms.
-                lengths.append((frame.info["duration"] or 100) / 1e3)
+                lengths.append((frame.info["duration"] or 100) / 1e3)  # s; browsers show one without for 100 ms
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NoFrames(f"not a video: {error}") from None
     ends = np.cumsum(lengths)
     shown = Shown(np.concatenate([[0], ends[:-1]]), float(ends[-1]))
     parts = select(shown)
     made = {index: convert(pictures[index]) for index in sorted(chosen(parts))}
-    return Decoded([[made[index] for index in part] for part in parts], "pillow", "", shown)
+    return Decoded(laid_out(made, parts), "pillow", "", shown)

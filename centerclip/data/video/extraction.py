@@ -1,7 +1,4 @@
-"""The pictures of video files that a model is given, at chosen times and of a chosen size.
-
-Nothing heavy is imported, so that the processes that decode start quickly.
-"""
+"""Video files -> pictures for a model, at chosen times. Nothing heavy is imported: decoding processes start quickly."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -19,17 +16,11 @@ QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
 
 
 def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
-    """The indices of the frames to keep: those shown at start_s + (i + 0.5) / fps, for each i up to the end.
+    """The indices [k] int64 of the frames shown at start_s + (i + 0.5) / fps, ascending, maybe repeated.
 
-    Args:
-        shown: when the frames of the video are shown.
-        fps: how many frames to keep a second. None: every frame that is first shown from the start to the end, both
-            counted, as the authors' code reads its re-encoded videos.
-        start_s, end_s: where the part to keep begins and ends, in seconds; an end of NaN is that of the video.
-
-    Returns:
-        [k] int64, ascending, maybe repeated. Until another frame is shown, it is the first. A part that is too short
-        for a frame gives the one in its middle, and a part that lies outside of the video gives none.
+    An end of NaN is the video's. Before the first frame is shown, it counts as shown. A part too short for a frame
+    gives the one in its middle; a part outside of the video gives none. With `fps` None, every frame that is first
+    shown from start_s to end_s, both included, as the authors' code reads its re-encoded videos.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
@@ -42,10 +33,7 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 
 
 def spread(shown: Shown, count: int) -> np.ndarray:
-    """The indices of `count` frames, in the middles of as many equal spans of the video, or of all if it has fewer.
-
-    They are as those of `choose`. The spans begin with the first frame, whatever sound there is before it.
-    """
+    """The indices of the middle frames of `count` equal spans of the pictures, or of all frames if there are fewer."""
     if len(shown.starts) <= count:
         return np.arange(len(shown.starts))
     first = shown.starts[0]
@@ -86,21 +74,16 @@ class Clip(NamedTuple):
 def extract(
     path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: int, beat: Callable[[], None] = idle
 ) -> list[Clip]:
-    """The frames of each clip of a video file, `size` px square. The file is decoded once for all clips.
-
-    `bounds` has the start and the end of each clip in seconds; an end of NaN is that of the file. With `fps` None every
-    frame is kept, without loss. Raises MachineFault.
-    """
-    convert = jpeg if fps else png
+    """The frames of each clip of a video file, `size` px square; the file is decoded once. `bounds` are as in `choose`.
+    With `fps` None every frame is kept, without loss. Raises MachineFault."""
+    file = jpeg if fps else png
     whole = any(np.isnan(end) for _, end in bounds)
+
+    def select(shown: Shown) -> list[np.ndarray]:
+        return [choose(shown, fps, *clip) for clip in bounds]
+
     try:
-        decoded = decode(
-            path,
-            lambda shown: [choose(shown, fps, *clip) for clip in bounds],
-            lambda picture: convert(squared(picture, size)),
-            sparing=not whole,
-            beat=beat,
-        )
+        decoded = decode(path, select, lambda picture: file(squared(picture, size)), sparing=not whole, beat=beat)
     except NoFrames as error:
         return [Clip([], "", str(error))] * len(bounds)
     empty = [f"nothing is shown between start_s {start:g} and end_s {end:g}" for start, end in bounds]
@@ -116,14 +99,13 @@ def extract_file(
 
 
 def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
-    """`count` frames spread over a video file, or all if it has fewer: uint8 [n, size, size, 3]. Raises Lost."""
+    """Frames uint8 [n, size, size, 3], n <= count, `spread` over a video file. Raises Lost."""
     select, convert = lambda shown: [spread(shown, count)], lambda picture: squared(picture, size)
-    (pictures,) = decode(Path(path), select, convert, sparing=True, beat=beat).parts
-    return np.stack(pictures)
+    return np.stack(decode(Path(path), select, convert, sparing=True, beat=beat).parts[0])
 
 
 def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
-    """`spread_frames` of a file in `folder`, or why it gives no frame, for `watched`. Raises MachineFault."""
+    """`spread_frames` of a file in `folder`, or why it has none, for `watched`. Raises MachineFault."""
     try:
         return spread_frames(folder / name, count, size, beat)
     except NoFrames as error:

@@ -1,8 +1,8 @@
 """Stored frames, read one by one.
 
-A shard, such as `0002.lmdb`, is a file that holds the i-th frame of a video as a JPEG, or a PNG, under the key
-`{video_id}/{i:06d}`. Behind LMDB's pages stand two checksums: of these pages, and of `0002.csv` beside the shard. The
-report of a store is a csv with a row for each video: how many frames it has, in which shard.
+A shard, such as `0002.lmdb`, holds the i-th frame of a video as a JPEG or a PNG under the key `{video_id}/{i:06d}`, and
+behind LMDB's pages the checksums of these and of `0002.csv` beside it. The report of a store is a csv with the number
+of frames and the shard of each video.
 """
 
 import errno
@@ -48,7 +48,7 @@ def read_report(path: str | Path) -> pd.DataFrame:
 
 
 def unusable(path: Path, fault: str, *others: Path) -> UserError:
-    """The error that a file of stored frames has a `fault`, with the way to make it, and `others`, again."""
+    """The error that a file of stored frames has a `fault`, with how to make it, and `others`, again."""
     present = [file.name for file in (path, *others) if file.exists()]
     delete = f"delete {' and '.join(present)}, then " if present else ""
     return UserError(f"{path}: stored frames cannot be read: {fault}; {delete}{layout.remake(path, layout.SHARD)}")
@@ -57,16 +57,14 @@ def unusable(path: Path, fault: str, *others: Path) -> UserError:
 class FrameStore:
     """The stored frames of a report, in any order; each process opens the shards by itself.
 
-    `counts` has the number of frames of every video that gave any, `report` has all rows. All bytes of the shards are
-    compared with their checksums if they are few (`QUICK`) or if this is `thorough`.
-
-    Raises:
-        UserError: a shard that is missing, damaged, or of another report.
+    `counts` has the number of frames of every video that gave any, `report` all rows. The shards' bytes are compared
+    with their checksums if they are few (`QUICK`) or if this is `thorough`. Raises UserError for a shard that is
+    missing, damaged, or of another report.
     """
 
     def __init__(self, report: str | Path, thorough: bool = False):
-        self.path, rows = Path(report), read_report(report)
-        self.report, rows = rows, rows[rows["frames"] > 0]
+        self.path, self.report = Path(report), read_report(report)
+        rows = self.report[self.report["frames"] > 0]
         rows = rows.assign(shard=rows["shard"].fillna("") if "shard" in rows else "")
         if not rows["shard"].map(lambda shard: shard.endswith(".lmdb") and "\0" not in shard).all():
             raise unusable(self.path, "it does not name the shard of every video")
@@ -81,12 +79,8 @@ class FrameStore:
             self.shards |= dict.fromkeys(part["video_id"], path)
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
-        """Frames uint8 [k, 3, size, size] of a video.
-
-        Raises:
-            KeyError: a frame that the report does not have.
-            UserError: a frame that cannot be read.
-        """
+        """Frames uint8 [k, 3, size, size] of a video. Raises KeyError for a frame that the report does not have, and
+        UserError for one that cannot be read."""
         path = self.shards[video_id]
         try:
             with open_shard(path).begin(buffers=True) as transaction:
@@ -101,8 +95,8 @@ class FrameStore:
 
 
 def check_complete(manifest: pd.DataFrame, report: pd.DataFrame, splits: Collection[str], path: Path) -> None:
-    """Raise UserError unless the `report`, read from `path`, has every video of the manifest's `splits`, with frames or
-    with the reason why there are none."""
+    """Raise UserError unless the `report` of `path` has every video of the manifest's `splits`, with frames or with a
+    reason."""
     told = report["frames"] > 0
     if "reason" in report:
         told |= report["reason"].fillna("") != ""
@@ -120,13 +114,11 @@ def picture(data: memoryview) -> np.ndarray:
     try:
         return np.asarray(Image.open(io.BytesIO(data)))
     except Exception as error:
-        if not is_damage(error):
-            raise
-        raise ValueError(first_line(error)) from None
+        raise ValueError(first_line(error)) if is_damage(error) else error from None
 
 
 def seal(shard: Path, name: str, report: bytes) -> None:
-    """Append the checksums of a shard, which is to be called `name`, and of the csv beside it to the shard."""
+    """Append the checksums of a shard, to be called `name`, and of its csv `report` to the shard."""
     crc = checksum(shard, shard.stat().st_size)
     with open(shard, "ab") as file:
         file.write(SEAL.pack(MARK, crc, report_checksum(name, report)))
@@ -134,9 +126,7 @@ def seal(shard: Path, name: str, report: bytes) -> None:
 
 def check_shard(shard: Path, thorough: bool = True) -> None:
     """Raise UserError if a shard, or the csv beside it, is not what was stored; if `thorough`, all bytes are compared.
-
-    A shard of an earlier version has no checksums: only its length is checked.
-    """
+    Of a shard of an earlier version, which has no checksums, only the length is checked."""
     try:
         with open(shard, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -172,22 +162,16 @@ def checksum(path: Path, length: int) -> int:
 
 
 def described(rows: pd.DataFrame, csv: Path) -> bool:
-    """Whether a shard's report `csv` has the `rows` of a store's report, or there is no such file."""
+    """Whether a shard's report `csv`, if there is one, has the `rows` of a store's report."""
     if not csv.exists():
         return True
-    columns = [column for column in ("video_id", "frames", "state") if column in rows]
-    theirs = read_report(csv)
+    columns, theirs = list({"video_id", "frames", "state"} & set(rows)), read_report(csv)
     return set(columns) <= set(theirs) and len(rows[columns].merge(theirs[columns])) == len(rows)
 
 
 @lru_cache(OPEN)
 def open_shard(path: Path) -> lmdb.Environment:
-    """A shard, open for reading.
-
-    Raises:
-        UserError: it is not a whole shard.
-        OSError: the machine cannot read it.
-    """
+    """A shard, open for reading. Raises UserError if it is not whole, OSError if the machine cannot read it."""
     try:
         shard = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
-PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # mistakes in a path
+PATH = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # mistakes in a path
 PLACE = (errno.EINVAL, errno.EOVERFLOW)  # of seeking, where a damaged file points outside of itself
 
 
@@ -23,18 +23,12 @@ class NoFrames(Lost):
 
 
 class MachineFault(Lost):
-    """The machine failed while a file was read: its disk, network, memory, limits or permissions. Nothing that was read
-    may be kept, and another try may succeed."""
+    """The disk, network, memory, limits or permissions failed: nothing that was read is kept; a retry may succeed."""
 
 
-def cannot_open(error: OSError) -> Lost:
-    """What an error at opening a file means for its frames."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return NoFrames("no such file")
-    return (NoFrames if error.errno in PATH else MachineFault)(reason(error))
-
-
-def reason(error: OSError) -> str:
+def reason(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
     return os.strerror(error.errno) if error.errno else str(error)
 
 
@@ -43,17 +37,17 @@ def machine_checked() -> Iterator[None]:
     """Raise MachineFault where memory or threads ran out. PyAV's errors for FFmpeg's ENOMEM and EAGAIN are Python's."""
     try:
         yield
-    except MemoryError:
-        raise MachineFault("out of memory") from None
+    except MemoryError as error:
+        raise MachineFault(reason(error)) from None
     except BlockingIOError as error:
         raise MachineFault(f"out of threads or memory: {error.strerror}") from None
 
 
 class Reader:
-    """A regular file, open for reading, as PyAV and Pillow take one: it is a context.
+    """A context with a regular file, open for reading, as PyAV and Pillow take one.
 
-    A read that fails, or finds the end too early, is the end of the file to whoever reads. Leaving the context then
-    raises MachineFault. Opening raises Lost, and waits for no pipe or device.
+    A read that fails, or finds the end too early, gives the end of the file; leaving the context then raises
+    MachineFault. Opening raises Lost, and waits for no pipe or device.
     """
 
     def __init__(self, path: Path):
@@ -67,7 +61,9 @@ class Reader:
             opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # noqa: E731
             self.file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
         except OSError as error:
-            raise cannot_open(error) from None
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NoFrames("no such file") from None
+            raise (NoFrames if error.errno in PATH else MachineFault)(reason(error)) from None
         self.size = status.st_size
 
     def __enter__(self) -> "Reader":
@@ -80,17 +76,14 @@ class Reader:
 
     def read(self, count: int = -1) -> bytes:
         try:
-            data = self.file.read(count)
-            if data is None:
+            if (data := self.file.read(count)) is None:
                 raise BlockingIOError(errno.EAGAIN, "")
             if (count < 0 or (count and not data)) and (end := self.file.tell()) < self.size:
                 self.fault = MachineFault(f"reading ended at byte {end} of {self.size}")
             return data
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self.fault = MachineFault(reason(error))
-        except MemoryError:
-            self.fault = MachineFault("out of memory")
-        return b""
+            return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:

@@ -1,8 +1,8 @@
 """Video files -> shards of stored frames: decoded once, kept as pictures in LMDB.
 
-`0002.csv` beside a shard `0002.lmdb` has a row a video: how many frames came out, by which decoder, why if none did or
-what is wrong with them, and the state that its file was in. Made again, a shard decodes only videos whose state is
-another. Pixels count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
+`0002.csv` beside a shard `0002.lmdb` has a row a video: its number of frames, their decoder, why there are none or what
+is wrong with them, and the state of its file. Made again, a shard decodes only videos whose state is another. Pixels
+count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
 """
 
 import hashlib
@@ -23,7 +23,6 @@ from centerclip.data.video.watch import STALL_SECONDS, watched
 from centerclip.settings import revisions
 
 MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
-
 NAMED = 10  # videos without frames, on the terminal; the report has all
 
 
@@ -43,20 +42,14 @@ def write_shard(
 ) -> int:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
-    What an earlier shard there has of videos whose state is the same is taken from it. The others are decoded by a
-    process that is watched: a video that gives no frame for `stall_seconds` is ended and named as one that gives none.
-    Returns how many videos the machine failed to read: made again, the shard may have their frames.
-
-    Raises:
-        UserError: a video_id too long for a key, or no video left where there was a shard.
+    Frames of videos with an unchanged state are copied from an earlier shard; the others are decoded, `watched`.
+    Returns how many videos the machine failed to read: made again, the shard may have their frames. Raises UserError
+    for a video_id too long for a key, or if no video is left where there was a shard.
     """
     clips = clips.assign(state=states(clips, fps, size))
     if path.exists() and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
-        first = f"{clips['path'].iloc[0]}: no such file"
-        raise UserError(
-            f"{path} stays as it is, as none of its {len(clips)} videos is there any more: {first}."
-            " Put them back (files that were fetched: --forcerun fetch)"
-        )
+        gone = f"none of its {len(clips)} videos is there any more: {clips['path'].iloc[0]}: no such file"
+        raise UserError(f"{path} stays as it is, as {gone}. Put them back (files that were fetched: --forcerun fetch)")
     with atomic(path) as temporary:
         # The map is the address space that the file may take: `put` makes it larger.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 24, lock=False, sync=False, meminit=False)
@@ -88,10 +81,8 @@ def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
 
 
 def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[str, tuple[int, str, str]]:
-    """Copy to `store` what the shard `path` has of the videos of `clips` whose state is what it was.
-
-    Returns (number of frames, decoder, reason) by video_id.
-    """
+    """Copy to `store` the frames that the shard `path` has of `clips` with an unchanged state. Returns (number of
+    frames, decoder, reason) by video_id."""
     if not (path.exists() and path.with_suffix(".csv").exists()):
         return {}
     try:
@@ -141,11 +132,8 @@ def combine(reports: list[Path], directory: Path) -> pd.DataFrame:
 
 
 def unreadable(report: pd.DataFrame, video_ids: Container[str], share: float) -> list[str]:
-    """Which of the videos `video_ids` gave no frame, and why: a line in all, and one for each of the first NAMED.
-
-    Raises:
-        UserError: they are more than the `share` of all that may; with the same lines.
-    """
+    """Lines on those of `video_ids` that gave no frame: how many, and why for the first NAMED. Raises UserError with
+    the same lines if they are more than the `share` of all."""
     report = report[report["video_id"].map(video_ids.__contains__)]
     empty = report[report["frames"] == 0]
     lines = [f"{len(empty)} of {len(report)} videos ({len(empty) / max(1, len(report)):.1%}) gave no frame"]

@@ -1,7 +1,4 @@
-"""Work that may hang or crash, done in other processes that are watched: one that hangs, as a decoder may, is ended.
-
-What fails by a fault of the machine is tried again.
-"""
+"""Work that may hang or crash, done in watched processes, which are ended and tried again."""
 
 import argparse
 import os
@@ -13,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -22,7 +19,7 @@ from centerclip.command import above_zero, end_with_parent
 from centerclip.data.video.reading import Lost, MachineFault, NoFrames, machine_checked
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, as long as it goes on
+Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, while it makes progress
 
 STALL_SECONDS = 60  # how long a video may give no frame
 TRIES = 3  # of an item that the machine fails to read
@@ -36,13 +33,13 @@ BEAT = 0.1  # s at least between two messages that the work goes on
 
 
 def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
-    """Give a command that reads videos its option of how long it waits for a frame."""
+    """Add the option of commands that read videos."""
     text = f"end a video that gives no frame for so long (default: {STALL_SECONDS})"
     parser.add_argument("--stall-seconds", type=above_zero, default=STALL_SECONDS, help=text)
 
 
 class Stall(MachineFault):
-    """The work did not go on."""
+    """The work made no progress."""
 
 
 class Crash(NoFrames):
@@ -58,7 +55,7 @@ class Task(Generic[Item]):
     failures: list[Lost] = field(default_factory=list)
 
     def outcome(self, patient: bool) -> Lost | None:
-        """What the failures come to; None if it is to be tried again, after a stall only while `patient`."""
+        """What the failures come to; None: try again, after a stall only while `patient`."""
         last, tries = self.failures[-1], len(self.failures)
         if isinstance(last, Crash):
             if tries > 1 and isinstance(self.failures[-2], Crash):
@@ -67,29 +64,18 @@ class Task(Generic[Item]):
         return last if tries == TRIES or (isinstance(last, Stall) and not patient) else None
 
 
-@contextmanager
-def blocked(number: int) -> Iterator[None]:
-    """Hold a signal back in the block, and for ever in the processes that are started there."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 class Worker:
     """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
 
     def __init__(self, work: Work):
         here, there = socket.socketpair()
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        with there, blocked(signal.SIGINT):
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "centerclip.data.video.watch", str(there.fileno())],
-                pass_fds=[there.fileno()],
-                env=os.environ | {"PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-            )
+        command = [sys.executable, "-m", "centerclip.data.video.watch", str(there.fileno())]
+        options = {"pass_fds": [there.fileno()], "env": os.environ | {"PYTHONPATH": path}}
+        with there, ExitStack() as after:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the process inherits it
+            after.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
         self.connection = Connection(here.detach())
         with suppress(ConnectionError):
             self.connection.send(work)
@@ -101,10 +87,9 @@ class Worker:
             self.connection.send(task.item)
 
     def result(self, passed: float, stall_seconds: float) -> tuple | None:
-        """A tuple of what the work returned, or of a Lost if it failed or did not end; None if it goes on.
+        """A tuple of what the work returned, or of a Lost; None if it goes on, `passed` seconds after the last look.
 
-        `passed` seconds went by since the last look. Raises what the work raised, and RuntimeError if the process
-        cannot start.
+        Raises what the work raised, and RuntimeError if the process cannot start.
         """
         self.quiet += passed
         try:
@@ -143,9 +128,8 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
     """Yield each item with what `work` returns for it, as soon as one of the `processes` has done it.
 
     If work raises MachineFault, does not call its `beat` for `stall_seconds`, or its process dies, the item is tried
-    again after a pause, TRIES times in all. Then it comes with a `Lost` in place of the result, and the other items go
-    on: NoFrames if its process crashed twice in a row, else MachineFault. What else work raises is raised here. Work,
-    items and results are pickled.
+    again after a pause, TRIES times in all. Then it comes with a `Lost`: NoFrames if its process crashed twice in a
+    row, else MachineFault. Other errors of work are raised here. Work, items and results are pickled.
     """
     pending, workers, stalls = deque(map(Task, items)), [], 0
     try:
@@ -179,7 +163,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """Do the work of a `Worker`, in its process. It ends when its parent ends, in whatever way."""
+    """Do the work of a `Worker`, in its process, which ends with its parent."""
     end_with_parent(signal.SIGKILL)
     told = 0.0
 
