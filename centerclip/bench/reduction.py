@@ -52,15 +52,15 @@ def operations(model: Model, frames: int) -> float:
     """Those of the encoder's blocks on a video, 2 a multiply-add: 8 D^2 a token and 4 D a pair of tokens in attention,
     16 D^2 a token in the MLP. What reductions take is left out."""
     geometry = backbones.geometry(model.backbone)
-    width, total, held = geometry.width, 0, TokenCounts(frames, geometry.patches, 1)
+    width, total, counts = geometry.width, 0, TokenCounts(frames, geometry.patches, 1)
     stages = {stage.place: stage for stage in model.stages}
     for block in range(geometry.blocks):
         for inside in (False, True):
             if (block, inside) in stages:
-                held = tokens_after(stages[block, inside], held, [])
-            length = held.classes + held.patches
+                counts = tokens_after(stages[block, inside], counts, [])
+            length = counts.classes + counts.patches
             pairs = 4 * width * length if not inside else 0
-            total += held.sequences * length * ((16 if inside else 8) * width**2 + pairs)
+            total += counts.sequences * length * ((16 if inside else 8) * width**2 + pairs)
     return total
 
 

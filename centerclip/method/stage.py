@@ -60,6 +60,6 @@ class Model:
     proportional: bool = False
 
     @property
-    def plain(self) -> bool:
+    def keeps_all_tokens(self) -> bool:
         """Whether every token goes through every block as it is."""
         return not self.stages and self.shift is None

@@ -42,8 +42,8 @@ def other_reduction(codes: Tensor, model: nn.Module) -> str | None:
         settings = Settings.of_tensor(codes)
     except ValueError as error:
         return str(error)
-    held = tuple(stage.settings for stage in getattr(model, "stages", nn.ModuleDict()).values())
-    if (held, getattr(model, "proportional", False)) == (settings.stages, settings.proportional):
+    stages = tuple(stage.settings for stage in getattr(model, "stages", nn.ModuleDict()).values())
+    if (stages, getattr(model, "proportional", False)) == (settings.stages, settings.proportional):
         return None
     stage, *others = settings.stages or [None]
     told = "without a stage"

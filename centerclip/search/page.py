@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -180,6 +180,6 @@ class Page:
         """Print the address and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that several would
         wait for each other longer than they compute."""
         torch.set_num_threads(1)
-        with self.answering(searcher), suppress(KeyboardInterrupt):
+        with self.answering(searcher):
             print(f"{self.url} shows the page; Ctrl-C ends it", flush=True)
             threading.Event().wait()

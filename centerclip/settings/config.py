@@ -203,11 +203,11 @@ def complaint(given: dict[str, dict], key: list, problem: str) -> UserError:
 
 def holder(given: dict[str, dict], key: list) -> int:
     """The place in `given` of the file to blame for `key`: the last of those that hold most of it."""
-    depths = [held(content, key) for content in given.values()]
+    depths = [depth_of_key(content, key) for content in given.values()]
     return max(range(len(depths)), key=lambda place: (depths[place], place))
 
 
-def held(node: object, key: list) -> int:
+def depth_of_key(node: object, key: list) -> int:
     """How many parts of `key`, from the first on, are in `node`."""
     for count, part in enumerate(key):
         try:
@@ -225,4 +225,4 @@ def origin(config: dict, benchmark: str, variant: str, key: list) -> list:
             return ["grids", name] if grid["sets"] == key[-1] else origin(config, benchmark, grid["of"], key)
     of_benchmark = ["stage", *key[2:]] if key[0] == "stages" else key
     places = ["variants", variant, *key], ["benchmarks", benchmark, *of_benchmark]
-    return next((place for place in places if held(config, place) == len(place)), key)
+    return next((place for place in places if depth_of_key(config, place) == len(place)), key)
