@@ -34,7 +34,7 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 def baseline(cells: list[Cell]) -> int:
     """The index of the cell that the others of its group are compared with: the first without stages and shift, trained
     rather than not, or else the first of all."""
-    return max(range(len(cells)), key=lambda index: (cells[index].model.keeps_all_tokens, cells[index].trained, -index))
+    return max(range(len(cells)), key=lambda index: (cells[index].model.plain_clip, cells[index].trained, -index))
 
 
 def measure(

@@ -60,6 +60,6 @@ class Model:
     proportional: bool = False
 
     @property
-    def keeps_all_tokens(self) -> bool:
-        """Whether every token goes through every block as it is."""
+    def plain_clip(self) -> bool:
+        """Whether it encodes frames as a plain CLIP: every token goes through every block as it is."""
         return not self.stages and self.shift is None

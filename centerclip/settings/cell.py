@@ -57,7 +57,7 @@ class Cell:
     @property
     def baseline(self) -> bool:
         """Whether others of its `group` are measured against it: trained, with every token kept as it is."""
-        return self.trained and self.model.keeps_all_tokens
+        return self.trained and self.model.plain_clip
 
     @property
     def clustering(self) -> bool:
