@@ -22,8 +22,8 @@ from centerclip.settings.config import full_size
 class Plan:
     """The cells of a checked config. `prefix` stands before the paths of all results, as in a module of Snakemake's.
 
-    A digest of a job's own inputs would not do: where a run ended behind the job that made an input again, and the
-    input was deleted then, Snakemake knows of no change.
+    Inputs alone are not enough: if a run stops after an input was made again, and the input is then deleted, Snakemake
+    sees no change.
     """
 
     def __init__(self, config: dict, prefix: str = ""):
@@ -113,8 +113,8 @@ class Plan:
 
     def manifests(self, *benchmarks: str) -> list[str]:
         """The manifests that a job reads. There are none for captions of the user's own: a job reads them by itself,
-        and runs again by their digest, as the manifest changes with captions of other splits, too. (`ancient` would not
-        do. What else is to be done behind an `ancient` file, Snakemake overlooks while that file is made.)"""
+        and runs again by their digest, as the manifest changes with captions of other splits, too. (`ancient` does
+        not work here: while that file is being made, Snakemake skips the other jobs that depend on it.)"""
         read = [name for name in benchmarks if not self.in_folder(name)]
         return [layout.MANIFEST.format(benchmark=name) for name in read]
 

@@ -30,8 +30,8 @@ from centerclip.settings.schema import (
     Training,
     Work,
     add_settings,
-    chosen,
     option_problem,
+    settings_of,
 )
 
 
@@ -311,8 +311,8 @@ def test_a_command_is_told_how_to_work():
     add_settings(parser, Work)
     add_settings(parser, Evaluation, "evaluation_")
     arguments = parser.parse_args(line.split())
-    evaluation = Evaluation(**chosen(Evaluation, arguments, "evaluation_"))
-    assert Runtime(**chosen(Work, arguments), evaluation=evaluation) == runtime
+    evaluation = Evaluation(**settings_of(Evaluation, arguments, "evaluation_"))
+    assert Runtime(**settings_of(Work, arguments), evaluation=evaluation) == runtime
     assert parser.parse_args(["--grad-checkpointing"]).grad_checkpointing is True
 
 
@@ -434,14 +434,14 @@ def test_a_grid_changes_one_thing_of_its_variant():
 
 def test_grids_are_switched_on_by_one_line_and_a_list_replaces_the_benchmarks_own():
     assert variants(config(), "shapes") == ["zeroshot", "baseline", "kmedoids", "spectral"]
-    chosen = config({"run": {"variants": ["baseline"], "grids": ["normalise"]}})
-    assert variants(chosen, "shapes") == ["baseline", "kmedoids-normalise-false", "kmedoids-normalise-true"]
+    settings_of = config({"run": {"variants": ["baseline"], "grids": ["normalise"]}})
+    assert variants(settings_of, "shapes") == ["baseline", "kmedoids-normalise-false", "kmedoids-normalise-true"]
 
 
 @pytest.mark.parametrize("grid", config()["grids"])
 def test_every_grid_fits_every_benchmark(grid):
-    chosen = config({"run": {"grids": [grid], "benchmarks": list(config()["benchmarks"])}})
-    check_config(chosen, {"config.yaml": chosen})
+    settings_of = config({"run": {"grids": [grid], "benchmarks": list(config()["benchmarks"])}})
+    check_config(settings_of, {"config.yaml": settings_of})
 
 
 def test_each_further_seed_is_a_cell_of_its_own_and_changes_no_other():

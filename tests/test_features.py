@@ -1,7 +1,6 @@
 """Vectors as files: those of a folder of videos, for other programs, and the metrics of those that others made."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -35,18 +34,6 @@ def folder(tmp_path):
         make_video(tmp_path / f"videos/{number}.mp4", count=8 + number)
     (tmp_path / "videos/broken.mp4").write_text("not a video")
     return tmp_path / "videos"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command: what it prints."""
-
-    def printed(*arguments):
-        monkeypatch.setattr(sys, "argv", ["centerclip", *map(str, arguments)])
-        cli.main()
-        return capsys.readouterr().out
-
-    return printed
 
 
 def test_features_of_a_stage_are_of_reduced_tokens(run, folder, weights, tmp_path):
@@ -209,9 +196,9 @@ def test_grouped_metrics_are_those_of_each_video_once(run, tmp_path):
     ("change", "expected"),
     [
         ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
-        ({"texts": np.ones(3)}, "texts [3] float64 is no matrix of vectors"),
-        ({"texts": np.ones((0, 3))}, "texts [0, 3] float64 is no matrix of vectors"),
-        ({"videos": np.full((4, 3), "a")}, "videos [4, 3] <U1 is no matrix of vectors"),
+        ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers [T, E], not float64 [3]"),
+        ({"texts": np.ones((0, 3))}, "texts must be a 2-D array of numbers [T, E], not float64 [0, 3]"),
+        ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D array of numbers [T, E], not <U1 [4, 3]"),
         ({"videos": np.full((4, 3), np.nan)}, "videos has numbers that are not finite"),
         ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
         ({"video_of_text": np.arange(5)}, "video_of_text [5] int64 is not a whole number a text"),

@@ -49,14 +49,11 @@ from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
 from centerclip.settings.cell import read_cell
 
-TRAINED = ("baseline", "kmedoids", "spectral")
 # What is shown again where a cell changes, and where costs do
 SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
 CHECKED = {"result": 4, "picture": 2} | SHOWN
 COSTS = {"efficiency": 1} | SHOWN
 FULL_SIZE = {"efficiency": 2, "full_size": 1}
-
-
 FRAMES = {"frames": 2, "frames_report": 1}
 
 
@@ -66,7 +63,7 @@ def made(train: int, evaluate: int, **jobs: int) -> dict[str, int]:
 
 
 EVERY_CELL = made(train=3, evaluate=4, picture=2) | SHOWN
-ALGORITHM = made(train=1, evaluate=1, picture=2) | COSTS | FULL_SIZE
+ALGORITHM = made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE  # spectral imports kmedoids
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
 from centerclip.settings.cell import read_cell
-from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add_settings, chosen
+from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add_settings, settings_of
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    runtime = Runtime(evaluation=Evaluation(**chosen(Evaluation, arguments)))
+    runtime = Runtime(evaluation=Evaluation(**settings_of(Evaluation, arguments)))
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source, precision=arguments.precision)
     out = arguments.out or cell.path(layout.RESULT)
     writable(out)

@@ -14,7 +14,7 @@ from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
 from centerclip.settings.cell import read_cell
-from centerclip.settings.schema import Evaluation, Runtime, Work, add_settings, chosen
+from centerclip.settings.schema import Evaluation, Runtime, Work, add_settings, settings_of
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    evaluation, gpus = Evaluation(**chosen(Evaluation, arguments, "evaluation_")), max(1, arguments.gpus)
-    runtime = Runtime(**chosen(Work, arguments), gpus=gpus, threads=arguments.threads, evaluation=evaluation)
+    evaluation, gpus = Evaluation(**settings_of(Evaluation, arguments, "evaluation_")), max(1, arguments.gpus)
+    runtime = Runtime(**settings_of(Work, arguments), gpus=gpus, threads=arguments.threads, evaluation=evaluation)
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")

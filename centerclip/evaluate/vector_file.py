@@ -56,7 +56,7 @@ def arrays(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def vectors(file: Path, name: str, given: np.ndarray) -> np.ndarray:
     """The vectors `given` as a finite float32 matrix. Raises UserError."""
     if given.ndim != 2 or not given.size or given.dtype.kind not in "fiu":
-        raise UserError(f"{file}: {name} {list(given.shape)} {given.dtype} is no matrix of vectors")
+        raise UserError(f"{file}: {name} must be a 2-D array of numbers [T, E], not {given.dtype} {list(given.shape)}")
     with np.errstate(over="ignore"):  # too large for float32 is not finite, either
         matrix = given.astype(np.float32)
         lengths = np.linalg.norm(matrix, axis=1)

@@ -63,7 +63,7 @@ class TokenCounts(NamedTuple):
 
 
 def tokens_after(stage: Stage, given: TokenCounts, key: list) -> TokenCounts:
-    """The tokens of a video after the stage at `key`, which is `given` so many. Raises Misfit if they do not fit."""
+    """Token counts of a video after the stage at `key`, from those `given` before it. Raises Misfit."""
     segments = given.sequences if stage.segments is None else stage.segments
     if segments < 1 or (stage.clusters is not None and stage.clusters < 1):
         problem = f"segments {segments}, clusters {stage.clusters}: neither may be less than 1"

@@ -11,7 +11,6 @@ from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
 from centerclip.settings.schema import Runtime, Training
 
-PRECISIONS = "float32", "float16", "bfloat16"
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
 
@@ -77,7 +76,7 @@ class Cell:
 
     @property
     def as_published(self) -> bool:
-        """Whether it has nothing that the models of the paper's main tables have not."""
+        """Whether it matches a model of the paper's main tables."""
         stages = self.model.stages
         plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
         frames = PUBLISHED_FRAMES.get(self.benchmark, 12)

@@ -123,10 +123,10 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
             proportional=settings.get("proportional", False),
         ),
         data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=geometry.image_size),
-        training=Training(**chosen(Training, recipe), select=config["select"]) if settings.get("train", True) else None,
+        training=Training(**common(Training, recipe), select=config["select"]) if settings.get("train", True) else None,
         precision=evaluation.precision,
         costs=Costs(batch_size=min(recipe.batch_size, recipe.gpu_batch)),
-        runtime=Runtime(**chosen(Runtime, recipe), evaluation=Evaluation(**chosen(Evaluation, evaluation))),
+        runtime=Runtime(**common(Runtime, recipe), evaluation=Evaluation(**common(Evaluation, evaluation))),
     )
 
 
@@ -149,6 +149,6 @@ def scheduled(schedule: dict, blocks: int, frames: int) -> tuple[Stage, ...]:
         raise Misfit(str(error), ["schedule"], ["frames"], ["backbone"]) from None
 
 
-def chosen(group: type, given: object) -> dict:
+def common(group: type, given: object) -> dict:
     """What `given` has of the settings of a group."""
     return {field.name: getattr(given, field.name) for field in fields(group) if hasattr(given, field.name)}

@@ -25,8 +25,9 @@ COSTS = 1
 
 
 def of_algorithms(cells: Iterable[Cell]) -> dict[str, int | str]:
-    """The revision of each algorithm that `cells` use, by its name."""
-    return {stage.algorithm: reduction.revision(stage.algorithm) for cell in cells for stage in cell.model.stages}
+    """The revision of each algorithm that `cells` use, and of each that these import, by its name."""
+    used = {stage.algorithm for cell in cells for stage in cell.model.stages}
+    return {file: reduction.revision(file) for name in sorted(used) for file in reduction.with_imports(name)}
 
 
 def of_training(cell: Cell) -> list:

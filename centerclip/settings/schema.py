@@ -94,7 +94,7 @@ Benchmarks = Annotated[Str, Field(pattern=f"^(?!({TAKEN})$)[a-z0-9-]+$")]
 BACKBONE = "The CLIP architecture, one that `centerclip backbones` lists."
 FRAMES = "Frames of a video that the model sees."
 PRECISION = "Of matrix products on a GPU; with bfloat16, also on a CPU with matrix units (AMX). The rest is float32."
-READER = "A file of centerclip/datasets."
+READER = "A file of centerclip/data/datasets."
 RECIPE = "The recipe."
 
 
@@ -203,7 +203,7 @@ class RunBlock(Block):
 class StageBlock(Block):
     """A reduction stage of a model. What a variant's stages leave out comes from its benchmark's `stage`."""
 
-    algorithm: Str = optional("A file of centerclip/model/reduction.")
+    algorithm: Str = optional("A file of centerclip/method/reduction.")
     block: Natural = optional("Blocks before the stage.")
     segments: Count | None = optional("They divide the frames. null: frames, or earlier segments, stay apart.")
     clusters: Count = optional("Tokens that a segment keeps.")
@@ -319,16 +319,16 @@ class BenchmarkBlock(Block):
         "Where videos and captions come from: rendered, your own, or downloaded by config/sources.csv.",
         discriminator="reader",
     )
-    variants: SomeNames = optional("What is made of it where run.variants is null.")
+    variants: SomeNames = optional("Variants to run if `run.variants` is null.")
     counts: dict[Split, dict[Literal["videos", "captions"], Natural]] | None = optional(
         "Videos and captions that a split must have, before those without a file are left out. null: any."
     )
     dataset: Str = optional("The benchmark whose files and stored frames it uses, in place of own fps and shards.")
     fps: Positive | Literal["all"] = optional(
-        "Frames stored a second, as JPEGs. all: each frame as it is, of videos that are re-encoded as the authors'."
+        "Frames stored a second, as JPEGs. all: every frame, as PNG, for videos that are re-encoded as the authors do."
     )
     shards: Int = optional("Files that the stored frames are spread over, a job each.", ge=1, le=10000)
-    max_unreadable_share: Share = doc("Largest share of videos without a frame to go on without.")
+    max_unreadable_share: Share = doc("The run stops if a larger share of videos gives no frame.")
     frames: Count = doc(FRAMES)
     text_tokens: Int = doc("Tokens of a caption, start and end marks included.", ge=3)
     stage: Annotated[StageBlock, requires("block", "segments", "clusters")] = doc("What a variant's stages leave out.")
@@ -404,7 +404,7 @@ def typed(block: type[Block], name: str, text: str) -> object:
         raise argparse.ArgumentTypeError(mistake(error, {name: value})[1]) from None
 
 
-def chosen(block: type[Block], arguments: argparse.Namespace, prefix: str = "") -> dict:
+def settings_of(block: type[Block], arguments: argparse.Namespace, prefix: str = "") -> dict:
     """The settings of a block that the options of `add_settings` say."""
     return {name: getattr(arguments, prefix + name) for name in options(block)}
 

@@ -130,7 +130,7 @@ def from_captions(captions: dict[str, list[tuple[str, str]]], videos: Path) -> p
     names = rows["video_id"].unique()
     missing = [name for name in names if name not in files]
     if missing and len(missing) == len(names):
-        raise UserError(f"{videos}: none of the {len(names)} videos is there, not {missing[0]!r}, for one")
+        raise UserError(f"{videos}: none of the {len(names)} videos was found (first missing: {missing[0]!r})")
     print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
     return rows.assign(
         path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),

@@ -56,6 +56,16 @@ def kind(name: str) -> str:
     raise UserError(f"{DIRECTORY / f'{name}.py'}: it has to declare {DECLARED}")
 
 
+def with_imports(name: str) -> list[str]:
+    """Algorithm `name` and the files of this directory that it imports at its top level, directly or not."""
+    files, beginning = [name], f"{__name__}."
+    for file in files:
+        froms = (node.module or "" for node in syntax(file) if isinstance(node, ast.ImportFrom))
+        helpers = [module.removeprefix(beginning) for module in froms if module.startswith(beginning)]
+        files += [helper for helper in helpers if helper not in files]
+    return sorted(files)
+
+
 def revision(name: str) -> int | str:
     """The REVISION that the file of algorithm `name` states; without one, 16 hex digits that change with the file."""
     stated = constant(name, "REVISION")
