@@ -186,7 +186,7 @@ class TestSmall:
         source = make_source(tmp_path, "msvd")
         for path in (source / "videos/YouTubeClips").iterdir():
             path.unlink()
-        with pytest.raises(UserError, match="none of the 3 videos was found \(first missing: '-a_1_2'\)"):
+        with pytest.raises(UserError, match=r"none of the 3 videos was found \(first missing: '-a_1_2'\)"):
             msvd.manifest({}, source)
 
     def test_counts_are_checked_unless_the_config_says_otherwise(self, tmp_path):
