@@ -139,6 +139,7 @@ class Store:
         return np.broadcast_to(np.asarray(indices, np.uint8)[:, None, None, None], (len(indices), 3, 2, 2)).copy()
 
 
+@pytest.mark.slow
 def test_an_epochs_pairs_depend_on_seed_and_epoch_alone():
     rows = pd.DataFrame({"video_id": ["a", "a", "b"], "caption": ["one", "two", "three"]})
     cell = tiny_cell(data=Data(frames=4, text_tokens=8, image_size=2))

@@ -157,6 +157,7 @@ class TestRecall:
         assert len(cell_names(config, "shapes")) == 5 * len(config["lists"]["bench"]) and len(config["seeds"]) == 5
 
 
+@pytest.mark.slow
 def test_search_is_measured_on_what_it_does(tmp_path, monkeypatch, capsys):
     """Three videos, one broken, at a time and together; an index of 50 that is asked; 300 texts and videos ranked."""
     (tmp_path / "videos").mkdir()

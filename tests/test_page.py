@@ -305,6 +305,7 @@ def test_a_port_in_use_is_one_line_before_anything_slow(server, mistake, monkeyp
     assert mistake(cli.main, *words) == f"error: port {server.port}: Address already in use"
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_ctrl_c(server, tmp_path):
     """Of the same folder and model, so that its index is there; a client that does not read does not delay the end."""
     weights = tmp_path / "tiny.safetensors"

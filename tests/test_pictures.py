@@ -122,6 +122,7 @@ def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video,
         tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", None, 4, stages)])
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_file(video, tmp_path):
     save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
     model = ("--backbone", "tiny", "--frames", "4", "--stage", "2", "2", "20", "--weights", tmp_path / "w.safetensors")

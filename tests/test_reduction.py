@@ -119,6 +119,7 @@ def scaled_problems(count, tokens, width):
     yield normal(tokens).half()
 
 
+@pytest.mark.slow
 def test_slices_of_float32_give_the_medoids_of_float64(monkeypatch):
     """What runs on a GPU that is slow at float64, on 2,002 problems, of which at least 99.9 % must agree."""
     same = []
