@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.cells import STAGE, tiny_cell
+from support.gpu import on_a_gpu
 from support.training import CELL, Twelve, batch, run_in
 
 from centerclip.backbones.device import pick_device
@@ -19,7 +20,6 @@ from centerclip.data.video.extraction import jpeg
 from centerclip.train import loop
 from centerclip.train.loop import Run
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
 MEASURED = pd.DataFrame(
     [
         {"benchmark": "msvd", "variant": "baseline", "ms, batch 1": 5, "ms, batch 16": 2.0, "training_gb": 20.8},

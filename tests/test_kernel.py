@@ -14,6 +14,7 @@ import pytest
 import torch
 from support import interpreted
 from support.cells import STAGE
+from support.gpu import on_a_gpu
 from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
@@ -37,7 +38,6 @@ from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell
 
 with_triton = pytest.mark.skipif(not find_spec("triton"), reason="no Triton here: the torch path is all there is")
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here that PyTorch can use")
 KMEDOIDS = "centerclip.method.reduction.kmedoids"
 SPECTRAL = replace(STAGE, algorithm="spectral", options={"sigma": None})  # whose eigenvalues lie apart
 PAPER = ["zeroshot", "kmedoids-s4", "spectral-s4", "pooling", "sparse_sampling", "temporal_shift", "token_shift"]

@@ -41,7 +41,7 @@ def directory() -> Path:
 
 @cache
 def read(name: str) -> dict | None:
-    """The configuration of a model of open_clip or `tiny`; None: there is none."""
+    """The configuration of `tiny` or of open_clip's model `name`; None for an unknown name."""
     if name == "tiny":
         return TINY
     file = directory() / f"{OTHER_NAMES.get(name, name)}.json"
@@ -104,7 +104,7 @@ def activation(name: str) -> str:
 
 
 def twin(name: str) -> str | None:
-    """The backbone that differs from `name` in its activation alone; None: there is none."""
+    """The backbone that differs from `name` only in its activation; None if open_clip lacks it."""
     own = OTHER_NAMES.get(name, name)
     other = own.removesuffix(QUICK) if own.endswith(QUICK) else own + QUICK
     partner = OUR_NAMES.get(other, other)

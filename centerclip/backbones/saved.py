@@ -59,7 +59,7 @@ def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> Reduc
 
 
 def backbone_of(clip: nn.Module) -> str | None:
-    """The backbone that has the architecture of a model in memory; None: there is none."""
+    """The backbone with the architecture of a model in memory; None if no backbone has it."""
     geometry, modules = held_geometry(clip), dict(clip.named_modules())
     shapes = {name: tensor.shape for name, tensor in clip.state_dict().items()}
 

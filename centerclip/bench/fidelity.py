@@ -21,7 +21,7 @@ from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.spectral import spectral
 from centerclip.method.stage import Model, Stage
-from centerclip.settings.cell import Training
+from centerclip.settings.schema import Training
 from centerclip.train.loop import learning_rate_factor, parameter_groups
 
 FRAMES, SEGMENTS, CLUSTERS = 12, 4, 49

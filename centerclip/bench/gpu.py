@@ -26,7 +26,8 @@ from centerclip.data.video.batches import Pairs
 from centerclip.evaluate import efficiency
 from centerclip.evaluate.costs import milliseconds, now, smooth_videos
 from centerclip.settings import config
-from centerclip.settings.cell import Cell, Runtime, read_cell
+from centerclip.settings.cell import Cell, read_cell
+from centerclip.settings.schema import Runtime
 
 BATCHES = (1, 16)
 PUBLISHED = config.ROOT / "config/paper.csv"

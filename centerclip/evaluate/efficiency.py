@@ -15,7 +15,8 @@ from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast
 from centerclip.command import tell
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
-from centerclip.settings.cell import Cell, Runtime
+from centerclip.settings.cell import Cell
+from centerclip.settings.schema import Runtime
 from centerclip.train.loop import Run, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one

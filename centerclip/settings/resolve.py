@@ -12,8 +12,8 @@ from centerclip.method import reduction, schedules
 from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
-from centerclip.settings.cell import Cell, Costs, Data, Runtime, Training
-from centerclip.settings.schema import Evaluation, EvaluationBlock, TrainingBlock
+from centerclip.settings.cell import Cell, Costs, Data
+from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, Training, TrainingBlock
 
 FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
 STAGE_KEYS = [field.name for field in fields(Stage) if field.name not in ("algorithm", "options")]

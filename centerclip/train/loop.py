@@ -26,7 +26,8 @@ from centerclip.command import UserError, first_line, handle
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 from centerclip.evaluate.features import count_cut, evaluate
 from centerclip.settings import layout
-from centerclip.settings.cell import Cell, Training
+from centerclip.settings.cell import Cell
+from centerclip.settings.schema import Training
 from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
 

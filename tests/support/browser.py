@@ -1,6 +1,5 @@
 """Headless Chromium: a reader of Snakemake's report, who opens every result by its buttons, and a page to type into."""
 
-import base64
 import html
 import json
 import os
@@ -139,9 +138,6 @@ class Page:
     def happened(self, method: str) -> list[dict]:
         """What the browser has told of one kind of event."""
         return [event["params"] for event in self.events if event.get("method") == method]
-
-    def screenshot(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
 
 
 @contextmanager

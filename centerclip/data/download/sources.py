@@ -226,7 +226,7 @@ def stamp(paths: Iterable[Path]) -> str:
 
 
 def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
-    """Download videos that are files of their own, several at a time; those that fail are named and left out.
+    """Download videos that are files of their own, several at a time; videos that fail are named and left out.
 
     Raises:
         UserError: a name leads out of `directory`, the disk is full, or more than MAX_LOST fail.
@@ -251,5 +251,5 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
         got = list(tqdm(pool.map(fetch_video, names), shown(f"download: {source.dataset}"), len(names), unit="video"))
     line = f"{source.dataset}: {got.count(False)} of {len(names)} videos could not be downloaded"
     if got.count(False) > MAX_LOST * len(names):
-        raise UserError(f"{line}; those that came are kept")
+        raise UserError(f"{line}; the downloaded videos are kept")
     tqdm.write(line)

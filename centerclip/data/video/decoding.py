@@ -297,7 +297,7 @@ def need_memory(decoder: av.VideoCodecContext) -> None:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream that a player would show, no cover picture. Raises NoFrames if there is none to decode."""
+    """The stream that a player would show, no cover picture. Raises NoFrames if no stream can be decoded."""
     streams = [stream for stream in container.streams.video if not stream.disposition & COVERS]
     if not streams:
         raise NoFrames("no video stream")
