@@ -15,7 +15,7 @@ from centerclip.backbones.clip import build
 from centerclip.bench import fidelity, frames, recall, search
 from centerclip.bench import reduction as bench
 from centerclip.command import UserError
-from centerclip.evaluate import costs
+from centerclip.evaluate import costs, operations
 from centerclip.method.stage import Model
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell_names
@@ -84,25 +84,20 @@ METHODS = bench.methods()
 class TestEqualCost:
     @pytest.mark.parametrize("method", METHODS)
     def test_a_methods_operations_are_as_near_to_the_budget_as_its_schedule_allows(self, method):
-        whole = bench.operations(Model("ViT-B-32"), 12)
+        whole = operations.of_blocks(Model("ViT-B-32"), 12)
         for budget in bench.BUDGETS:
             model = bench.fitted(METHODS[method], "ViT-B-32", 12, 4, budget)
             if method != "rlt":  # whose cost the video decides
                 # a method of one stage has a block's choice, 5.6 % of the operations
                 off = 0.03 if "stages" in METHODS[method] else 0.012
-                assert bench.operations(model, 12) / whole == pytest.approx(budget, abs=off)
+                assert operations.of_blocks(model, 12) / whole == pytest.approx(budget, abs=off)
 
-    @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "rlt"])
-    def test_operations_are_those_that_are_counted(self, method):
-        """But for patch embedding, projection and, at half a per cent, what the reductions take."""
-        model = bench.fitted(METHODS[method], "ViT-S-32", 12, 4, 0.65) if method else Model("ViT-S-32")
-        video = costs.smooth_videos(1, 12, 224)
-        counted = 1e9 * costs.gflops(build(model, 0).eval(), video)
-        around = 12 * 49 * 2 * 3 * 32 * 32 * 384 + 12 * 2 * 384 * 384
-        if method == "rlt":
-            assert (counted - around) / bench.operations(Model("ViT-S-32"), 12) == pytest.approx(0.65, abs=0.01)
-        else:
-            assert counted - around == pytest.approx(bench.operations(model, 12), rel=0.02)
+    def test_run_lengths_leave_the_operations_asked_for(self):
+        whole = Model("ViT-S-32")
+        model = bench.fitted(METHODS["rlt"], "ViT-S-32", 12, 4, 0.65)
+        counted = 1e9 * costs.gflops(build(model, 0).eval(), costs.smooth_videos(1, 12, 224))
+        around = operations.of_video(whole, 12) - operations.of_blocks(whole, 12)
+        assert (counted - around) / operations.of_blocks(whole, 12) == pytest.approx(0.65, abs=0.01)
 
     def test_the_command_without_data(self, tmp_path, monkeypatch, capfd):
         """At one budget, of a model so small that reducing costs more than it saves."""

@@ -20,8 +20,9 @@ from centerclip.backbones.clip import build, freeze
 from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import UserError, above_zero, atomic, positive, run, typed, write_json
 from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.evaluate.operations import of_blocks
 from centerclip.method import schedules
-from centerclip.method.fit import TokenCounts, check_stages, tokens_after
+from centerclip.method.fit import check_stages
 from centerclip.method.reduced import ReducedCLIP
 from centerclip.method.reduction import sees_pixels
 from centerclip.method.reduction.rlt import changes
@@ -48,22 +49,6 @@ def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
     return found
 
 
-def operations(model: Model, frames: int) -> float:
-    """Those of the encoder's blocks on a video, 2 a multiply-add: 8 D^2 a token and 4 D a pair of tokens in attention,
-    16 D^2 a token in the MLP. What reductions take is left out."""
-    geometry = backbones.geometry(model.backbone)
-    width, total, counts = geometry.width, 0, TokenCounts(frames, geometry.patches, 1)
-    stages = {stage.place: stage for stage in model.stages}
-    for block in range(geometry.blocks):
-        for inside in (False, True):
-            if (block, inside) in stages:
-                counts = tokens_after(stages[block, inside], counts, [])
-            length = counts.classes + counts.patches
-            pairs = 4 * width * length if not inside else 0
-            total += counts.sequences * length * ((16 if inside else 8) * width**2 + pairs)
-    return total
-
-
 def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
     """A method of one stage after every block: `segments` of as many tokens as a frame has patches."""
     geometry = backbones.geometry(backbone)
@@ -83,7 +68,7 @@ def scheduled(name: str, backbone: str, frames: int) -> Iterator[Model]:
 
 def nearest(models: Iterator[Model], frames: int, target: float) -> Model:
     """The model whose operations are nearest to `target`."""
-    return min(models, key=lambda model: abs(operations(model, frames) - target))
+    return min(models, key=lambda model: abs(of_blocks(model, frames) - target))
 
 
 def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
@@ -98,7 +83,7 @@ def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
 
 def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Model:
     """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
-    target = budget * operations(Model(backbone), frames)
+    target = budget * of_blocks(Model(backbone), frames)
     if "schedule" in given:
         return nearest(scheduled(given["schedule"]["name"], backbone, frames), frames, target)
     stage = resolve.stage({"block": 0}, given["stages"][0])
