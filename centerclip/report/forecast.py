@@ -1,0 +1,287 @@
+"""What a run takes, before anything of it runs: steps, operations, GPU-hours, downloads, disk. What is done already is
+left out. Nothing heavy is imported but to read captions that are there, and to measure."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from centerclip.backbones import pretrained
+from centerclip.command import UserError, tell
+from centerclip.data import datasets
+from centerclip.data.datasets import planning
+from centerclip.data.download import sources
+from centerclip.evaluate import operations
+from centerclip.settings import layout, resolve
+from centerclip.settings.cell import Cell, Costs, read_cell
+
+PEAKS = {  # 10^12 dense operations a second, of the makers' data sheets: float16 summed in float32; float32, not TF32
+    "V100": (125, 15.7),
+    "A100": (312, 19.5),
+    "H100": (989, 67),
+    "H200": (989, 67),
+    "RTX4090": (165, 82.6),
+}
+SHARE = 0.3  # of its peak that a GPU is assumed to give
+# Mean length of a video, as the authors give it; ActivityNet's: of the captions' train and val_1 files
+SECONDS = {"msvd": 10, "msrvtt": 15, "didemo": 30, "lsmdc": 5, "activitynet": 117, "shapes": 2}
+CAPTIONS = 4  # of a video that `shapes` renders
+# On 20 real clips (docs/benchmarks/2026-11-26-frames.md): core-seconds of preparing a second of video, bytes of a frame
+CORE_SECONDS, FRAME_BYTES, FRAME_SIZE = 0.018, 10_600, 224
+CHECKPOINT = 4  # times the weights: they, AdamW's two moments, the selected epoch's; as Checkpoints.save says
+MEASURING = 170  # seconds
+CPU_PAIRS = 4  # pairs of a step measured on a CPU, whose time grows with them
+
+if TYPE_CHECKING:
+    import torch
+
+Rates = Callable[[Cell], tuple[float, float]]  # operations a second of a cell's training and of its evaluation
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do of a cell: steps of training, and operations of training and of evaluation."""
+
+    cell: Cell
+    steps: int
+    training: float
+    evaluation: float
+
+    @property
+    def left(self) -> bool:
+        return self.evaluation > 0
+
+    def hours(self, rates: Rates) -> float:
+        """Its GPU-hours."""
+        training, evaluation = rates(self.cell)
+        return (self.training / training + self.evaluation / evaluation) / 3600
+
+
+class Storage(NamedTuple):
+    """What is left of a dataset: files to download and, None where that is not known, frames to store, their bytes and
+    the core-hours of decoding them."""
+
+    downloads: list[sources.Source]
+    videos: int
+    frames: float | None
+    frames_bytes: float | None
+    core_hours: float | None
+
+
+def counts(config: dict, benchmark: str) -> dict[str, int]:
+    """Videos and captions of each split, as `manifest.counted`: those of the manifest or the user's own csv if it is
+    there, or else those that the config expects. Raises UserError where neither says it."""
+    block = config["benchmarks"][benchmark]
+    source, manifest = block["source"], Path(layout.MANIFEST.format(benchmark=benchmark))
+    if source["reader"] == planning.FOLDER or manifest.exists():
+        from centerclip.data.datasets import folder
+        from centerclip.data.datasets.manifest import counted, read_manifest
+
+        return counted(read_manifest(manifest) if manifest.exists() else folder.clips(source))
+    known = block.get("counts") or {}
+    if source["reader"] == "shapes":
+        known = {split: {"videos": count, "captions": CAPTIONS * count} for split, count in source["videos"].items()}
+    if not known:
+        raise UserError(
+            f"benchmarks.{benchmark}.counts: missing, and {manifest} is not there: give the expected counts"
+        )
+    found = {}
+    for split in datasets.SPLITS:
+        numbers = known.get(split) or {"videos": 0}
+        found[f"{split}.videos"] = numbers.get("videos", numbers.get("captions"))  # LSMDC's clips have a caption each
+        found[f"{split}.captions"] = numbers.get("captions", numbers.get("videos"))
+    return found
+
+
+def cells(config: dict, benchmark: str) -> list[Cell]:
+    """The cells that `all` makes of a benchmark."""
+    return [resolve.cell(config, benchmark, name) for name in resolve.cell_names(config, benchmark)]
+
+
+def has(cell: Cell, template: str) -> bool:
+    """Whether a file of `cell` is there, made with its settings."""
+    with suppress(UserError):
+        made_by = read_cell(cell.path(layout.RESULT if template == layout.RESULT else layout.CELL))
+        return cell.path(template).is_file() and made_by.settings() == cell.settings()
+    return False
+
+
+def work(cell: Cell, counted: dict[str, int]) -> Work:
+    """What is left to do of `cell`, whose benchmark has the counts."""
+    if has(cell, layout.RESULT):
+        return Work(cell, 0, 0, 0)
+    once = counted["test.videos"] * encoding(cell) + counted["test.captions"] * text(cell)
+    if not cell.trained or has(cell, layout.WEIGHTS):
+        return Work(cell, 0, 0, once)
+    recipe = cell.training
+    steps = counted["train.captions"] // recipe.batch_size * recipe.epochs
+    validation = counted["val.videos"] * encoding(cell) + counted["val.captions"] * text(cell)
+    epoch = once + (validation if recipe.select == "val" else 0)
+    return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + once)
+
+
+def encoding(cell: Cell) -> float:
+    """Operations of encoding a video."""
+    return operations.of_video(cell.model, cell.data.frames)
+
+
+def text(cell: Cell) -> float:
+    """Operations of encoding a caption."""
+    return operations.of_text(cell.model.backbone, cell.data.text_tokens)
+
+
+def pair(cell: Cell) -> float:
+    """Operations of a step of training a pair: a forward pass and, twice as many, a backward pass. No gradient passes
+    reductions nor a frozen stem. A set chunk smaller than the batch and checkpointed activations are a further forward
+    pass each."""
+    parts, runtime = operations.video(cell.model, cell.data.frames), cell.runtime
+    chunked = (runtime.chunk or cell.training.batch_size) < cell.training.batch_size // runtime.gpus
+    forward = sum(parts.values()) + text(cell)
+    straight = parts["reductions"] + (parts["stem"] if cell.training.frozen == "stem" else 0)
+    return (3 + chunked + runtime.grad_checkpointing) * forward - 2 * straight
+
+
+def of_gpu(half: float, single: float, share: float = 1) -> Rates:
+    """The rates of a GPU that gives a share of 10^12 operations a second: `half` in float16 or bfloat16, `single` in
+    float32."""
+
+    def rate(precision: str) -> float:
+        return 1e12 * share * (single if precision == "float32" else half)
+
+    def rates(cell: Cell) -> tuple[float, float]:
+        if cell.training is None:
+            return 1.0, rate(cell.precision)
+        return rate(cell.training.precision), rate("float32")  # in which a training evaluates its epochs
+
+    return rates
+
+
+def makespan(jobs: Iterable[tuple[float, int]], gpus: int) -> float:
+    """Hours until all `jobs`, pairs of GPU-hours and GPUs, are done on `gpus` GPUs, the longest first."""
+    free = [0.0] * gpus
+    for hours, wanted in sorted(jobs, key=lambda job: job[0] / job[1], reverse=True):
+        taken = [heapq.heappop(free) for _ in range(min(wanted, gpus))]
+        for _ in taken:
+            heapq.heappush(free, taken[-1] + hours / len(taken))
+    return max(free)
+
+
+def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
+    """What is left to download and decode of a dataset for the cells `wanted`."""
+    block = config["benchmarks"][dataset]
+    source, splits = block["source"], {split for cell in wanted for split in cell.splits}
+    tables = [counts(config, name) for name in resolve.benchmarks_of(config, dataset)]  # share the stored frames
+    videos = sum(max(table[f"{split}.videos"] for table in tables) for split in splits)
+    sizes = {cell.data.image_size for cell in wanted}
+    left = {size: 1 - made(dataset, size, block["shards"]) for size in sizes}
+    here, length = sum(left.values()), SECONDS.get(source["reader"])
+    if here == 0:
+        return Storage([], 0, 0, 0, 0)
+    files = to_download(source) if not Path(layout.SOURCE.format(dataset=dataset)).exists() else []
+    if length is None or block["fps"] == "all":
+        return Storage(files, videos, None, None, None)
+    seconds = videos * min(length, source.get("seconds") or length)
+    frames = seconds * block["fps"]
+    pixels = sum(share * (size / FRAME_SIZE) ** 2 for size, share in left.items())
+    return Storage(files, videos, here * frames, FRAME_BYTES * frames * pixels, here * seconds * CORE_SECONDS / 3600)
+
+
+def made(dataset: str, size: int, shards: int) -> float:
+    """The share of a dataset's shards that are there."""
+    names = (layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=f"{number:04d}") for number in range(shards))
+    return sum(Path(name).exists() for name in names) / shards
+
+
+def to_download(source: dict) -> list[sources.Source]:
+    """The published files that a `source` block needs over the network and that are not there."""
+    if (dataset := source["reader"]) not in sources.read_table():
+        return []
+    files = sources.fetched(sources.files_of(dataset), source.get("local") or {})
+    return [file for file in files if not Path(layout.DOWNLOADS, dataset, file.file).is_file()]
+
+
+def weights_to_download(config: dict, wanted: Iterable[Cell]) -> list[sources.Source]:
+    """The published weights that are not there. Of those that open_clip downloads the size is not known."""
+    found = {}
+    for cell in wanted:
+        backbone, name = cell.model.backbone, config["weights"][cell.model.backbone]
+        if pretrained.published(name) and not Path(cell.model.weights).exists():
+            file = f"{backbone}.pt"
+            other = sources.Source("clip", f"{backbone}: {name}", (), (), None, (), "", "")
+            found[backbone] = sources.files_of("clip").get(file, other) if name == pretrained.OPENAI else other
+    return list(found.values())
+
+
+def gigabytes(sizes: Iterable[float | None]) -> str:
+    """The sum of bytes as GB: "3.1 + ?" where some are not known, "?" where none is."""
+    sizes = list(sizes)
+    known = f"{sum(size or 0 for size in sizes) / 1e9:,.1f}"
+    unknown = sizes.count(None)
+    return "?" if unknown and unknown == len(sizes) else known + " + ?" * bool(unknown)
+
+
+def weights_bytes(cell: Cell) -> int:
+    """Bytes of a cell's weights."""
+    return 4 * operations.parameters(cell.model.backbone)
+
+
+def measured(works: Iterable[Work]) -> tuple[str, Rates]:
+    """The name of this machine's device, and its rates by a real step of each distinct model and a batch of videos,
+    the least work first. After MEASURING seconds the other models get the rates of the last one, and a line says so."""
+    from centerclip.backbones.device import device_name, pick_device
+
+    distinct = {model_key(each.cell): each.cell for each in works if each.left}
+    device, found, end = pick_device(), {}, time.perf_counter() + MEASURING
+    for key, cell in sorted(distinct.items(), key=lambda item: trial(item[1])):
+        last = next(reversed(found.values()), None)
+        if last and time.perf_counter() + 3 * trial(cell) / min(last) > end:
+            tell(f"measured {len(found)} of {len(distinct)} models in the time; the others: at the rates of the last")
+            break
+        found[key] = measure(cell, device)
+    return device_name(device), lambda cell: found.get(model_key(cell), next(reversed(found.values()), (1.0, 1.0)))
+
+
+def model_key(cell: Cell) -> str:
+    """Equal for cells whose steps take equally long."""
+    recipe = cell.training and (cell.training.batch_size, cell.training.precision, cell.training.frozen)
+    return repr((replace(cell.model, weights=None), cell.data, recipe, replace(cell.runtime, workers=0, threads=1)))
+
+
+def trial(cell: Cell) -> float:
+    """Operations of a step of `cell`, or of encoding a batch where it is not trained."""
+    return (
+        cell.training.batch_size * pair(cell) if cell.trained else cell.runtime.evaluation.batch_size * encoding(cell)
+    )
+
+
+def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
+    """The rates of `cell` on `device`, with random weights and made-up videos. The second step is timed: the first one
+    finds the chunk. On a CPU CPU_PAIRS stand for the batch."""
+    import torch
+
+    from centerclip.backbones.clip import build
+    from centerclip.backbones.device import autocast
+    from centerclip.evaluate.costs import elapsed, smooth_videos
+    from centerclip.evaluate.efficiency import training_steps
+
+    cell, most = replace(cell, model=replace(cell.model, weights=None)), CPU_PAIRS if device.type == "cpu" else 1 << 30
+    mark, training = torch.zeros(1, device=device), None
+    if cell.trained:
+        count = min(cell.training.batch_size // cell.runtime.gpus, most)
+        steps = training_steps(replace(cell, costs=Costs(count)), device)
+        model = next(steps).model.eval()
+        training = count * pair(cell) / (elapsed(lambda: next(steps), mark) / 1000)
+    else:
+        model = build(cell.model, seed=0).eval().to(device)
+    count = min(cell.runtime.evaluation.batch_size, most)
+    videos = smooth_videos(count, cell.data.frames, cell.data.image_size).to(device)
+    with torch.no_grad(), autocast(device, "float32" if cell.trained else cell.precision):
+        model.encode_video(videos)
+        seconds = elapsed(lambda: model.encode_video(videos), mark) / 1000
+    evaluation = count * encoding(cell) / seconds
+    return training or evaluation, evaluation
