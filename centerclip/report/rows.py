@@ -15,13 +15,18 @@ SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in MET
 STAGE = ["block", "segments", "clusters", "algorithm"]
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 MEASURED = [  # of costs
-    *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
-    *("turns", "repeats", "training_gb", "training_reserved_gb", "training_chunk", "busy"),
+    *("measured_on", "gflops", "gmacs", "saved_mb", "trainable_m", "ms", "ms_low", "ms_high", "ms_p95"),
+    *("clustering_share", "tokens", "batch", "batch_ms", "videos_s", "turns", "repeats", "inference_gb"),
+    *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]
+DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats"]  # of MEASURED, not in every row of a COSTS file
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
-NAMES = ["benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select", "device"]
+NAMES = [
+    *("benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
+    *("device", "measured_on"),  # of evaluation, of costs
+]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 RANDOM = "random"  # weights
 

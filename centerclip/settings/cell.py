@@ -64,6 +64,16 @@ class Cell:
         return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
 
     @property
+    def method(self) -> str:
+        """What it is a setting of: the schedule or the algorithms of its stages, its shift or, without these, the first
+        word of its variant's name, such as `frames` of frames-8."""
+        stages = self.model.stages
+        if any(stage.classes == "all" for stage in stages):
+            return "tempme"  # whose stages are of ToMe's algorithm
+        algorithms = dict.fromkeys(stage.algorithm for stage in stages)
+        return "+".join(algorithms) or self.model.shift or self.variant.partition("-")[0]
+
+    @property
     def splits(self) -> list[str]:
         """The splits that its training and evaluation read."""
         trained = ["train", "val"] if self.trained and self.training.select == "val" else ["train"] * self.trained

@@ -198,6 +198,7 @@ class RunBlock(Block):
     )
     costs: Bool = doc("Measure what variants cost, last. false: tables have no costs, plots of costs are left out.")
     costs_minutes: Positive = doc("Minutes after which no further turn of measuring a benchmark's costs begins.")
+    gpu_hour_price: Positive | None = doc("What an hour of a GPU costs, for the tables. null: unknown.")
 
 
 class StageBlock(Block):
