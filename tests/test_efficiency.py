@@ -1,6 +1,7 @@
 """What is measured of a model, and the commands that print it, on the tiny backbone."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from support.cells import STAGE, TRAINING, tiny_cell
 
 from centerclip import cli
+from centerclip.backbones import device
 from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.bench import algorithms
 from centerclip.evaluate import costs, efficiency
@@ -243,3 +245,22 @@ def test_the_benchmarks_rows():
     rows = algorithms.measure((2, 70, 9), 2, torch.device("cpu"))
     assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]
     assert all(row["ratio"] == pytest.approx(row["naive_ms"] / row["ms"]) for row in rows)
+
+
+def test_a_gpus_energy_is_that_of_its_uuid_and_unknown_where_nothing_tells(monkeypatch):
+    counted = {b"GPU-12-ab": 5000}
+
+    def handle(uuid, gpu):
+        gpu._obj.value = len(uuid)
+        return 0 if uuid in counted else 2
+
+    def consumption(gpu, millijoules):
+        millijoules._obj.value = counted[b"GPU-12-ab"]
+        return 0 if gpu.value == 9 else 3
+
+    library = SimpleNamespace(nvmlDeviceGetHandleByUUID=handle, nvmlDeviceGetTotalEnergyConsumption=consumption)
+    for uuid, there, expected in (("12-ab", library, 5), ("34", library, None), ("12-ab", None, None)):
+        monkeypatch.setattr(device, "nvml", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, uuid=uuid: SimpleNamespace(uuid=uuid))
+        assert device.joules(torch.device("cuda")) == pytest.approx(expected or math.nan, nan_ok=True)
+    assert math.isnan(device.joules(torch.device("cpu")))

@@ -107,6 +107,21 @@ def test_a_seed_that_is_not_made_leaves_the_others_their_row():
         assert (both["seeds"], both["t2v R@1"], both["paper t2v R@1"], both["variant"]) == (1, 43, 43.0, "baseline")
 
 
+def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users():
+    """1 and 2 hours of 4 GPUs, 3.6 and 7.2 MJ, at 2.50 an hour."""
+    seeds = [result("msrvtt", "baseline", 43, seed) for seed in (1, 2)]
+    for hours, made in enumerate(seeds, 1):
+        made["training"] |= {"gpu_seconds": 4 * 3600.0 * hours, "joules": 3.6e6 * hours}
+    rows = list(map(row, [*seeds, result("msrvtt", "kmedoids", 42)]))  # whose history is without them
+    made, apart = combine(rows, None, PAPER_ROWS, gpu_hour_price=2.5)
+    assert made.loc[0, ["gpu_hours", "kwh", "price"]].tolist() == [6, 1.5, 15]
+    assert made.loc[1, ["gpu_hours", "kwh", "price"]].isna().all()
+    lines, words = for_people(made, apart, None)[:2]
+    shown_here = lines.text[["training, GPU-hours", "training, kWh", "training, price"]]
+    assert shown_here.iloc[0].tolist() == ["6.00", "1.50", "15.00"] and "at 2.5 each" in words
+    assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
+
+
 def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames():
     """A shift and a sampling algorithm are trained, and no baselines."""
     names = ("zeroshot", "token_shift", "pooling", "baseline", "kmedoids", "baseline-b16", "kmedoids-b16-s4")

@@ -473,6 +473,7 @@ class TestCells:
         weights, history = self.train(path)
         assert weights.keys() == build(CELL.model, 0).state_dict().keys()
         assert history["selected_epoch"] in (1, 2) and history["train_texts_cut"] == 0 and history["seconds"] > 0
+        assert history["gpu_seconds"] == 0 and history["joules"] is None  # on a CPU
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
         assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
 
