@@ -43,8 +43,8 @@ def measure(
     cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = inf
 ) -> list[dict]:
     """What each of a group of `cells` costs, whatever its weights and `runtime`: encoding a smooth generated video and
-    batches of up to `largest`, the GPU memory of encoding, and a step of training. After the first turn no turn and no
-    larger batch starts that would end later than `deadline` (`perf_counter`)."""
+    batches of up to `largest`, and the GPU memory of encoding and of a step of training. After the first turn no turn
+    and no larger batch starts that would end later than `deadline` (`perf_counter`)."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
     rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
     memory = [inference_memory(cell, device) | training_memory(cell, device) for cell in cells]

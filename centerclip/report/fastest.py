@@ -24,7 +24,7 @@ def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
     `cost`, the share of its cost, and `of`, which of COSTS that is."""
     compared = []
     measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
-    for _, rows in measured.groupby(COMPARED, sort=False, dropna=False):
+    for _, rows in measured.groupby(COMPARED, sort=False):
         for _, first in rows[rows["baseline"]].head(1).iterrows():
             column = cost(rows)
             shares = {"kept": rows[R1] / first[R1], "cost": rows[column] / first[column], "of": COSTS[column]}
