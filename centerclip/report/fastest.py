@@ -61,7 +61,7 @@ def document(table: pd.DataFrame) -> Document:
     by = " and ".join(compared["of"].unique())
     return [
         "The fastest setting of each method that keeps at least so much of the baseline's text-to-video R@1, as"
-        f" measured. Settings are ranked by their {by}: where all times are of one quiet device by the time of a video in"
-        " the best batch, else by operations.",
+        f" measured. Settings are ranked by their {by}: where all times are of one quiet device by the time of a video"
+        " in the best batch, else by operations.",
         Table(pd.DataFrame(lines), 5),
     ]

@@ -33,9 +33,9 @@ from centerclip.train.checkpoints import Checkpoints, origin
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 
-SPENT = ("gpu_seconds", "joules")  # of all GPUs; nan where it is not known
-
 FULL = "a GPU's memory was full while it sent gradients; give training.chunk fewer pairs, the same command goes on"
+
+SPENT = ("gpu_seconds", "joules")  # of all GPUs and sessions; nan where it is not known
 
 
 def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:

@@ -62,8 +62,8 @@ def draw(data: pd.DataFrame) -> Figure:
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
         " memory kept for the backward pass, and"
         + (" in the time of a video in the best batch." if work == "time" else
-           " in GFLOPs, as there are no times of one quiet machine."),
-        f"Published: GPU memory of training, and {'its time' if work == 'time' else 'the GFLOPs of the same model'}."
+           " in GFLOPs, as the times are not of one quiet device."),
+        f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",
         style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip
