@@ -1,56 +1,49 @@
 """One table of what several sources, the paper among them, have on the same models and test splits."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
-from centerclip.command import UserError, read_json, shown
+from centerclip.command import UserError, shown
 from centerclip.report import tables
 from centerclip.report.claims import LACKING
 from centerclip.report.documents import Document, Table
-from centerclip.report.export import results_in
+from centerclip.report.export import in_folder, read_result, read_zip
 from centerclip.report.rows import CANDIDATES, checked, label, naming
-from centerclip.settings.cell import Cell, check_own, from_settings
+from centerclip.settings.cell import Cell, from_settings
 
 PAPER = "paper"  # the source of the published numbers
 COMPARED = ["t2v R@1", "t2v R@5", "t2v R@10", "v2t R@1"]
 COUNTED = {"n_texts": "captions", "n_videos": "videos"}
 NOTE = (
     "Scores are in per cent: the mean ± standard deviation over seeds. A tie counts against the query, but not in the"
-    " paper's numbers. Where sources differ in seeds, device or settings, their values stand in the order of the columns."
+    " paper's numbers. Where sources differ in seeds, device or settings, the values stand in the order of the columns."
 )
+UNKNOWN = "Results without a digest of their test split are compared by its counts alone: "
 Line = dict[str, dict]  # of one benchmark and model: source -> its row, a mean over seeds
 
 
-def contents(path: Path) -> Iterator[tuple[str, dict]]:
-    """The name and the content of each result in a zip of `export`, a results folder or a RESULT file."""
-    if path.is_file() and path.suffix != ".json":
-        yield from results_in(path)
-        return
-    for file in sorted(path.glob("*_*.json")) if path.is_dir() else [path]:
-        check_own(file)
-        yield str(file), read_json(file)
-
-
 def read(path: Path) -> pd.DataFrame:
-    """A row of `tables.read_row` for each result of a source, with `model` (equal for equal models), `seed`,
-    `settings` and `revision`, the digest of the data, which is None in old results. Raises UserError for other
-    content."""
+    """A row of `tables.row_of` for each result of a source, with `model` (equal for equal models), `seed`, `settings`
+    and `revision`, the digest of the data, which is None in old results. The source is a zip of `export`, a results
+    folder or a RESULT file. Raises UserError for other content."""
+    if path.is_dir() or path.suffix == ".json":
+        results = map(read_result, in_folder(path) if path.is_dir() else [path])
+    else:
+        results = read_zip(path)
     rows, more = [], []
-    for source, result in contents(path):
-        rows.append(tables.row_of(result, source))
-        with naming(source, "the results of a cell"):
-            cell = from_settings(result["settings"])
+    with naming(path, "results of cells"):
+        for row, result in results:
+            cell, provenance = from_settings(result["settings"]), result["provenance"]
             model = asdict(replace(cell.model, weights=None)) | {"trained": cell.trained}
-            revision = result["provenance"].get("data_revision")
-            more.append([json.dumps(model), cell.seed, comparable(cell, result["provenance"]), revision])
-    if not rows:
-        raise UserError(f"{path}: there is no result in it, such as shapes_kmedoids.json")
+            revision = provenance.get("data_revision")
+            more.append([json.dumps(model), int(cell.seed), revision and str(revision), comparable(cell, provenance)])
+            rows.append(row)
     table = checked(pd.DataFrame(rows), path)
-    table[["model", "seed", "settings", "revision"]] = pd.DataFrame(more, dtype=object)
+    table[["model", "seed", "revision", "settings"]] = pd.DataFrame(more, dtype=object)
     twice = table[table.duplicated(["benchmark", "variant", "seed"])]
     if len(twice):
         raise UserError(f"{path}: it has two results of {twice['variant'].iloc[0]}, seed {twice['seed'].iloc[0]}")
@@ -169,7 +162,9 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
             f"{name} {score}": tables.marked(line.get(name, missing), score) for score in COMPARED for name in names
         }
         rows.append(row | numbers)
-    return [Table(pd.DataFrame(rows), labels=5), NOTE]
+    rows_of = {name: [line[name] for line in lines if name in line and name != PAPER] for name in names}
+    old = [name for name, made in rows_of.items() if any(pd.isna(row["revision"]) for row in made)]
+    return [Table(pd.DataFrame(rows), labels=5), NOTE, *([UNKNOWN + ", ".join(old) + "."] if old else [])]
 
 
 def compared(paths: list[Path]) -> tuple[list[Line], list[str], list[str]]:
@@ -179,7 +174,7 @@ def compared(paths: list[Path]) -> tuple[list[Line], list[str], list[str]]:
     own = [path for path in paths if path not in published]
     if len(published) > 1 or not own:
         raise UserError(f"{paths[-1]}: give one csv of published numbers at most, and at least one zip or folder")
-    short = [path.resolve().name.removesuffix(path.suffix) for path in own]
+    short = [path.absolute().name.removesuffix(path.suffix) for path in own]
     unique = len({PAPER, *short}) > len(short)
     names = short if unique else [str(path) for path in own]
     lines, left_out = board(dict(zip(names, map(read, own), strict=True)))
