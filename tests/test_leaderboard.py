@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 import pickle
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +170,13 @@ def ranks_file(directory: Path, rank: list[int]) -> bytes:
     return (directory / "x.npz").read_bytes()
 
 
+def places(node: object, keys: tuple = ()) -> Iterator[tuple]:
+    """The keys that lead to each value below a node of json."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node if isinstance(node, list) else ()):
+        yield (*keys, key)
+        yield from places(value, (*keys, key))
+
+
 class TestStrangersZips:
     def test_ranks_have_to_give_the_recalls(self, tmp_path):
         scores, ranks_name = {"R@1": 50, "R@5": 75, "R@10": 75, "MdR": 3, "MnR": 8}, "results/msrvtt_0.ranks.npz"
@@ -231,6 +240,22 @@ class TestStrangersZips:
                 leaderboard.read(path)
             except UserError as error:
                 assert str(error).startswith(f"{path}: ")
+
+    def test_any_value_in_a_result_is_one_line_or_no_harm(self, tmp_path):
+        odd = [None, [], {}, "x|\x1b\n", -1, math.inf, [[1]], 10**30]
+        mine, theirs = zipped(tmp_path / "mine.zip", result()), tmp_path / "theirs.zip"
+        whole = json.dumps(result(provenance={"data_revision": "a", "versions": {"centerclip": "1"}}))
+        for number, keys in enumerate([*places(json.loads(whole))][::4]):
+            changed = node = json.loads(whole)
+            for key in keys[:-1]:
+                node = node[key]
+            node[keys[-1]] = odd[number % len(odd)]
+            try:
+                lines, names, _ = leaderboard.compared([mine, zipped(theirs, changed)])
+            except UserError as error:
+                assert str(error).startswith(f"{theirs}: ")
+            else:
+                assert not {"\x1b", "|"} & set("".join(leaderboard.for_people(lines, names)[0].text.astype(str).sum()))
 
     def test_a_result_that_is_there_twice_is_refused(self, tmp_path):
         with pytest.raises(UserError, match=r"a\.zip: it has two results of kmedoids, seed 42"):

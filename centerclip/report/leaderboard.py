@@ -39,8 +39,8 @@ def read(path: Path) -> pd.DataFrame:
         for row, result in results:
             cell, provenance = from_settings(result["settings"]), result["provenance"]
             model = asdict(replace(cell.model, weights=None)) | {"trained": cell.trained}
-            revision = provenance.get("data_revision")
-            more.append([json.dumps(model), int(cell.seed), revision and str(revision), comparable(cell, provenance)])
+            revision = str(provenance.get("data_revision") or "") or None
+            more.append([json.dumps(model), int(cell.seed), revision, comparable(cell, provenance)])
             rows.append(row)
     table = checked(pd.DataFrame(rows), path)
     table[["model", "seed", "revision", "settings"]] = pd.DataFrame(more, dtype=object)
