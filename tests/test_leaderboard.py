@@ -156,6 +156,10 @@ class TestBoard:
             ["mine"]
         ]
 
+    def test_a_few_missing_test_videos_are_named(self, tmp_path, run):
+        mine = zipped(tmp_path / "mine.zip", result(counts={"n_videos": 990}))
+        assert "| kmedoids (990 of 1,000 videos) |" in run("leaderboard", mine, PAPER_CSV)
+
     def test_nothing_that_compares_is_a_mistake(self, tmp_path, mistake):
         mine, theirs = (zipped(tmp_path / f"{n}.zip", result(counts={"n_texts": n})) for n in (1, 2))
         assert mistake(cli.main, "leaderboard", mine, theirs) == "error: nothing compares: no model is in two sources"

@@ -122,7 +122,8 @@ def with_paper(lines: list[Line], paper: pd.DataFrame) -> tuple[list[Line], list
         if compared and abs(published - tested) > LACKING * published:
             left_out[f"{PAPER}: {row['benchmark']}: {published:,.0f} videos, not {tested:,}; left out"] = None
         elif compared:
-            line = line | {PAPER: {score: row[tables.PAPER[score]] for score in COMPARED}}
+            line = {source: made | {CANDIDATES: published} for source, made in line.items()}
+            line[PAPER] = {score: row[tables.PAPER[score]] for score in COMPARED}
         found.append(line)
     return found, list(left_out)
 
@@ -162,8 +163,7 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
             f"{name} {score}": tables.marked(line.get(name, missing), score) for score in COMPARED for name in names
         }
         rows.append(row | numbers)
-    rows_of = {name: [line[name] for line in lines if name in line and name != PAPER] for name in names}
-    old = [name for name, made in rows_of.items() if any(pd.isna(row["revision"]) for row in made)]
+    old = [name for name in names if any(pd.isna(line[name].get("revision", "")) for line in lines if name in line)]
     return [Table(pd.DataFrame(rows), labels=5), NOTE, *([UNKNOWN + ", ".join(old) + "."] if old else [])]
 
 
