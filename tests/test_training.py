@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
@@ -547,6 +548,8 @@ class TestCells:
         assert result["settings"] == CELL.settings() | {"precision": "float32"} and "cost" not in result
         assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))
         assert result["n_texts_left_out"] == 0 and result["provenance"]["precision"] == "float32"
+        assert datetime.fromisoformat(result["provenance"]["evaluated"]).tzinfo == UTC
+        assert len(bytes.fromhex(result["provenance"]["data_revision"])) == 8
         epochs = result["training"]["epochs"]
         assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
         assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()

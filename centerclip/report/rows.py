@@ -36,7 +36,7 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
     """Raise errors about the content of a file, the `source`, which is not `what` it should be, as UserError."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{source}: not {what}: {type(error).__name__}: {first_line(error)}") from None
 
 
@@ -99,7 +99,7 @@ def number(value: object) -> float | None:
 def whole(value: object) -> int | None:
     """a whole number"""
     parsed = number(value)
-    return int(parsed) if parsed is not None and parsed == int(parsed) else None
+    return int(parsed) if parsed is not None and parsed == int(parsed) and abs(parsed) < 1 << 63 else None
 
 
 KINDS = {column: kind for kind, columns in {text: NAMES, flag: [*ROLES, "busy"], whole: WHOLE}.items()

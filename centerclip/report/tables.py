@@ -27,7 +27,7 @@ from centerclip.report.rows import (
     read_table,
     typed,
 )
-from centerclip.settings.cell import Cell, check_own, read_cell
+from centerclip.settings.cell import Cell, check_own, from_settings
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
 GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
@@ -104,13 +104,18 @@ def read_costs(path: Path) -> dict:
 
 def read_row(path: Path) -> dict:
     """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
-    cell, result = read_cell(path), read_json(path)
+    check_own(path)
+    result = read_json(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    check_own(path)
-    with naming(path, "the results of a cell"):
-        row = description(cell) | measurements(result)
-        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
+    return row_of(result, path)
+
+
+def row_of(result: dict, source: str | Path) -> dict:
+    """The row of the content of a RESULT file, the `source`. Raises UserError for another content."""
+    with naming(source, "the results of a cell"):
+        row = description(from_settings(result["settings"])) | measurements(result)
+        checked(pd.DataFrame([row]), source, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
     return row

@@ -60,8 +60,10 @@ class Cell:
 
     @property
     def clustering(self) -> bool:
-        """Whether its first stage brings like tokens together; the paper's sampling baselines do not."""
-        return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
+        """Whether its first stage brings like tokens together; the paper's sampling baselines do not. Of an algorithm
+        that only others have, nothing is known."""
+        first = self.model.stages[0].algorithm if self.model.stages else None
+        return first in reduction.names() and reduction.kind(first) == reduction.CLUSTERING
 
     @property
     def method(self) -> str:
