@@ -20,22 +20,23 @@ def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[S
 
 
 def pitome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
-    """PiToMe (Tran et al., NeurIPS 2024): as `tome`, but tokens of low energy are protected, by a margin that falls with
-    depth from 0.9 to 0. Written from the paper. Raises UserError as `tome`."""
-    margins = [{"margin": round(0.9 - 0.9 * block / blocks, 4)} for block in range(blocks)]
-    return [
-        replace(stage, algorithm="pitome", options=margins[stage.block])
-        for stage in tome(blocks, frames, remove=remove)
-    ]
+    """PiToMe (Tran et al., NeurIPS 2024): as `tome`, but rare tokens are protected, by a margin that falls with depth
+    from 0.9 to 0. Written from the paper. Raises UserError as `tome`."""
+
+    def protecting(stage: Stage) -> Stage:
+        margin = round(0.9 * (1 - stage.block / blocks), 4)
+        return replace(stage, algorithm="pitome", options={"margin": margin})
+
+    return [protecting(stage) for stage in tome(blocks, frames, remove=remove)]
 
 
 def evit(blocks: int, frames: int, *, remove: float | Sequence[float] = 0.26) -> list[Stage]:
-    """EViT (Liang et al., ICLR 2022): between attention and MLP, the patches of each frame that [CLASS] attends to most
-    stay, and the others become one, their mean weighted by that attention.
+    """EViT (Liang et al., ICLR 2022): between attention and MLP, the patches of a frame that [CLASS] attends to most
+    stay; the others become one, their mean weighted by that attention.
 
-    `remove` is a number, or a share of tokens, for the blocks at a quarter, half and three quarters of the depth, as
-    published, or numbers for each block. The paper's keep rate of 0.7 leaves 36, 27 and 20 of ViT-B/32's 49 patches, the
-    fused one counted; so does the default. Written from the paper. Raises UserError as `tome`.
+    `remove`, a number or a share, is that of the blocks at a quarter, a half and three quarters of the depth, as
+    published; a list has one for each block. The default leaves 36, 27 and 20 of ViT-B/32's 49 patches, the fused one
+    counted, as the paper's keep rate of 0.7 does. Written from the paper. Raises UserError as `tome`.
     """
     places = [blocks * quarter // 4 for quarter in (1, 2, 3)]
     return [
@@ -75,13 +76,13 @@ def tempme(
 
 
 def removed(remove: float | Sequence[float], blocks: int, places: Container[int]) -> list[tuple[int, float]]:
-    """Each block that removes tokens, and how many: `remove` is one number for all blocks of `places`, or a number a
-    block. Raises UserError for another count of numbers."""
-    one = isinstance(remove, int | float)
-    numbers = [remove * (block in places) for block in range(blocks)] if one else list(remove)
-    if len(numbers) != blocks:
-        raise UserError(f"remove: {len(numbers)} numbers for {blocks} blocks")
-    return [(block, number) for block, number in enumerate(numbers) if number]
+    """Each block that removes tokens, and how many: `remove` is one number for the blocks in `places`, or one a block.
+    Raises UserError for another count of numbers."""
+    if isinstance(remove, int | float):
+        remove = [remove if block in places else 0 for block in range(blocks)]
+    if len(remove) != blocks:
+        raise UserError(f"remove: {len(remove)} numbers for {blocks} blocks")
+    return [(block, number) for block, number in enumerate(remove) if number]
 
 
 def merging(block: int, remove: float) -> Stage:

@@ -12,8 +12,8 @@ class Stage:
     With `segments` None frames, or the segments of earlier stages, stay apart. Instead of `clusters` there may be
     `remove`: how many tokens fewer a segment has, as a number or as a share of them, [CLASS] counted; half of the
     patches at most. What is kept is each cluster's `medoid` or, with another `keep`, the mean of its tokens: each
-    counts once ("mean"), as often as it stands for patches ("weighted"), or by what it gets of [CLASS]'s "attention" in
-    the block that the stage is inside of. `embedding` adds a learned vector to each.
+    counts once ("mean"), as often as it stands for patches ("weighted"), or by the "attention" of [CLASS] to it in the
+    block around the stage. `embedding` adds a learned vector to each.
 
     An `inside` stage acts in the block that comes next, between attention and MLP. It may compare what the block's
     attention `sees`, "keys" (their mean over heads), in place of the tokens. `classes` says what becomes of the [CLASS]

@@ -144,7 +144,7 @@ class ReductionStage(nn.Module):
         else:
             weights = {"mean": None, "weighted": sizes, "attention": scores}[stage.keep]
             if stage.keep == "attention":
-                weights = (scores * 2**20).ceil().clamp(min=1)  # whole, as `cluster_sums` needs
+                weights = (scores.double() * 2**40).ceil().clamp(min=1)  # whole, as `cluster_sums` needs
             kept = cluster_means(tokens, medoids, assignment, weights)
         if self.embedding is not None:
             kept = kept + self.embedding.to(kept.dtype)

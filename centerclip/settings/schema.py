@@ -211,8 +211,8 @@ class StageBlock(Block):
         "In place of clusters: tokens a segment loses, or their share, [CLASS] counted; at most half of the patches."
     )
     keep: Literal["medoid", "mean", "weighted", "attention"] = optional(
-        "What stays of a cluster. weighted: the mean, each token by the number of patches that it stands for; attention:"
-        " by what [CLASS] attends to it in the block that the stage is inside of."
+        "What stays of a cluster. weighted: the mean, each token by the number of patches that it stands for."
+        " attention: the mean, each token by the attention of [CLASS] to it in the block around the stage."
     )
     embedding: Bool = optional("Add a learned vector to each kept token, at first the patches' positional embedding.")
     inside: Bool = optional("Act inside the block that comes next, between attention and MLP.")

@@ -13,7 +13,7 @@ METHODS = {
     "tome": model_of("tome", remove=5),
     "tempme": model_of("tempme", remove=3, joins=[2, 3]),
     "pitome": model_of("pitome", remove=5),
-    "evit": model_of("evit", remove=0.26),
+    "evit": model_of("evit", remove=5),
     "hpool": Model("tiny", stages=(Stage("hpool", 2, 2, 49, keep="mean"),)),
     "dpc_knn": Model("tiny", stages=(Stage("dpc_knn", 2, 2, 49, keep="mean"),)),
     "rlt": Model("tiny", stages=(Stage("rlt", 0, options={"threshold": 1.23}),)),  # half of what noise differs by

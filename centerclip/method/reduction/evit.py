@@ -1,4 +1,4 @@
-"""Tokens that [CLASS] attends to (Liang et al., ICLR 2022, "Expediting Vision Transformers"; written from the paper)."""
+"""The tokens that [CLASS] attends to, of EViT (Liang et al., ICLR 2022; written from the paper)."""
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ REVISION = 1
 def evit(tokens: Tensor, clusters: int, *, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Keep the K - 1 tokens of largest score alone; all others are one cluster, kept for that of largest score.
 
-    With `keep: attention` the cluster becomes their mean weighted by score: the paper's fused token. The paper's own
-    is the sum, which is not divided by the sum of the scores, and stands behind all others. Of equal scores the lower
-    index goes first. O(N log N).
+    With `keep: attention` that cluster becomes its tokens' mean, weighted by score: the paper's fused token, which in
+    the paper is the weighted sum, and comes last. Of equal scores the lower index goes first. O(N log N).
 
     Args:
         tokens: [B, N, D], of which only the shape counts.

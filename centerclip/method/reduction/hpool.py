@@ -36,8 +36,8 @@ def hpool(
 
     Raises:
         ValueError: K outside 1..N, or an unknown distance.
-        FloatingPointError: a token that is not finite. On a GPU, for which nothing waits, it is in a cluster instead,
-            so that a network's output is not finite either.
+        FloatingPointError: a token that is not finite. On a GPU, for which nothing waits, it joins a cluster instead,
+            so that the cluster's mean is not finite either.
     """
     check_clusters(tokens, clusters)
     means = pairwise_distances(tokens, distance)
