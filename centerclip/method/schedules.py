@@ -90,12 +90,7 @@ def merging(block: int, remove: float) -> Stage:
     return Stage("tome", block, remove=remove, keep="weighted", inside=True, sees="keys")
 
 
-SCHEDULES: dict[str, Callable[..., list[Stage]]] = {
-    "tome": tome,
-    "pitome": pitome,
-    "tempme": tempme,
-    "evit": evit,
-}
+SCHEDULES: dict[str, Callable[..., list[Stage]]] = {"tome": tome, "pitome": pitome, "tempme": tempme, "evit": evit}
 
 
 def stages(name: str, blocks: int, frames: int, options: dict) -> tuple[Stage, ...]:

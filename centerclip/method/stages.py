@@ -142,9 +142,9 @@ class ReductionStage(nn.Module):
         if stage.keep == "medoid":
             kept = pick(tokens, medoids)
         else:
+            if stage.keep == "attention":  # whole numbers, as `cluster_sums` needs
+                scores = (scores.double() * 2**40).ceil().clamp(min=1)
             weights = {"mean": None, "weighted": sizes, "attention": scores}[stage.keep]
-            if stage.keep == "attention":
-                weights = (scores.double() * 2**40).ceil().clamp(min=1)  # whole, as `cluster_sums` needs
             kept = cluster_means(tokens, medoids, assignment, weights)
         if self.embedding is not None:
             kept = kept + self.embedding.to(kept.dtype)

@@ -18,8 +18,7 @@ def pitome(tokens: Tensor, clusters: int, *, margin: float = 0.9) -> tuple[Tenso
     A token's energy is the mean over its cosines x to all others: x itself counts from the `margin` on, below it
     exp(x - margin) - 1. The tokens of highest energy, in falling order, alternate into two sets: each of the first
     joins that of the second with the largest cosine. Of equal energies the lower index goes first, of equal cosines the
-    higher energy.
-    One round, no iteration: a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
+    higher energy. One round, no iteration: a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
 
     Args:
         tokens: [B, N, D], any float dtype; in PiToMe the keys of the block's attention, averaged over heads.
