@@ -18,7 +18,7 @@ from centerclip.settings.config import read_config
 
 def test_operations_of_a_video_are_those_counted():
     """Of every variant that fits the demo: stages between and inside blocks, schedules, shifts, means, eigenvectors."""
-    config, found = read_config([REPOSITORY / "config/demo.yaml"]), set()
+    config, exact = read_config([REPOSITORY / "config/demo.yaml"]), set()
     tiny = [variant for variant, settings in config["variants"].items() if "backbone" not in settings]
     for variant in tiny:
         cell = resolve.cell(config, "shapes", variant)
@@ -31,9 +31,10 @@ def test_operations_of_a_video_are_those_counted():
         if variant == "rlt":  # whose video decides
             assert counted < operations.of_video(cell.model, cell.data.frames)
             continue
-        found.add(variant)
-        assert operations.of_video(cell.model, cell.data.frames) == pytest.approx(counted, rel=1e-9), variant
-    assert {"baseline", "kmedoids", "spectral", "kmedoids-mean", "tome", "tempme", "dpc_knn", "token_shift"} <= found
+        assert operations.of_video(cell.model, cell.data.frames) == pytest.approx(counted, rel=0.01), variant
+        if operations.of_video(cell.model, cell.data.frames) == pytest.approx(counted, rel=1e-9):
+            exact.add(variant)
+    assert {"baseline", "kmedoids", "spectral", "kmedoids-mean", "tome", "tempme", "dpc_knn", "token_shift"} <= exact
 
 
 def test_operations_of_a_text_are_those_counted():
