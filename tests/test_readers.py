@@ -11,7 +11,8 @@ import yaml
 from conftest import REPOSITORY
 
 from centerclip.command import UserError
-from centerclip.data.datasets import activitynet, didemo, lsmdc, msrvtt, msvd, readers
+from centerclip.data.datasets import SPLITS, activitynet, didemo, lsmdc, msrvtt, msvd, readers
+from centerclip.data.datasets.checks import check_files
 from centerclip.data.datasets.manifest import check_counts, check_manifest
 from centerclip.data.download.sources import read_table, wanted
 from centerclip.data.video.decoding import Shown
@@ -186,8 +187,8 @@ class TestSmall:
         source = make_source(tmp_path, "msvd")
         for path in (source / "videos/YouTubeClips").iterdir():
             path.unlink()
-        with pytest.raises(UserError, match=r"none of the 3 videos was found \(first missing: '-a_1_2'\)"):
-            msvd.manifest({}, source)
+        with pytest.raises(UserError, match="benchmark msvd: 3 of 3 videos are not there, first missing: '-a_1_2'"):
+            check_files(msvd.manifest({}, source), SPLITS, 1.0, "msvd")
 
     def test_counts_are_checked_unless_the_config_says_otherwise(self, tmp_path):
         manifest = msvd.manifest({}, make_source(tmp_path, "msvd"))

@@ -14,9 +14,17 @@ from centerclip.command import above_zero, positive
 from centerclip.data.download import sources
 from centerclip.gpus import claim
 from centerclip.report import forecast
-from centerclip.report.forecast import Rates, Storage, Work
+from centerclip.report.forecast import Rates, Work
 from centerclip.settings import layout
 from centerclip.settings.config import read_config
+
+DELETED = {  # when each stage of `forecast.disk` can be
+    "archives": "when all manifests are made: results/downloads/*/*.zip, *.tar",
+    "unpacked": "when no cell of the dataset will run again: results/downloads/*/*.unpacked",
+    "frames": "when no cell of the dataset will run again: results/*/frames",
+    "checkpoints": "never: the workflow does, when a cell is evaluated",
+    "weights": "when the tables are made, if you do not search with them",
+}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     config = read_config(arguments.configfile)
-    works = {
-        name: [forecast.work(cell, forecast.counts(config, name)) for cell in forecast.cells(config, name)]
-        for name in config["run"]["benchmarks"]
-    }
+    works = forecast.works(config)
     every = [work for parts in works.values() for work in parts]
     by_gpu = {name: forecast.of_gpu(*peaks, forecast.SHARE) for name, peaks in forecast.PEAKS.items()}
     gpu = arguments.gpu
@@ -105,12 +110,9 @@ def show_hours(works: list[Work], by_gpu: dict[str, Rates], gpus: int) -> None:
 
 def show_storage(config: dict, works: list[Work], gpus: int) -> None:
     """Print downloads, frames to decode, and disk by stage."""
-    left = sorted((work.cell for work in works if work.left), key=lambda cell: cell.dataset)
-    stored = {
-        name: forecast.storage(config, name, list(cells)) for name, cells in groupby(left, lambda cell: cell.dataset)
-    }
+    stored = forecast.stored(config, works)
     files = {name: each.downloads for name, each in stored.items()}
-    rows = downloads(files | {"weights": forecast.weights_to_download(config, left)})
+    rows = downloads(files | {"weights": forecast.weights_to_download(config, works)})
     show(["files for", "download", "GB", "licence"], rows)
     for name in files:
         for line in sources.wishes(name, config["benchmarks"][name]["source"]):
@@ -120,7 +122,8 @@ def show_storage(config: dict, works: list[Work], gpus: int) -> None:
         for name, of in stored.items()
     ]
     show(["frames of", "videos", "10^6 frames", "GB", "core-hours to decode"], rows)
-    show(["disk", "GB", "can be deleted"], disk(works, stored.values(), gpus))
+    sizes = forecast.disk(works, stored.values(), gpus)
+    show(["disk", "GB", "can be deleted"], [[of, forecast.gigabytes(sizes[of]), when] for of, when in DELETED.items()])
     bytes_of_frames = f"{forecast.FRAME_BYTES:,} bytes each at {forecast.FRAME_SIZE} px"
     print(f"Frames are estimated: {bytes_of_frames}, the mean of 20 real clips.", end="\n\n")
 
@@ -134,21 +137,3 @@ def downloads(files: dict[str, list[sources.Source]]) -> list[list]:
             names = ", ".join(file.file for file in same[:2]) + (f" and {len(same) - 2} more" if len(same) > 2 else "")
             rows.append([name, names, forecast.gigabytes([file.size for file in same]), licence or "?"])
     return rows
-
-
-def disk(works: list[Work], stored: list[Storage], gpus: int) -> list[list]:
-    """A row for each stage: its GB, and when they can go."""
-    archives = forecast.gigabytes([file.size for each in stored for file in each.downloads if not file.each])
-    trained = [forecast.weights_bytes(work.cell) for work in works if work.steps]
-    at_a_time = 2 * forecast.CHECKPOINT * sum(sorted(trained)[-gpus:])
-    return [
-        [f"{layout.DOWNLOADS}: archives", archives, "when all manifests are made"],
-        [f"{layout.DOWNLOADS}: unpacked", archives, "when no cell of the dataset will run again"],
-        [
-            "frames",
-            forecast.gigabytes([each.frames_bytes for each in stored]),
-            "when no cell of the dataset will run again",
-        ],
-        ["checkpoints", forecast.gigabytes([at_a_time]), "never: the workflow does, when a cell is evaluated"],
-        ["weights", forecast.gigabytes(trained), "when the tables are made, if you do not search with them"],
-    ]

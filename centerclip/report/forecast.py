@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +42,7 @@ CPU_PAIRS = 4  # pairs of a step measured on a CPU, whose time grows with them
 if TYPE_CHECKING:
     import torch
 
+dataset_of = attrgetter("dataset")
 Rates = Callable[[Cell], tuple[float, float]]  # operations a second of a cell's training and of its evaluation
 
 
@@ -101,6 +104,19 @@ def counts(config: dict, benchmark: str) -> dict[str, int]:
 def cells(config: dict, benchmark: str) -> list[Cell]:
     """The cells that `all` makes of a benchmark."""
     return [resolve.cell(config, benchmark, name) for name in resolve.cell_names(config, benchmark)]
+
+
+def works(config: dict) -> dict[str, list[Work]]:
+    """What is left of the cells of each benchmark of the run."""
+    return {
+        name: [work(cell, counts(config, name)) for cell in cells(config, name)] for name in config["run"]["benchmarks"]
+    }
+
+
+def stored(config: dict, works: Iterable[Work]) -> dict[str, Storage]:
+    """What is left to store of each dataset."""
+    left = sorted((work.cell for work in works if work.left), key=dataset_of)
+    return {name: storage(config, name, list(cells)) for name, cells in groupby(left, dataset_of)}
 
 
 def has(cell: Cell, template: str) -> bool:
@@ -205,10 +221,10 @@ def to_download(source: dict) -> list[sources.Source]:
     return [file for file in files if not Path(layout.DOWNLOADS, dataset, file.file).is_file()]
 
 
-def weights_to_download(config: dict, wanted: Iterable[Cell]) -> list[sources.Source]:
-    """The published weights that are not there. Of those that open_clip downloads the size is not known."""
+def weights_to_download(config: dict, works: Iterable[Work]) -> list[sources.Source]:
+    """The published weights that are wanted and not there. Of those that open_clip downloads the size is not known."""
     found = {}
-    for cell in wanted:
+    for cell in (work.cell for work in works if work.left):
         backbone, name = cell.model.backbone, config["weights"][cell.model.backbone]
         if pretrained.published(name) and not Path(cell.model.weights).exists():
             file = f"{backbone}.pt"
@@ -228,6 +244,20 @@ def gigabytes(sizes: Iterable[float | None]) -> str:
 def weights_bytes(cell: Cell) -> int:
     """Bytes of a cell's weights."""
     return 4 * operations.parameters(cell.model.backbone)
+
+
+def disk(works: Iterable[Work], stored: Collection[Storage], gpus: int) -> dict[str, list[float | None]]:
+    """Bytes that the files of each stage will take, None where they are not known; with as many trainings at a time as
+    `gpus`."""
+    archives = [file.size for each in stored for file in each.downloads if not file.each]
+    trained = [weights_bytes(work.cell) for work in works if work.steps]
+    return {
+        "archives": archives,
+        "unpacked": archives,
+        "frames": [each.frames_bytes for each in stored],
+        "checkpoints": [2 * CHECKPOINT * size for size in sorted(trained)[-gpus:]],  # the last and the one before it
+        "weights": trained,
+    }
 
 
 def measured(works: Iterable[Work]) -> tuple[str, Rates]:

@@ -54,8 +54,8 @@ def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
 
 
 def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, name: str) -> None:
-    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are missing; else
-    tell how many are."""
+    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are missing, or all;
+    else tell how many are."""
     from centerclip.data.datasets.manifest import videos
 
     paths = videos(manifest[manifest["split"].isin(splits)])["path"].drop_duplicates()
@@ -65,7 +65,7 @@ def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, n
     first = Path(missing.iloc[0])
     where = f"first missing: {first.name!r}, looked in {located(first.parent)}"
     line = f"benchmark {name}: {len(missing):,} of {len(paths):,} videos are not there, {where}"
-    if len(missing) > share * len(paths):
+    if len(missing) > share * len(paths) or len(missing) == len(paths):
         raise UserError(f"{line}; max_unreadable_share allows {share:.1%}")
     tell(line)
 

@@ -121,16 +121,13 @@ def from_captions(captions: dict[str, list[tuple[str, str]]], videos: Path) -> p
     """The manifest of whole videos below `videos`, with the pairs (video_id, caption) of each split. A video_id is the
     name of a file without the extension.
 
-    A video without a file stays in the manifest, so that the report of the frames names it. Raises UserError if no
-    video has a file.
+    A video without a file stays in the manifest, so that the report of the frames names it.
     """
     files = files_by_stem(videos)
     triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
     rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])
     names = rows["video_id"].unique()
     missing = [name for name in names if name not in files]
-    if missing and len(missing) == len(names):
-        raise UserError(f"{videos}: none of the {len(names)} videos was found (first missing: {missing[0]!r})")
     print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
     return rows.assign(
         path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),

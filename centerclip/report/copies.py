@@ -1,0 +1,127 @@
+"""Local copies of a benchmark's videos: which are there, which cannot be opened, which have other names."""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+from av import FFmpegError
+
+from centerclip.command import UserError, first_line
+from centerclip.data import datasets
+from centerclip.data.datasets import planning, readers
+from centerclip.data.datasets.files import files_by_stem
+from centerclip.data.datasets.manifest import read_manifest
+from centerclip.data.download import sources
+from centerclip.data.video.decoding import Video
+from centerclip.data.video.reading import Lost, NoFrames
+from centerclip.data.video.watch import watched
+from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
+from centerclip.settings import layout, resolve
+
+PROBED = 2000  # files that are opened at most, spread over all
+STALL_SECONDS = 20
+
+
+def findings(config: dict, benchmark: str) -> Iterator[Finding]:
+    """What is there of the videos of each split, and what is left without those that are missing or unreadable."""
+    about, block = f"videos of {benchmark}", config["benchmarks"][benchmark]
+    try:
+        rows = manifest(config, benchmark)
+    except UserError as error:
+        yield Finding(about, PROBLEM, str(error), "correct that file, or the benchmark's block of the config")
+        return
+    if rows is None:
+        return
+    paths = rows["path"].drop_duplicates()
+    there = paths[paths.map(os.path.isfile)].tolist()
+    step = -(-len(there) // PROBED) or 1
+    closed = unreadable(there[::step])
+    for path, reason in list(closed.items())[:3]:
+        yield Finding(about, NOTE, f"{path}: {reason}", "copy it again")
+    if closed:
+        line = f"{len(closed)} of {len(there[::step]):,} files that were opened are no videos"
+        yield Finding(about, NOTE, line, "copy them again: `centerclip audit FOLDER --out FILE` names all")
+    good = rows["path"].isin(set(there) - closed.keys())
+    for split in datasets.SPLITS:
+        here, whole = rows[good & (rows["split"] == split)], rows[rows["split"] == split]
+        if whole.empty:
+            continue
+        found, wanted = (part["video_id"].nunique() for part in (here, whole))
+        line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
+        lost, allowed = 1 - found / wanted, block["max_unreadable_share"]
+        state = OK if not lost else NOTE if lost <= allowed else PROBLEM
+        remedy = (
+            f"copy the others, or set benchmarks.{benchmark}.max_unreadable_share, {allowed:g}, to {lost:.4f} or more"
+        )
+        yield Finding(about, state, line, remedy * (state == PROBLEM))
+    missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
+    names = other_names(missing["video_id"], folder_of(config, benchmark))
+    for name, file in list(names.items())[:1]:
+        line = f"{len(names):,} of {len(missing):,} missing videos have other names, such as {file} for {name}"
+        yield Finding(about, NOTE, line, f"rename or link them: ln -s {Path(file).name} {name}{Path(file).suffix}")
+
+
+def folder_of(config: dict, benchmark: str) -> Path:
+    """The folder of a benchmark's videos."""
+    source = config["benchmarks"][resolve.dataset(config, benchmark)]["source"]
+    if source["reader"] == planning.FOLDER:
+        return Path(source["videos"])
+    fetched = Path(layout.SOURCE.format(dataset=resolve.dataset(config, benchmark)), "videos")
+    return Path((source.get("local") or {}).get("videos", fetched))
+
+
+def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
+    """The manifest of a benchmark: the one that is made, or that of the files that are there; None without captions.
+    Raises UserError as its reader."""
+    dataset = resolve.dataset(config, benchmark)
+    source, local = (
+        config["benchmarks"][benchmark]["source"],
+        config["benchmarks"][dataset]["source"].get("local") or {},
+    )
+    made, fetched = (
+        Path(name.format(benchmark=benchmark, dataset=dataset)) for name in (layout.MANIFEST, layout.SOURCE)
+    )
+    if made.exists():
+        return read_manifest(made)
+    if source["reader"] == planning.FOLDER or fetched.exists():
+        return readers.read(source, fetched)
+    table = sources.read_table()
+    wanted = sources.wanted(table[source["reader"]]) if source["reader"] in table else []
+    if not wanted or not all(Path(local.get(name, "")).exists() and name in local for name in wanted):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        for name in wanted:
+            Path(folder, name).symlink_to(Path(local[name]).resolve())
+        rows = readers.read(source, Path(folder))
+        return rows.assign(path=rows["path"].str.replace(f"{folder}/videos", local["videos"], regex=False))
+
+
+def unreadable(paths: list[str]) -> dict[str, str]:
+    """The files that cannot be opened as videos, path -> reason. Only their containers are read."""
+    answers = watched(opened, paths, min(8, os.cpu_count() or 1, len(paths)), STALL_SECONDS) if paths else []
+    return {path: str(answer) for path, answer in answers if answer}
+
+
+def opened(path: str, beat: Callable[[], None]) -> str | Lost | None:
+    """Why a file cannot be opened as a video; None if it can. Raises MachineFault."""
+    beat()
+    try:
+        Video(Path(path), beat)
+    except (NoFrames, FFmpegError) as error:
+        return first_line(error)
+    return None
+
+
+def other_names(missing: pd.Series, folder: Path) -> dict[str, str]:
+    """For missing videos, the files whose names differ from theirs in case, punctuation or a `v` in front alone."""
+    files = {plain(stem): path for stem, path in files_by_stem(folder).items()}
+    return {name: files[plain(name)] for name in missing if plain(name) in files}
+
+
+def plain(name: str) -> str:
+    """A name without what copies of data sets spell differently."""
+    letters = re.sub(r"\.(mp4|avi|mkv|webm)$|[\W_]", "", name.casefold())
+    return letters.removeprefix("v") if not letters.startswith("video") else letters

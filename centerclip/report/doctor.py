@@ -1,0 +1,317 @@
+"""Whether this machine and its cluster are fit for a run: a line for each thing looked at, and what to do about each
+problem. Nothing is downloaded; nothing is written but a file for a moment."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import yaml
+
+from centerclip import ROOT, gpus
+from centerclip.command import FAILED, UserError, flock, last_error
+from centerclip.data.download import sources
+from centerclip.report import forecast
+from centerclip.settings import layout, resolve
+from centerclip.settings.cell import Cell
+
+if TYPE_CHECKING:
+    import torch
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+PYTHONS = (3, 11), (3, 13)
+OPEN_FILES = 1024  # of a process: 16 shards, a pipe and shared memory for each batch that waits
+PREFETCHED = 2  # batches that each worker of PyTorch's DataLoader has ready
+BUSY = 1000  # MB of a GPU's memory in use, from which on somebody else works there
+SECONDS = 180  # that a try-out of the GPUs may take
+NETWORK = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|sshfs|9p|afs")  # in the type of a file system
+HIDE = re.compile(r"(?<=//)[^/@]*@")  # user and password of a URL
+PROBE = "from centerclip.report import doctor; doctor.{}()"
+
+
+class Finding(NamedTuple):
+    """What was found about a thing, and, of a problem or a note, what to do."""
+
+    about: str
+    state: str
+    line: str
+    remedy: str = ""
+
+
+def findings(config: dict, profile: Path) -> Iterator[Finding]:
+    """All findings for the run of `config` but those of its videos; its SLURM profile is in the folder `profile`."""
+    cells = list(chain.from_iterable(forecast.cells(config, name) for name in config["run"]["benchmarks"]))
+    yield from python()
+    yield from graphics(cells)
+    yield from storage(config)
+    yield from limits(cells)
+    yield from network(config)
+    yield from slurm(profile)
+    yield from jobs()
+
+
+def said(*command: str) -> str | None:
+    """What a program prints; None if it is not installed or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def python() -> Iterator[Finding]:
+    """Python's version, and the packages that pyproject.toml pins."""
+    version, allowed = ".".join(map(str, sys.version_info[:3])), "{}.{} to {}.{}".format(*PYTHONS[0], *PYTHONS[1])
+    known = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    yield Finding("Python", OK if known else PROBLEM, version, "" if known else f"use Python {allowed}")
+    try:
+        wanted = [each for each in importlib.metadata.requires("centerclip") or [] if ";" not in each]  # no extras
+    except importlib.metadata.PackageNotFoundError:
+        wanted = []
+    for name, _, pinned in (each.partition("==") for each in wanted):
+        try:
+            there = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("packages", PROBLEM, f"{name} is not installed", f"pip install {name}=={pinned}")
+            continue
+        if pinned and there.partition("+")[0] != pinned:
+            yield Finding("packages", NOTE, f"{name} {there}, tested with {pinned}", f"pip install {name}=={pinned}")
+
+
+def graphics(cells: list[Cell]) -> Iterator[Finding]:
+    """PyTorch's CUDA beside the driver's, the GPUs, and whether they compute."""
+    import torch
+
+    built, asked = torch.version.cuda, "--query-gpu=index,name,memory.total,memory.used,driver_version"
+    listing = said("nvidia-smi", asked, "--format=csv,noheader,nounits")
+    if not listing:
+        yield Finding("PyTorch", OK, torch.__version__)
+        remedy = "run it on a machine with a GPU, or let trainings run on the CPU"
+        yield Finding("GPUs", NOTE, "nvidia-smi, the driver's program, shows none", remedy)
+        return
+    rows = [re.split(r",\s*", line) for line in listing.strip().splitlines()]
+    for index, name, total, used, _ in rows:
+        line = f"{index}: {name}, {float(total) / 1024:.0f} GiB, {float(used) / 1024:.1f} GiB in use"
+        busy = float(used) > BUSY
+        yield Finding("GPUs", NOTE if busy else OK, line, "wait for the other program or end it" if busy else "")
+    driver = re.search(r"CUDA Version: *(\d+)\.(\d+)", said("nvidia-smi") or "")
+    versions = f"PyTorch {torch.__version__} for CUDA {built}, driver {rows[0][-1]}"
+    if built is None:
+        yield Finding("CUDA", PROBLEM, f"PyTorch {torch.__version__} is a build without CUDA", "install one with CUDA")
+        return
+    if driver and int(built.partition(".")[0]) > int(driver[1]):
+        remedy = f"update the driver, or install a PyTorch for CUDA {driver[1]}"
+        yield Finding("CUDA", PROBLEM, f"{versions}, which is for CUDA {driver[1]}.{driver[2]}", remedy)
+        return
+    yield Finding("CUDA", OK, versions)
+    visible = len(gpus.visible())
+    wanted = max((cell.runtime.gpus for cell in cells if cell.trained), default=0)
+    if visible < wanted:
+        remedy = f"set training.gpus to {max(1, visible)}, or CUDA_VISIBLE_DEVICES to more"
+        yield Finding("GPUs", PROBLEM, f"training.gpus is {wanted}, and this process may use {visible}", remedy)
+    yield tried("a matrix product and a Triton kernel", visible, [sys.executable, "-c", PROBE.format("compute")])
+    if visible > 1:
+        together = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={visible}"]
+        yield tried("a ring of NCCL", visible, [*together, "--no-python", sys.executable, "-c", PROBE.format("ring")])
+
+
+def tried(what: str, count: int, command: list[str]) -> Finding:
+    """Whether a try-out of `count` GPUs, in processes of their own, ends well."""
+    remedy = "read docs/gpu.md; if one GPU is at fault, leave it out by CUDA_VISIBLE_DEVICES"
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    try:
+        options = {"capture_output": True, "text": True, "timeout": SECONDS, "env": os.environ | {"PYTHONPATH": path}}
+        done = subprocess.run(command, **options)
+    except subprocess.TimeoutExpired:
+        return Finding("GPUs", PROBLEM, f"{what}: no end in {SECONDS} s", remedy)
+    if done.returncode == 0:
+        return Finding("GPUs", OK, f"{what}: right on {count}")
+    errors = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    reason = errors[0] if errors else f"ended with {done.returncode}"
+    return Finding("GPUs", PROBLEM, f"{what}: {reason}", remedy)
+
+
+def compute() -> None:
+    """Compute on every GPU. Raises ArithmeticError for a wrong result; of a Triton that cannot run, a warning too."""
+    import torch
+
+    for index in range(torch.cuda.device_count()):
+        check_device(torch.device("cuda", index))
+
+
+def check_device(device: torch.device) -> None:
+    """Raise ArithmeticError if `device` gets a matrix product or, on a GPU, the clustering kernel wrong."""
+    import torch
+
+    from centerclip.method.reduction.kmedoids import kernel_runs
+
+    numbers = torch.arange(512.0, device=device) % 7  # small and whole: exact in any precision
+    expected = (numbers.double() * numbers.double()).sum()
+    product = numbers.half().expand(16, -1) @ numbers.half().expand(16, -1).T
+    if not torch.isclose(product.double(), expected, rtol=1e-3).all():
+        raise ArithmeticError(f"{device}: a matrix product is wrong")
+    if device.type == "cuda" and not kernel_runs(device):
+        raise ArithmeticError(f"{device}: Triton's kernel does not run; is a C compiler installed?")
+
+
+def ring() -> None:
+    """Let all processes that torchrun started agree on a number. Raises ArithmeticError if they do not."""
+    from centerclip.backbones.device import pick_device
+    from centerclip.train import processes
+
+    device = processes.join(pick_device())
+    if processes.max_over_ranks(processes.rank() + 1, device) != processes.world():
+        raise ArithmeticError("the processes do not agree")
+
+
+def storage(config: dict) -> Iterator[Finding]:
+    """Free disk beside what is left to make, and the file system of results/."""
+    try:
+        works = list(chain.from_iterable(forecast.works(config).values()))
+        stages = forecast.disk(works, forecast.stored(config, works).values(), max(1, len(gpus.visible())))
+    except UserError as error:
+        yield Finding("disk", PROBLEM, str(error), "correct it, to know what the run will take")
+        stages = {}
+    need = sum(size or 0 for sizes in stages.values() for size in sizes)
+    folder = existing(Path("results").absolute())
+    free = shutil.disk_usage(folder).free
+    line = f"{folder}: {free / 1e9:,.0f} GB free, at least {need / 1e9:,.0f} GB wanted"
+    remedy = "free some, or make results/ a link to a larger disk; `centerclip plan` says what takes how much"
+    yield Finding("disk", OK, line) if free > need else Finding("disk", PROBLEM, line, remedy)
+    kind = file_system(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        network = bool(NETWORK.search(kind))
+        line = f"{folder}: {kind}{', a network file system' if network else ''}, it locks"
+        yield Finding(
+            "file system", NOTE if network else OK, line, "stored frames load faster from a local disk" * network
+        )
+    except UserError as error:
+        line, _, remedy = str(error).rpartition(": ")
+        yield Finding("file system", PROBLEM, line, remedy)
+    except OSError as error:
+        yield Finding(
+            "file system", PROBLEM, f"{folder}: cannot be written: {error.strerror}", "change its permissions"
+        )
+
+
+def existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists()).resolve()
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The type of the file system that a folder is on; "unknown" where the system does not say it."""
+    lines = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()] if mounts.exists() else []
+    above = [(len(words[1]), words[2]) for words in lines if folder.is_relative_to(words[1].replace("\\040", " "))]
+    return max(above, default=(0, "unknown"))[1]
+
+
+def limits(cells: list[Cell], shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
+    """Shared memory and open files beside what loading needs."""
+    need = max((loading(cell) for cell in cells if cell.trained), default=0)
+    if shared.exists():
+        free = shutil.disk_usage(shared).free
+        line = f"{shared}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB wanted by the workers of a training"
+        remedy = f"docker run --shm-size={need / 1e9 + 1:.0f}g, or training.workers: 0"
+        yield Finding("shared memory", OK, line) if free >= need else Finding("shared memory", PROBLEM, line, remedy)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    enough = hard < 0 or hard >= OPEN_FILES
+    line = f"{'any number' if hard < 0 else f'{hard:,}'} open files allowed, {OPEN_FILES:,} wanted"
+    yield Finding("open files", OK if enough else PROBLEM, line, "" if enough else f"ulimit -Hn {OPEN_FILES}, as root")
+
+
+def loading(cell: Cell) -> int:
+    """Bytes that a training's workers keep ready."""
+    batch = cell.training.batch_size * cell.data.frames * 3 * cell.data.image_size**2
+    return batch * PREFETCHED * cell.runtime.workers
+
+
+def network(config: dict) -> Iterator[Finding]:
+    """Proxies, the hub's cache and token, and what the user is asked for."""
+    from huggingface_hub import constants, get_token
+
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        if url := os.environ.get(name):
+            reached = reaches(url)
+            line = f"{name}={HIDE.sub('', url)}{'' if reached else ' does not answer'}"
+            yield Finding("proxy", OK if reached else PROBLEM, line, "" if reached else f"correct {name}, or unset it")
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        yield Finding("proxy", PROBLEM, f"REQUESTS_CA_BUNDLE={bundle} is not there", "correct it, or unset it")
+    cache = Path(constants.HF_HUB_CACHE)
+    writable = os.access(existing(cache.absolute()), os.W_OK)
+    remedy = "" if writable else "set HF_HOME to a folder of yours"
+    yield Finding("hub", OK if writable else PROBLEM, f"{cache}: {'can' if writable else 'cannot'} be written", remedy)
+    if constants.HF_HUB_OFFLINE:
+        yield Finding("hub", NOTE, "HF_HUB_OFFLINE is set: nothing is downloaded from it", "unset it for the first run")
+    token = "a token is set" if get_token() else "no token is set, and public files need none"
+    yield Finding("hub", OK, token)
+    for name in {resolve.dataset(config, name): None for name in config["run"]["benchmarks"]}:
+        if not Path(layout.SOURCE.format(dataset=name)).exists():
+            for line in sources.wishes(name, config["benchmarks"][name]["source"])[:-1]:
+                remedy = f"local copies are named in the config: benchmarks.{name}.source.local"
+                yield Finding("downloads", PROBLEM, line, remedy)
+
+
+def reaches(url: str) -> bool:
+    """Whether something listens at a proxy's address."""
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), 3).close()
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def slurm(profile: Path) -> Iterator[Finding]:
+    """Whether the cluster has the partition and the account of the profile. Nothing without SLURM."""
+    if (partitions := said("sinfo", "-h", "-o", "%R")) is None:
+        return
+    file = profile / "config.yaml"
+    try:
+        wanted = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("default-resources") or {}
+    except (OSError, yaml.YAMLError) as error:
+        yield Finding("SLURM", PROBLEM, f"{file}: cannot be read: {error}", "name the profile: --profile FOLDER")
+        return
+    user = os.environ.get("USER", "")
+    accounts = said("sacctmgr", "-nP", "show", "user", user, "withassoc", "format=account")
+    for what, there in (("partition", partitions), ("account", accounts)):
+        name = str(wanted.get(f"slurm_{what}", ""))
+        names = sorted(set((there or "").split()))
+        if there is not None and names and name not in names:
+            remedy = f"edit slurm_{what} in {file}: {', '.join(names)}"
+            yield Finding("SLURM", PROBLEM, f"{what} {name!r} is not one of this cluster's", remedy)
+        else:
+            yield Finding("SLURM", OK, f"{what} {name}")
+
+
+def jobs(results: Path = Path("results")) -> Iterator[Finding]:
+    """Whether a run is writing to `results`, and the jobs that failed or, in a run, have not ended."""
+    running = False
+    if (lock := results / ".lock").exists():
+        with open(lock, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                running = True
+                yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or look at its logs")
+    for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
+        log = mark.with_name(mark.name.removesuffix(FAILED))
+        if error := last_error(log):
+            yield Finding("run", PROBLEM, f"{log}: {error}", "then type the same command again: it goes on")
+        elif not running:
+            yield Finding("run", PROBLEM, f"{log}: the job was killed", "type the same command again: it goes on")
