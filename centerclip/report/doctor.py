@@ -168,11 +168,15 @@ def check_device(device: torch.device) -> None:
 
 def ring() -> None:
     """Let all processes that torchrun started agree on a number. Raises ArithmeticError if they do not."""
+    import torch
+
     from centerclip.backbones.device import pick_device
     from centerclip.train import processes
 
     device = processes.join(pick_device())
-    if processes.max_over_ranks(processes.rank() + 1, device) != processes.world():
+    largest, world = processes.max_over_ranks(processes.rank() + 1, device), processes.world()
+    torch.distributed.destroy_process_group()  # or its threads may abort the process at its end
+    if largest != world:
         raise ArithmeticError("the processes do not agree")
 
 
