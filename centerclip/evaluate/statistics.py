@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from centerclip.command import UserError
-from centerclip.evaluate.ranks import DIRECTIONS, Ranks
+from centerclip.evaluate.ranks import DIRECTIONS, Ranks, paired
 
 DRAWS = 10_000
 CHUNK = 1_000  # draws at a time
@@ -39,6 +38,10 @@ class Estimate(NamedTuple):
     seeds_std: float
     queries: int
     videos: int
+
+    def __format__(self, numbers: str) -> str:
+        """The value and its interval over queries, such as 44.1 [41.0, 47.2] for `.1f`."""
+        return f"{self.value:{numbers}} [{self.low:{numbers}}, {self.high:{numbers}}]"
 
     @property
     def seeds_half(self) -> float:
@@ -67,7 +70,7 @@ def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
     Raises UserError for trainings with other queries.
     """
     counts = histograms(trainings)
-    whole = metrics(counts, np.ones((1, videos_of(counts)), np.float32))[:, 0]
+    whole = measured(counts)
     drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(videos_of(counts))])
     return summarised(whole, drawn, np.full(whole.shape[1], np.nan), trainings[0])
 
@@ -87,7 +90,7 @@ def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[s
         own, other = np.split(metrics(counts, weights), 2)
         return own - other
 
-    whole = difference(np.ones((1, number), np.float32))[:, 0]
+    whole = np.subtract(*np.split(measured(counts), 2))
     drawn = np.concatenate([difference(draws).mean(0) for draws in resamples(number)])
     return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
 
@@ -99,20 +102,9 @@ def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
     """How often each video has each rank, in each direction and training. Raises UserError for other queries."""
     found = []
     for direction in DIRECTIONS:
-        first = trainings[0][direction]
-        order = np.argsort(first.queries)
-        video = np.unique(first.videos, return_inverse=True)[1][order]
-        ranks = []
-        for training in trainings:
-            ranked = training[direction]
-            own = np.argsort(ranked.queries)
-            if not (
-                np.array_equal(ranked.queries[own], first.queries[order])
-                and np.array_equal(ranked.videos[own], first.videos[order])
-            ):
-                raise UserError(f"{direction}: the queries are not the same")
-            ranks.append(ranked.rank[own])
-        values, places = np.unique(ranks, return_inverse=True)
+        ranked = paired(trainings, direction)
+        video = np.unique(ranked[0].videos, return_inverse=True)[1]
+        values, places = np.unique([training.rank for training in ranked], return_inverse=True)
         counts = np.zeros((len(trainings), video.max() + 1, len(values)), np.float32)
         for training, place in zip(counts, places.reshape(len(trainings), -1), strict=True):
             np.add.at(training, (video, place), 1)
@@ -123,6 +115,11 @@ def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
 def videos_of(counts: Histograms) -> int:
     """How many videos there are."""
     return counts[0][1].shape[1]
+
+
+def measured(counts: Histograms) -> np.ndarray:
+    """SCORES and R_SUM [S, M] of each training."""
+    return metrics(counts, np.ones((1, videos_of(counts)), np.float32))[:, 0]
 
 
 def metrics(counts: Histograms, weights: np.ndarray) -> np.ndarray:
