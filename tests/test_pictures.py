@@ -24,7 +24,7 @@ from centerclip.command import UserError
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.stage import Stage
 from centerclip.report import figures
-from centerclip.report.pictures import pictures_of, queries, tokens
+from centerclip.report.pictures import drawing, pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
 from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
 from centerclip.search.models import cell_of_weights
@@ -234,5 +234,5 @@ def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatc
 
 
 def test_a_sentence_without_spaces_is_cut(tmp_path):
-    assert queries.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
-    assert queries.shortened(" a\n b ", 330) == "a b"
+    assert drawing.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
+    assert drawing.shortened(" a\n b ", 330) == "a b"

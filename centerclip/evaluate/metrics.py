@@ -145,6 +145,11 @@ def named(
     }
 
 
+def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) -> dict[str, Ranks]:
+    """{direction: Ranks} of the `answers` to texts among so many videos, both called by their numbers from 0."""
+    return named(answers, range(len(video_of_text)), video_of_text, range(videos))
+
+
 def metrics(answers: dict[str, Answers], candidates: int) -> dict:
     """Both directions' metrics, from the answers among so many videos.
 

@@ -70,7 +70,7 @@ def answered(file: Path, group_equal_videos: bool) -> Model:
     from centerclip.evaluate import metrics, vector_file  # torch, without which results are compared in half the time
 
     texts, videos, truth = vector_file.read(file, group_equal_videos)
-    found = metrics.named(metrics.answers(texts, videos, truth), range(len(texts)), truth, range(len(videos)))
+    found = metrics.numbered(metrics.answers(texts, videos, truth), truth, len(videos))
     return Model(file.name, file, None, {None: found})
 
 
@@ -144,23 +144,21 @@ def sentences(comparison: Comparison) -> str:
     return f"{drawn}\n{JUDGED}: {name} and {baseline} cannot be told apart by {here}; about {more} would tell {size}."
 
 
-def flipped(comparison: Comparison, direction: str, count: int) -> list[str]:
-    """How many queries of a direction are gained and lost at rank 1, then the `count` largest gains and losses."""
+def flipped(comparison: Comparison, direction: str, count: int) -> Document:
+    """How many queries of a direction are gained and lost at rank 1, then a list of the `count` largest of each."""
     baseline, model = comparison.baseline.name, comparison.model.name
     before, after = comparison.pairs[0]
-    both = ranks.flips(before, after, direction)
-    of_seed = f" (seed {comparison.seeds[0]})" if len(comparison.seeds) > 1 else ""
-    gained, lost = map(len, both)
-    total = len(before[direction].queries)
-    lines = [
-        f"{direction.replace('_', ' ')}{of_seed}: {model} gains {gained} of {total:,} queries at rank 1, loses {lost}."
-    ]
+    gained, lost = ranks.flips(before, after, direction)
+    where = direction.replace("_", " ") + (f", seed {comparison.seeds[0]}" if len(comparison.seeds) > 1 else "")
+    changed = f"{model} gains {len(gained)} at rank 1 and loses {len(lost)}"
+    heading = f"{where}: of {len(before[direction].queries):,} queries {changed}."
     texts = captions(comparison.baseline.manifest) if count and direction == "text_to_video" else {}
-    for word, other, queries in zip(("gained", "lost"), (baseline, model), both, strict=True):
+    lines = []
+    for word, other, queries in (("gained", baseline, gained), ("lost", model, lost)):
         for flip in queries[:count]:
             asked = f"“{shown(texts[flip.query])}” of {flip.video}" if flip.query in texts else flip.query
             lines.append(f"- {word}, rank {flip.before} → {flip.after}: {asked}; {other} finds {flip.wrong}")
-    return lines[:1] + ["\n".join(lines[1:])] * (len(lines) > 1)
+    return [heading, "\n".join(lines)] if lines else [heading]
 
 
 def captions(manifest: Path | None) -> dict[str, str]:

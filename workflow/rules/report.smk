@@ -108,6 +108,7 @@ rule plot:
 rule picture:
     input:
         cells=pictured(lambda cell: [cell.path(layout.RESULT)]),
+        ranks=pictured(lambda cell: [cell.path(layout.RANKS)]),
         manifest=layout.MANIFEST,
         frames=pictured(lambda cell: [cell.path(layout.FRAMES)]),
         weights=pictured(lambda cell: cell.trained_files[:1] or weights_of(cell)),
