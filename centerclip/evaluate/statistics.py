@@ -1,8 +1,8 @@
 """Intervals and tests of retrieval metrics, by resampling videos with all of their captions.
 
 The queries of one video are not independent, so that whole videos are drawn, with replacement. Both directions are
-counted over the same draws. All metrics of a draw come from one matrix product: how often each video is drawn [R, V]
-times how often each video has each rank [V, K].
+counted over the same draws. All metrics of a draw come from one product: how often each video is drawn [R, V] times how
+often each video has each rank [V, K], a sparse matrix.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ from math import ceil, hypot, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
 
 from centerclip.evaluate.ranks import DIRECTIONS, Ranks, paired
 
 DRAWS = 10_000
-CHUNK = 1_000  # draws at a time
+CHUNK = 1 << 20  # numbers drawn at a time
 LEVEL = 0.95
 RECALLS = (1, 5, 10)
 SCORES = tuple(f"{short} {metric}" for short in DIRECTIONS.values() for metric in (*map("R@{}".format, RECALLS), "MdR"))
@@ -95,7 +95,7 @@ def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[s
     return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
 
 
-Histograms = list[tuple[np.ndarray, np.ndarray]]  # a direction: the ranks [K] that occur, how often [S, V, K] float32
+Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that occur, how often: S times [K, V], sparse
 
 
 def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
@@ -105,16 +105,17 @@ def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
         ranked = paired(trainings, direction)
         video = np.unique(ranked[0].videos, return_inverse=True)[1]
         values, places = np.unique([training.rank for training in ranked], return_inverse=True)
-        counts = np.zeros((len(trainings), video.max() + 1, len(values)), np.float32)
-        for training, place in zip(counts, places.reshape(len(trainings), -1), strict=True):
-            np.add.at(training, (video, place), 1)
-        found.append((values, counts))
+        once, shape = np.ones(len(video), np.float32), (len(values), video.max() + 1)
+        rows = places.reshape(len(trainings), -1)  # equal places are added up
+        found.append(
+            (values, [sparse.csr_array((once, (row, video)), shape) for row in rows])
+        )  # equal places are added
     return found
 
 
 def videos_of(counts: Histograms) -> int:
     """How many videos there are."""
-    return counts[0][1].shape[1]
+    return counts[0][1][0].shape[1]
 
 
 def measured(counts: Histograms) -> np.ndarray:
@@ -124,7 +125,8 @@ def measured(counts: Histograms) -> np.ndarray:
 
 def metrics(counts: Histograms, weights: np.ndarray) -> np.ndarray:
     """SCORES and R_SUM [S, R, M] of each training, where each video counts `weights` [R, V] times."""
-    return with_sum([scores(values, weights @ trainings) for values, trainings in counts])
+    products = [(values, [(ranked @ weights.T).T for ranked in trainings]) for values, trainings in counts]
+    return with_sum([scores(values, np.stack(found)) for values, found in products])
 
 
 def scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -145,22 +147,28 @@ def with_sum(directions: list[np.ndarray]) -> np.ndarray:
 
 
 def resamples(videos: int) -> Iterator[np.ndarray]:
-    """DRAWS times how often each of so many videos is drawn, float32 [CHUNK, V] each; the same on every call."""
-    generator = np.random.default_rng(0)
-    even = np.full(videos, 1 / videos)
-    return (generator.multinomial(videos, even, size=CHUNK).astype(np.float32) for _ in range(DRAWS // CHUNK))
+    """DRAWS times how often each of so many videos is drawn, float32 [R, V] each; the same on every call."""
+    generator, even = np.random.default_rng(0), np.full(videos, 1 / videos)
+    return (generator.multinomial(videos, even, size).astype(np.float32) for size in chunks(videos))
+
+
+def chunks(videos: int) -> list[int]:
+    """DRAWS in parts that are drawn together."""
+    most = max(1, CHUNK // videos)
+    return [min(most, DRAWS - begun) for begun in range(0, DRAWS, most)]
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
     """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often one is as
     large where each video's answers are those of either model at random."""
-    generator, larger = np.random.default_rng(0), np.ones(len(difference))
-    for _ in range(DRAWS // CHUNK):
-        signs = generator.choice(np.array([-1, 1], np.float32), (CHUNK, videos_of(counts)))
+    generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
+    for size in chunks(videos):
+        signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))
         halves = []
         for values, both in counts:
-            own, other = np.split(both, 2)
-            same, turned = (own + other).sum(1, keepdims=True), signs @ (own - other)
+            pairs = list(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True))
+            same = np.stack([(own + other).sum(1)[None] for own, other in pairs])
+            turned = np.stack([((own - other) @ signs.T).T for own, other in pairs])
             halves.append([scores(values, (same + turned) / 2), scores(values, (same - turned) / 2)])
         own, other = map(with_sum, zip(*halves, strict=True))
         larger += (np.abs((own - other).mean(0)) >= np.abs(difference) - 1e-6).sum(0)
