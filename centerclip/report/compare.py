@@ -55,8 +55,9 @@ def result(file: Path) -> Model:
     """The model of one result. Raises UserError for another file, and for a result without its ranks."""
     content = read_json(file)
     with naming(file, "a result, such as results/shapes_kmedoids.json"):
-        name, seed = content["settings"]["variant"], content["settings"]["seed"]
-        manifest = layout.path(layout.MANIFEST, file.parent, benchmark=content["benchmark"])
+        settings = content["settings"]
+        name, seed = settings["variant"], settings["seed"]
+        manifest = layout.path(layout.MANIFEST, file.parent, benchmark=settings["benchmark"])
     path = ranks.beside(file)
     if not path.exists():
         raise UserError(f"{path}: no such file; {layout.remake(path, layout.RANKS)}")
@@ -82,7 +83,8 @@ def compare(model: Model, baseline: Model) -> Comparison:
     if not seeds and None in (*baseline.trainings, *model.trainings):
         seeds, pairs = [None], [tuple(next(iter(side.trainings.values())) for side in (baseline, model))]
     if not seeds:
-        raise UserError(f"{model.file} and {baseline.file}: no seed is trained of both")
+        of_both = "; ".join(", ".join(map(str, side.trainings)) for side in (baseline, model))
+        raise UserError(f"{baseline.file} and {model.file}: no seed in common: {of_both}")
     before, after = zip(*pairs, strict=True)
     try:
         differences = statistics.differences(after, before)
