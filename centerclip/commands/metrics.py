@@ -1,4 +1,4 @@
-"""Print the retrieval metrics of vectors that any program made, with 95 % intervals over videos."""
+"""Print the retrieval metrics of vectors that any program made, with their intervals over videos."""
 
 import argparse
 from pathlib import Path
