@@ -86,7 +86,7 @@ def test_seeds_are_compared_in_pairs_where_both_have_them(write, run):
     files += [write("mine", found, seed) for seed, found in own.items()]
     printed = run("compare", *files)
     assert rows_of(printed)["t2v R@1"][:3] == ["30.0 ± 14.1", "50.0 ± 28.3", "+20.0 ± 14.1"]
-    assert "2 trainings each, of seeds 1, 2: ± is the standard deviation over seeds" in printed
+    assert "2 trainings each, of seeds 1, 2: ± is their standard deviation" in printed
     assert "text to video, seed 1: of 10 queries mine gains 1 at rank 1 and loses 0." in printed
 
 

@@ -110,38 +110,35 @@ def for_people(comparison: Comparison, flips: int) -> Document:
     baseline, model = comparison.baseline.name, comparison.model.name
     rows = []
     for place, (name, found) in enumerate(comparison.differences.items()):
-        sides = [with_spread(side[:, place]) for side in comparison.values]
-        spread = "" if found.seeds == 1 else f" ± {found.seeds_std:.1f}"
-        change = [f"{found.value:+.1f}{spread}", f"[{found.low:+.1f}, {found.high:+.1f}]"]
-        rows.append([name, *sides, *change, "<0.001" if found.p < 0.001 else f"{found.p:.3f}"])
+        before, after = comparison.values[..., place]
+        numbers = with_spread(before), with_spread(after), with_spread(after - before, "+.1f")
+        interval = f"[{found.low:+.1f}, {found.high:+.1f}]"
+        rows.append([name, *numbers, interval, "<0.001" if found.p < 0.001 else f"{found.p:.3f}"])
     columns = ["", baseline, model, "difference", "95 % interval", "p"]
     lines = [part for direction in DIRECTIONS for part in flipped(comparison, direction, flips)]
     return [Table(pd.DataFrame(rows, columns=columns)), sentences(comparison), *lines]
 
 
-def with_spread(values: np.ndarray) -> str:
+def with_spread(values: np.ndarray, numbers: str = ".1f") -> str:
     """The mean of `values` [S] and, of more than one, their standard deviation."""
-    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+    return f"{values.mean():{numbers}}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def sentences(comparison: Comparison) -> str:
     """What the interval and the spread are of, and whether JUDGED tells the models apart."""
     found, name, baseline = comparison.differences[JUDGED], comparison.model.name, comparison.baseline.name
+    several = found.seeds > 1
     seeds = f"{found.seeds} trainings each, of seeds {', '.join(map(str, comparison.seeds))}"
-    noise = (
-        "One training each: training noise is not in the interval."
-        if found.seeds == 1
-        else f"{seeds}: ± is the standard deviation over seeds, which is not in the interval over queries."
-    )
-    drawn = f"Interval: videos resampled {DRAWS:,} times with all their captions. {noise}"
+    noise = f"{seeds}: ± is their standard deviation, which is" if several else "One training each: training noise is"
+    drawn = f"Interval: videos resampled {DRAWS:,} times with all their captions. {noise} not in the interval."
     needed, size = found.enough(), f"{abs(found.value):.1f} points"
     if needed is None:
         return f"{drawn}\n{JUDGED}: {name} and {baseline} have the same."
     if needed == (found.queries, found.seeds):
         return f"{drawn}\n{JUDGED}: {name} is {size} {'above' if found.value > 0 else 'below'} {baseline}: told apart."
     here, more = (
-        f"{queries:,.0f} captions" + (f" and {seeds} seeds" if found.seeds > 1 else "")
-        for queries, seeds in ((found.queries, found.seeds), (float(f"{needed[0]:.2g}"), needed[1]))
+        f"{queries:,.0f} captions" + (f" and {seeds} seeds" if several else "")
+        for queries, seeds in ((found.queries, found.seeds), (float(f"{needed[0]:.3g}"), needed[1]))
     )
     return f"{drawn}\n{JUDGED}: {name} and {baseline} cannot be told apart by {here}; about {more} would tell {size}."
 
