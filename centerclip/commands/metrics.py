@@ -11,9 +11,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help=f"a .npz: {arrays}")
     grouped = "count rows of videos that are equal as one video, such as those of files with a row a caption"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
-    parser.add_argument(
-        "--out", type=Path, help="also write all metrics here, json, as results have them, and `intervals`"
-    )
+    written = "also write all metrics here, json, as results have them, and `intervals`"
+    parser.add_argument("--out", type=Path, help=written)
 
 
 def job(arguments: argparse.Namespace) -> None:

@@ -106,10 +106,9 @@ def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
         video = np.unique(ranked[0].videos, return_inverse=True)[1]
         values, places = np.unique([training.rank for training in ranked], return_inverse=True)
         once, shape = np.ones(len(video), np.float32), (len(values), video.max() + 1)
-        rows = places.reshape(len(trainings), -1)  # equal places are added up
-        found.append(
-            (values, [sparse.csr_array((once, (row, video)), shape) for row in rows])
-        )  # equal places are added
+        rows = places.reshape(len(trainings), -1)
+        counts = [sparse.csr_array((once, (row, video)), shape) for row in rows]  # which adds equal places up
+        found.append((values, counts))
     return found
 
 
