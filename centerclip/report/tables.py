@@ -7,15 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, read_json
+from centerclip.evaluate import ranks
+from centerclip.evaluate.statistics import DRAWS
 from centerclip.method import reduction
 from centerclip.report.documents import Document, Table
+from centerclip.report.intervals import intervals
 from centerclip.report.rows import (
     CANDIDATES,
     COUNTS,
+    DIFFERENCE,
     DIRECTIONS,
+    INTERVALS,
     MEASURED,
     METRICS,
+    R1,
     RANDOM,
+    RECALLS,
     ROLES,
     SCORES,
     STAGE,
@@ -43,6 +50,7 @@ LAYOUT = {  # column -> heading
     "ms": "ms",
     "batch_ms": "ms, in batches",
     "gflops": "GFLOPs",
+    **{R1: R1, DIFFERENCE: f"{R1} less the baseline's"},
     **{score: score for score in SCORES},
     "best t2v R@1": "t2v R@1, best epoch",
     "last t2v R@1": "t2v R@1, last epoch",
@@ -102,7 +110,8 @@ def read_row(path: Path) -> dict:
         checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
-    return row
+    found = ranks.beside(path)
+    return row | {"seed": cell.seed, "ranks": ranks.read(found) if found.exists() else None}
 
 
 def described(cells: Iterable[Cell], source: str | Path) -> pd.DataFrame:
@@ -145,8 +154,13 @@ def measurements(result: dict) -> dict:
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
-    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
-    rows = pd.DataFrame(rows)
+    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several, and
+    INTERVALS where all its seeds have ranks."""
+    trainings: dict = {}
+    for row in rows:
+        if "ranks" in row:
+            trainings.setdefault(row["variant"], {})[row["seed"]] = row["ranks"]
+    rows = pd.DataFrame(rows).drop(columns=["seed", "ranks"], errors="ignore")
     numbers = [*measured(rows), *AS_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
@@ -156,7 +170,10 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
     if table["seeds"].max() > 1:
         table = table.join(seeds[measured(rows)].std().add_suffix(" std"))
-    return typed(table.reset_index())
+    table = typed(table.reset_index())
+    whole = {variant: seeds for variant, seeds in trainings.items() if all(seeds.values())}
+    baselines = dict(zip(table["variant"], of_baselines(table, ["variant"])["variant"], strict=True))
+    return table.join(intervals(whole, baselines), on="variant")
 
 
 def measured(table: pd.DataFrame) -> list[str]:
@@ -194,7 +211,8 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of `for_programs` tables or their csv; what a table has no column for is missing."""
     rows = pd.concat(map(typed, tables), ignore_index=True)
-    columns = [*MEASURED, *COUNTS, *SCORES, *AS_AUTHORS.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
+    scores = [*SCORES, *INTERVALS, *AS_AUTHORS.values(), *PAPER.values()]
+    columns = [*MEASURED, *COUNTS, *scores, CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
@@ -215,7 +233,7 @@ def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
-    return table[[*first, *scores, *counts]]
+    return table[[*first, *scores, *INTERVALS, *counts]]
 
 
 def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, *sentences: str) -> Document:
@@ -235,8 +253,8 @@ def shown(value: float, column: str, sign: str = "") -> str:
 def best(table: pd.DataFrame, column: str) -> pd.Series:
     """Which rows have the best of `column`, as it is shown; none where all are equal, or times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
-    ranked = column not in HISTORY and values.nunique() > 1 and not (column in TIMES and disturbed(table).any())
-    return ranked & (values == (values.max() if "R@" in column else values.min()))
+    doubtful = column in (*HISTORY, DIFFERENCE) or (column in TIMES and disturbed(table).any())
+    return (values.nunique() > 1 and not doubtful) & (values == (values.max() if "R@" in column else values.min()))
 
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
@@ -252,12 +270,15 @@ def time_mark(row: Mapping) -> str:
 
 
 def marked(row: Mapping, column: str) -> str:
-    """A number of ours with its `time_mark` and its spread over seeds; "-" where it is missing."""
+    """A number of ours with its `time_mark`, its interval and its spread over seeds; "-" where it is missing."""
     if pd.isna(row[column]):
         return "-"
+    words = shown(row[column], column, "+" if column == DIFFERENCE else "")
+    words += time_mark(row) if column in TIMES else ""
+    if column in (R1, DIFFERENCE) and pd.notna(row[f"{column} low"]):
+        words += f" [{row[f'{column} low']:.1f}, {row[f'{column} high']:.1f}]"
     spread = row.get(f"{column} std")
-    mark = time_mark(row) if column in TIMES else ""
-    return shown(row[column], column) + mark + (f" ± {spread:.1f}" if pd.notna(spread) else "")
+    return words + (f" ± {spread:.1f}" if pd.notna(spread) else "")
 
 
 def comparison(table: pd.DataFrame) -> Table:
@@ -307,6 +328,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
         f"Scores are the mean ± standard deviation of up to {seeds} seeds." if seeds > 1 else "",
+        interval_note(made),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
@@ -317,6 +339,18 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         ties_note(made),
     ]
     return " ".join(filter(None, sentences))
+
+
+def interval_note(made: pd.DataFrame) -> str:
+    """What the intervals are of; nothing without intervals."""
+    if made[f"{R1} low"].isna().all():
+        return ""
+    trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
+    return (
+        f"[low, high] is the 95 % interval over queries: {DRAWS:,} times, as many videos were drawn with replacement, each"
+        " with all its captions. A model and the baseline of its backbone and frames are compared on the same draws."
+        f" {trained} The noise of training is not in the interval."
+    )
 
 
 def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
@@ -342,8 +376,7 @@ def time_notes(table: pd.DataFrame) -> list[str]:
 
 def ties_note(made: pd.DataFrame) -> str:
     """How ties count here and in the paper, and which recall that changes most."""
-    recalls = [score for score in SCORES if "R@" in score]
-    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in recalls}, made.index).stack()
+    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
     (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
     largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
     return (
