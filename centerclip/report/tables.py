@@ -211,7 +211,7 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of `for_programs` tables or their csv; what a table has no column for is missing."""
     rows = pd.concat(map(typed, tables), ignore_index=True)
-    scores = [*SCORES, *INTERVALS, *AS_AUTHORS.values(), *PAPER.values()]
+    scores = [*SCORES, *INTERVALS, f"{R1} std", *AS_AUTHORS.values(), *PAPER.values()]
     columns = [*MEASURED, *COUNTS, *scores, CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
@@ -347,8 +347,8 @@ def interval_note(made: pd.DataFrame) -> str:
         return ""
     trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
     return (
-        f"[low, high] is the 95 % interval over queries: {DRAWS:,} times, as many videos were drawn with replacement, each"
-        " with all its captions. A model and the baseline of its backbone and frames are compared on the same draws."
+        f"[low, high] is the 95 % interval over queries, from {DRAWS:,} resamples of the videos with all their captions."
+        " A model and the baseline of its backbone and frames are compared on the same resamples."
         f" {trained} The noise of training is not in the interval."
     )
 
