@@ -188,10 +188,10 @@ def met(ours: pd.DataFrame, models: pd.DataFrame, tolerance: float) -> pd.DataFr
 
 
 def met_within(ours: pd.DataFrame) -> str:
-    """How many of the published recalls are met within each of POINTS; nothing where none was tested."""
+    """A sentence on how many published recalls are met within each of POINTS; nothing where none was tested."""
     away = distance(comparable(ours)).abs()
     counts = ", ".join(f"{(away <= number).sum()} within {points(number)}" for number in POINTS)
-    return f"Of {len(away)} published recalls tested here are met: {counts}." if len(away) else ""
+    return f" Of {len(away)} published recalls tested here are met: {counts}." if len(away) else ""
 
 
 def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dict[str, pd.DataFrame]:

@@ -5,14 +5,13 @@ import pandas as pd
 from centerclip.report import full_size
 from centerclip.report.claims import (
     NO_INTERVAL,
-    ONCE,
     VERDICTS,
     beside_baseline,
     comparable,
     difference,
     judgements,
     met_within,
-    trained_once,
+    once,
 )
 from centerclip.report.documents import Document, Table
 from centerclip.report.rows import DIFFERENCE, R1, remarks
@@ -34,8 +33,9 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
         *findings(ours, costs, paper),
         "The paper's claims, judged by the tables of this run beside the published numbers: "
         + ", ".join(f"{verdict} {count[verdict]}" for verdict in sorted(count.index, key=rank))
-        + f". {met_within(ours)} Times of a busy machine are left out. Arrows go from the baseline to the best clustering variant of the"
-        " same backbone and number of frames."
+        + f".{met_within(ours)} Times of a busy machine are left out. Arrows go from the baseline to the best clustering"
+        " variant of the same backbone and number of frames. ± is half the 95 % interval of a difference over queries"
+        " and, where there are several, seeds."
         + "".join(f" Of {rows['benchmark'].iloc[0]} only costs were measured." for rows in further if len(rows)),
     ]
     behind = ["Not run here, in the paper:"]
@@ -73,17 +73,14 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 def change(baseline: pd.Series, best: pd.Series) -> str:
     """What becomes of the recall of a `baseline` with the `best` clustering variant, and whether that is chance."""
     model = ", ".join([best["variant"], *remarks(best)])
-    words = (
-        f"text-to-video R@1 goes from {baseline[R1]:.1f}, the baseline's, to {best[R1]:.1f}, the best clustering variant's"
-        f" ({model})"
-    )
-    once = [ONCE] if trained_once(baseline) or trained_once(best) else []
+    marks = [model, *once(baseline, best)]
+    goes = f"text-to-video R@1 goes from {baseline[R1]:.1f}, the baseline's, to {best[R1]:.1f}, the best clustering"
     if pd.isna(best[DIFFERENCE]):
-        return f"{words} ({', '.join([*once, NO_INTERVAL])})"
+        return f"{goes} variant's ({'; '.join([*marks, NO_INTERVAL])})"
     told = "a gain" if best[DIFFERENCE] > 0 else "a loss"
     if abs(best[DIFFERENCE]) <= best[f"{DIFFERENCE} half"]:
         told = f"which {best['n_texts']:,.0f} queries cannot tell from 0"
-    return f"{words}, by {difference(best)} points (95 %{', one run' * bool(once)}), {told}"
+    return f"{goes} variant's ({'; '.join(marks)}), by {difference(best)} points, {told}"
 
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
