@@ -55,7 +55,7 @@ class Estimate(NamedTuple):
         return enough(self.value - margin, self.half, self.queries, self.seeds)
 
 
-def seeds_half(std: float, seeds: int) -> float:
+def seeds_half(std: float, seeds: float) -> float:
     """Half the 95 % interval of a mean over seeds, by Student's t; 0 for one seed, whose noise is not known."""
     return float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * std / sqrt(seeds) if seeds > 1 else 0.0
 

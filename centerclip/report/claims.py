@@ -181,7 +181,7 @@ def met(ours: pd.DataFrame, models: pd.DataFrame, tolerance: float) -> pd.DataFr
         words = ", ".join([f"{row[AS_AUTHORS[R1]]:.1f} ({row['less']:+.1f})", *remarks(row)])
         figures = []
         if pd.notna(row["less"]):
-            margin, half = tolerance - abs(row["less"]), seeds_half(row[f"{R1} std"], int(row["seeds"]))
+            margin, half = tolerance - abs(row["less"]), seeds_half(row[f"{R1} std"], row["seeds"])
             figures = [figure(words, margin, half, once(row), seeds=row["seeds"])]
         lines.append([row["benchmark"], row["variant"], f"{row[R1]:.1f}", *outcome(figures)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
@@ -191,7 +191,7 @@ def met_within(ours: pd.DataFrame) -> str:
     """A sentence on how many published recalls are met within each of POINTS; nothing where none was tested."""
     away = distance(comparable(ours)).abs()
     counts = ", ".join(f"{(away <= number).sum()} within {points(number)}" for number in POINTS)
-    return f" Of {len(away)} published recalls tested here are met: {counts}." if len(away) else ""
+    return f" Published recalls met, of {len(away)} tested here: {counts}." if len(away) else ""
 
 
 def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dict[str, pd.DataFrame]:

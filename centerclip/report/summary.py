@@ -33,9 +33,9 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
         *findings(ours, costs, paper),
         "The paper's claims, judged by the tables of this run beside the published numbers: "
         + ", ".join(f"{verdict} {count[verdict]}" for verdict in sorted(count.index, key=rank))
-        + f".{met_within(ours)} Times of a busy machine are left out. Arrows go from the baseline to the best clustering"
-        " variant of the same backbone and number of frames. ± is half the 95 % interval of a difference over queries"
-        " and, where there are several, seeds."
+        + f".{met_within(ours)} Times of a busy machine are left out."
+        " Arrows go from the baseline to the best clustering variant of the same backbone and number of frames."
+        " ± is half the 95 % interval of a difference over queries and, where there are several, seeds."
         + "".join(f" Of {rows['benchmark'].iloc[0]} only costs were measured." for rows in further if len(rows)),
     ]
     behind = ["Not run here, in the paper:"]
@@ -80,7 +80,7 @@ def change(baseline: pd.Series, best: pd.Series) -> str:
     told = "a gain" if best[DIFFERENCE] > 0 else "a loss"
     if abs(best[DIFFERENCE]) <= best[f"{DIFFERENCE} half"]:
         told = f"which {best['n_texts']:,.0f} queries cannot tell from 0"
-    return f"{goes} variant's ({'; '.join(marks)}), by {difference(best)} points, {told}"
+    return f"{goes} variant's ({'; '.join(marks)}), by {difference(best)} points (95 %), {told}"
 
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:

@@ -46,6 +46,8 @@ def draw(data: pd.DataFrame) -> Figure:
             best = frontier(drawn)
             axes.plot(best["cost"], best["recall"], color="0.6", linewidth=1, zorder=0.8)
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
+            reach = style.whiskers(data.loc[drawn.index], "t2v R@1")
+            axes.errorbar(drawn["cost"], drawn["recall"], yerr=reach, zorder=0.9, **style.WHISKERS)
         axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=style.R1)
         axes.margins(0.12)
@@ -57,6 +59,7 @@ def draw(data: pd.DataFrame) -> Figure:
         " beats in both. Area: tokens of a video, all"
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
         " memory kept for the backward pass and in GFLOPs, the same on every machine; times are in the table.",
+        style.whiskers_note(data),
         "Published: GPU memory of training, and the same model's GFLOPs." if compared else "",
         style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
     )  # fmt: skip
