@@ -1,4 +1,4 @@
-"""Ranks of queries, made up for tests of what is computed from them."""
+"""Ranks of made-up models."""
 
 import numpy as np
 
