@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
-from centerclip.report.rows import CANDIDATES, DIFFERENCE, R1, RANDOM, ROLES, label, remarks
+from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks
 from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, joined
 
 POINTS = (0.5, 1, 2, 3)  # of t2v R@1: within each, the published numbers that are met are counted
@@ -48,10 +48,11 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
     """The first baseline of one benchmark and backbone, and the clustering variant of as many frames with the best of
-    `column`; None where either is missing."""
+    `column`, of costs one measured on the same device; None where either is missing."""
     rows = rows.dropna(subset=column)
     baseline = rows[rows["baseline"]].head(1)
-    clustered = rows[rows["clustering"] & rows["frames"].isin(baseline["frames"])]
+    same = ["frames", "measured_on"] if column in MEASURED else ["frames"]
+    clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
     if clustered.empty:
         return None
     return baseline.iloc[0], clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
@@ -202,11 +203,12 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
         paper: of `tables.read_paper`. tolerance: points of t2v R@1 by which a recall may differ.
     """
     ours = joined([ours])
-    ours.loc[disturbed(ours), [*TIMES, "clustering_share"]] = None
+    ours.loc[disturbed(ours), TIMES] = None
     models = paper[paper["variant"].notna()]
     models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
     models = models.rename(columns={new: old for old, new in PAPER.items()})
-    models = models.assign(**dict.fromkeys(["saved_mb", "clustering_share", DIFFERENCE, f"{DIFFERENCE} seeds"]))
+    absent = ["saved_mb", "clustering_share", "measured_on", DIFFERENCE, f"{DIFFERENCE} seeds"]
+    models = models.assign(**dict.fromkeys(absent))
     at_least = "A published model saves at least what it saved there of its baseline's memory and time."
     return {
         **{claim: judged(figures, ours, models) for claim, figures in claims(tolerance).items()},
