@@ -58,7 +58,7 @@ def test_the_document_has_a_line_a_method_and_says_what_ranks():
     words, lines = fastest.document(made)
     assert "Settings are ranked by their time" in words
     assert lines.text.iloc[0].tolist() == [
-        *("99 %", "tempme", "ViT-B-32", "tempme", "a CPU", "40.0", "99.9%", "0.60 of the time"),
+        *("99 %", "tempme", "ViT-B-32", "tempme", "a CPU", "40.0", "-", "99.9%", "0.60 of the time"),
     ]
     settings = lines.text.groupby("keeps")["fastest setting"].agg(list).to_dict()
     assert settings == {"99 %": ["tempme", "kmedoids-s4", "none"], "99.9 %": ["tempme", "kmedoids-s3", "none"]}
