@@ -93,7 +93,7 @@ class TestEqualCost:
                 off = 0.03 if "stages" in METHODS[method] else 0.012
                 assert bench.operations(model, 12) / whole == pytest.approx(budget, abs=off)
 
-    @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "rlt"])
+    @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "evit", "rlt"])
     def test_operations_are_those_that_are_counted(self, method):
         """But for patch embedding, projection and, at half a per cent, what the reductions take."""
         model = bench.fitted(METHODS[method], "ViT-S-32", 12, 4, 0.65) if method else Model("ViT-S-32")

@@ -212,8 +212,9 @@ class StageBlock(Block):
     remove: Natural | BelowOne = optional(
         "In place of clusters: tokens a segment loses, or their share, [CLASS] counted; at most half of the patches."
     )
-    keep: Literal["medoid", "mean", "weighted"] = optional(
+    keep: Literal["medoid", "mean", "weighted", "attention"] = optional(
         "What stays of a cluster. weighted: the mean, each token by the number of patches that it stands for."
+        " attention: the mean, each token by the attention of [CLASS] to it in the block around the stage."
     )
     embedding: Bool = optional("Add a learned vector to each kept token, at first the patches' positional embedding.")
     inside: Bool = optional("Act inside the block that comes next, between attention and MLP.")
@@ -232,8 +233,11 @@ class StageBlock(Block):
 
 
 class ScheduleBlock(Block):
-    name: Literal["tome", "tempme"] = doc("A function of centerclip/method/schedules.py.")
-    remove: Natural | list[Natural] = optional("Tokens of a frame that merge in a block, one number or one a block.")
+    name: Literal["tome", "pitome", "tempme", "evit"] = doc("A function of centerclip/method/schedules.py.")
+    remove: Natural | BelowOne | list[Natural | BelowOne] = optional(
+        "Tokens that a frame loses in a block, or their share, one number or one a block. evit: one number is that of"
+        " each of 3 blocks."
+    )
     joins: list[Annotated[Int, Field(ge=2)]] = optional(
         "tempme: how many neighbouring clips become one, in front of as many blocks; the last block comes after them."
     )
