@@ -304,9 +304,9 @@ def marked(row: Mapping, column: str) -> str:
         return "-"
     words = shown(row[column], column, "+" if column == DIFFERENCE else "")
     words += time_mark(row) if column in TIMES else ""
-    if column in (R1, DIFFERENCE) and pd.notna(row[f"{column} low"]):
-        words += f" [{row[f'{column} low']:.1f}, {row[f'{column} high']:.1f}]"
-    spread = row.get(f"{column} std")
+    low, high, spread = (row.get(f"{column} {what}") for what in ("low", "high", "std"))
+    if column in (R1, DIFFERENCE) and pd.notna(low):
+        words += f" [{low:.1f}, {high:.1f}]"
     return words + (f" ± {spread:.1f}" if pd.notna(spread) else "")
 
 

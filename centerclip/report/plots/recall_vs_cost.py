@@ -65,6 +65,7 @@ def draw(data: pd.DataFrame) -> Figure:
         " memory kept for the backward pass, and"
         + (" in the time of a video in the best batch." if work == "time" else
            " in GFLOPs, as the times are not of one quiet device."),
+        style.whiskers_note(data),
         f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",
         style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
