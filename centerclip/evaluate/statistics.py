@@ -10,7 +10,8 @@ from math import ceil, hypot, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
+from scipy.special import stdtrit
 
 from centerclip.evaluate.ranks import DIRECTIONS, Ranks, paired
 
@@ -45,23 +46,31 @@ class Estimate(NamedTuple):
 
     @property
     def seeds_half(self) -> float:
-        """Half the 95 % interval over seeds, by Student's t; 0 for one seed, whose noise is not known."""
-        if self.seeds == 1:
-            return 0.0
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.seeds - 1)) * self.seeds_std / sqrt(self.seeds)
+        """Half the 95 % interval over seeds."""
+        return seeds_half(self.seeds_std, self.seeds)
 
     @property
     def half(self) -> float:
         """Half the 95 % interval over queries and seeds, taken as independent."""
         return hypot((self.high - self.low) / 2, self.seeds_half)
 
-    def enough(self, margin: float = 0.0) -> tuple[int, int] | None:
-        """How many queries and seeds would tell the value from `margin`: today's, both times the same factor. None
-        where the value is the margin."""
-        if self.value == margin:
-            return None
-        factor = max(1.0, (self.half / (self.value - margin)) ** 2)
-        return ceil(factor * self.queries), ceil(factor * self.seeds)
+    def enough(self, margin: float = 0.0) -> tuple[int, ...] | None:
+        """How many queries and seeds would tell the value from `margin`, as the function `enough`."""
+        return enough(self.value - margin, self.half, self.queries, self.seeds)
+
+
+def seeds_half(std: float, seeds: float) -> float:
+    """Half the 95 % interval of a mean over seeds, by Student's t; 0 for one seed, whose noise is not known."""
+    return float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * std / sqrt(seeds) if seeds > 1 else 0.0
+
+
+def enough(distance: float, half: float, *counts: int) -> tuple[int, ...] | None:
+    """The `counts` with which `half` an interval would be no more than `distance`: today's times one factor. None where
+    the distance is 0."""
+    if distance == 0:
+        return None
+    factor = max(1.0, (half / distance) ** 2)
+    return tuple(ceil(factor * count) for count in counts)
 
 
 def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
