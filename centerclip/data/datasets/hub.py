@@ -5,15 +5,15 @@ The video is bytes, a path in the repository, or a struct of `bytes` and `path`;
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import pandas as pd
+import requests
 from filelock import FileLock
-from huggingface_hub import HfApi, hf_hub_download, is_offline_mode, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, get_token, hf_hub_url, is_offline_mode, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from tqdm import tqdm
@@ -21,10 +21,10 @@ from tqdm import tqdm
 from centerclip.command import UserError, atomic_directory, first_line, read_json, shown
 from centerclip.data.datasets.files import VIDEO_SUFFIXES
 from centerclip.data.datasets.manifest import from_captions
-from centerclip.data.download.http import Refused, check
+from centerclip.data.download.http import Refused, check, download
 
 ROWS = "rows.json"
-Answer = TypeVar("Answer")
+GATED = "if it is gated, accept its terms on its page and set HF_TOKEN"
 
 
 def fetch(settings: dict, out: Path) -> None:
@@ -39,15 +39,16 @@ def fetch(settings: dict, out: Path) -> None:
     name = f"{settings['repository'].replace('/', '--')}@{settings['revision']}"
     store, rows = out.parent.parent / "downloads/hub" / name, []
     store.mkdir(parents=True, exist_ok=True)
-    with FileLock(store / ".lock"):
+    with FileLock(store / ".lock"), atomic_directory(out) as temporary:
+        (temporary / "videos").mkdir()
         repository = Repository(settings, store)
         shards = [(split, shard) for split, glob in settings["files"].items() for shard in repository.matching(glob)]
         for split, shard in tqdm(shards, shown(f"fetch: {settings['repository']}"), unit="file"):
-            for row in repository.unpacked(shard):
+            unpacked = repository.unpack(shard)
+            for row in read_json(unpacked / ROWS):
                 captions(row, settings)  # a wrong column is told before everything is downloaded
                 rows.append(row | {"split": split})
-    with atomic_directory(out) as temporary:
-        (temporary / "videos").symlink_to((store / "videos").resolve())
+            (temporary / "videos" / unpacked.name).symlink_to(unpacked.resolve())
         (temporary / ROWS).write_text(json.dumps(rows), encoding="utf-8")
 
 
@@ -69,8 +70,15 @@ def captions(row: dict, settings: dict) -> list[str]:
 
 
 def missing(where: str, standard: str, column: str, columns: list[str]) -> UserError:
-    has = f"it has {', '.join(columns)} (`columns` in the config maps names)"
+    has = f"it has {', '.join(columns) or 'none'} (`columns` in the config maps names)"
     return UserError(f"{where}: no column {column!r} for {standard}; {has}")
+
+
+def add_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Let the user's token, if there is one, go with a request."""
+    if token := get_token():
+        request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 class Repository:
@@ -80,18 +88,10 @@ class Repository:
         self.store, self.video = store, (settings.get("columns") or {}).get("video", "video")
         self.name, self.globs = settings["repository"], [*settings["files"].values()]
         self.commit = {"repo_id": self.name, "repo_type": "dataset", "revision": settings["revision"]}
-        self.files = self.asked(self.listing)  # path -> (bytes, hashes), as far as they are known
-
-    def asked(self, question: Callable[[], Answer]) -> Answer:
-        """The answer of the Hub, or of its cache. Raises UserError if there is none."""
         try:
-            return question()
+            self.files = self.listing()  # path -> (bytes, hashes), as far as they are known
         except Exception as error:  # of any of the network's layers
-            if isinstance(error, OSError) and error.errno:  # of this machine, such as a full disk
-                raise
-            remedy = "run again: the download goes on where it broke off"
-            if isinstance(error, RepositoryNotFoundError):
-                remedy = "check its name; if it is gated, accept its terms on its page and set HF_TOKEN"
+            remedy = f"check its name; {GATED}" if isinstance(error, RepositoryNotFoundError) else "try again"
             raise UserError(f"{self.name}: {type(error).__name__}: {first_line(error)}; {remedy}") from None
 
     def listing(self) -> dict[str, tuple[int | None, tuple[str, ...]]]:
@@ -111,17 +111,17 @@ class Repository:
             raise UserError(f"{self.name}: no file {glob!r}; it has {', '.join(sorted(self.files)[:8])}")
         return found
 
-    def unpacked(self, shard: str) -> list[dict]:
-        """The rows of a parquet file: `video`, the digest of a file below `store`, and `texts`, the lists of strings by
-        column."""
-        out = self.store / "videos" / f"{shard.replace('/', '--')}.{self.video}"
+    def unpack(self, shard: str) -> Path:
+        """The directory of the videos of a parquet file and its rows, ROWS: `video`, the name of a file without its
+        suffix, and `texts`, the lists of strings by column."""
+        out = self.store / f"{shard.replace('/', '--')}.{self.video}"
         if not out.exists():
             path = self.obtain(shard)
             with atomic_directory(out) as temporary:
                 rows = list(self.rows(path, shard, temporary))
                 (temporary / ROWS).write_text(json.dumps(rows), encoding="utf-8")
             self.discard(path)
-        return read_json(out / ROWS)
+        return out
 
     def rows(self, path: Path, shard: str, out: Path) -> Iterator[dict]:
         """The rows of a parquet file, whose videos are written into `out` on the way."""
@@ -167,18 +167,16 @@ class Repository:
 
     def obtain(self, name: str) -> Path:
         """A file of the repository, from the Hub's cache or downloaded into `store`. Raises UserError."""
-        path = try_to_load_from_cache(filename=name, **self.commit)
-        if not isinstance(path, str):
-            path = self.asked(lambda: hf_hub_download(filename=name, local_dir=self.store / "files", **self.commit))
-        path, (size, hashes) = Path(path), self.files[name]
-        try:
-            if hashes:
-                check(path, size, hashes, name)
-        except Refused as error:
-            self.discard(path)
-            remedy = "run again" if not path.exists() else "delete it and run again"
-            raise UserError(f"{path} {error}; {remedy}") from None
-        return path
+        path, (size, hashes) = try_to_load_from_cache(filename=name, **self.commit), self.files[name]
+        if not isinstance(path, str):  # huggingface_hub itself would begin a file again after it was killed
+            path = self.store / "files" / name
+            download(path, [hf_hub_url(filename=name, **self.commit)], size, hashes, add_token, otherwise=GATED)
+        elif hashes:
+            try:
+                check(Path(path), size, hashes, name)
+            except Refused as error:
+                raise UserError(f"{path} {error}: delete it and run again") from None
+        return Path(path)
 
     def discard(self, path: Path) -> None:
         """Delete a file that was downloaded into `store`."""
