@@ -72,13 +72,13 @@ def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
         yield Model(backbone, stages=(placed,))
 
 
-def scheduled(name: str, backbone: str, frames: int) -> Iterator[Model]:
+def scheduled(name: str, backbone: str, frames: int, proportional: bool) -> Iterator[Model]:
     """A schedule with every number of tokens that each frame may lose, the first blocks one more than the others."""
     blocks = backbones.geometry(backbone).blocks
     for remove, more in product(range(backbones.geometry(backbone).patches // 2), range(blocks)):
         fewer = [remove + (block < more) for block in range(blocks)]
         options = {"remove": fewer if more else remove}
-        yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=True)
+        yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=proportional)
 
 
 def nearest(models: Iterator[Model], frames: int, target: float) -> Model:
@@ -100,7 +100,8 @@ def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float
     """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
     target = budget * operations(Model(backbone), frames)
     if "schedule" in given:
-        return nearest(scheduled(given["schedule"]["name"], backbone, frames), frames, target)
+        models = scheduled(given["schedule"]["name"], backbone, frames, given.get("proportional", False))
+        return nearest(models, frames, target)
     stage = resolve.stage({"block": 0}, given["stages"][0])
     if sees_pixels(stage.algorithm):
         return run_length(stage, backbone, frames, budget)
@@ -109,7 +110,7 @@ def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float
 
 def setting(model: Model) -> str:
     """What was set of a `fitted` method, in words."""
-    if model.proportional:  # a schedule
+    if len(model.stages) != 1 or model.stages[0].inside:  # a schedule
         fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
         return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
     (stage,) = model.stages
