@@ -106,6 +106,7 @@ def test_columns_are_named_in_the_config_and_another_caption_needs_no_file_again
     ("content", "line"),
     [
         (shard(clip=[b"A"], caption=["a"]), r"no column 'video' for video; it has clip, caption"),
+        (shard(video=[7], caption=["a"]), r"test-0.parquet, row 0: no bytes of a video, and its path ''"),
         (shard(video=[b"A"], text=["a"]), r"no column 'caption' for caption; it has text \(`columns` in the config"),
         (shard(video=[b"A"], caption=[3]), r"org/set: no column 'caption' for caption; it has none \("),
         (shard(video=[b"A", None], caption=["a", "b"]), r"test-0.parquet, row 1: no bytes of a video, and its path ''"),

@@ -89,13 +89,14 @@ class Repository:
         self.name, self.globs = settings["repository"], [*settings["files"].values()]
         self.commit = {"repo_id": self.name, "repo_type": "dataset", "revision": settings["revision"]}
         try:
-            self.files = self.listing()  # path -> (bytes, hashes), as far as they are known
+            self.files = self.listing()
         except Exception as error:  # of any of the network's layers
             remedy = f"check its name; {GATED}" if isinstance(error, RepositoryNotFoundError) else "try again"
             raise UserError(f"{self.name}: {type(error).__name__}: {first_line(error)}; {remedy}") from None
 
     def listing(self) -> dict[str, tuple[int | None, tuple[str, ...]]]:
-        """All files of the repository; those in the Hub's cache if HF_HUB_OFFLINE is set."""
+        """The size and the hashes, as far as they are known, of each file of the repository; with HF_HUB_OFFLINE, of
+        each file in the Hub's cache."""
         if is_offline_mode():
             folder = Path(snapshot_download(**self.commit, allow_patterns=self.globs, local_files_only=True))
             return {path.relative_to(folder).as_posix(): (None, ()) for path in folder.rglob("*") if path.is_file()}
@@ -139,9 +140,8 @@ class Repository:
                 if self.video not in schema.names:
                     raise missing(f"{self.name}, {shard}", "video", self.video, schema.names)
                 texts = [field.name for field in schema if is_text(field.type) and field.name != self.video]
-                for number, row in enumerate(
-                    row for batch in file.iter_batches(8, columns=[self.video, *texts]) for row in batch.to_pylist()
-                ):
+                batches = file.iter_batches(8, columns=[self.video, *texts])  # of 8 rows, for videos are large
+                for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
                     data, suffix = self.video_of(row.pop(self.video), f"{self.name}, {shard}, row {number}", shard)
                     digest = hashlib.sha256(data).hexdigest()[:16]
                     (out / f"{digest}{suffix}").write_bytes(data)
@@ -154,7 +154,7 @@ class Repository:
         """The bytes of a video and the suffix of its name. Raises UserError for a cell without a video."""
         struct = cell if isinstance(cell, dict) else {"path" if isinstance(cell, str) else "bytes": cell}
         data, path = struct.get("bytes"), struct.get("path") or ""
-        if not data:
+        if not (data and isinstance(data, bytes)):
             name = PurePosixPath(path.removeprefix(f"hf://datasets/{self.name}@{self.commit['revision']}/"))
             inside = [p for p in map(str, (name, PurePosixPath(shard).parent / name)) if p in self.files]
             if not inside:
