@@ -294,6 +294,18 @@ class FolderBlock(Block):
     )
 
 
+class HubBlock(Block):
+    """Parquet files of a repository of data sets on the Hugging Face Hub: a row a video and its captions."""
+
+    reader: Literal["hub"] = doc(READER)
+    repository: Annotated[Str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = doc("ORG/NAME.")
+    revision: Annotated[Str, Field(pattern="^[0-9a-f]{40}$")] = doc("The commit.")
+    files: Annotated[dict[Split, Str], Field(min_length=1)] = doc(
+        "For each split, a glob of parquet files: data/test-*.parquet."
+    )
+    columns: dict[Literal["video", "caption"], Str] = optional("The files' own names of them.")
+
+
 class PublishedBlock(Block):
     reader: Literal["msvd", "lsmdc"] = doc(READER)
     local: dict[Str, Str] = optional(
@@ -321,8 +333,8 @@ class DiDeMoBlock(ActivityNetBlock):
 
 
 class BenchmarkBlock(Block):
-    source: ShapesBlock | FolderBlock | PublishedBlock | MSRVTTBlock | ActivityNetBlock | DiDeMoBlock = doc(
-        "Where videos and captions come from: rendered, your own, or downloaded by config/sources.csv.",
+    source: ShapesBlock | FolderBlock | HubBlock | PublishedBlock | MSRVTTBlock | ActivityNetBlock | DiDeMoBlock = doc(
+        "Where videos and captions come from: rendered, your own, from the Hub, or downloaded by config/sources.csv.",
         discriminator="reader",
     )
     variants: SomeNames = optional("Variants to run if `run.variants` is null.")
