@@ -48,12 +48,12 @@ def precision(device: torch.device) -> str:
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int) -> list[dict]:
     """A row for each of the cells of one group: ms a video and clustering's share of it, for each of BATCHES."""
-    models = [build(cell.model, seed=0).eval().to(device) for cell in cells]
+    models = [build(cell.model, 0, cell.data.image_size).eval().to(device) for cell in cells]
     rows = [{"benchmark": cell.benchmark, "variant": cell.variant} for cell in cells]
     for batch in BATCHES:
         videos = smooth_videos(batch, cells[0].data.frames, cells[0].data.image_size).to(device)
         with autocast(device, precision(device)):
-            times = milliseconds(models, videos, repeats)
+            times = milliseconds(models, [videos] * len(models), repeats)
         for row, turns in zip(rows, times, strict=True):
             row[f"ms, batch {batch}"] = median(whole for whole, _ in turns)
             row[f"clustering, batch {batch}"] = median(inside / whole for whole, inside in turns)

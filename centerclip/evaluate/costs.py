@@ -54,18 +54,19 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 
 
 def milliseconds(
-    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0, deadline: float = math.inf
+    models: list[CenterCLIP], videos: list[Tensor], repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
-    """Wall times of encoding `frames` [B, T, 3, H, W] without gradient, per video: for each model pairs (whole, in its
-    reductions) in ms, taken `in_turns`."""
+    """Wall times of encoding each model's `videos` [B, T, 3, H, W] without gradient, per video: for each model pairs
+    (whole, in its reductions) in ms, taken `in_turns`."""
 
     @torch.no_grad()
-    def encode(model: CenterCLIP) -> tuple[float, float]:
+    def encode(model: CenterCLIP, frames: Tensor) -> tuple[float, float]:
         with in_reductions(model) as inside:
             whole = elapsed(lambda: model.encode_video(frames), frames)
         return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
 
-    return in_turns([partial(encode, model) for model in models], repeats, seconds, deadline)
+    encodings = [partial(encode, *pair) for pair in zip(models, videos, strict=True)]
+    return in_turns(encodings, repeats, seconds, deadline)
 
 
 def in_turns(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.report.rows import CANDIDATES, RANDOM, ROLES, label, remarks
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, joined
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
@@ -26,11 +26,11 @@ class Figure(NamedTuple):
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
-    """The first baseline of one benchmark and backbone, and the clustering variant of as many frames with the best of
+    """The first baseline of one benchmark and backbone, and the clustering variant of its group with the best of
     `column`; None where either is missing."""
     rows = rows.dropna(subset=column)
     baseline = rows[rows["baseline"]].head(1)
-    clustered = rows[rows["clustering"] & rows["frames"].isin(baseline["frames"])]
+    clustered = rows[rows["clustering"] & grouped(rows).isin(grouped(baseline))]
     if clustered.empty:
         return None
     return baseline.iloc[0], clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]

@@ -21,7 +21,7 @@ MEASURED = [  # of costs
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
-NAMES = ["benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select", "device"]
+NAMES = ["benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select", "device"]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 RANDOM = "random"  # weights
 

@@ -28,7 +28,7 @@ from centerclip.report.rows import (
 from centerclip.settings.cell import Cell, check_own, read_cell
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
-GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
+GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 TIMES = ["ms", "batch_ms"]
 BUSY = " (busy)"  # behind times of a busy machine
@@ -118,6 +118,7 @@ def description(cell: Cell) -> dict:
     return {
         "benchmark": cell.benchmark,
         "variant": cell.variant,
+        "group": cell.group[1],
         "backbone": cell.model.backbone,
         "weights": cell.model.weights or RANDOM,
         "frames": cell.data.frames,
@@ -198,8 +199,14 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
+def grouped(table: pd.DataFrame) -> pd.Series:
+    """The `group` of each row; its backbone where the paper or an older table tells no more."""
+    return table.get("group", table["backbone"]).fillna(table["backbone"])
+
+
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, the first of its GROUP, with the index of `table`; missing without any."""
+    table = table.assign(group=grouped(table))
     baselines = table[table["baseline"]].drop_duplicates(GROUP)[[*GROUP, *columns]]
     return table[GROUP].merge(baselines, on=GROUP, how="left").set_axis(table.index)[columns]
 
@@ -212,7 +219,7 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", *ROLES]
+    first = ["benchmark", "variant", "group", "backbone", "weights", "frames", *STAGE, "shift", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
     return table[[*first, *scores, *counts]]
