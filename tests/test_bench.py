@@ -84,13 +84,13 @@ METHODS = bench.methods()
 class TestEqualCost:
     @pytest.mark.parametrize("method", METHODS)
     def test_a_methods_operations_are_as_near_to_the_budget_as_its_schedule_allows(self, method):
-        whole = bench.operations(Model("ViT-B-32"), 12)
+        whole = bench.operations(bench.whole("ViT-B-32", 12))
         for budget in bench.BUDGETS:
-            model = bench.fitted(METHODS[method], "ViT-B-32", 12, 4, budget)
+            encoder = bench.fitted(METHODS[method], "ViT-B-32", 12, 4, budget)
             if method != "rlt":  # whose cost the video decides
                 # a method of one stage has a block's choice, 5.6 % of the operations
                 off = 0.03 if "stages" in METHODS[method] else 0.012
-                assert bench.operations(model, 12) / whole == pytest.approx(budget, abs=off)
+                assert bench.operations(encoder) / whole == pytest.approx(budget, abs=off)
 
     @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "rlt"])
     def test_operations_are_those_that_are_counted(self, method):

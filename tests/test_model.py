@@ -449,7 +449,9 @@ class TestTrained:
         torch.nn.init.ones_(trained.stages["2"].embedding)
         save_weights(trained.state_dict(), "tiny", tmp_path / "w.safetensors")
         # nothing is asked of the weights that it started from, which may be gone
-        loaded = build_trained(replace(self.MODEL, weights="gone.pt"), 2, tmp_path / "w.safetensors")
+        loaded = build_trained(
+            tiny_cell(model=replace(self.MODEL, weights="gone.pt"), seed=2), tmp_path / "w.safetensors"
+        )
         assert loaded.state_dict().keys() == trained.state_dict().keys()
         assert all(torch.equal(loaded.state_dict()[name], value) for name, value in trained.state_dict().items())
 
@@ -470,5 +472,5 @@ class TestTrained:
         save_weights(build(self.MODEL, 1).state_dict(), "tiny", path)
         damage(path)
         with pytest.raises(UserError) as error:
-            build_trained(self.MODEL, 2, path)
+            build_trained(tiny_cell(model=self.MODEL), path)
         assert str(error.value).startswith(f"weights {path}{problem}") and "\n" not in str(error.value)

@@ -77,7 +77,7 @@ def test_published_models_have_the_roles_of_their_cells():
 
 
 def test_the_csv_has_the_same_columns_for_every_benchmark():
-    identity = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift"]
+    identity = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", "group"]
     history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
     counts = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out", "device"]
     paper = [f"paper {name}" for name in ("videos", "training_gb", "ms", *SCORES)]
@@ -86,7 +86,7 @@ def test_the_csv_has_the_same_columns_for_every_benchmark():
     columns = [*identity, *ROLES, *SCORES, *as_authors, "seeds", *history, *MEASURED, *counts, *paper]
     assert list(made) == list(csv_of(result("shapes", "zeroshot", 1))) == columns
     baseline, kmedoids = (made.loc[index] for index in range(2))
-    assert kmedoids[identity[4:]].tolist() == [12, 6, 4, 49, "kmedoids", None]
+    assert kmedoids[identity[4:]].tolist() == [12, 6, 4, 49, "kmedoids", None, "ViT-B-32, 12 frames of 224 px"]
     assert kmedoids[["seeds", *history]].tolist() == [1, 40, 39, 60, 1]
     assert kmedoids[["tokens", "clustering_share", "batch"]].tolist() == [1100, 0.02, 4]
     assert baseline[[*identity[5:9], "training_gb", "training_chunk"]].isna().all()
@@ -124,7 +124,7 @@ def test_several_seeds_are_a_mean_and_its_spread():
     assert made.loc["baseline", ["seeds", "t2v R@1", "v2t R@1", "t2v MdR"]].tolist() == [3, 42, 41, 2]
     assert made.loc["baseline", "t2v R@1 std"] == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
     assert made.loc["kmedoids", "seeds"] == 1 and pd.isna(made.loc["kmedoids", "t2v R@1 std"])
-    assert list(made)[13:15] == ["t2v R@1", "t2v R@1 std"]
+    assert list(made)[14:16] == ["t2v R@1", "t2v R@1 std"]
     assert comparison(table(*three)).text["t2v R@1"].tolist() == ["42.0 ± 2.6", "43.0", "-1.0"]
     assert "mean ± standard deviation of up to 3 seeds" in notes(table(*three), costs())
 

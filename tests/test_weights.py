@@ -53,7 +53,7 @@ def small(monkeypatch):
     """Of the published backbones `tiny`'s size: quick and small to load."""
     config = backbones.model_config
 
-    def shrunk(name):
+    def shrunk(name, image_size=None):
         return backbones.TINY | {"quick_gelu": config(name).get("quick_gelu", False)}
 
     monkeypatch.setattr(backbones, "model_config", shrunk)

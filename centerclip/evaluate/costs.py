@@ -152,6 +152,12 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
     return counts
 
 
+def generated(count: int, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
+    """`count` smooth videos for each of `shapes` (frames, pixels); for equal shapes one tensor."""
+    made = {shape: smooth_videos(count, *shape).to(device) for shape in dict.fromkeys(shapes)}
+    return [made[shape] for shape in shapes]
+
+
 def smooth_videos(count: int, frames: int, size: int, seed: int = 0) -> Tensor:
     """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, so that frames resemble their
     neighbours as a real video's do."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast
 from centerclip.command import tell
-from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, tokens_per_block
 from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Runtime
 from centerclip.train.loop import Run, train_step
@@ -98,12 +98,6 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             known = None not in (row[name], rows[first][name])
             row[f"{name}_ratio"] = row[name] / rows[first][name] if known else None
     return rows
-
-
-def generated(count: int, shapes: list[tuple[int, int]], device: torch.device) -> list[Tensor]:
-    """`count` smooth videos for each of `shapes` (frames, pixels); for equal shapes one tensor."""
-    made = {shape: smooth_videos(count, *shape).to(device) for shape in dict.fromkeys(shapes)}
-    return [made[shape] for shape in shapes]
 
 
 def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:

@@ -219,7 +219,7 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "group", "backbone", "weights", "frames", *STAGE, "shift", *ROLES]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
     return table[[*first, *scores, *counts]]
