@@ -80,6 +80,19 @@ def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
         assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
 
 
+def test_a_control_is_measured_on_its_own_frames_and_pixels_beside_the_whole_baseline():
+    (whole,) = cells("baseline")
+    fewer, smaller = (
+        replace(whole, variant=name, data=replace(whole.data, **change), against=whole.kind)
+        for name, change in (("frames-3", {"frames": 3}), ("pixels-48", {"image_size": 48}))
+    )
+    assert efficiency.groups([fewer, smaller, whole]) == [[fewer, smaller, whole]]
+    rows = efficiency.measure([fewer, smaller, whole], torch.device("cpu"), repeats=1, largest=2)
+    assert [sum(row["tokens_per_block"]) for row in rows] == [4 * 3 * 50, 4 * 6 * 37, 4 * 6 * 50]
+    assert rows[0]["gflops_ratio"] == 0.5 and 0.7 < rows[1]["gflops_ratio"] < 0.75 and rows[2]["ms_ratio"] == 1
+    assert rows[0]["saved_mb_ratio"] == pytest.approx(0.5, abs=0.01) and not efficiency.busy([fewer, whole], [[1], [2]])
+
+
 def test_bytes_are_those_of_what_trains():
     """A frozen stem keeps less than a free one; what is not trained keeps nothing that is worth a number."""
     free = replace(TRAINING, frozen="none")
@@ -157,7 +170,7 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
         return [[(times[model.name][batch], 0.0)] * repeats for model in models]
 
     monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
-    made = efficiency.smooth_videos
+    made = efficiency.generated
     models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
     best = efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000)
     assert best == [(8, 5), (1, 10), (16, 100 / 16)]
@@ -168,12 +181,12 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
         (4, 25),
     ]
 
-    def no_room(count, frames, size):
+    def no_room(count, shapes, device):
         if count == 4:
             raise torch.OutOfMemoryError
-        return made(count, frames, size)
+        return made(count, shapes, device)
 
-    monkeypatch.setattr(efficiency, "smooth_videos", no_room)  # for the batch itself
+    monkeypatch.setattr(efficiency, "generated", no_room)  # for the batch itself
     assert efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000) == [
         (2, 8),
         (1, 10),

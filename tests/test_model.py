@@ -7,6 +7,7 @@ from functools import partial
 import open_clip
 import pytest
 import torch
+from support.cells import tiny_cell
 
 from centerclip import backbones
 from centerclip.backbones import model_config

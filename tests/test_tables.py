@@ -106,16 +106,20 @@ def test_a_seed_that_is_not_made_leaves_the_others_their_row():
         assert (both["seeds"], both["t2v R@1"], both["paper t2v R@1"], both["variant"]) == (1, 43, 43.0, "baseline")
 
 
-def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames():
+def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames_a_control_against_the_whole_one():
     """A shift and a sampling algorithm are trained, and no baselines."""
     names = ("zeroshot", "token_shift", "pooling", "baseline", "kmedoids", "baseline-b16", "kmedoids-b16-s4")
     again = result("msrvtt", "baseline", 40)
     again["settings"]["variant"] = "baseline-again"
     fewer = result("msrvtt", "kmedoids-frames-2", 40)  # 2 frames a segment are 8 a video
-    rows = table(*(result("msrvtt", name, 40) for name in names), again, fewer)
+    controls = (result("msrvtt", name, 40) for name in ("frames-8", "pixels-160", "b32-352"))
+    rows = table(*controls, *(result("msrvtt", name, 40) for name in names), again, fewer)
     baselines = of_baselines(rows, ["ms"])["ms"]
     first, larger = rows.loc["baseline", "ms"], rows.loc["baseline-b16", "ms"]
-    assert baselines[:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    assert baselines[:3].tolist() == [first, first, larger]
+    assert baselines[3:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    old = of_baselines(rows.drop(columns="group"), ["ms"])["ms"]  # of a table from before there were groups
+    assert old[["baseline", "kmedoids-b16-s4"]].tolist() == [first, larger]
 
 
 def test_several_seeds_are_a_mean_and_its_spread():
