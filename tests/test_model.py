@@ -96,7 +96,7 @@ TEXTS = {  # and of the text side
 def shaped(monkeypatch, side: str, changes: dict) -> tuple[CenterCLIP, open_clip.CLIP]:
     """Ours and open_clip's model of the tiny backbone with changes to one of its sides, and the same weights."""
     config = backbones.TINY | {side: backbones.TINY[side] | changes}
-    monkeypatch.setattr(backbones, "model_config", lambda _: config)
+    monkeypatch.setattr(backbones, "model_config", lambda *_: config)
     ours, theirs = tiny_model().eval(), open_clip.CLIP(**config).eval()
     for parameter in ours.parameters():  # biases too, which start as zeros
         torch.nn.init.normal_(parameter, std=0.1)

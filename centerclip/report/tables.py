@@ -200,8 +200,9 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def grouped(table: pd.DataFrame) -> pd.Series:
-    """The `group` of each row; its backbone where the paper or an older table tells no more."""
-    return table.get("group", table["backbone"]).fillna(table["backbone"])
+    """The `group` of each row; its backbone and frames where the paper or an older table tells no more."""
+    older = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
+    return table.get("group", older).fillna(older)
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
