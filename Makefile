@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
 .PHONY: demo check test gpu lint docs
-# A file's tests share what its workflow made; the longest files come first. Three at once fill two cores, as some wait.
+# The longest files come first. Three at once fill two cores, as some wait.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 demo: $(BIN)/.installed
@@ -25,7 +25,7 @@ check: lint
 
 test: lint
 	snakemake --lint
-	$(PYTEST) tests/test_[sw]*.py tests/test_[!sw]*.py
+	$(PYTEST) tests/test_workflow*.py tests/test_s*.py tests/test_w[!o]*.py tests/test_[!sw]*.py
 
 gpu: $(BIN)/.installed-test # results/gpu-DATE.md; a line and nothing else where PyTorch finds no GPU
 	python -m centerclip.bench.gpu --out results/gpu-$$(date +%F)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
+from support.ranks import answered
 from support.videos import make_video
 
 from centerclip.backbones.clip import build
@@ -141,21 +142,22 @@ class TestEqualCost:
 
 class TestRecall:
     def test_each_seed_is_compared_with_its_own_baseline(self):
-        scores = pd.DataFrame(
-            {
-                "variant": ["baseline", "baseline", "tome", "tome"],
-                "seed": [1, 2, 2, 1],
-                recall.SCORE: [40.0, 44.0, 45.0, 43.0],
-            }
-        )
+        """Of 100 queries seed 1 finds 30 and 50, seed 2 40 and 62: +20 and +22 points."""
+
+        def found(count: int) -> dict:
+            return answered(np.repeat([1, 20], [count, 100 - count]))
+
+        trainings = {"baseline": {1: found(30), 2: found(40)}, "tome": {2: found(62), 1: found(50)}}
         ratios = {"variant": ["tome", "baseline"], "gflops_ratio": [0.7, 1.0], "saved_mb_ratio": [0.6, 1.0]}
-        table = recall.compare(scores, pd.DataFrame(ratios)).set_index("variant")
-        assert table.loc["tome", ["mean", "difference", "better", "gflops_ratio"]].tolist() == [44, 2, 2, 0.7]
-        assert table.loc["tome", "difference std"] == pytest.approx(2**0.5)  # of +3 and +1
-        assert table.loc["baseline", "std"] == pytest.approx(8**0.5) and table.loc["baseline", "difference std"] == 0
-        assert "+2.0 ± 1.4" in recall.shown(table.reset_index())
+        table = recall.compare(trainings, pd.DataFrame(ratios)).set_index("variant")
+        tome = table.loc["tome"]
+        assert tome[["value", "difference", "gflops_ratio"]].tolist() == [56, 21, 0.7]
+        assert tome["difference std"] == pytest.approx(2**0.5) and tome["low"] < 21 < tome["high"]
+        assert tome["half"] == pytest.approx(np.hypot((tome["high"] - tome["low"]) / 2, 12.7062), rel=1e-4)
+        assert (tome["verdict"], table.loc["baseline", "std"]) == ("better", pytest.approx(50**0.5))
+        assert "+21.0 [" in recall.shown(table.reset_index())
         labels = [text.get_text() for text in recall.draw(table.reset_index()).legends[0].get_texts()]
-        assert labels == ["baseline", "tome"]
+        assert labels == ["tome"]
 
     def test_its_config_has_five_seeds_of_every_method(self):
         config = read_config(recall.OVERLAYS)

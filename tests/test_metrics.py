@@ -16,7 +16,8 @@ from centerclip.evaluate.metrics import authors_counts, better_and_equal, ranks,
 
 def as_authors(similarity, truth):
     """How often each rank occurs as the authors' code counts."""
-    return authors_counts(*better_and_equal(similarity, truth), similarity.shape[1]).tolist()
+    better, equal = better_and_equal(similarity, truth)
+    return authors_counts(better + 1, better + equal, similarity.shape[1]).tolist()
 
 
 def test_hand_worked_ranks_in_both_counts():

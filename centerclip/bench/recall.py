@@ -1,6 +1,6 @@
-"""Recall against cost with its spread: the demo's model trained by every method of the bench at one budget, several
-seeds each, and each seed compared with the same seed's baseline. It runs the workflow, so that a second call goes on
-where the first one stopped.
+"""Recall against cost with intervals: the demo's model trained by every method of the bench at one budget, several
+seeds each, and each seed compared with the same seed's baseline, query by query. It runs the workflow, so that a second
+call goes on where the first one stopped.
 """
 
 import argparse
@@ -15,6 +15,9 @@ from centerclip import ROOT, backbones
 from centerclip.command import UserError, atomic, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
+from centerclip.evaluate import ranks
+from centerclip.evaluate.ranks import Ranks
+from centerclip.evaluate.statistics import Estimate, differences, estimates
 from centerclip.method.reduction.rlt import rlt
 from centerclip.report import figures
 from centerclip.report.plots import style
@@ -25,10 +28,12 @@ from centerclip.settings.config import read_config
 OVERLAYS = [ROOT / "config/demo.yaml", ROOT / "config/bench.yaml"]
 BENCHMARK, SCORE = "shapes", "t2v R@1"
 TELLS = """\
-R@1 in per cent, mean and standard deviation over seeds; a seed draws the weights, the order of training and the frames.
-The videos are the same drawn ones for all. What it can tell: whether a method trains, how far seeds are apart, and
-which differences are larger than theirs, on these videos. What it cannot: how methods rank on real videos, with
-pretrained weights, or where a model is trained to its end."""
+R@1 in per cent, mean and standard deviation over seeds. Differences are paired by seed and by query. In brackets: their
+95 % interval over queries, from 10,000 resamples of videos with all their captions. "Over queries and seeds" adds the
+noise of the seeds (Student's t); a difference larger than that is called better or worse. A seed draws the weights, the
+order of training and the frames; the videos are the same drawn ones for all. The table cannot tell how methods rank on
+real videos, with pretrained weights, or where a model is trained to its end. With so many methods, one in twenty
+differences between equal methods would be told apart by chance."""
 
 
 def workflow(targets: list[Path], overlays: list[Path]) -> None:
@@ -46,16 +51,13 @@ def results(config: dict) -> tuple[list[Path], Path]:
     return files, Path(layout.COSTS.format(benchmark=BENCHMARK))
 
 
-def read(files: list[Path]) -> pd.DataFrame:
-    """A row a result: variant, seed and text-to-video R@1 in per cent."""
-    contents = list(map(read_json, files))
-    return pd.DataFrame(
-        {
-            "variant": [content["settings"]["variant"] for content in contents],
-            "seed": [content["settings"]["seed"] for content in contents],
-            SCORE: [content["text_to_video"]["R@1"] for content in contents],
-        }
-    )
+def read(files: list[Path]) -> dict[str, dict[int, dict[str, Ranks]]]:
+    """{variant: {seed: {direction: Ranks}}} of results."""
+    found = {}
+    for file in files:
+        settings = read_json(file)["settings"]
+        found.setdefault(settings["variant"], {})[settings["seed"]] = ranks.read(ranks.beside(file))
+    return found
 
 
 def share_of_tokens(cell: Cell) -> float:
@@ -70,55 +72,66 @@ def share_of_tokens(cell: Cell) -> float:
     return (sum(kept) / len(kept) + frames) / (frames * (1 + geometry.patches))
 
 
-def compare(scores: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """A row a variant, in order: seeds, mean and standard deviation of R@1, those of the difference to the same seed's
-    baseline, how many seeds are better than it, and the costs as shares of the baseline's."""
-    by_seed = scores.pivot(index="seed", columns="variant", values=SCORE)[list(dict.fromkeys(scores["variant"]))]
-    difference = by_seed.sub(by_seed["baseline"], axis=0)
-    shares = costs.set_index("variant").reindex(by_seed.columns)[["gflops_ratio", "saved_mb_ratio"]]
-    table = pd.DataFrame(
-        {
-            "seeds": by_seed.count(),
-            "mean": by_seed.mean(),
-            "std": by_seed.std(),
-            "difference": difference.mean(),
-            "difference std": difference.std(),
-            "better": (difference > 0).sum(),
-        }
-    )
-    return table.join(shares).rename_axis("variant").reset_index()
+def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFrame) -> pd.DataFrame:
+    """A row a variant, in order: seeds, R@1 and its difference to the same seeds' baseline, each with its interval over
+    queries and its standard deviation over seeds, what the difference tells, and costs as shares of the baseline's."""
+    rows = []
+    for variant, by_seed in trainings.items():
+        own = list(by_seed.values())
+        score = estimates(own)[SCORE]
+        row = {"variant": variant, "seeds": score.seeds, "value": score.value, "std": score.seeds_std}
+        if variant != "baseline":
+            less = differences(own, [trainings["baseline"][seed] for seed in by_seed])[SCORE]
+            row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
+            row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
+        rows.append(row)
+    shares = costs.set_index("variant")[["gflops_ratio", "saved_mb_ratio"]]
+    return pd.DataFrame(rows).join(shares, on="variant")
+
+
+def verdict(less: Estimate) -> str:
+    """What a difference to the baseline tells, by its interval over queries and seeds."""
+    if abs(less.value) > less.half:
+        return "better" if less.value > 0 else "worse"
+    return "cannot be told"
 
 
 def shown(table: pd.DataFrame) -> str:
     """The table that is printed, markdown."""
-    return pd.DataFrame(
+    compared = table["verdict"].notna()
+    text = pd.DataFrame(
         {
             "variant": table["variant"],
             "seeds": table["seeds"],
-            SCORE: [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(table["mean"], table["std"], strict=True)],
-            "to the same seed's baseline": [
-                f"{mean:+.1f} ± {std:.1f}" if variant != "baseline" else ""
-                for variant, mean, std in table[["variant", "difference", "difference std"]].itertuples(index=False)
+            SCORE: [f"{value:.1f} ± {std:.1f}" for value, std in zip(table["value"], table["std"], strict=True)],
+            "difference to the baseline [over queries]": [
+                f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in table.itertuples()
             ],
-            "seeds better": table["better"],
+            "± over queries and seeds": table["half"].map("{:.1f}".format),
+            "it is": table["verdict"],
             "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
             "ratio of bytes for backward": table["saved_mb_ratio"].map("{:.3f}".format).replace("nan", "-"),
         }
-    ).to_markdown(index=False, disable_numparse=True)
+    )
+    text.loc[~compared, text.columns[3:6]] = ""
+    return text.to_markdown(index=False, disable_numparse=True)
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """R@1 over the share of the baseline's operations, a mark a variant, bars of one standard deviation."""
+    """The difference to the baseline's R@1 over the share of its operations, a mark a variant, with its interval over
+    queries and seeds."""
     style.apply()
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
     axes = figure.subplots()
-    look = style.looks(table["variant"])
-    for row, colour, marker in zip(table.itertuples(), look["palette"], look["markers"], strict=True):
-        spread = {"yerr": row.std, "ecolor": colour, "capsize": 3}
-        axes.errorbar(row.gflops_ratio, row.mean, fmt=marker, color=colour, label=row.variant, mec="black", **spread)
-    axes.set(xlabel="operations (share of the baseline's)", ylabel=style.R1)
-    style.join_legends(figure, table["variant"])
-    axes.set_title(f"{BENCHMARK}: {table['seeds'].min()} seeds a method, mean and standard deviation")
+    data = table[table["verdict"].notna()]
+    look = style.looks(data["variant"])
+    for row, colour, marker in zip(data.itertuples(), look["palette"], look["markers"], strict=True):
+        bar = {"yerr": row.half, "ecolor": colour, "capsize": 3, "color": colour, "mec": "black", "markersize": 7}
+        axes.errorbar(row.gflops_ratio, row.difference, fmt=marker, label=row.variant, **bar)
+    axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
+    axes.set(xlabel="operations (share of the baseline's)", ylabel="t2v R@1, points above the baseline")
+    style.join_legends(figure, data["variant"])
+    axes.set_title(f"{BENCHMARK}: {table['seeds'].min()} seeds a method, 95 % intervals over queries and seeds")
     return figure
 
 

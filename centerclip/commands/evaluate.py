@@ -36,7 +36,8 @@ def job(arguments: argparse.Namespace) -> None:
 
     from centerclip.backbones.device import computed_in, device_name, pick_device
     from centerclip.data.video.batches import stored
-    from centerclip.evaluate.features import count_cut, count_short, evaluate
+    from centerclip.evaluate import metrics, ranks
+    from centerclip.evaluate.features import count_cut, count_short, features, named
     from centerclip.train import checkpoints
     from centerclip.train.finished import build_finished
 
@@ -44,10 +45,12 @@ def job(arguments: argparse.Namespace) -> None:
     manifest, store, splits = stored(cell, ["test"])
     test, rows = manifest[manifest["split"] == "test"], splits["test"]
     device = pick_device()
+    vectors = features(build_finished(cell).to(device), rows, store, cell)
+    answers = metrics.answers(*vectors)
     result = {
         "benchmark": cell.benchmark,
         "variant": cell.variant,
-        **evaluate(build_finished(cell).to(device), rows, store, cell),
+        **metrics.metrics(answers, rows["video_id"].nunique()),
         "n_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
         "n_videos_short": count_short(rows["video_id"].unique(), store.counts, cell),
         "n_videos_left_out": test["video_id"].nunique() - rows["video_id"].nunique(),
@@ -63,6 +66,7 @@ def job(arguments: argparse.Namespace) -> None:
         },
         "settings": cell.settings() | {"precision": cell.precision},
     }
+    ranks.write(ranks.beside(out), named(answers, rows))
     write_json(out, result)
     checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole
 

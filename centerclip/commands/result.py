@@ -1,4 +1,4 @@
-"""Take the evaluation of a cell as its result, results/BENCHMARK_VARIANT.json, if its benchmark passes its checks.
+"""Take the evaluation of a cell and its ranks as results/BENCHMARK_VARIANT.json, if its benchmark passes its checks.
 
 It takes a second, so that changed limits are checked again without any training or evaluation.
 """
@@ -6,7 +6,7 @@ It takes a second, so that changed limits are checked again without any training
 import argparse
 from pathlib import Path
 
-from centerclip.command import UserError, read_json, write_json
+from centerclip.command import UserError, atomic, read_json, write_json
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.settings import layout
 from centerclip.settings.cell import read_cell
@@ -23,4 +23,6 @@ def job(arguments: argparse.Namespace) -> None:
     if read_cell(cell.path(layout.EVALUATION)).settings() != cell.settings():
         raise UserError(f"{cell.path(layout.EVALUATION)}: made with other settings than {arguments.cell}; delete it")
     check_benchmark(cell, arguments)
+    with atomic(cell.path(layout.RANKS)) as temporary:
+        temporary.write_bytes(cell.path(layout.EVALUATION_RANKS).read_bytes())
     write_json(cell.path(layout.RESULT), evaluation)

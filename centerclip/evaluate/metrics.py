@@ -1,5 +1,7 @@
 """Retrieval metrics from unit vectors, in memory that does not grow with texts x videos."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -7,6 +9,19 @@ from tqdm import tqdm
 CHUNK = 256  # queries ranked at a time
 RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
 PATIENCE = 5  # s of ranking without a progress bar
+
+
+class Answers(NamedTuple):
+    """How the queries of one direction are answered: [Q] int64 each.
+
+    rank: of the right candidate, from 1; candidates as similar as it is are ranked before it. first, last: the ranks,
+    both included, that the authors' code counts, each as a query. best: the candidate ranked first.
+    """
+
+    rank: Tensor
+    first: Tensor
+    last: Tensor
+    best: Tensor
 
 
 def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,11 +44,19 @@ def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
     return sum(better_and_equal(similarity, truth))
 
 
-def authors_counts(better: Tensor, equal: Tensor, candidates: int) -> Tensor:
-    """[candidates] int64: how often each rank, from 1, occurs in the authors' code, from `better_and_equal`. It counts
-    every tied position as a separate query: the ranks 2, 3 and 4 of three equal candidates behind a better one."""
-    begun, ended = (torch.bincount(places, minlength=candidates + 1) for places in (better, better + equal))
+def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
+    """[candidates] int64: how often each rank, from 1, occurs in the authors' code. It counts every tied position, from
+    `first` to `last`, as a separate query: the ranks 2, 3 and 4 of three equal candidates behind a better one."""
+    begun, ended = (torch.bincount(places, minlength=candidates + 1) for places in (first - 1, last))
     return (begun - ended).cumsum(0)[:candidates]
+
+
+def best(similarity: Tensor, truth: Tensor) -> Tensor:
+    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: the right one, truth[q], if it is above all
+    others, else the best other one, of equal ones that of the lowest index."""
+    right = similarity.gather(1, truth[:, None])
+    other = similarity.scatter(1, truth[:, None], -torch.inf).max(1)
+    return torch.where(right[:, 0] > other.values, truth, other.indices)
 
 
 def summary(counts: Tensor, lower_median: bool = False) -> dict[str, float]:
@@ -49,19 +72,23 @@ def summary(counts: Tensor, lower_median: bool = False) -> dict[str, float]:
 
 
 def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict:
-    """Both directions' metrics, several captions a video handled as the paper does on MSVD.
+    """The `metrics` of the `answers` to all texts and videos."""
+    return metrics(answers(texts, videos, video_of_text), len(videos))
 
-    Text to video: every caption is a query among all videos. Video to text: every video that has captions is a query
-    among the videos' sets of captions, a set being as similar as its most similar caption.
+
+def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, Answers]:
+    """How both directions' queries are answered, several captions a video handled as the paper does on MSVD.
+
+    Text to video: every caption is a query among all videos. Video to text: every video that has captions is a query,
+    in the order of the videos, among the videos' sets of captions, a set being as similar as its most similar caption.
+    Where a video has several texts, the authors' code counts one rank a text, with equal videos in their order.
 
     Args:
         texts: [T, E] float unit vectors. videos: [V, E] float unit vectors.
         video_of_text: [T] int64, the video that each text describes. Videos with no text are only candidates.
 
     Returns:
-        {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
-        summary}, "n_texts": T, "n_videos": V}, of `ranks`, and as the authors' code counts: `authors_counts` and the
-        lower median; but where a video has several texts, each has one rank, equal videos in the order of their index.
+        {"text_to_video": of T queries, "video_to_text": of the captioned videos}, on the vectors' device.
 
     Raises:
         ValueError: a vector that is not finite.
@@ -74,25 +101,42 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
 
     def of_videos(chunk: Tensor) -> tuple[Tensor, Tensor]:
         similarity = videos[chunk] @ texts.T
-        best = similarity.new_full((len(chunk), len(videos)), -torch.inf)
-        return best.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
+        closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
+        return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 
     # Two passes: a query's own similarity has to come from the same product as the others', which alone rounds the same
+    captioned = video_of_text.unique()
     queries = {
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
-        "video_to_text": (of_videos, video_of_text.unique()),
+        "video_to_text": (of_videos, captioned),
     }
-    several = len(texts) > len(queries["video_to_text"][1])  # texts of a video
-    result, as_authors = {}, {}
+    several = len(texts) > len(captioned)  # texts of a video
+    result = {}
     for direction, (similarities, asked) in queries.items():
-        found = asked.new_empty(3, len(asked))  # made once: small pieces kept between the large ones would waste memory
+        found = asked.new_empty(4, len(asked))  # made once: small pieces kept between the large ones would waste memory
         chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
-        for chunk, counts in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
+        for chunk, ranked in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
             compared = similarities(chunk)
-            counts[:] = torch.stack([*better_and_equal(*compared), equal_before(*compared)])
-        better, equal, before = found
-        result[direction] = summary(torch.bincount(better + equal - 1))
-        if several and direction == "text_to_video":
-            better, equal = better + before, torch.ones_like(equal)
-        as_authors[direction] = summary(authors_counts(better, equal, len(videos)), lower_median=True)
-    return result | {"published": as_authors, "n_texts": len(texts), "n_videos": len(videos)}
+            better, equal = better_and_equal(*compared)
+            first, last = better + 1, better + equal
+            if several and direction == "text_to_video":
+                first = last = first + equal_before(*compared)
+            ranked[:] = torch.stack([better + equal, first, last, best(*compared)])
+        result[direction] = Answers(*found)
+    return result
+
+
+def metrics(answers: dict[str, Answers], candidates: int) -> dict:
+    """Both directions' metrics, from the answers among so many videos.
+
+    Returns:
+        {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
+        summary}, "n_texts": T, "n_videos": V}, of the ranks, and as the authors' code counts: `authors_counts` and the
+        lower median.
+    """
+    as_authors = {
+        direction: summary(authors_counts(found.first, found.last, candidates), lower_median=True)
+        for direction, found in answers.items()
+    }
+    ours = {direction: summary(torch.bincount(found.rank - 1)) for direction, found in answers.items()}
+    return ours | {"published": as_authors, "n_texts": len(answers["text_to_video"].rank), "n_videos": candidates}

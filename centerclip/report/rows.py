@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, first_line
+from centerclip.evaluate.ranks import DIRECTIONS
 
-DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
 STAGE = ["block", "segments", "clusters", "algorithm"]

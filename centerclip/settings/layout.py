@@ -6,11 +6,13 @@ A `variant` in them is a cell's name: VARIANT or VARIANT-seed-N.
 from pathlib import Path
 
 RESULT = "results/{benchmark}_{variant}.json"
+RANKS = "results/{benchmark}_{variant}.ranks.npz"  # of every query of RESULT
 CELL = "results/{benchmark}/{variant}/cell.json"
 WEIGHTS = "results/{benchmark}/{variant}/weights.safetensors"
 HISTORY = "results/{benchmark}/{variant}/history.json"
 CHECKPOINTS = "results/{benchmark}/{variant}/checkpoints"
 EVALUATION = "results/{benchmark}/{variant}/evaluation.json"  # becomes RESULT when the benchmark passes its checks
+EVALUATION_RANKS = "results/{benchmark}/{variant}/evaluation.ranks.npz"  # becomes RANKS with it
 TENSORBOARD = "results/{benchmark}/{variant}/tensorboard"
 
 BENCHMARK = "results/{benchmark}/benchmark.json"

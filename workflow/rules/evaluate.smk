@@ -10,6 +10,7 @@ rule evaluate:
         trained=lambda wildcards: [str(path) for path in cell(wildcards).trained_files],
     output:
         layout.EVALUATION,
+        layout.EVALUATION_RANKS,
     log:
         log_file("{benchmark}/{variant}/evaluate"),
     benchmark:
@@ -28,18 +29,19 @@ rule evaluate:
         precision=config["evaluation"]["precision"],
     shell:
         "python -m centerclip evaluate {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options}"
-        " --precision {params.precision} --out {output} --log {log}"
+        " --precision {params.precision} --out {output[0]} --log {log}"
 
 
 # All that is made of a cell is made of its result: limits that change are checked again, in a second, and hide nothing.
 rule result:
     input:
         cell=layout.CELL,
-        evaluation=layout.EVALUATION,
+        evaluation=[layout.EVALUATION, layout.EVALUATION_RANKS],
         manifest=layout.MANIFEST,
         frames=frames("test"),
     output:
         update(layout.RESULT),  # kept where a check fails
+        update(layout.RANKS),
     log:
         log_file("{benchmark}/{variant}/result"),
     priority: 1

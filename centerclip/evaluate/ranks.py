@@ -1,0 +1,78 @@
+"""The file of a result's ranks: how every query was answered, from which all intervals and comparisons are made."""
+
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from centerclip.command import UserError, atomic
+
+DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
+NUMBERS = ("rank", "first", "last")
+
+
+class Ranks(NamedTuple):
+    """How the queries of one direction were answered, a query a row.
+
+    queries: [Q] ids, of captions or videos. videos: [Q] ids of the right videos. rank, first, last: [Q] int32, and
+    answer [Q] ids of the videos ranked first, as in `metrics.Answers`.
+    """
+
+    queries: np.ndarray
+    videos: np.ndarray
+    rank: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    answer: np.ndarray
+
+
+def beside(result: Path) -> Path:
+    """The file of ranks of a result's json."""
+    return result.with_suffix(".ranks.npz")
+
+
+def write(path: Path, ranks: dict[str, Ranks]) -> None:
+    """Write {direction: Ranks} as a .npz that `read` reads."""
+    captions = ranks["text_to_video"]
+    arrays = {"caption_ids": captions.queries, "video_of_caption": captions.videos}
+    arrays["video_ids"] = ranks["video_to_text"].queries
+    for direction, found in ranks.items():
+        arrays |= {f"{direction}/{name}": getattr(found, name) for name in (*NUMBERS, "answer")}
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read(file: Path | IO[bytes], name: str | None = None) -> dict[str, Ranks]:
+    """{direction: Ranks} of a file of ranks, or of an open one called `name`. Raises UserError for another file."""
+    name = name or str(file)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        queries = {
+            "text_to_video": (arrays["caption_ids"], arrays["video_of_caption"]),
+            "video_to_text": (arrays["video_ids"], arrays["video_ids"]),
+        }
+        ranks = {
+            direction: Ranks(*queries[direction], *(arrays[f"{direction}/{key}"] for key in (*NUMBERS, "answer")))
+            for direction in DIRECTIONS
+        }
+    except FileNotFoundError:
+        raise
+    except Exception:  # zipfile and numpy raise about anything of damaged files
+        raise UserError(f"{name}: not a whole file of ranks, such as results/shapes_kmedoids.ranks.npz") from None
+    for direction, found in ranks.items():
+        check(found, f"{name}: {direction}")
+    return ranks
+
+
+def check(ranks: Ranks, where: str) -> None:
+    """Raise UserError unless the arrays of a direction are a row a query, with ranks from 1."""
+    count = len(ranks.queries)
+    for key, array in ranks._asdict().items():
+        kind = "iu" if key in NUMBERS else "U"
+        if array.shape != (count,) or array.dtype.kind not in kind or not count:
+            raise UserError(f"{where}: {key} must be one {'whole number' if kind == 'iu' else 'text'} a query")
+    if ranks.rank.min() < 1 or ranks.first.min() < 1 or (ranks.last < ranks.first).any():
+        raise UserError(f"{where}: a rank is less than 1, or last is before first")
+    if len(np.unique(ranks.queries)) < count:
+        raise UserError(f"{where}: a query is there twice")

@@ -1,0 +1,185 @@
+"""Intervals and tests of retrieval metrics, by resampling videos with all of their captions.
+
+The queries of one video are not independent, so that whole videos are drawn, with replacement. Both directions are
+counted over the same draws. All metrics of a draw come from one matrix product: how often each video is drawn [R, V]
+times how often each video has each rank [V, K].
+"""
+
+from collections.abc import Iterator, Sequence
+from math import ceil, hypot, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from centerclip.command import UserError
+from centerclip.evaluate.ranks import DIRECTIONS, Ranks
+
+DRAWS = 10_000
+CHUNK = 1_000  # draws at a time
+LEVEL = 0.95
+RECALLS = (1, 5, 10)
+SCORES = tuple(f"{short} {metric}" for short in DIRECTIONS.values() for metric in (*map("R@{}".format, RECALLS), "MdR"))
+R_SUM = "R-sum"  # of both directions' recalls
+
+
+class Estimate(NamedTuple):
+    """A metric or a difference of metrics, and how sure it is.
+
+    value: the mean over seeds. low, high: its 95 % interval over queries. p: of a difference, how probable one as large
+    is between equal models; nan for a metric. seeds: the number of trainings, seeds_std the standard deviation of the
+    value over them, nan for one. queries, videos: how many it is of.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+    seeds_std: float
+    queries: int
+    videos: int
+
+    @property
+    def seeds_half(self) -> float:
+        """Half the 95 % interval over seeds, by Student's t; 0 for one seed, whose noise is not known."""
+        if self.seeds == 1:
+            return 0.0
+        return float(stats.t.ppf((1 + LEVEL) / 2, self.seeds - 1)) * self.seeds_std / sqrt(self.seeds)
+
+    @property
+    def half(self) -> float:
+        """Half the 95 % interval over queries and seeds, taken as independent."""
+        return hypot((self.high - self.low) / 2, self.seeds_half)
+
+    def enough(self, margin: float = 0.0) -> tuple[int, int] | None:
+        """How many queries and seeds would tell the value from `margin`: today's, both times the same factor. None
+        where the value is the margin."""
+        if self.value == margin:
+            return None
+        factor = max(1.0, (self.half / (self.value - margin)) ** 2)
+        return ceil(factor * self.queries), ceil(factor * self.seeds)
+
+
+def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
+    """SCORES and R_SUM of one model with their intervals, from {direction: Ranks} of each of its trainings.
+
+    Raises UserError for trainings with other queries.
+    """
+    counts = histograms(trainings)
+    whole = metrics(counts, np.ones((1, videos_of(counts)), np.float32))[:, 0]
+    drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(videos_of(counts))])
+    return summarised(whole, drawn, np.full(whole.shape[1], np.nan), trainings[0])
+
+
+def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
+    """SCORES and R_SUM of one model less those of its `baseline`. Both answer the same queries; the n-th training is
+    compared with the baseline's n-th. The p-value is that of exchanging both models' answers to whole videos.
+
+    Raises UserError for trainings with other queries, ValueError for lists of different lengths.
+    """
+    if len(trainings) != len(baseline):
+        raise ValueError(f"{len(trainings)} trainings cannot be paired with {len(baseline)} of the baseline")
+    counts = histograms([*trainings, *baseline])
+    number = videos_of(counts)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        own, other = np.split(metrics(counts, weights), 2)
+        return own - other
+
+    whole = difference(np.ones((1, number), np.float32))[:, 0]
+    drawn = np.concatenate([difference(draws).mean(0) for draws in resamples(number)])
+    return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
+
+
+Histograms = list[tuple[np.ndarray, np.ndarray]]  # a direction: the ranks [K] that occur, how often [S, V, K] float32
+
+
+def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
+    """How often each video has each rank, in each direction and training. Raises UserError for other queries."""
+    found = []
+    for direction in DIRECTIONS:
+        first = trainings[0][direction]
+        order = np.argsort(first.queries)
+        video = np.unique(first.videos, return_inverse=True)[1][order]
+        ranks = []
+        for training in trainings:
+            ranked = training[direction]
+            own = np.argsort(ranked.queries)
+            if not (
+                np.array_equal(ranked.queries[own], first.queries[order])
+                and np.array_equal(ranked.videos[own], first.videos[order])
+            ):
+                raise UserError(f"{direction}: the queries are not the same")
+            ranks.append(ranked.rank[own])
+        values, places = np.unique(ranks, return_inverse=True)
+        counts = np.zeros((len(trainings), video.max() + 1, len(values)), np.float32)
+        for training, place in zip(counts, places.reshape(len(trainings), -1), strict=True):
+            np.add.at(training, (video, place), 1)
+        found.append((values, counts))
+    return found
+
+
+def videos_of(counts: Histograms) -> int:
+    """How many videos there are."""
+    return counts[0][1].shape[1]
+
+
+def metrics(counts: Histograms, weights: np.ndarray) -> np.ndarray:
+    """SCORES and R_SUM [S, R, M] of each training, where each video counts `weights` [R, V] times."""
+    return with_sum([scores(values, weights @ trainings) for values, trainings in counts])
+
+
+def scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """R@k of RECALLS in per cent, and the median rank: [..., 4] of `counts` [..., K] of the ranks `values` [K]."""
+    within = counts.cumsum(-1)
+    total = within[..., -1:]
+    up_to = np.searchsorted(values, RECALLS, side="right")
+    found = np.concatenate([np.zeros_like(total), within], -1)[..., up_to]
+    recalls = 100 * found.astype(float) / total  # whose division float32 would round
+    middle = [(within <= place).sum(-1) for place in ((total - 1) // 2, total // 2)]
+    return np.concatenate([recalls, values[middle].mean(0)[..., None]], -1)
+
+
+def with_sum(directions: list[np.ndarray]) -> np.ndarray:
+    """SCORES and R_SUM [..., M] of `scores` of each direction."""
+    recalls = sum(found[..., :-1].sum(-1, keepdims=True) for found in directions)
+    return np.concatenate([*directions, recalls], -1)
+
+
+def resamples(videos: int) -> Iterator[np.ndarray]:
+    """DRAWS times how often each of so many videos is drawn, float32 [CHUNK, V] each; the same on every call."""
+    generator = np.random.default_rng(0)
+    even = np.full(videos, 1 / videos)
+    return (generator.multinomial(videos, even, size=CHUNK).astype(np.float32) for _ in range(DRAWS // CHUNK))
+
+
+def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
+    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often one is as
+    large where each video's answers are those of either model at random."""
+    generator, larger = np.random.default_rng(0), np.ones(len(difference))
+    for _ in range(DRAWS // CHUNK):
+        signs = generator.choice(np.array([-1, 1], np.float32), (CHUNK, videos_of(counts)))
+        halves = []
+        for values, both in counts:
+            own, other = np.split(both, 2)
+            same, turned = (own + other).sum(1, keepdims=True), signs @ (own - other)
+            halves.append([scores(values, (same + turned) / 2), scores(values, (same - turned) / 2)])
+        own, other = map(with_sum, zip(*halves, strict=True))
+        larger += (np.abs((own - other).mean(0)) >= np.abs(difference) - 1e-6).sum(0)
+    return larger / (DRAWS + 1)
+
+
+def summarised(
+    whole: np.ndarray, drawn: np.ndarray, p_values: np.ndarray, training: dict[str, Ranks]
+) -> dict[str, Estimate]:
+    """An Estimate for each of SCORES and R_SUM, of `whole` [S, M] as measured and `drawn` [DRAWS, M]."""
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    seeds, spread = len(whole), whole.std(0, ddof=1) if len(whole) > 1 else np.full(whole.shape[1], np.nan)
+    sizes = [len(training[direction].queries) for direction in DIRECTIONS for _ in (*RECALLS, "MdR")]
+    videos = len(training["video_to_text"].queries)
+    columns = zip(whole.mean(0), low, high, p_values, spread, [*sizes, sum(sizes[::4])], strict=True)
+    return {
+        name: Estimate(*map(float, (value, *interval, p)), seeds, float(std), queries, videos)
+        for name, (value, *interval, p, std, queries) in zip((*SCORES, R_SUM), columns, strict=True)
+    }

@@ -1,0 +1,256 @@
+"""An edit makes exactly those jobs of the workflow again whose result could be another."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from support.workflow import (
+    SMALL,
+    copy_repository,
+    folder_overlay,
+    jobs,
+    result,
+    snakemake,
+    typed,
+)
+
+from centerclip.report.plots import PLOTS
+
+# What is shown again where a cell changes, and where costs do
+SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
+CHECKED = {"result": 4, "picture": 2} | SHOWN
+COSTS = {"efficiency": 1} | SHOWN
+FULL_SIZE = {"efficiency": 2, "full_size": 1}
+FRAMES = {"frames": 2, "frames_report": 1}
+
+
+def made(train: int, evaluate: int, **jobs: int) -> dict[str, int]:
+    """The jobs that run again where so many cells are trained and evaluated again."""
+    return jobs | ({"train": train} if train else {}) | {"evaluate": evaluate, "result": evaluate}
+
+
+EVERY_CELL = made(train=3, evaluate=4, picture=2) | SHOWN
+ALGORITHM = made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE  # spectral imports kmedoids
+
+
+REVISIONS = "settings/revisions.py"
+
+
+def test_ablations_are_plotted_for_the_grids_asked_for(finished):
+    rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
+    assert rules == made(7, 7, cell_settings=7, compared_settings=1) | COSTS | {"plot": len(PLOTS) + 1}
+
+
+class TestWhatRunsAgain:
+    """An edit makes exactly those jobs again whose result could be another."""
+
+    @pytest.fixture
+    def edited(self, finished):
+        """A function that edits files of the finished repository until the test ends: path -> new text."""
+        before = {}
+
+        def edit(path: str, change) -> None:
+            file = finished / path
+            before.setdefault(file, (file.read_text(), (file.stat().st_atime, file.stat().st_mtime)))
+            file.write_text(change(file.read_text()))
+
+        yield edit
+        for file, (text, times) in before.items():
+            file.write_text(text)
+            os.utime(file, times)
+
+    def overlaid(self, finished, overlay, *targets) -> dict[str, int]:
+        """What would run with a further config file."""
+        (finished / "more.yaml").write_text(yaml.safe_dump(overlay))
+        return jobs(finished, *(targets or ["all"]), "--configfile", "config/demo.yaml", "small.yaml", "more.yaml")
+
+    def test_nothing_is_done_twice(self, finished):
+        assert jobs(finished, "all") == {}
+
+    def test_an_edit_of_code_that_raises_no_revision(self, finished, edited):
+        for file in (finished / "centerclip").rglob("*.py"):
+            edited(str(file.relative_to(finished)), lambda text: text + "\nEDITED = True\n")
+        assert jobs(finished, "all") == {}
+
+    @pytest.mark.parametrize(
+        ("path", "before", "after", "rules"),
+        [
+            (
+                "settings/revisions.py",
+                "MANIFEST = 1",
+                "MANIFEST = 2",
+                {"fetch": 1, "manifest": 1} | FRAMES | EVERY_CELL,
+            ),
+            (REVISIONS, "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
+            (REVISIONS, "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=2) | SHOWN),
+            (REVISIONS, "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=2) | SHOWN),
+            (REVISIONS, "COSTS = 1", "COSTS = 2", COSTS | FULL_SIZE),
+            # An algorithm's own number, and the file of one without, as of a user's own.
+            ("method/reduction/kmedoids.py", "REVISION = 1", "REVISION = 2", ALGORITHM),
+            ("method/reduction/kmedoids.py", "REVISION = 1", "", ALGORITHM),
+        ],
+    )
+    def test_a_revision(self, finished, edited, path, before, after, rules):
+        edited(f"centerclip/{path}", lambda text: text.replace(before, after))
+        assert jobs(finished, "all") == rules
+
+    def test_the_precision_of_evaluation(self, finished):
+        rules = made(train=0, evaluate=4, compared_settings=1, picture=2) | COSTS
+        assert self.overlaid(finished, {"evaluation": {"precision": "bfloat16"}}) == rules
+
+    def test_what_is_checked(self, finished):
+        """Results are checked and shown again; nothing is trained or evaluated."""
+        for limit in ({"counts": {"test": {"captions": 48}}}, {"max_unreadable_share": 0.5}):
+            assert self.overlaid(finished, {"benchmarks": {"shapes": limit}}) == CHECKED
+
+    def test_a_check_that_fails_keeps_all_earlier_files_and_is_seen_by_whatever_target(self, finished, tmp_path):
+        repository = tmp_path / "repository"
+        shutil.copytree(finished, repository)
+        before = {path: path.read_bytes() for path in repository.glob("results/**/*.*") if "logs" not in path.parts}
+        more = ["results/shapes_kmedoids.json", "--configfile", "config/demo.yaml", "small.yaml", "more.yaml"]
+        for captions, failed in ((49, True), (49, True), (48, False)):
+            counts = {"benchmarks": {"shapes": {"counts": {"test": {"captions": captions}}}}}
+            (repository / "more.yaml").write_text(yaml.safe_dump(counts))
+            assert jobs(repository, *more) == {"result": 1}
+            done = snakemake(repository, *more)
+            said = "error: benchmark shapes: 48 captions in split test, where 49 are expected" in done.stderr
+            assert (done.returncode != 0, said) == (failed, failed)
+            assert all(path.read_bytes() == content for path, content in before.items() if path.suffix != ".md")
+
+    def test_a_changed_limit_hides_no_missing_result(self, finished, tmp_path):
+        repository = tmp_path / "repository"
+        shutil.copytree(finished, repository)
+        for path in repository.glob("results/shapes_*.json"):
+            path.unlink()
+        limits = {"benchmarks": {"shapes": {"max_unreadable_share": 0.5, "counts": {"test": {"captions": 48}}}}}
+        targets = [f"results/shapes_{variant}.json" for variant in SMALL["run"]["variants"]]
+        assert self.overlaid(repository, limits, *targets) == {"result": 4}
+
+    def test_the_recipe(self, finished):
+        """Trained cells and what follows; neither zeroshot nor costs."""
+        rules = made(train=3, evaluate=3, cell_settings=3, picture=2) | SHOWN
+        assert self.overlaid(finished, {"training": {"lr": 0.002}}) == rules
+        rules = made(train=1, evaluate=1, cell_settings=1, picture=2) | SHOWN
+        assert self.overlaid(finished, {"variants": {"kmedoids": {"training": {"lr": 0.002}}}}) == rules
+
+    def test_the_batch_that_costs_are_measured_on(self, finished):
+        assert self.overlaid(finished, {"training": {"gpu_batch": 4}}) == {"compared_settings": 1} | COSTS
+
+    def test_another_seed_trains_no_other_again(self, finished):
+        rules = {"cell_settings": 3} | made(train=3, evaluate=3) | SHOWN
+        assert self.overlaid(finished, {"seeds": [42, 7]}) == rules
+
+    def test_costs_that_are_switched_off(self, finished):
+        without = self.overlaid(finished, {"run": {"costs": False}})
+        assert without == SHOWN | {"plot": len(PLOTS) - 2}
+
+    def test_how_jobs_go_about_their_work(self, finished):
+        training = {"workers": 3, "threads": 2, "gpus": 2, "chunk": 3, "grad_checkpointing": True}
+        evaluation = {"batch_size": 3, "workers": 3, "threads": 2}
+        overlay = {"training": training | {"checkpoint_minutes": 7}, "evaluation": evaluation, "stall_seconds": 7}
+        overlay |= {"run": {"costs_minutes": 7}}
+        assert self.overlaid(finished, overlay) == {}
+
+
+class TestWhatRunsAgainOfAFolder:
+    """The same for captions and videos that are edited and replaced, and for weights that are a file."""
+
+    TARGETS = ("results/mine_zeroshot.json", "results/mine_baseline.json")
+
+    @pytest.fixture(scope="class")
+    def repository(self, finished, tmp_path_factory) -> Path:
+        directory = tmp_path_factory.mktemp("folder")
+        shutil.copytree(finished / "results/shapes/source", directory / "{videos}")  # braces are letters like others
+        captions = directory / "{videos}/captions.csv"
+        overlay = folder_overlay(directory / "{videos}", captions, 0.01) | {"training": {"epochs": 1, "batch_size": 8}}
+        start = shutil.copy(finished / "results/shapes/kmedoids/weights.safetensors", directory / "start.safetensors")
+        repository = copy_repository(directory / "repository", overlay | {"weights": {"tiny": str(start)}})
+        done = snakemake(repository, *self.TARGETS)
+        assert done.returncode == 0, done.stderr
+        assert jobs(repository, *self.TARGETS) == {}
+        return repository
+
+    def edit(self, file: Path, old: str, new: str) -> None:
+        """Edit a file, whose date then is before those of all that was made of it."""
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+        os.utime(file, (1, 1))
+
+    def caption(self, repository: Path, split: str) -> str:
+        rows = pd.read_csv(repository.parent / "{videos}/captions.csv")
+        return rows.loc[rows["split"] == split, "caption"].iloc[0]
+
+    @pytest.mark.parametrize(
+        ("split", "rules"),
+        [
+            ("test", {"evaluate": 2}),
+            ("train", {"train": 1, "evaluate": 1}),
+        ],
+    )
+    def test_one_caption(self, repository, split, rules):
+        captions, caption = repository.parent / "{videos}/captions.csv", self.caption(repository, split)
+        self.edit(captions, caption, "something else")
+        assert jobs(repository, *self.TARGETS) == {"manifest": 1, "result": 2} | rules
+        self.edit(captions, "something else", caption)
+        assert jobs(repository, *self.TARGETS) == {}
+
+    def test_a_video(self, repository):
+        video = next((repository.parent / "{videos}/videos").glob("train*"))
+        times = video.stat().st_atime_ns, video.stat().st_mtime_ns
+        os.utime(video, (1, 1))
+        seen = {"frames": 1, "frames_report": 1, "train": 1, "evaluate": 2, "result": 2}
+        assert jobs(repository, *self.TARGETS) == seen
+        os.utime(video, ns=times)
+        assert jobs(repository, *self.TARGETS) == {}
+
+    def test_weights(self, repository):
+        file = repository.parent / "start.safetensors"
+        file.touch()
+        assert jobs(repository, *self.TARGETS)["train"] == 1
+
+
+def test_a_damaged_shard_is_made_again_as_its_error_says_and_nothing_else(finished, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository)
+    shard = repository / "results/shapes/frames/56px/0001.lmdb"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2 :] = b""
+    shard.write_bytes(content)
+    evaluate = "python -m centerclip evaluate results/shapes/kmedoids/cell.json --gpus 0"
+    said = typed(repository, evaluate).stderr.splitlines()[-1]
+    target = re.fullmatch(r"error: .*/0001.lmdb: .*; delete 0001.lmdb, then .* with (\S+) as its only target", said)[1]
+    shard.unlink()
+    assert jobs(repository, target) == {"frames": 1}
+    done = snakemake(repository, target)
+    assert done.returncode == 0, done.stderr
+    assert jobs(repository, "all") == {}
+    assert typed(repository, f"{evaluate} --out again.json").returncode == 0
+
+
+def test_a_failed_variant_is_missing_from_the_partial_table_with_the_reason(finished, tmp_path):
+    """Its training fails where a result of before is left. The complete table stays as it was until it can be made."""
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository)
+    checkpoints, tables = repository / "results/shapes/kmedoids/checkpoints", repository / "results/tables"
+    shutil.rmtree(checkpoints)
+    checkpoints.touch()
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tables.iterdir()}
+    done = snakemake(repository, "all", "--keep-going", "--forcerun", "results/shapes/kmedoids/weights.safetensors")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    text = (tables / "shapes.partial.md").read_text()
+    assert re.search(r"^\| kmedoids \(not made\) +\|", text, re.MULTILINE)
+    assert "kmedoids is not made: results/shapes/kmedoids/checkpoints: File exists." in text
+    recall = f"{result(finished, 'spectral')['text_to_video']['R@5']:.1f}"
+    assert re.search(rf"^\| spectral .*\b{recall}\b", text, re.MULTILINE)
+    summary = (tables / "summary.partial.md").read_text()
+    assert re.search(r"^\| shapes .*-> [\d.]+, spectral", summary, re.MULTILINE)
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tables.iterdir()}
+    assert after.keys() - before.keys() == {"shapes.partial.md", "summary.partial.md"}
+    assert after == after | before
+    checkpoints.unlink()
+    assert snakemake(repository, "all", "--forcerun", "results/shapes/kmedoids/weights.safetensors").returncode == 0
+    assert not list(tables.glob("*.partial.md"))
