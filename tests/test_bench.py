@@ -132,7 +132,7 @@ class TestEqualCost:
         overlay.write_text("variants: {mine: {shift: token_shift}}\nlists: {bench: [baseline, mine]}")
         assert (
             mistake(bench.main, *words)
-            == "error: mine: what is compared at equal cost has one stage, a schedule, or is a control"
+            == "error: mine: a method at equal cost has one stage, a schedule, or fewer frames or pixels"
         )
 
     def test_what_does_not_fit_is_one_line(self):

@@ -64,7 +64,7 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
         raise UserError(f"weights {weights}: {wrong}")
     geometry, positions = backbones.geometry(backbone), state.get("visual.positional_embedding")
     if positions is not None and positions.shape == (1 + geometry.patches, geometry.width):
-        state["visual.positional_embedding"] = positions.float()  # it interpolates no half precision on a CPU
+        state["visual.positional_embedding"] = positions.float()  # PyTorch interpolates no half precision on a CPU
         resize_pos_embed(state, model)
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.startswith("stages.")]

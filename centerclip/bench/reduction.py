@@ -34,7 +34,7 @@ from centerclip.settings import resolve
 from centerclip.settings.config import read_config
 
 BUDGETS = (0.8, 0.65, 0.5)
-CONTROLS = {"frames": "frames", "image_size": "pixels"}  # what a control sets -> the method that sets it to a budget
+CONTROLS = {"frames": "frames", "image_size": "pixels"}  # what a control sets -> its name among the methods
 
 
 class Encoder(NamedTuple):
@@ -47,19 +47,27 @@ class Encoder(NamedTuple):
 
 def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
     """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline, and
-    of its controls one for each of CONTROLS that they set.
+    one for all controls that set the same of CONTROLS.
 
     Raises:
-        UserError: as `read_config`, or one has neither one stage nor a schedule and is no control.
+        UserError: as `read_config`, or nothing can be set to a budget.
     """
     checked, found = read_config(overlays), {}
     for name in checked["lists"]["bench"]:
         given = checked["variants"][name]
-        sets = [method for key, method in CONTROLS.items() if key in given and "against" in given]
-        if name != "baseline" and not sets and "schedule" not in given and len(given.get("stages", [])) != 1:
-            raise UserError(f"{name}: what is compared at equal cost has one stage, a schedule, or is a control")
-        found[sets[0] if sets else name] = given
-    return {name: given for name, given in found.items() if name != "baseline"}
+        if key := controlled(given):
+            found[CONTROLS[key]] = given
+        elif "schedule" in given or len(given.get("stages", [])) == 1:
+            found[name] = given
+        elif name != "baseline":
+            raise UserError(f"{name}: a method at equal cost has one stage, a schedule, or fewer frames or pixels")
+    return found
+
+
+def controlled(given: dict) -> str | None:
+    """Which of CONTROLS the settings of a control have; None for a method that reduces tokens."""
+    reduces = given.keys() & {"stages", "schedule"}
+    return next((key for key in CONTROLS if key in given and not reduces), None)
 
 
 def whole(backbone: str, frames: int) -> Encoder:
@@ -119,10 +127,10 @@ def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
 def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Encoder:
     """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
     full, patch = whole(backbone, frames), backbones.geometry(backbone).patch_size
-    target = budget * operations(full)
-    if "frames" in given:
+    target, control = budget * operations(full), controlled(given)
+    if control == "frames":
         return nearest((full._replace(frames=count) for count in range(1, frames + 1)), target)
-    if "image_size" in given:
+    if control == "image_size":
         sizes = range(patch, full.image_size + 1, patch)
         return nearest((full._replace(image_size=size) for size in sizes), target)
     if "schedule" in given:

@@ -120,7 +120,7 @@ class Cell:
         groups = asdict(self)
         for group in ("precision", "costs", "runtime", "results", "source"):
             del groups[group]
-        if self.against is None:  # what is no control has the settings that it had before there were controls
+        if self.against is None:  # a new key would train every cell again
             del groups["against"]
         return json.loads(json.dumps(groups))
 
