@@ -24,7 +24,7 @@ from centerclip.bench import algorithms, loader
 from centerclip.command import UserError, atomic, positive, run, tell, typed, write_json
 from centerclip.data.video.batches import Pairs
 from centerclip.evaluate import efficiency
-from centerclip.evaluate.costs import milliseconds, now, smooth_videos
+from centerclip.evaluate.costs import generated, milliseconds, now
 from centerclip.settings import config
 from centerclip.settings.cell import Cell, read_cell
 from centerclip.settings.schema import Runtime
@@ -51,9 +51,9 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int) -> list[dict
     models = [build(cell.model, 0, cell.data.image_size).eval().to(device) for cell in cells]
     rows = [{"benchmark": cell.benchmark, "variant": cell.variant} for cell in cells]
     for batch in BATCHES:
-        videos = smooth_videos(batch, cells[0].data.frames, cells[0].data.image_size).to(device)
+        videos = generated(batch, [cell.data.shape for cell in cells], device)
         with autocast(device, precision(device)):
-            times = milliseconds(models, [videos] * len(models), repeats)
+            times = milliseconds(models, videos, repeats)
         for row, turns in zip(rows, times, strict=True):
             row[f"ms, batch {batch}"] = median(whole for whole, _ in turns)
             row[f"clustering, batch {batch}"] = median(inside / whole for whole, inside in turns)

@@ -63,7 +63,7 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
         size = cell.data.image_size
         models.append(build(cell.model, 0, size).eval().to(device))
         models[-1].visual = visuals.setdefault((cell.model.backbone, size), models[-1].visual)  # equal weights, once
-    shapes = [(cell.data.frames, cell.data.image_size) for cell in cells]
+    shapes = [cell.data.shape for cell in cells]
     videos = generated(1, shapes, device)
     with autocast(device, cells[0].precision):
         *times, again = milliseconds([*models, models[first]], [*videos, videos[first]], repeats, SECONDS, deadline)

@@ -23,6 +23,10 @@ class Data:
     text_tokens: int
     image_size: int  # pixels
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.frames, self.image_size
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -88,8 +92,7 @@ class Cell:
         stages = self.model.stages
         plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
         seen = PUBLISHED_FRAMES.get(self.benchmark, 12), backbones.geometry(self.model.backbone).image_size
-        same = (self.data.frames, self.data.image_size) == seen
-        return same and plain and len(stages) < 2 and self.model.shift is None
+        return self.data.shape == seen and plain and len(stages) < 2 and self.model.shift is None
 
     @property
     def segment_frames(self) -> int:
