@@ -156,7 +156,7 @@ def best_batches(
 def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     """The training run of a cell after each of any number of real steps, on `costs.batch_size` pairs of noise. The
     first makes AdamW's moments and finds out how many pairs the memory holds at a time; later ones are alike."""
-    count, frames, size = cell.costs.batch_size, cell.data.frames, cell.data.image_size
+    count, (frames, size) = cell.costs.batch_size, cell.data.shape
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
     pinned = device.type == "cuda"  # as the loader of training has it
