@@ -129,11 +129,16 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The content of a json file. Raises UserError for one that is none."""
+    """The content of a json file. Raises UserError for another file."""
+    return json_of(path.read_bytes(), path)
+
+
+def json_of(content: bytes, source: str | Path) -> dict:
+    """The json in the bytes of a file, the `source`. Raises UserError for other bytes."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not json: {error}") from None
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not json: {error}") from None
 
 
 def located(path: Path) -> str:

@@ -92,7 +92,7 @@ class TestEqualCost:
                 off = 0.03 if "stages" in METHODS[method] else {"frames": 0.042, "pixels": 0.09}.get(method, 0.012)
                 assert bench.operations(encoder) / whole == pytest.approx(budget, abs=off)
 
-    @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "rlt", "frames", "pixels"])
+    @pytest.mark.parametrize("method", [None, "kmedoids", "tome", "tempme", "evit", "rlt", "frames", "pixels"])
     def test_operations_are_those_that_are_counted(self, method):
         """But for patch embedding, projection and, at half a per cent, what the reductions take."""
         whole = bench.whole("ViT-S-32", 12)

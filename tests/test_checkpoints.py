@@ -1,6 +1,7 @@
 """Checkpoints: what they hold, when they are resumed, and what may go wrong with their files."""
 
 import errno
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.settings import revisions
 from centerclip.settings.cell import Runtime
-from centerclip.train import checkpoints
+from centerclip.train import checkpoints, loop
 from centerclip.train.loop import Run, train_step
 
 
@@ -46,6 +47,23 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path):
     assert losses == expected
     for name, value in straight.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
+
+
+def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):
+    """On 2 GPUs: 10 s and 60 J each, then 5 s and 40 J. From a checkpoint without these numbers they are unknown."""
+    seconds, energy = iter([0, 10, 20, 25, 30, 31]), iter([100, 160, 1000, 1040, 0, 1])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(loop, "joules", lambda device: next(energy))
+    monkeypatch.setattr(loop.processes, "world", lambda: 2)
+    for gpu_seconds, joules in ((20, 120), (30, 200)):
+        run = resumed(tmp_path)
+        run.device = torch.device("cuda")
+        run.save()
+        assert (run.progress["gpu_seconds"], run.progress["joules"]) == (gpu_seconds, joules)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    del state["progress"]["joules"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert math.isnan(resumed(tmp_path).progress["joules"])
 
 
 def test_a_damaged_one_falls_back_to_the_one_before_it(tmp_path, capsys):

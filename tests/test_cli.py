@@ -1,9 +1,13 @@
 """The command line: every command is listed and explains itself, and nothing heavy is imported for that."""
 
+import argparse
+import importlib
+import re
 import subprocess
 import sys
 
 import pytest
+from conftest import REPOSITORY
 
 from centerclip.cli import main, summaries
 
@@ -35,6 +39,17 @@ def test_every_command_explains_itself(name, monkeypatch, capsys):
         main()
     printed = capsys.readouterr().out
     assert "--log" in printed and summaries()[name].splitlines()[0] in printed
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{file.name}" for file in REPOSITORY.glob("docs/*.md"))])
+def test_documented_commands_and_their_options_are_there(page):
+    for line in re.findall(r"\bcenterclip ([a-z].*)", (REPOSITORY / page).read_text()):
+        name, *words = re.split(r"`|\s#", line)[0].split()
+        if name in summaries():
+            parser = argparse.ArgumentParser()
+            importlib.import_module(f"centerclip.commands.{name.replace('-', '_')}").options(parser)
+            known = parser._option_string_actions
+            assert {word for word in words if word.startswith("--")} <= known.keys() | {"--log"}, line
 
 
 def test_a_closed_stdout_is_no_mistake():

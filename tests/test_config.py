@@ -159,7 +159,7 @@ def test_the_configs_of_the_repository_are_right():
         (variant(segment=4), "mine.yaml: variants.kmedoids.stages.0.segment: unknown key; allowed are algorithm"),
         (
             variant(keep="centre"),
-            "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' should be 'medoid', 'mean' or 'weighted'",
+            "mine.yaml: variants.kmedoids.stages.0.keep: 'centre' should be 'medoid', 'mean', 'weighted' or",
         ),
         (
             variant(options={"distance": "banana"}),
@@ -175,6 +175,8 @@ def test_the_configs_of_the_repository_are_right():
         ({"run": {"variants": "other"}}, "mine.yaml: run.variants: 'other' is not one of bench"),
         ({"lists": {"bench": ["other"]}}, "mine.yaml: lists.bench: 'other' is not one of zeroshot, "),
         (variant(sees="keys"), "stages.0.sees: kmedoids on shapes: sees keys: only a stage inside a block does"),
+        (variant(keep="attention"), "keep attention: only a stage inside a block has [CLASS]'s attention"),
+        (variant(algorithm="evit"), "evit: only a stage inside a block has [CLASS]'s attention"),
         (variant(remove=3, clusters=5), "clusters: kmedoids on shapes: a stage has either clusters or remove"),
         (
             variant(algorithm="tome", clusters=9),

@@ -1,6 +1,7 @@
 """What is measured of a model, and the commands that print it, on the tiny backbone."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from support.cells import STAGE, TRAINING, tiny_cell
 
 from centerclip import cli
+from centerclip.backbones import device
 from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.bench import algorithms
 from centerclip.evaluate import costs, efficiency
@@ -76,7 +78,7 @@ def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
     assert sum(kmedoids["tokens_per_block"]) == 2 * 6 * 50 + 2 * 2 * 50
     assert kmedoids["clustering_share"] > 0 == baseline["clustering_share"]
     for row in rows:
-        assert row["training_gb"] is row["training_reserved_gb"] is row["training_chunk"] is None
+        assert row["training_gb"] is row["training_reserved_gb"] is row["training_chunk"] is row["inference_gb"] is None
         assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
 
 
@@ -94,12 +96,17 @@ def test_a_control_is_measured_on_its_own_frames_and_pixels_beside_the_whole_bas
 
 
 def test_bytes_are_those_of_what_trains():
-    """A frozen stem keeps less than a free one; what is not trained keeps nothing that is worth a number."""
+    """A frozen stem keeps less than a free one, and its parameters do not train: in 64 channels 49,408 words and 77
+    positions of captions, and of frames 3 x 8^2 pixels a patch, 50 positions, a [CLASS] and the 2 of LayerNorm. What is
+    not trained keeps nothing that is worth a number."""
     free = replace(TRAINING, frozen="none")
     measured = [*cells("baseline"), *cells("kmedoids", training=free), *cells("zeroshot"), *cells("kmedoids")]
     baseline, loose, zeroshot, frozen = efficiency.measure(measured, torch.device("cpu"), repeats=1)
     assert zeroshot["saved_mb"] is zeroshot["saved_mb_ratio"] is None
     assert frozen["saved_mb"] < loose["saved_mb"] and frozen["saved_mb"] < baseline["saved_mb"]
+    assert zeroshot["trainable_m"] is None and baseline["trainable_m"] == frozen["trainable_m"]  # no learned vectors
+    stem = 64 * (49408 + 77 + 3 * 8**2 + 50 + 1 + 2)
+    assert 1e6 * (loose["trainable_m"] - frozen["trainable_m"]) == pytest.approx(stem)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,14 @@ def test_the_baseline_is_timed_twice_without_another_of_its_network(monkeypatch,
     rows = efficiency.encoding(cells("baseline", "kmedoids"), torch.device("cpu"), repeats=3, largest=1)
     assert [(row["ms"], row["busy"], row["turns"]) for row in rows] == [(10, True, 3), (9, True, 3)]
     assert "baseline was timed twice and took times that differ by 100%" in capsys.readouterr().err
+
+
+def test_the_95th_percentile_of_turns_lies_between_them(monkeypatch):
+    """Of 1 to 11 ms, 10 steps of 10 %: half a step below the last."""
+    turns = [(float(ms), 0.0) for ms in range(11, 0, -1)]
+    monkeypatch.setattr(efficiency, "milliseconds", lambda models, *_: [turns for _ in models])
+    (row,) = efficiency.encoding(cells("baseline"), torch.device("cpu"), repeats=11, largest=1)
+    assert (row["ms"], row["ms_p95"], row["ms_high"]) == (6, pytest.approx(10.5), 11)
 
 
 def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypatch):
@@ -225,7 +240,8 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
         monkeypatch.setattr(sys, "argv", ["centerclip", "efficiency", *map(str, arguments), "--out", "o.json"])
         cli.main()
         measured = json.loads((tmp_path / "o.json").read_text())
-        assert (measured["threads"], measured["repeats"]) == (1, 1) and measured["device"].endswith("CPU")
+        assert (measured["threads"], measured["repeats"]) == (1, 1)
+        assert all(row["measured_on"].endswith("CPU") for row in measured["rows"])
         assert [row["variant"] for row in measured["rows"]] == names
         assert names[1] in capfd.readouterr().out
     wrong = mistake(cli.main, "efficiency", *common, "baseline", "poolin")
@@ -251,3 +267,22 @@ def test_the_benchmarks_rows():
     rows = algorithms.measure((2, 70, 9), 2, torch.device("cpu"))
     assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]
     assert all(row["ratio"] == pytest.approx(row["naive_ms"] / row["ms"]) for row in rows)
+
+
+def test_a_gpus_energy_is_that_of_its_uuid_and_unknown_where_nothing_tells(monkeypatch):
+    counted = {b"GPU-12-ab": 5000}
+
+    def handle(uuid, gpu):
+        gpu._obj.value = len(uuid)
+        return 0 if uuid in counted else 2
+
+    def consumption(gpu, millijoules):
+        millijoules._obj.value = counted[b"GPU-12-ab"]
+        return 0 if gpu.value == 9 else 3
+
+    library = SimpleNamespace(nvmlDeviceGetHandleByUUID=handle, nvmlDeviceGetTotalEnergyConsumption=consumption)
+    for uuid, there, expected in (("12-ab", library, 5), ("34", library, None), ("12-ab", None, None)):
+        monkeypatch.setattr(device, "nvml", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, uuid=uuid: SimpleNamespace(uuid=uuid))
+        assert device.joules(torch.device("cuda")) == pytest.approx(expected or math.nan, nan_ok=True)
+    assert math.isnan(device.joules(torch.device("cpu")))

@@ -1,10 +1,14 @@
 """Ways to reduce tokens that are not CenterCLIP's, against loops, the counts of their papers, and each other."""
 
+import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 
 import open_clip
 import pytest
+import scipy.cluster.hierarchy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +23,13 @@ from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.command import UserError
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.method import schedules
+from centerclip.method.blocks import attention, class_attention
 from centerclip.method.reduction.dpc_knn import dpc_knn
+from centerclip.method.reduction.evit import evit
 from centerclip.method.reduction.first_tokens import first_tokens
+from centerclip.method.reduction.hpool import hpool
+from centerclip.method.reduction.norm import norm
+from centerclip.method.reduction.pitome import pitome
 from centerclip.method.reduction.random_tokens import random_tokens
 from centerclip.method.reduction.rlt import rlt
 from centerclip.method.reduction.tome import tome
@@ -34,6 +43,7 @@ CPU = torch.device("cpu")
 # r, schedule, image side of 8-pixel patches, [CLASS] and others that leave each of 12 blocks, of a video of 12 frames
 COUNTS = [
     (2, "tome", 56, [576, 552, 528, 504, 480, 456, 432, 408, 384, 360, 336, 312]),
+    (2, "pitome", 56, [576, 552, 528, 504, 480, 456, 432, 408, 384, 360, 336, 312]),
     (3, "tome", 56, [564, 528, 492, 456, 420, 384, 348, 312, 276, 240, 204, 168]),
     (2, "tempme", 56, [576, 552, 528, 504, 480, 456, 432, 408, 264, 168, 107, 97]),
     (10, "tempme", 112, [2244, 2124, 2004, 1884, 1764, 1644, 1524, 1404, 888, 564, 356, 321]),
@@ -59,6 +69,49 @@ def matching_by_loops(points, joining, classes):
     partner = {i: max(b, key=lambda j: (cosine[i, j].item(), -j)) for i in a}
     best = sorted(a, key=lambda i: (-cosine[i, partner[i]].item(), i))[:joining]
     return [i for i in a if i not in best] + list(b), {i: partner[i] for i in best}
+
+
+def protected_by_loops(points, joining, classes=1, margin=0.9):
+    """The merge of PiToMe in plain Python, as `matching_by_loops`."""
+    n, unit = len(points), normalize(points.double(), dim=-1)
+    cosine = (unit @ unit.T).float().tolist()
+
+    def energy(i):
+        values = [cosine[i][j] for j in range(n) if j != i]
+        return sum(x if x >= margin else math.expm1(x - margin) for x in values)
+
+    falling = sorted(range(n), key=lambda i: (-round(energy(i), 4), i))[: 2 * joining]
+    a, b = falling[::2], falling[1::2]
+    return [i for i in range(n) if i not in a], {i: max(b, key=lambda j: (cosine[i][j], -b.index(j))) for i in a}
+
+
+@pytest.mark.parametrize("joining", [0, 1, 4, 10])
+@pytest.mark.parametrize("kind", ["random", "in few directions", "duplicated", "constant"])
+def test_pitome_is_the_loops_answer(kind, joining):
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(21, 6, generator=generator)
+    directions = torch.eye(6)[torch.randint(6, (21,), generator=generator)]
+    points = {
+        "random": points,
+        "in few directions": directions,
+        "duplicated": points[torch.arange(21) // 2],
+        "constant": torch.ones(21, 6),
+    }[kind]
+    (medoids,), (assignment,) = pitome(points[None], 21 - joining, margin=0.4)
+    stay, joined = protected_by_loops(points, joining, margin=0.4)
+    assert medoids.tolist() == stay and torch.equal(assignment[medoids], torch.arange(21 - joining))
+    assert {i: medoids[assignment[i]].item() for i in joined} == joined
+
+
+def test_pitome_protects_rare_tokens_that_tome_merges():
+    """Three are alike, and all in one of ToMe's two sets."""
+    points = torch.eye(6)
+    points[[0, 2, 4], 0] = 3
+    for algorithm, alike_join in ((pitome, True), (tome, False)):
+        (assignment,) = algorithm(points[None], 5)[1]
+        assert (len(assignment[[1, 3, 5]].unique()) == 3 and len(assignment[::2].unique()) == 2) == alike_join
+    with pytest.raises(ValueError, match="no more than 3 can join"):
+        pitome(points[None], 2)
 
 
 class TestMatching:
@@ -114,20 +167,66 @@ def test_the_tokens_that_leave_each_block_are_the_papers_and_stand_for_every_pat
 
 
 def block_by_hand(block, tokens, sizes):
-    """Attention with log sizes added to the logits: what it adds to tokens [N, D], and keys [N, D / H]."""
+    """Attention with log sizes added to the logits: what it adds to tokens [N, D], keys [N, D / H], and weights [N, N],
+    both their mean over heads."""
     attn, x = block.attn, block.ln_1(tokens)
     q, k, v = linear(x, attn.in_proj_weight, attn.in_proj_bias).chunk(3, -1)
-    mixed, size = [], q.shape[1] // attn.num_heads
+    mixed, weights, size = [], [], q.shape[1] // attn.num_heads
     for head in range(attn.num_heads):
         part = slice(head * size, (head + 1) * size)
         logits = q[:, part] @ k[:, part].T / math.sqrt(size) + sizes.log()
-        mixed.append(logits.softmax(-1) @ v[:, part])
-    return attn.out_proj(torch.cat(mixed, 1)), k.view(len(k), attn.num_heads, size).mean(1)
+        weights.append(logits.softmax(-1))
+        mixed.append(weights[-1] @ v[:, part])
+    keys = k.view(len(k), attn.num_heads, size).mean(1)
+    return attn.out_proj(torch.cat(mixed, 1)), keys, torch.stack(weights).mean(0)
 
 
-def merged_by_hand(tokens, sizes, seen, classes, joining):
+@torch.no_grad()
+def test_class_attention_is_the_rows_of_the_softmax_by_hand():
+    """Of two [CLASS] tokens, their mean, with sizes and without."""
+    block = build(Model("tiny"), 0).visual.transformer.resblocks[1]
+    tokens = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
+    sizes = torch.arange(1.0, 10).expand(2, -1)
+    for each, bias in ((sizes, sizes.log()), (torch.ones(2, 9), None)):
+        got = class_attention(*attention(block, tokens, bias)[1:], 2, bias)
+        rows = torch.stack(
+            [block_by_hand(block, *video)[2][:2, 2:].mean(0) for video in zip(tokens, each, strict=True)]
+        )
+        assert got.dtype == torch.float32 and torch.allclose(got, rows, atol=1e-6)
+
+
+def test_class_attention_is_computed_for_those_that_ask_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "centerclip.method.video.class_attention", lambda *given: asked.append(1) or class_attention(*given)
+    )
+    for name, model in METHODS.items():
+        build(model, 0).eval().encode_video(smooth_videos(1, 6, 56))
+        assert len(asked) == (len(model.stages) if name == "evit" else 0), name
+        asked.clear()
+
+
+@torch.no_grad()
+def test_scores_of_joined_frames_are_each_frames_own(monkeypatch):
+    stage = Stage("evit", 2, 2, 20, "attention", inside=True)
+    model, rows, seen = build(Model("tiny", stages=(stage,)), 0).eval(), [], []
+
+    def note(*arguments):
+        rows.append(class_attention(*arguments))
+        return rows[-1]
+
+    monkeypatch.setattr("centerclip.method.video.class_attention", note)
+    model.stages["2-inside"].reduction.function = lambda *given, scores: (
+        seen.append(scores) or evit(*given, scores=scores)
+    )
+    model.encode_video(smooth_videos(2, 6, 56))
+    assert rows[0].shape == (12, 49) and (rows[0].sum(1) < 1).all()
+    assert torch.equal(seen[0], rows[0].view(4, 3 * 49))
+
+
+def merged_by_hand(tokens, sizes, seen, classes, joining, matching=matching_by_loops):
     """[CLASS] tokens and others after `joining` of the others joined those that they are most like, and their sizes."""
-    order, joined = matching_by_loops(seen[classes:], min(joining, (len(seen) - classes) // 2), classes)
+    order, joined = matching(seen[classes:], min(joining, (len(seen) - classes) // 2), classes)
     kept, weights = list(tokens[:classes]), [1.0] * classes
     for i in order:
         members = [i, *(j for j, partner in joined.items() if partner == i)]
@@ -136,8 +235,16 @@ def merged_by_hand(tokens, sizes, seen, classes, joining):
     return torch.stack(kept), torch.tensor(weights)
 
 
-def video_by_hand(model, video, remove, joins=(), across=0.0, within=0.0):
-    """The vector of one video by ToMe or, with joins, by TempMe, sequence by sequence."""
+def fused_by_hand(tokens, scores, joining):
+    """[CLASS] and patches: all but `joining` + 1 of them as they are, and those as one, weighted by scores [N]."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i].item(), i))
+    kept, rest = order[: -joining - 1], order[-joining - 1 :]
+    fused = sum(scores[i] * tokens[1 + i] for i in rest) / sum(scores[i] for i in rest)
+    return torch.stack([tokens[0], *(tokens[1 + i] for i in kept), fused])
+
+
+def video_by_hand(model, video, remove, joins=(), across=0.0, within=0.0, name="tome"):
+    """The vector of one video by a method, TempMe's with joins, sequence by sequence."""
     visual, blocks = model.visual, list(model.visual.transformer.resblocks)
     clips = [(tokens, torch.ones(len(tokens))) for tokens in visual._embeds(video)]
     classes, first = 1, len(blocks) - 1 - len(joins) if joins else len(blocks)
@@ -156,24 +263,32 @@ def video_by_hand(model, video, remove, joins=(), across=0.0, within=0.0):
                 groups.append(merged_by_hand(seen + added, sizes, seen, classes * join, fewer))
             clips, classes = groups, classes * join
         for number, (tokens, sizes) in enumerate(clips):
-            added, keys = block_by_hand(block, tokens, sizes)
+            added, keys, weights = block_by_hand(block, tokens, sizes)
             fewer = remove if index < first else math.floor(within * len(tokens))
-            tokens, sizes = merged_by_hand(tokens + added, sizes, keys, classes, fewer)
+            matching = partial(protected_by_loops, margin=0.9 - 0.9 * index / 4)
+            if name == "evit":
+                tokens = fused_by_hand(tokens + added, weights[0, 1:], fewer) if index else tokens + added
+                sizes = torch.ones(len(tokens))
+            else:
+                rule = matching if name == "pitome" else matching_by_loops
+                tokens, sizes = merged_by_hand(tokens + added, sizes, keys, classes, fewer, rule)
             clips[number] = tokens + block.mlp(block.ln_2(tokens)), sizes
     vectors = torch.cat([normalize(visual.ln_post(tokens[:classes]) @ visual.proj, dim=-1) for tokens, _ in clips])
     return normalize(vectors.mean(0), dim=0)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["tome", "tempme"])
+@pytest.mark.parametrize("name", ["tome", "pitome", "tempme", "evit"])
 def test_a_video_is_that_of_the_method_by_hand(name):
     video = smooth_videos(2, 6, 56)
     model = build(METHODS[name], 0).eval()
     for stage in model.stages.values():
         if stage.clip_embedding is not None:
             torch.nn.init.normal_(stage.clip_embedding, std=0.1)
-    options = {"tome": {"remove": 5}, "tempme": {"remove": 3, "joins": (2, 3), "across": 0.3, "within": 0.1}}[name]
-    expected = torch.stack([video_by_hand(model, part, **options) for part in video])
+    options = {"remove": 5}
+    if name == "tempme":
+        options = {"remove": 3, "joins": (2, 3), "across": 0.3, "within": 0.1}
+    expected = torch.stack([video_by_hand(model, part, **options, name=name) for part in video])
     got = model.encode_video(video)
     assert torch.allclose(got, expected, atol=1e-5)
     assert not torch.allclose(got, build(Model("tiny"), 0).eval().encode_video(video), atol=1e-3)
@@ -198,11 +313,74 @@ def test_schedules_that_do_not_fit_are_one_line():
         ("tome", {"remove": (1, 2)}, "remove: 2 numbers for 4 blocks"),
         ("tempme", {}, "joins [2, 2, 3] do not go with 6 frames and 4 blocks"),
         ("tempme", {"joins": [2, 3], "share": 1}, "schedule tempme has no option 'share'; it has remove, joins"),
-        ("other", {}, "schedule 'other' is not one of tome, tempme"),
+        ("other", {}, "schedule 'other' is not one of tome, pitome, tempme, evit"),
+        ("evit", {"remove": [0.3]}, "remove: 1 numbers for 4 blocks"),
     ]:
         with pytest.raises(UserError) as error:
             schedules.stages(name, 4, 6, options)
         assert str(error.value).startswith(problem)
+
+
+def test_evits_default_leaves_what_the_papers_keep_rate_leaves():
+    """ceil(0.7 N) and the fused one, of 49 patches."""
+    patches, left = 49, []
+    for stage in schedules.stages("evit", 12, 12, {}):
+        patches = stage.kept(patches, 1)
+        left.append((stage.block, patches))
+    assert left == [(3, 36), (6, 27), (9, 20)]
+
+
+@pytest.mark.parametrize("clusters", [1, 3, 8, 12])
+@pytest.mark.parametrize("kind", ["random", "tied", "equal"])
+def test_evit_and_norm_keep_the_first_of_a_sorted_list(kind, clusters):
+    scores = torch.rand(12, generator=torch.Generator().manual_seed(0))
+    scores = {"random": scores, "tied": (4 * scores).floor(), "equal": torch.ones(12)}[kind]
+    order = sorted(range(12), key=lambda i: (-scores[i].item(), i))
+    stay = sorted(order[:clusters])
+    (medoids,), (assignment,) = evit(torch.zeros(1, 12, 3), clusters, scores=scores[None])
+    assert medoids.tolist() == stay
+    assert assignment.tolist() == [stay.index(i if i in stay else order[clusters - 1]) for i in range(12)]
+    (medoids,), (assignment,) = norm(scores[None, :, None] * torch.tensor([0.0, -1.0]), clusters)
+    assert medoids.tolist() == stay
+    assert assignment.tolist() == [max(sum(j <= i for j in stay) - 1, 0) for i in range(12)]
+
+
+def linkage_by_loops(points, clusters):
+    """Average linkage of points on a line, in exact fractions: the clusters, each ascending."""
+    groups = [[i] for i in range(len(points))]
+
+    def between(pair):
+        one, other = (groups[place] for place in pair)
+        return Fraction(sum(abs(points[i] - points[j]) for i in one for j in other), len(one) * len(other))
+
+    while len(groups) > clusters:
+        one, other = min(itertools.combinations(range(len(groups)), 2), key=lambda pair: (between(pair), pair))
+        groups[one] = sorted(groups[one] + groups.pop(other))
+    return groups
+
+
+def clusters_of(assignment):
+    return [[i for i, own in enumerate(assignment) if own == cluster] for cluster in range(max(assignment) + 1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=12), st.data())
+def test_average_linkage_of_ties_and_duplicates_is_the_loops(points, data):
+    clusters = data.draw(st.integers(1, len(points)))
+    medoids, assignment = hpool(torch.tensor(points)[None, :, None].float(), clusters, distance="euclidean")
+    expected = linkage_by_loops(points, clusters)
+    assert clusters_of(assignment[0].tolist()) == expected and medoids[0].tolist() == [group[0] for group in expected]
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_average_linkage_of_distinct_distances_is_scipys(distance):
+    points = torch.randn(2, 60, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for clusters in (1, 2, 7, 20, 59, 60):
+        _, assignment = hpool(points, clusters, distance=distance)
+        for each, found in zip(points, assignment, strict=True):
+            tree = scipy.cluster.hierarchy.linkage(each.numpy(), "average", distance)
+            expected = torch.from_numpy(scipy.cluster.hierarchy.fcluster(tree, clusters, "maxclust"))
+            assert torch.equal(found[:, None] == found, expected[:, None] == expected)
 
 
 def dpc_by_loops(points, clusters, k):
@@ -229,7 +407,7 @@ def test_density_peaks_are_the_loops(kind, clusters):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 20), st.sampled_from([dpc_knn, random_tokens, first_tokens]))
+@given(st.integers(0, 10**6), st.integers(1, 20), st.sampled_from([dpc_knn, hpool, norm, random_tokens, first_tokens]))
 def test_every_token_belongs_to_a_kept_one_and_those_to_themselves(seed, clusters, algorithm):
     points = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)).expand(2, -1, -1)
     medoids, assignment = algorithm(points, clusters)
@@ -324,7 +502,7 @@ def test_two_processes_have_one_processs_loss_and_gradients(tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["tome", "rlt"])
+@pytest.mark.parametrize("name", ["tome", "pitome", "evit", "rlt"])
 def test_what_acts_within_frames_does_not_see_padding(name):
     model, video = build(METHODS[name], 0).eval(), smooth_videos(2, 6, 56)
     mask = (torch.arange(6) < 4).expand(2, -1)
@@ -412,7 +590,7 @@ class TestAModelThatOneHolds:
 def test_the_bench_is_a_list_of_variants_of_every_benchmark_of_the_paper_and_not_in_its_all(tmp_path):
     config = read_config([])
     names = set(config["lists"]["bench"])
-    assert {"tome", "tempme", "dpc_knn", "rlt", "random"} < names
+    assert {"tome", "pitome", "tempme", "evit", "dpc_knn", "hpool", "rlt", "random", "norm"} < names
     for benchmark in config["run"]["benchmarks"]:
         assert (
             not names

@@ -385,7 +385,8 @@ def test_a_cluster_embedding_starts_as_the_positions_of_the_first_patches_and_le
 def test_algorithms_compute_in_their_own_precision_under_autocast(algorithm, precision):
     tokens = torch.randn(8, 147, 64, generator=torch.Generator().manual_seed(0))
     for given in (tokens, tokens.to(precision)):
-        clusters, context = (100 if algorithm == "tome" else 49), {"frames": 3, "segments": 1, "classes": 1}
+        clusters = 100 if reduction.keeps(algorithm) == reduction.HALF else 49
+        context = {"frames": 3, "segments": 1, "classes": 1, "scores": tokens[..., 0]}
         reduced = Reduction(algorithm, {})
         torch.manual_seed(0)
         expected = reduced(given, clusters, **context)
@@ -414,7 +415,8 @@ def test_an_algorithm_is_told_the_frames_and_whether_the_model_trains(frames, mo
     with torch.no_grad():
         model.train().encode_video(frames)
         model.eval().encode_video(frames)
-    assert told == [{"frames": 3, "segments": 4, "classes": 1, "training": training} for training in (True, False)]
+    context = {"frames": 3, "segments": 4, "classes": 1, "scores": None}
+    assert told == [context | {"training": training} for training in (True, False)]
 
 
 @pytest.mark.parametrize(("backbone", "millions"), [("ViT-B-32", 27.7), ("tiny", 3.2)])

@@ -22,6 +22,12 @@ def test_environment_yml_has_pyprojects_pins():
     assert all("==" in requirement for requirement in pip)
 
 
+def test_citation_cff_has_pyprojects_version_and_licence():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert all(citation[key] == project[key] for key in ("version", "license"))
+
+
 def test_the_console_commands_are_there():
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
     assert list(scripts) == ["centerclip"]

@@ -142,6 +142,25 @@ def test_recall_against_cost_is_relative_to_the_own_baseline(table):
     assert labels == ["baseline (1,200)", "kmedoids (800)", "spectral (800)", "hollow: published"]
 
 
+def test_recall_stands_against_time_where_the_machine_was_quiet_and_no_label_on_a_point_or_line(table):
+    quiet = table.assign(batch_ms=[3, 3, 2.4, 2.7, 1], measured_on="a CPU", busy=False)
+    for data, name, expected in (
+        (quiet, "time", [100, 80, 90]),
+        (quiet.assign(busy=True), "operations", [100, 70, 80]),
+        (quiet.assign(measured_on=["a CPU"] * 4 + ["a GPU"]), "time", [100, 80, 90]),  # a row that is not shown
+    ):
+        figure = recall_vs_cost.draw(data)
+        figure.draw_without_rendering()
+        axes = figure.axes[1]
+        np.testing.assert_allclose([x for x, _ in marks(axes.collections[1])], expected)
+        assert axes.get_xlabel() == f"{name} (% of the baseline's)" and not axes.texts
+        legend = figure.legends[0].get_window_extent()
+        assert not any(legend.overlaps(panel.get_window_extent()) for panel in figure.axes)
+    np.testing.assert_allclose(marks(recall_vs_cost.draw(quiet).axes[1].collections[0]), [(100, 43), (80, 44)])
+    two = quiet.assign(measured_on=["a CPU", "a CPU", "a CPU", "a GPU", "a GPU"])
+    assert len(marks(recall_vs_cost.draw(two).axes[1].collections[1])) == 2  # spectral has no baseline there
+
+
 def test_the_frontier_is_what_no_other_beats_in_cost_and_recall():
     points = pd.DataFrame({"cost": [100, 60, 60, 80, 50], "recall": [40.0, 41, 42, 41, 30]})
     assert recall_vs_cost.frontier(points).to_numpy().tolist() == [[50, 30], [60, 42]]

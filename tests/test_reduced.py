@@ -24,7 +24,7 @@ def clip(config: dict = backbones.TINY, seed: int = 0) -> open_clip.CLIP:
 
 
 def reduced(config: dict = backbones.TINY, method: str = "kmedoids", **options) -> ReducedCLIP:
-    stage = {} if method in ("tome", "rlt") else {"segments": 2, "clusters": 9}
+    stage = {} if method in ("tome", "evit", "rlt") else {"segments": 2, "clusters": 9}
     return centerclip.reduce(clip(config), method, frames=4, **stage | options)
 
 
@@ -112,7 +112,7 @@ class TestForward:
         assert torch.equal(vectors, model.encode_video(*videos)) and torch.equal(texts, model.encode_text(text))
         assert scale == model.clip.logit_scale.exp() and torch.equal(model(*videos), vectors)
 
-    @pytest.mark.parametrize("method", ["kmedoids", "tome"])
+    @pytest.mark.parametrize("method", ["kmedoids", "tome", "evit"])
     @pytest.mark.slow
     def test_torch_compile_makes_one_graph(self, method, videos):
         model = reduced(method=method)

@@ -259,7 +259,7 @@ def test_more_rounds_never_raise_the_objective(points, clusters):
     assert all(later <= earlier + 1e-5 for earlier, later in itertools.pairwise(values))
 
 
-@pytest.mark.parametrize("name", ["kmedoids", "spectral"])
+@pytest.mark.parametrize("name", ["kmedoids", "spectral", "hpool"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_tokens_that_are_not_finite_are_refused(name, bad):
     points = torch.zeros(1, 4, 2)
@@ -268,24 +268,26 @@ def test_tokens_that_are_not_finite_are_refused(name, bad):
         reduction.algorithm(name)(points, 2)
 
 
-def test_dpc_knn_keeps_a_token_that_is_not_finite_where_nothing_waits(monkeypatch):
+@pytest.mark.parametrize("name", ["dpc_knn", "norm"])
+def test_a_token_that_is_not_finite_is_kept_where_nothing_waits(name, monkeypatch):
     """As on a GPU: what is wrong goes on, and is seen in the vectors."""
-    monkeypatch.setattr("centerclip.method.reduction.dpc_knn.check_finite", lambda distances: None)
+    monkeypatch.setattr(f"centerclip.method.reduction.{name}.check_finite", lambda distances: None, raising=False)
     points = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(0))
     points[0, 7, 1] = torch.nan
-    assert 7 in reduction.algorithm("dpc_knn")(points, 2)[0]
+    assert 7 in reduction.algorithm(name)(points, 2)[0]
 
 
 @pytest.mark.parametrize("name", [name for name in reduction.names() if not reduction.sees_pixels(name)])
 @pytest.mark.parametrize("clusters", [0, 5])
 def test_impossible_numbers_of_clusters_are_refused(name, clusters):
     with pytest.raises(ValueError, match=r"4 tokens|tokens of 4"):
-        Reduction(name, {})(torch.zeros(1, 4, 2), clusters, frames=2, segments=1, classes=1)
+        Reduction(name, {})(torch.zeros(1, 4, 2), clusters, frames=2, segments=1, classes=1, scores=torch.zeros(1, 4))
 
 
 def test_names_and_options_are_read_from_the_files():
     assert reduction.names() == [
-        "dpc_knn", "first_tokens", "kmedoids", "pooling", "random_tokens", "rlt", "sparse_sampling", "spectral", "tome"
+        "dpc_knn", "evit", "first_tokens", "hpool", "kmedoids", "norm", "pitome", "pooling", "random_tokens", "rlt",
+        "sparse_sampling", "spectral", "tome",
     ]  # fmt: skip
     assert reduction.options("spectral") == [
         "graph", "neighbours", "sigma", "distance", "normalise", "iterations"
@@ -302,8 +304,10 @@ def test_a_file_declares_of_which_kind_its_algorithm_is(tmp_path, monkeypatch):
     kinds = {name: reduction.kind(name) for name in reduction.names()}
     assert kinds == {
         **dict.fromkeys(["kmedoids", "spectral"], "clustering"),
-        **dict.fromkeys(["dpc_knn", "tome"], "merging"),
-        **dict.fromkeys(["first_tokens", "pooling", "random_tokens", "rlt", "sparse_sampling"], "sampling"),
+        **dict.fromkeys(["dpc_knn", "hpool", "pitome", "tome"], "merging"),
+        **dict.fromkeys(
+            ["evit", "first_tokens", "norm", "pooling", "random_tokens", "rlt", "sparse_sampling"], "sampling"
+        ),
     }
     monkeypatch.setattr(reduction, "DIRECTORY", tmp_path)
     (tmp_path / "mine.py").write_text("def mine(tokens, clusters): ...")

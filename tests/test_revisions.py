@@ -105,14 +105,18 @@ def test_costs():
     rows = efficiency.measure(cells, torch.device("cpu"), repeats=1)
     counted = list(chain.from_iterable([row["gflops"], row["saved_mb"], *row["tokens_per_block"]] for row in rows))
     held = near([0.140599, 6.34025, 300, 300, 300, 300, 0.100274, 4.25047, 300, 300, 100, 100])
-    hold((digest(*rows[0]), counted), ("5dca629d", held), "COSTS in centerclip/settings/revisions.py")
+    hold((digest(*rows[0]), counted), ("6f1cc80a", held), "COSTS in centerclip/settings/revisions.py")
 
 
 TOKENS = torch.from_numpy(np.random.default_rng(2).integers(-99, 100, (2, 40, 8))).float()
 ALGORITHMS = {
     "dpc_knn": "84bde296",
+    "evit": "69556ccd",
     "first_tokens": "0a4bba49",
+    "hpool": "16be22f4",
     "kmedoids": "84652824",
+    "norm": "93a1638f",
+    "pitome": "45de5fd9",
     "pooling": "26f2778a",
     "random_tokens": "8b45f946",
     "rlt": "f57ad4c1",
@@ -127,8 +131,8 @@ def kept(name: str, tokens: torch.Tensor = TOKENS) -> str:
     if reduction.sees_pixels(name):
         frames = tokens.view(1, 2, 1, 16, 20).expand(-1, -1, 3, -1, -1) / 650
         return digest(reduction.algorithm(name)(frames, 4).tolist())
-    about = {"frames": 4, "segments": 2, "classes": 1, "training": False}
-    clusters = 30 if name == "tome" else 10  # half may go at most
+    about = {"frames": 4, "segments": 2, "classes": 1, "scores": tokens[..., 0], "training": False}
+    clusters = 30 if reduction.keeps(name) == reduction.HALF else 10
     made = reduction.algorithm(name)(tokens, clusters, **{key: about[key] for key in reduction.context(name)})
     return digest(*(part.tolist() for part in made))
 

@@ -77,19 +77,21 @@ def test_published_models_have_the_roles_of_their_cells():
 
 
 def test_the_csv_has_the_same_columns_for_every_benchmark():
-    identity = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", "group"]
-    history = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]
+    identity = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group"]
+    history = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]
     counts = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out", "device"]
     paper = [f"paper {name}" for name in ("videos", "training_gb", "ms", *SCORES)]
     as_authors = [f"{name} published" for name in SCORES]
     made = csv_of(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41))
-    columns = [*identity, *ROLES, *SCORES, *as_authors, "seeds", *history, *MEASURED, *counts, *paper]
+    columns = [*identity, *ROLES, *SCORES, *as_authors, "seeds", *history, "price", *MEASURED, *counts, *paper]
     assert list(made) == list(csv_of(result("shapes", "zeroshot", 1))) == columns
     baseline, kmedoids = (made.loc[index] for index in range(2))
-    assert kmedoids[identity[4:]].tolist() == [12, 6, 4, 49, "kmedoids", None, "ViT-B-32, 12 frames of 224 px"]
-    assert kmedoids[["seeds", *history]].tolist() == [1, 40, 39, 60, 1]
-    assert kmedoids[["tokens", "clustering_share", "batch"]].tolist() == [1100, 0.02, 4]
-    assert baseline[[*identity[5:9], "training_gb", "training_chunk"]].isna().all()
+    group = "ViT-B-32, 12 frames of 224 px"
+    assert kmedoids[identity[4:]].tolist() == [12, "kmedoids", 6, 4, 49, "kmedoids", None, group]
+    assert kmedoids[["seeds", "best t2v R@1", "last t2v R@1", "train_s", "epoch"]].tolist() == [1, 40, 39, 60, 1]
+    assert kmedoids[["tokens", "clustering_share", "batch", "gmacs"]].tolist() == [1100, 0.02, 4, 49.5]
+    assert kmedoids["videos_s"] == pytest.approx(1000 / 9) and kmedoids["measured_on"] == "a CPU"
+    assert baseline[[*STAGE, "gpu_hours", "kwh", "price", "training_gb", "training_chunk"]].isna().all()
 
 
 def test_the_csv_has_what_training_took_on_a_gpu():
@@ -104,6 +106,21 @@ def test_a_seed_that_is_not_made_leaves_the_others_their_row():
     for rows in ([made, missing], [missing, made]):
         (both,) = combine(rows, costs("baseline"), PAPER_ROWS)[0].to_dict("records")
         assert (both["seeds"], both["t2v R@1"], both["paper t2v R@1"], both["variant"]) == (1, 43, 43.0, "baseline")
+
+
+def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users():
+    """1 and 2 hours of 4 GPUs, 3.6 and 7.2 MJ, at 2.50 an hour."""
+    seeds = [result("msrvtt", "baseline", 43, seed) for seed in (1, 2)]
+    for hours, made in enumerate(seeds, 1):
+        made["training"] |= {"gpu_seconds": 4 * 3600.0 * hours, "joules": 3.6e6 * hours}
+    rows = list(map(row, [*seeds, result("msrvtt", "kmedoids", 42)]))  # whose history is without them
+    made, apart = combine(rows, None, PAPER_ROWS, gpu_hour_price=2.5)
+    assert made.loc[0, ["gpu_hours", "kwh", "price"]].tolist() == [6, 1.5, 15]
+    assert made.loc[1, ["gpu_hours", "kwh", "price"]].isna().all()
+    lines, words = for_people(made, apart, None)[:2]
+    shown_here = lines.text[["training, GPU-hours", "training, kWh", "training, price"]]
+    assert shown_here.iloc[0].tolist() == ["6.00", "1.50", "15.00"] and "at 2.5 each" in words
+    assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
 
 
 def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames_a_control_against_the_whole_one():
@@ -241,7 +258,7 @@ def test_without_costs_there_are_no_columns_of_them():
     made, apart = combine(rows, None, PAPER_ROWS)
     assert not {*MEASURED} & {*for_programs(made)}
     document = for_people(made, apart, None)
-    assert not {"saved, MB", "GFLOPs", "ms, in batches"} & {*document[0].text}
+    assert not {"saved, MB", "GFLOPs", "videos / s"} & {*document[0].text}
     assert "Costs were measured" not in document[1]
     claims = judgements(for_programs(made), PAPER_ROWS)
     assert [table["verdict"].ne("not run").sum() for table in claims.values()] == [1, 0, 0, 0, 2, 0]

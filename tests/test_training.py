@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
@@ -473,6 +474,7 @@ class TestCells:
         weights, history = self.train(path)
         assert weights.keys() == build(CELL.model, 0).state_dict().keys()
         assert history["selected_epoch"] in (1, 2) and history["train_texts_cut"] == 0 and history["seconds"] > 0
+        assert history["gpu_seconds"] == 0 and history["joules"] is None  # on a CPU
         assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
         assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
 
@@ -546,6 +548,8 @@ class TestCells:
         assert result["settings"] == CELL.settings() | {"precision": "float32"} and "cost" not in result
         assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))
         assert result["n_texts_left_out"] == 0 and result["provenance"]["precision"] == "float32"
+        assert datetime.fromisoformat(result["provenance"]["evaluated"]).tzinfo == UTC
+        assert len(bytes.fromhex(result["provenance"]["data_revision"])) == 8
         epochs = result["training"]["epochs"]
         assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
         assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()

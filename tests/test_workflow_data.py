@@ -181,7 +181,7 @@ def tiny_msvd(videos: int) -> dict[str, bytes]:
 def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_path):
     counts = {split: {"videos": n, "captions": 2 * n} for split, n in (("train", 5), ("val", 1), ("test", 2))}
     overlay = {
-        "run": {"benchmarks": ["lsmdc", "msvd"], "variants": ["zeroshot"]},
+        "run": {"benchmarks": ["lsmdc", "msvd"], "variants": ["zeroshot"], "full_size": False, "costs": False},
         "benchmarks": {
             "msvd": {
                 "counts": counts, "frames": 6, "shards": 2, "max_unreadable_share": 0.2,

@@ -1,7 +1,10 @@
 """The device that computes, and its precision."""
 
+import ctypes
+import math
 import os
 import platform
+from functools import cache
 
 import torch
 
@@ -26,6 +29,28 @@ def pick_device() -> torch.device:
 def device_name(device: torch.device) -> str:
     """What to call `device` in a result."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+
+
+@cache
+def nvml() -> ctypes.CDLL | None:
+    """NVIDIA's management library, which comes with the driver; None without it."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    return library if library.nvmlInit_v2() == 0 else None
+
+
+def joules(device: torch.device) -> float:
+    """The energy that a GPU has taken for all processes since its driver was loaded; nan where the device does not
+    tell: a CPU, a MIG instance, a GPU before Volta."""
+    if device.type != "cuda" or (library := nvml()) is None:
+        return math.nan
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
+    gpu, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+    failed = library.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(gpu))
+    failed = failed or library.nvmlDeviceGetTotalEnergyConsumption(gpu, ctypes.byref(millijoules))
+    return math.nan if failed else millijoules.value / 1000
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

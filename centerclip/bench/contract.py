@@ -70,7 +70,8 @@ class Subject:
 
     def __call__(self, given: Tensor, clusters: int, training: bool = False, **more: object) -> object:
         """What the function makes of tokens and K, or of frames."""
-        known = {"frames": FRAMES, "segments": SEGMENTS, "classes": 1, "training": training}
+        scores = given.float().norm(dim=-1).softmax(-1)
+        known = {"frames": FRAMES, "segments": SEGMENTS, "classes": 1, "scores": scores, "training": training}
         asked = {name: known[name] for name in known if name in keywords(self.function)}
         with torch.no_grad():
             return self.function(given, PATCH if self.pixels else clusters, **self.options, **asked, **more)

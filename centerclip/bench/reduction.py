@@ -100,13 +100,13 @@ def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
         yield Model(backbone, stages=(placed,))
 
 
-def scheduled(name: str, backbone: str, frames: int) -> Iterator[Model]:
+def scheduled(name: str, backbone: str, frames: int, proportional: bool) -> Iterator[Model]:
     """A schedule with every number of tokens that each frame may lose, the first blocks one more than the others."""
     blocks = backbones.geometry(backbone).blocks
     for remove, more in product(range(backbones.geometry(backbone).patches // 2), range(blocks)):
         fewer = [remove + (block < more) for block in range(blocks)]
         options = {"remove": fewer if more else remove}
-        yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=True)
+        yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=proportional)
 
 
 def nearest(encoders: Iterator[Encoder], target: float) -> Encoder:
@@ -134,7 +134,7 @@ def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float
         sizes = range(patch, full.image_size + 1, patch)
         return nearest((full._replace(image_size=size) for size in sizes), target)
     if "schedule" in given:
-        models = scheduled(given["schedule"]["name"], backbone, frames)
+        models = scheduled(given["schedule"]["name"], backbone, frames, given.get("proportional", False))
     else:
         stage = resolve.stage({"block": 0}, given["stages"][0])
         if sees_pixels(stage.algorithm):
@@ -148,7 +148,7 @@ def setting(encoder: Encoder) -> str:
     model, frames, image_size = encoder
     if model.plain_clip:
         return f"{frames} frames of {image_size} px"
-    if model.proportional:  # a schedule
+    if len(model.stages) != 1 or model.stages[0].inside:  # a schedule
         fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
         return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
     (stage,) = model.stages

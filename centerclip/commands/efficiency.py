@@ -33,7 +33,7 @@ def job(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from centerclip.backbones.device import device_name, pick_device
+    from centerclip.backbones.device import pick_device
     from centerclip.evaluate import efficiency
 
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
@@ -47,7 +47,7 @@ def job(arguments: argparse.Namespace) -> None:
     table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
     print(table.round(3).to_markdown(index=False))
     if arguments.out:
-        conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "repeats": arguments.repeats}
+        conditions = {"threads": torch.get_num_threads(), "repeats": arguments.repeats}
         write_json(arguments.out, conditions | {"rows": rows})
 
 

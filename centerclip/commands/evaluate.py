@@ -3,6 +3,7 @@
 import argparse
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def job(arguments: argparse.Namespace) -> None:
     import torch
 
     from centerclip.backbones.device import computed_in, device_name, pick_device
+    from centerclip.data.datasets.manifest import captions_digest
     from centerclip.data.video.batches import stored
     from centerclip.evaluate import metrics, ranks
     from centerclip.evaluate.features import count_cut, count_short, features, named
@@ -57,6 +59,8 @@ def job(arguments: argparse.Namespace) -> None:
         "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),
         "training": read_json(cell.path(layout.HISTORY)) if cell.trained else None,
         "provenance": {
+            "evaluated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "data_revision": captions_digest(rows, ["test"]),
             "commit": commit(),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("torch", "open_clip_torch", "centerclip")},

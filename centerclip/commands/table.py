@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
-from centerclip.report import documents, tables
+from centerclip.command import above_zero
+from centerclip.report import documents, fastest, tables
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--costs", type=Path, help="what the variants cost, json; without it the table has no costs")
+    parser.add_argument("--gpu-hour-price", type=above_zero, help="what an hour of a GPU costs (default: unknown)")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="the results of each variant and seed")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .csv, .html, .md and .tex")
 
@@ -16,6 +18,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     rows = list(map(tables.read_row, arguments.cells))
     costs = tables.read_costs(arguments.costs) if arguments.costs else None
-    table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper))
-    document = tables.for_people(table, apart, costs)
+    table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper), arguments.gpu_hour_price)
+    document = tables.for_people(table, apart, costs, *fastest.document(table))
     documents.write(arguments.out, document, ".html", ".md", ".tex", table=tables.for_programs(table))

@@ -8,11 +8,12 @@ from math import inf
 from operator import truediv
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from centerclip.backbones.clip import CenterCLIP, build, freeze
-from centerclip.backbones.device import autocast
+from centerclip.backbones.device import autocast, device_name
 from centerclip.command import tell
 from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, tokens_per_block
 from centerclip.settings.cell import Cell
@@ -47,17 +48,18 @@ def measure(
     cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = inf
 ) -> list[dict]:
     """What each of a group of `cells` costs, whatever its weights and `runtime`: encoding a smooth generated video and
-    batches of up to `largest`, and a step of training. After the first turn no turn and no larger batch starts that
-    would end later than `deadline` (`perf_counter`)."""
+    batches of up to `largest`, and the GPU memory of encoding and of a step of training. After the first turn no turn
+    and no larger batch starts that would end later than `deadline` (`perf_counter`)."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
     rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
-    return [row | training_memory(cell, device) for row, cell in zip(rows, cells, strict=True)]
+    memory = [inference_memory(cell, device) | training_memory(cell, device) for cell in cells]
+    return [row | taken for row, taken in zip(rows, memory, strict=True)]
 
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = inf) -> list[dict]:
     """The costs of encoding, per video: times in the precision of evaluation on `device`, medians of `turns`, the other
     costs in float32. Ratios are to the group's baseline, that of times is the median of the turns' own ratios. The
-    bytes saved for the backward pass are None for a cell that is not trained."""
+    `training_costs` are None for a cell that is not trained."""
     models, visuals, first = [], {}, baseline(cells)
     for cell in cells:
         size = cell.data.image_size
@@ -76,8 +78,10 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             "variant": cell.variant,
             "backbone": cell.model.backbone,
             "frames": cell.data.frames,
+            "measured_on": device_name(device),
             "tokens_per_block": tokens_per_block(model, video),
             "ms": median(turns),
+            "ms_p95": float(np.percentile(turns, 95)),
             "ms_low": min(turns),
             "ms_high": max(turns),
             "clustering_share": median(inside / turn for turn, inside in both),
@@ -86,7 +90,7 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             "turns": len(turns),
             "busy": disturbed,
             "gflops": gflops(model, video),
-            "saved_mb": saved_mb(model, video, cell),
+            **training_costs(model, video, cell),
         }
         for cell, model, video, turns, both, (batch, batch_ms) in zip(
             cells, models, videos, whole, times, batches, strict=True
@@ -100,12 +104,14 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
     return rows
 
 
-def saved_mb(model: CenterCLIP, video: Tensor, cell: Cell) -> float | None:
-    """10^6 bytes that a training step of a cell keeps of a video for the backward pass; None if it is not trained."""
+def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
+    """10^6 bytes that a training step of a cell keeps of a video for the backward pass, and 10^6 parameters that train;
+    None if it is not trained."""
     if not cell.trained:
-        return None
+        return dict.fromkeys(("saved_mb", "trainable_m"))
     freeze(model, cell.training.frozen)
-    return saved_bytes(model, video) / 1e6
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"saved_mb": saved_bytes(model, video) / 1e6, "trainable_m": trainable / 1e6}
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
@@ -166,6 +172,23 @@ def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     while True:
         train_step(run, [pixels, mask, ids], 1.0)
         yield run
+
+
+@torch.no_grad()
+def inference_memory(cell: Cell, device: torch.device) -> dict:
+    """Peak GPU memory of encoding `costs.batch_size` videos in GB (10^9 bytes), the model's weights and the videos
+    included; None on a CPU, and where the GPU does not hold the batch."""
+    if device.type != "cuda":
+        return {"inference_gb": None}
+    model = build(cell.model, 0, cell.data.image_size).eval().to(device)
+    (videos,) = generated(cell.costs.batch_size, [cell.data.shape], device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        with autocast(device, cell.precision):
+            model.encode_video(videos)
+    except torch.OutOfMemoryError:
+        return {"inference_gb": None}
+    return {"inference_gb": torch.cuda.max_memory_allocated(device) / 1e9}
 
 
 def training_memory(cell: Cell, device: torch.device) -> dict:

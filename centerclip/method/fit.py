@@ -43,6 +43,9 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
             raise Misfit(f"{problem}: {model.backbone} has {geometry.blocks} blocks", [*key, "block"], ["backbone"])
         if stage.sees == "keys" and not stage.inside:
             raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"])
+        if stage.scored and not stage.inside:
+            asks = "keep attention" if stage.keep == "attention" else stage.algorithm
+            raise Misfit(f"{asks}: only a stage inside a block has [CLASS]'s attention", [*key, "inside"], key)
         if model.shift and stage.inside:
             raise Misfit(f"shift {model.shift} runs whole blocks: no stage is inside one", ["shift"], [*key, "inside"])
         if reduction.sees_pixels(stage.algorithm):

@@ -77,7 +77,8 @@ def reduce(
 
     Args:
         model: of open_clip, whose video side is its own ViT; it is not changed, and its weights are shared.
-        method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "tempme".
+        method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
+            "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
             has patches. block: how many blocks come before the stage. None: half of them. keep: "medoid", "mean" or
             "weighted". Schedules take none of these.
@@ -96,7 +97,8 @@ def reduce(
         block = geometry.blocks // 2 if block is None else block
         clusters = geometry.patches if clusters is None else clusters
         stages = (Stage(method, block, segments, clusters, keep, options=options),)
-    described = Model("the model", None, stages, proportional=method in SCHEDULES)
+    merges = any(stage.keep == "weighted" for stage in stages)
+    described = Model("the model", None, stages, proportional=method in SCHEDULES and merges)
     check_stages(described, frames, geometry)
     return ReducedCLIP(model, stages, described.proportional, frames)
 

@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 
 from centerclip.method.errors import UserError
 from centerclip.method.stage import Stage
@@ -15,10 +16,33 @@ def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[S
     A number a block or one for all; at most half of the patches there join. Written from the paper. Raises UserError
     for another count of numbers.
     """
-    fewer = [remove] * blocks if isinstance(remove, int) else list(remove)
-    if len(fewer) != blocks:
-        raise UserError(f"remove: {len(fewer)} numbers for {blocks} blocks")
-    return [merging(block, number) for block, number in enumerate(fewer) if number]
+    return [merging(block, number) for block, number in removed(remove, blocks, range(blocks))]
+
+
+def pitome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
+    """PiToMe (Tran et al., NeurIPS 2024): as `tome`, but rare tokens are protected, by a margin that falls with depth
+    from 0.9 to 0. Written from the paper. Raises UserError as `tome`."""
+
+    def protecting(stage: Stage) -> Stage:
+        margin = round(0.9 * (1 - stage.block / blocks), 4)
+        return replace(stage, algorithm="pitome", options={"margin": margin})
+
+    return [protecting(stage) for stage in tome(blocks, frames, remove=remove)]
+
+
+def evit(blocks: int, frames: int, *, remove: float | Sequence[float] = 0.26) -> list[Stage]:
+    """EViT (Liang et al., ICLR 2022): between attention and MLP, the patches of a frame that [CLASS] attends to most
+    stay; the others become one, their mean weighted by that attention.
+
+    `remove`, a number or a share, is that of the blocks at a quarter, a half and three quarters of the depth, as
+    published; a list has one for each block. The default leaves 36, 27 and 20 of ViT-B/32's 49 patches, the fused one
+    counted, as the paper's keep rate of 0.7 does. Written from the paper. Raises UserError as `tome`.
+    """
+    places = [blocks * quarter // 4 for quarter in (1, 2, 3)]
+    return [
+        Stage("evit", block, remove=number, keep="attention", inside=True)
+        for block, number in removed(remove, blocks, places)
+    ]
 
 
 def tempme(
@@ -51,12 +75,22 @@ def tempme(
     return [*stages, merging(blocks - 1, within)]
 
 
+def removed(remove: float | Sequence[float], blocks: int, places: Container[int]) -> list[tuple[int, float]]:
+    """Each block that removes tokens, and how many: `remove` is one number for the blocks in `places`, or one a block.
+    Raises UserError for another count of numbers."""
+    if isinstance(remove, int | float):
+        remove = [remove if block in places else 0 for block in range(blocks)]
+    if len(remove) != blocks:
+        raise UserError(f"remove: {len(remove)} numbers for {blocks} blocks")
+    return [(block, number) for block, number in enumerate(remove) if number]
+
+
 def merging(block: int, remove: float) -> Stage:
     """The stage of ToMe inside a block."""
     return Stage("tome", block, remove=remove, keep="weighted", inside=True, sees="keys")
 
 
-SCHEDULES: dict[str, Callable[..., list[Stage]]] = {"tome": tome, "tempme": tempme}
+SCHEDULES: dict[str, Callable[..., list[Stage]]] = {"tome": tome, "pitome": pitome, "tempme": tempme, "evit": evit}
 
 
 def stages(name: str, blocks: int, frames: int, options: dict) -> tuple[Stage, ...]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from centerclip.method import reduction
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -9,8 +11,9 @@ class Stage:
 
     With `segments` None frames, or the segments of earlier stages, stay apart. Instead of `clusters` there may be
     `remove`: how many tokens fewer a segment has, as a number or as a share of them, [CLASS] counted; half of the
-    patches at most. What is kept is each cluster's `medoid` or, with `keep` "mean" or "weighted", the mean of its
-    tokens, each counted once or as often as it stands for patches. `embedding` adds a learned vector to each.
+    patches at most. What is kept is each cluster's `medoid` or, with another `keep`, the mean of its tokens: each
+    counts once ("mean"), as often as it stands for patches ("weighted"), or by the "attention" of [CLASS] to it in the
+    block around the stage. `embedding` adds a learned vector to each.
 
     An `inside` stage acts in the block that comes next, between attention and MLP. It may compare what the block's
     attention `sees`, "keys" (their mean over heads), in place of the tokens. `classes` says what becomes of the [CLASS]
@@ -37,6 +40,11 @@ class Stage:
     def place(self) -> tuple[int, bool]:
         """Where it acts: stages act in this order."""
         return self.block, self.inside
+
+    @property
+    def scored(self) -> bool:
+        """Whether it needs [CLASS]'s attention, which only a stage inside a block can have."""
+        return self.keep == "attention" or "scores" in reduction.context(self.algorithm)
 
     def kept(self, patches: int, classes: int) -> int:
         """How many of the patches of a segment stay, beside its [CLASS] tokens."""

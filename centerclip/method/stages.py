@@ -40,7 +40,7 @@ class Reduction(nn.Module):
         self.function, self.context = reduction.algorithm(algorithm), reduction.context(algorithm)
         self.sees_pixels = reduction.sees_pixels(algorithm)
 
-    def forward(self, seen: Tensor, *arguments: int, **context: int) -> tuple[Tensor, Tensor] | Tensor:
+    def forward(self, seen: Tensor, *arguments: int, **context: object) -> tuple[Tensor, Tensor] | Tensor:
         """What the algorithm makes of `seen`, which for most is tokens [B, N, D] of any float dtype, a segment a row,
         its patches frame by frame, and of K: medoids [B, K] and assignment [B, N], both int64.
 
@@ -61,12 +61,20 @@ class Reduction(nn.Module):
 
 @torch.library.custom_op("centerclip::reduction", mutates_args=())
 def in_one_node(
-    seen: Tensor, clusters: int, algorithm: str, options: str, frames: int, segments: int, classes: int, training: bool
+    seen: Tensor,
+    clusters: int,
+    algorithm: str,
+    options: str,
+    frames: int,
+    segments: int,
+    classes: int,
+    scores: Tensor | None,
+    training: bool,
 ) -> tuple[Tensor, Tensor]:
     """A `Reduction` as one node of a graph of torch.compile or torch.export, which cannot follow an algorithm that
     iterates until nothing moves."""
     reduced = Reduction(algorithm, json.loads(options)).train(training)
-    medoids, assignment = reduced(seen, clusters, frames=frames, segments=segments, classes=classes)
+    medoids, assignment = reduced(seen, clusters, frames=frames, segments=segments, classes=classes, scores=scores)
     return medoids.clone(memory_format=torch.contiguous_format), assignment.clone(memory_format=torch.contiguous_format)
 
 
@@ -89,7 +97,7 @@ class ReductionStage(nn.Module):
 
     def __init__(self, stage: Stage, width: int, sized: bool = False):
         super().__init__()
-        self.settings, self.sized = stage, sized
+        self.settings, self.sized, self.scored = stage, sized, stage.scored
         self.reduction = Reduction(stage.algorithm, stage.options)
         self.embedding = nn.Parameter(torch.zeros(stage.clusters, width)) if stage.embedding else None
         clips = stage.clip_embedding
@@ -102,11 +110,12 @@ class ReductionStage(nn.Module):
         if self.embedding is not None and not self.embedding.any():
             self.embedding[: len(positions)] = positions[: len(self.embedding)]
 
-    def forward(self, given: Sequences, keys: Tensor | None = None) -> Sequences:
+    def forward(self, given: Sequences, keys: Tensor | None = None, scores: Tensor | None = None) -> Sequences:
         """Join frames into segments and keep some tokens of each.
 
-        `keys` [B * S, C + N, D / heads] are those of the attention before an inside stage, their mean over heads. A
-        kept token's size is the sum of its cluster's.
+        An inside stage has `keys` [B * S, C + N, D / heads] of the attention before it, their mean over heads, and, if
+        it needs them, `scores` [B * S, N] of `class_attention`; in joined frames each token's is that of its own frame.
+        A kept token's size is the sum of its cluster's.
         """
         stage, width = self.settings, given.classes
         segments = stage.segments or given.sequences_per_video
@@ -115,7 +124,10 @@ class ReductionStage(nn.Module):
         classes = joined * width if stage.classes == "all" else width
         seen = patches(keys.unflatten(0, (-1, joined)) if stage.sees == "keys" else x, width)
         count = stage.kept(seen.shape[1], classes)
-        medoids, assignment = self.reduction(seen, count, frames=joined, segments=segments, classes=classes)
+        scores = None if scores is None else scores.unflatten(0, (-1, joined)).flatten(1)  # [B * S, frames * N]
+        medoids, assignment = self.reduction(
+            seen, count, frames=joined, segments=segments, classes=classes, scores=scores
+        )
         if self.clip_embedding is not None:  # after the tokens were compared
             added = self.clip_embedding.to(x.dtype).view(segments, joined, 1, -1)
             x = x + added.repeat(len(x) // segments, 1, 1, 1)
@@ -130,7 +142,10 @@ class ReductionStage(nn.Module):
         if stage.keep == "medoid":
             kept = pick(tokens, medoids)
         else:
-            kept = cluster_means(tokens, medoids, assignment, sizes if stage.keep == "weighted" else None)
+            if stage.keep == "attention":  # whole numbers, as `cluster_sums` needs
+                scores = (scores.double() * 2**40).ceil().clamp(min=1)
+            weights = {"mean": None, "weighted": sizes, "attention": scores}[stage.keep]
+            kept = cluster_means(tokens, medoids, assignment, weights)
         if self.embedding is not None:
             kept = kept + self.embedding.to(kept.dtype)
         if self.sized:

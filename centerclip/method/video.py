@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from centerclip.method import reduction
-from centerclip.method.blocks import attention, mlp
+from centerclip.method.blocks import attention, class_attention, mlp
 from centerclip.method.packed import block_of_packed, pack
 from centerclip.method.shifts import SHIFTS
 from centerclip.method.stage import Stage
@@ -73,10 +73,12 @@ class VideoSide:
         proportional = self.proportional and sizes is not None
         if inside is None and not proportional:
             return given._replace(tokens=block(x))
-        added, keys = attention(block, x, sizes.log() if proportional else None)
+        bias = sizes.log() if proportional else None
+        added, queries, keys = attention(block, x, bias)
         given = given._replace(tokens=x + added)
         if inside is not None:
-            given = inside(given, keys)
+            scores = class_attention(queries, keys, given.classes, bias) if inside.scored else None
+            given = inside(given, keys.mean(1), scores)
         return given._replace(tokens=given.tokens + mlp(block, given.tokens))
 
     def pooled(self, given: Sequences) -> Tensor:

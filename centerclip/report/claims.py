@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from centerclip.report.rows import CANDIDATES, RANDOM, ROLES, label, remarks
+from centerclip.report.rows import CANDIDATES, MEASURED, RANDOM, ROLES, label, remarks
 from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
 CLOSE = 1.0  # points of t2v R@1 within which a published number is met
@@ -27,10 +27,12 @@ class Figure(NamedTuple):
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
     """The first baseline of one benchmark and backbone, and the clustering variant of its group with the best of
-    `column`; None where either is missing."""
+    `column`, of costs one measured on the same device; None where either is missing."""
     rows = rows.dropna(subset=column)
+    rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
-    clustered = rows[rows["clustering"] & grouped(rows).isin(grouped(baseline))]
+    same = ["group", "measured_on"] if column in MEASURED else ["group"]
+    clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
     if clustered.empty:
         return None
     return baseline.iloc[0], clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
@@ -147,11 +149,11 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame) -> dict[str, pd.DataFram
         paper: of `tables.read_paper`.
     """
     ours = joined([ours])
-    ours.loc[disturbed(ours), [*TIMES, "clustering_share"]] = None
+    ours.loc[disturbed(ours), TIMES] = None
     models = paper[paper["variant"].notna()]
     models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
     models = models.rename(columns={new: old for old, new in PAPER.items()})
-    models = models.assign(saved_mb=None, clustering_share=None)
+    models = models.assign(saved_mb=None, clustering_share=None, measured_on=None)
     at_least = "A published model saves at least what it saved there of its baseline's memory and time."
     return {
         **{claim: judged(figures, ours, models) for claim, figures in CLAIMS.items()},

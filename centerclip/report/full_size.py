@@ -18,13 +18,12 @@ SHARES = {  # what is compared -> its column here, and the paper's
     "GPU memory": ("training_gb", "paper training_gb"),
     "operations": ("gflops", None),
 }
-CONDITIONS = ["device", "threads", "repeats"]  # of measuring costs, in every row
 
 
 def read(path: Path) -> pd.DataFrame:
     """The rows of the csv of `table`. Raises UserError for another file."""
     further = [*STAGE, "shift", *MEASURED, *PAPER.values()]
-    return with_baseline(read_table(path, [*DESCRIBED, *CONDITIONS], further), path)
+    return with_baseline(read_table(path, [*DESCRIBED, "threads"], further), path)
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 
 def table(cells: list[Cell], costs: dict, paper: pd.DataFrame, source: str | Path = layout.COMPARED) -> pd.DataFrame:
-    """A row a trained model: what it is, what it costs, the paper's numbers and CONDITIONS.
+    """A row a trained model: what it is, what it costs, the paper's numbers and the threads of the CPU.
 
     Args:
         cells: of a COMPARED file, the `source`. costs: of `tables.read_costs`. paper: of `tables.read_paper`.
@@ -44,9 +43,9 @@ def table(cells: list[Cell], costs: dict, paper: pd.DataFrame, source: str | Pat
         UserError: settings that are no model's, or no baseline.
     """
     rows = tables.completed(typed(tables.described(cells, source)), costs, paper)
-    rows = rows[rows["trained"]].assign(**{name: costs[name] for name in CONDITIONS})
+    rows = rows[rows["trained"]].assign(threads=costs["threads"])
     first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
-    columns = dict.fromkeys([*first, *MEASURED, *CONDITIONS, *PAPER.values()])
+    columns = dict.fromkeys([*first, *MEASURED, "threads", *PAPER.values()])
     return with_baseline(rows[[*columns]].reset_index(drop=True), source)
 
 
@@ -68,7 +67,7 @@ def conditions(table: pd.DataFrame) -> str:
     """What costs were measured of and on, in words."""
     first = table.iloc[0]
     size = f"{first['backbone']} on {first['frames']} frames with random weights"
-    return f"{size}, on this machine ({first['device']}, {first['threads']} threads)"
+    return f"{size}, on this machine ({first['measured_on']}, {first['threads']} threads)"
 
 
 def savings(table: pd.DataFrame) -> list[str]:

@@ -15,13 +15,18 @@ SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in MET
 STAGE = ["block", "segments", "clusters", "algorithm"]
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 MEASURED = [  # of costs
-    *("gflops", "saved_mb", "ms", "ms_low", "ms_high", "clustering_share", "tokens", "batch", "batch_ms"),
-    *("turns", "repeats", "training_gb", "training_reserved_gb", "training_chunk", "busy"),
+    *("measured_on", "gflops", "gmacs", "saved_mb", "trainable_m", "ms", "ms_low", "ms_high", "ms_p95"),
+    *("clustering_share", "tokens", "batch", "batch_ms", "videos_s", "turns", "repeats", "inference_gb"),
+    *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
 ]
+DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats"]  # of MEASURED, not in every row of a COSTS file
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
-NAMES = ["benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select", "device"]
+NAMES = [
+    *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
+    *("device", "measured_on"),  # of evaluation, of costs
+]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
 RANDOM = "random"  # weights
 
@@ -31,7 +36,7 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
     """Raise errors about the content of a file, the `source`, which is not `what` it should be, as UserError."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{source}: not {what}: {type(error).__name__}: {first_line(error)}") from None
 
 
@@ -94,7 +99,7 @@ def number(value: object) -> float | None:
 def whole(value: object) -> int | None:
     """a whole number"""
     parsed = number(value)
-    return int(parsed) if parsed is not None and parsed == int(parsed) else None
+    return int(parsed) if parsed is not None and parsed == int(parsed) and abs(parsed) < 1 << 63 else None
 
 
 KINDS = {column: kind for kind, columns in {text: NAMES, flag: [*ROLES, "busy"], whole: WHOLE}.items()

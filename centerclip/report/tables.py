@@ -1,5 +1,6 @@
 """A benchmark's table in the paper's layout: its cells, what they cost, and the paper's numbers beside them."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from centerclip.report.documents import Document, Table
 from centerclip.report.rows import (
     CANDIDATES,
     COUNTS,
+    DERIVED,
     DIRECTIONS,
     MEASURED,
     METRICS,
@@ -25,31 +27,40 @@ from centerclip.report.rows import (
     read_table,
     typed,
 )
-from centerclip.settings.cell import Cell, check_own, read_cell
+from centerclip.settings.cell import Cell, check_own, from_settings
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
 GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
-TIMES = ["ms", "batch_ms"]
+TIMES = ["ms", "ms_p95", "batch_ms", "videos_s", "clustering_share"]
 BUSY = " (busy)"  # behind times of a busy machine
 FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
-HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "epoch"]  # of training; nothing is the best in these
+HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
+UNRANKED = [*HISTORY, "price"]  # nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
 DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",
+    "inference_gb": "encoding, GB",
     "saved_mb": "saved, MB",
     "ms": "ms",
-    "batch_ms": "ms, in batches",
+    "ms_p95": "ms, 95th percentile",
+    "videos_s": "videos / s",
+    "clustering_share": "reduction, share of ms",
+    "gmacs": "GMACs",
     "gflops": "GFLOPs",
+    "trainable_m": "parameters trained, 10^6",
     **{score: score for score in SCORES},
     "best t2v R@1": "t2v R@1, best epoch",
     "last t2v R@1": "t2v R@1, last epoch",
     "epoch": "epoch",
     "train_s": "training, s",
+    "gpu_hours": "training, GPU-hours",
+    "kwh": "training, kWh",
+    "price": "training, price",
 }
-DIGITS = {"gflops": 3}  # after the point, else 1
+DIGITS = {"gflops": 3, "gmacs": 3, "clustering_share": 3, "gpu_hours": 2, "kwh": 2, "price": 2}  # else 1
 SELECTED = {
     "best": "of the epoch with the best t2v R@1 on the test split, as in the paper",
     "val": "of the epoch with the best t2v R@1 on the validation split",
@@ -83,23 +94,28 @@ def read_costs(path: Path) -> dict:
     content = read_json(path)
     with naming(path, "costs, such as results/shapes/costs.json"):
         rows = pd.DataFrame(content["rows"])
-        rows = rows.assign(tokens=rows["tokens_per_block"].map(sum))
-        conditions = pd.DataFrame([{key: content[key] for key in ("device", "threads", "repeats")}])
-        measured = rows[["variant", *(column for column in MEASURED if column not in ("turns", "repeats"))]]
+        rows["tokens_per_block"].map(sum)
+        conditions = pd.DataFrame([{key: content[key] for key in ("threads", "repeats")}])
+        measured = rows[["variant", *(column for column in MEASURED if column not in DERIVED)]]
     checked(conditions, path, known=conditions.columns)
-    checked(measured, path, known=["variant"])
+    checked(measured, path, known=["variant", "measured_on"])
     return content
 
 
 def read_row(path: Path) -> dict:
     """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
-    cell, result = read_cell(path), read_json(path)
+    check_own(path)
+    result = read_json(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    check_own(path)
-    with naming(path, "the results of a cell"):
-        row = description(cell) | measurements(result)
-        checked(pd.DataFrame([row]), path, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
+    return row_of(result, path)
+
+
+def row_of(result: dict, source: str | Path) -> dict:
+    """The row of the content of a RESULT file, the `source`. Raises UserError for another content."""
+    with naming(source, "the results of a cell"):
+        row = description(from_settings(result["settings"])) | measurements(result)
+        checked(pd.DataFrame([row]), source, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
     return row
@@ -122,6 +138,7 @@ def description(cell: Cell) -> dict:
         "backbone": cell.model.backbone,
         "weights": cell.model.weights or RANDOM,
         "frames": cell.data.frames,
+        "method": cell.method,
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
         **{role: getattr(cell, role) for role in ROLES},
@@ -138,6 +155,8 @@ def measurements(result: dict) -> dict:
         "best t2v R@1": max(by_epoch, default=None),
         "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
+        "gpu_hours": (training.get("gpu_seconds") or math.nan) / 3600,  # of a CPU: missing
+        "kwh": (training.get("joules") or math.nan) / 3.6e6,
         "epoch": training.get("selected_epoch"),
         "select": training.get("select"),
         **{key: result[key] for key in COUNTS},
@@ -165,7 +184,9 @@ def measured(table: pd.DataFrame) -> list[str]:
     return [column for column in table if re.fullmatch(f"({'|'.join(DIRECTIONS.values())}) [^ ]+", column)]
 
 
-def combine(rows: list[dict], costs: dict | None, paper: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def combine(
+    rows: list[dict], costs: dict | None, paper: pd.DataFrame, gpu_hour_price: float | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The benchmark's table, a row a variant, and the published rows that have no counterpart in it.
 
     Args:
@@ -173,6 +194,7 @@ def combine(rows: list[dict], costs: dict | None, paper: pd.DataFrame) -> tuple[
         costs: of `read_costs`; None where none were measured. paper: of `read_paper`.
     """
     table = completed(over_seeds(rows), costs, paper)
+    table["price"] = table["gpu_hours"] * (gpu_hour_price or math.nan)
     apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper_row"])
     return table, paper[apart]
 
@@ -183,8 +205,9 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
     measured = pd.DataFrame(costs["rows"] if costs else [], columns=None if costs else ["variant"])
     if costs:
         measured = measured.assign(tokens=measured["tokens_per_block"].map(sum), repeats=costs["repeats"])
-    numbers = dict.fromkeys((column for column in MEASURED if column != "busy"), float)
+    numbers = dict.fromkeys((column for column in MEASURED if column not in ("busy", "measured_on")), float)
     measured = measured.reindex(columns=["variant", *MEASURED]).astype(numbers)
+    measured = measured.assign(gmacs=measured["gflops"] / 2, videos_s=1000 / measured["batch_ms"])
     models = paper[paper["variant"].notna()].reset_index(names="paper_row")[[*MODEL, "paper_row", *PAPER.values()]]
     table = table.merge(measured, on="variant", how="left").merge(models, on=MODEL, how="left")
     table.loc[~table["as_published"], ["paper_row", *PAPER.values()]] = None
@@ -206,10 +229,12 @@ def grouped(table: pd.DataFrame) -> pd.Series:
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """`columns` of each row's baseline, the first of its GROUP, with the index of `table`; missing without any."""
+    """`columns` of each row's baseline, the first of its GROUP whose costs were measured on the same device, with the
+    index of `table`; missing without any."""
     table = table.assign(group=grouped(table))
-    baselines = table[table["baseline"]].drop_duplicates(GROUP)[[*GROUP, *columns]]
-    return table[GROUP].merge(baselines, on=GROUP, how="left").set_axis(table.index)[columns]
+    same = [*GROUP, *({"measured_on"} & {*table})]
+    baselines = table[table["baseline"]].drop_duplicates(same)[[*same, *columns]]
+    return table[same].merge(baselines, on=same, how="left").set_axis(table.index)[columns]
 
 
 def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -220,15 +245,15 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "weights", "frames", *STAGE, "shift", "group", *ROLES]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
-    counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
+    counts = [*AS_AUTHORS.values(), "seeds", *UNRANKED, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
     return table[[*first, *scores, *counts]]
 
 
-def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, *sentences: str) -> Document:
-    """The document of `combine`'s two tables, with further `sentences`."""
-    parts = [comparison(table), notes(table, costs), *sentences]
+def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, *further: str | Table) -> Document:
+    """The document of `combine`'s two tables, with `further` parts."""
+    parts = [comparison(table), notes(table, costs), *further]
     return [*parts, "Published, without a counterpart in this run:", elsewhere(apart)] if len(apart) else parts
 
 
@@ -241,10 +266,13 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows have the best of `column`, as it is shown; none where all are equal, or times of a busy machine."""
+    """Which rows have the best of `column`, as it is shown, costs among those of one device; none where all are equal,
+    or times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
-    ranked = column not in HISTORY and values.nunique() > 1 and not (column in TIMES and disturbed(table).any())
-    return ranked & (values == (values.max() if "R@" in column else values.min()))
+    rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
+    ranked = column not in UNRANKED and not (column in TIMES and disturbed(table).any())
+    extreme = rivals.transform("max" if "R@" in column or column == "videos_s" else "min")
+    return ranked & (rivals.transform("nunique") > 1) & (values == extreme)
 
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
@@ -279,7 +307,8 @@ def comparison(table: pd.DataFrame) -> Table:
     lines, bold = [], []
     for index, row in table.iterrows():
         variant = label(row) if pd.notna(row["t2v R@1"]) else f"{row['variant']} (not made)"
-        lines.append({"variant": variant, "": "ours"} | {column: marked(row, column) for column in columns})
+        first = {"variant": variant, "measured on": row["measured_on"], "": "ours"}
+        lines.append(first | {column: marked(row, column) for column in columns})
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
             paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
@@ -287,7 +316,8 @@ def comparison(table: pd.DataFrame) -> Table:
             lines.append({"": "paper"} | {column: shown(value, column) for column, value in paper.items()})
             lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
             bold += [{}, {}]
-    names = ["variant", ""] if compared.any() else ["variant"]
+    shown_first = {"variant": True, "measured on": table["measured_on"].nunique() > 1, "": compared.any()}
+    names = [name for name, needed in shown_first.items() if needed]
     text = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
     marks = pd.DataFrame(bold).reindex(columns=[*names, *columns]).eq(True).set_axis(text.columns, axis="columns")
     return Table(text, len(names), marks)
@@ -317,6 +347,12 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         f"Scores are the mean ± standard deviation of up to {seeds} seeds." if seeds > 1 else "",
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
+        "The kWh of a training are those of one of its GPUs, with all that ran on it, times the number of GPUs."
+        if table["kwh"].notna().any()
+        else "",
+        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
+        if table["price"].notna().any()
+        else "",
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
         counts and f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.",
         "The difference is ours less the paper's, whose memory and time are of its own GPUs."
@@ -329,11 +365,14 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
 
 def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
     """What costs were measured on and how, in sentences."""
+    devices = table["measured_on"].dropna().unique()
     return [
-        f"Costs were measured on {costs['device']} with {costs['threads']} threads, with random weights and generated"
-        " videos, and while no other job of the run was going on. The variants of a backbone took turns, and times are"
-        f" medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms and the GFLOPs are"
-        " those of one video, the ms also in batches of the best size.",
+        f"Costs were measured on {' and '.join(devices)} with {costs['threads']} threads, with random weights and"
+        " generated videos, and while no other job of the run was going on. The variants of a backbone took turns, and"
+        f" times are medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms, the"
+        " GMACs and the GFLOPs, two for each multiply-add, are those of one video; videos / s are those of the best"
+        " batch.",
+        "Costs of different devices are not compared: the best of each device is bold." if len(devices) > 1 else "",
         "GB of training and ms here are the peak of one step's tensors, in 10^9 bytes and with the batch that the"
         " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
         " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"

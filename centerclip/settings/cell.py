@@ -67,8 +67,20 @@ class Cell:
 
     @property
     def clustering(self) -> bool:
-        """Whether its first stage brings like tokens together; the paper's sampling baselines do not."""
-        return bool(self.model.stages) and reduction.kind(self.model.stages[0].algorithm) == reduction.CLUSTERING
+        """Whether its first stage brings like tokens together; the paper's sampling baselines do not. Of an algorithm
+        that only others have, nothing is known."""
+        first = self.model.stages[0].algorithm if self.model.stages else None
+        return first in reduction.names() and reduction.kind(first) == reduction.CLUSTERING
+
+    @property
+    def method(self) -> str:
+        """What it is a setting of: the schedule or the algorithms of its stages, its shift or, without these, the first
+        word of its variant's name, such as `frames` of frames-8."""
+        stages = self.model.stages
+        if any(stage.classes == "all" for stage in stages):
+            return "tempme"  # whose stages are of ToMe's algorithm
+        algorithms = dict.fromkeys(stage.algorithm for stage in stages)
+        return "+".join(algorithms) or self.model.shift or self.variant.partition("-")[0]
 
     @property
     def splits(self) -> list[str]:

@@ -198,6 +198,7 @@ class RunBlock(Block):
     )
     costs: Bool = doc("Measure what variants cost, last. false: tables have no costs, plots of costs are left out.")
     costs_minutes: Positive = doc("Minutes after which no further turn of measuring a benchmark's costs begins.")
+    gpu_hour_price: Positive | None = doc("What an hour of a GPU costs, for the tables. null: unknown.")
 
 
 class StageBlock(Block):
@@ -210,8 +211,9 @@ class StageBlock(Block):
     remove: Natural | BelowOne = optional(
         "In place of clusters: tokens a segment loses, or their share, [CLASS] counted; at most half of the patches."
     )
-    keep: Literal["medoid", "mean", "weighted"] = optional(
+    keep: Literal["medoid", "mean", "weighted", "attention"] = optional(
         "What stays of a cluster. weighted: the mean, each token by the number of patches that it stands for."
+        " attention: the mean, each token by the attention of [CLASS] to it in the block around the stage."
     )
     embedding: Bool = optional("Add a learned vector to each kept token, at first the patches' positional embedding.")
     inside: Bool = optional("Act inside the block that comes next, between attention and MLP.")
@@ -230,8 +232,11 @@ class StageBlock(Block):
 
 
 class ScheduleBlock(Block):
-    name: Literal["tome", "tempme"] = doc("A function of centerclip/method/schedules.py.")
-    remove: Natural | list[Natural] = optional("Tokens of a frame that merge in a block, one number or one a block.")
+    name: Literal["tome", "pitome", "tempme", "evit"] = doc("A function of centerclip/method/schedules.py.")
+    remove: Natural | BelowOne | list[Natural | BelowOne] = optional(
+        "Tokens that a frame loses in a block, or their share, one number or one a block. evit: one number is that of"
+        " each of 3 blocks."
+    )
     joins: list[Annotated[Int, Field(ge=2)]] = optional(
         "tempme: how many neighbouring clips become one, in front of as many blocks; the last block comes after them."
     )

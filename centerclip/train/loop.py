@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from centerclip.backbones.clip import CenterCLIP, build, freeze
-from centerclip.backbones.device import autocast, computed_in, lowered, pick_device
+from centerclip.backbones.device import autocast, computed_in, joules, lowered, pick_device
 from centerclip.command import UserError, first_line, handle
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 from centerclip.evaluate.features import count_cut, evaluate
@@ -34,6 +34,8 @@ from centerclip.train.checkpoints import Checkpoints, origin
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
 
 FULL = "a GPU's memory was full while it sent gradients; give training.chunk fewer pairs, the same command goes on"
+
+SPENT = ("gpu_seconds", "joules")  # of all GPUs and sessions; nan where it is not known
 
 
 def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:
@@ -79,6 +81,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         "select": cell.training.select,
         "selected_epoch": run.selected["epoch"],
         "seconds": run.progress["seconds"],
+        **{key: None if math.isnan(run.progress[key]) else run.progress[key] for key in SPENT},
         "peak_memory": peak_memory(run.device),
         "train_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
         "epochs": run.progress["epochs"],
@@ -104,17 +107,20 @@ class Run:
         self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
         self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
         self.rehearsed = None  # the chunk of which the memory of every process has held a step
-        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []}
+        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []} | dict.fromkeys(SPENT, 0.0)
         self.selected = {"epoch": None, "weights": {}}
-        self.saved_at = time.monotonic()
+        self.saved_at, self.joules_at = time.monotonic(), joules(device)
         self.stopping, self.evaluating = False, False
         self.board = None  # where scalars are written, a SummaryWriter
 
     def save(self) -> None:
         """Write a checkpoint. Raises UserError if it cannot be written."""
-        now = time.monotonic()
+        now, energy = time.monotonic(), joules(self.device)
+        gpus = processes.world() if self.device.type == "cuda" else 0
         self.progress["seconds"] += now - self.saved_at
-        self.saved_at = now
+        self.progress["gpu_seconds"] += gpus * (now - self.saved_at)
+        self.progress["joules"] += gpus * (energy - self.joules_at)  # each takes as much: their work is equal
+        self.saved_at, self.joules_at = now, energy
         if self.board:
             self.board.flush()
         state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "scaler")}
@@ -132,7 +138,8 @@ class Run:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             line = f"its {part} is not this cell's ({first_line(error)}); delete it to go on from the one before it"
             raise UserError(f"{self.checkpoints.last}: {line}") from None
-        self.progress, self.selected = state["progress"], state["selected"]
+        self.progress = dict.fromkeys(SPENT, math.nan) | state["progress"]
+        self.selected = state["selected"]
         self.chunk = min(self.chunk, state["chunk"])
         print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
 

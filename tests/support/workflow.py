@@ -12,7 +12,11 @@ import yaml
 from conftest import REPOSITORY
 
 SMALL = {
-    "run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"], "full_size": False},
+    "run": {
+        "variants": ["zeroshot", "baseline", "kmedoids", "spectral"],
+        "full_size": False,
+        "costs_minutes": 0.05,  # a turn
+    },
     "training": {"epochs": 2, "batch_size": 8},
     "benchmarks": {"shapes": {"shards": 2, "source": {"videos": {"train": 8, "val": 1, "test": 12}, "resolution": 64}}},
 }
@@ -81,5 +85,5 @@ def folder_overlay(videos: Path, captions: Path, max_unreadable_share: float, **
         **{"fps": 3, "shards": 2, "max_unreadable_share": max_unreadable_share, "frames": 6, "text_tokens": 32},
         "stage": {"block": 2, "segments": 2, "clusters": 49},
     }
-    run = {"benchmarks": ["mine"], "variants": ["zeroshot"], "full_size": False}
+    run = {"benchmarks": ["mine"], "variants": ["zeroshot"], "full_size": False, "costs": False}
     return {"run": run, "benchmarks": {"mine": block}}

@@ -3,6 +3,7 @@
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in plan.cells(benchmark)]
 PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
 FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
+PRICE = config["run"]["gpu_hour_price"]
 MEASURED = "--full-size" if config["run"]["full_size"] else ""
 
 
@@ -21,10 +22,11 @@ rule table:
     params:
         made_from=lambda wildcards: plan.tables_from(wildcards.benchmark),
         costs=lambda wildcards, input: f"--costs {input.costs}" if input.costs else "",
+        price=f"--gpu-hour-price {PRICE}" if PRICE else "",
         out=lambda wildcards, output: output[0].removesuffix(".html"),
     shell:
-        "python -m centerclip table --paper {input.paper} {params.costs} --cells {input.cells}"
-        " --out {params.out} --log {log}"
+        "python -m centerclip table --paper {input.paper} {params.costs} {params.price}"
+        " --cells {input.cells} --out {params.out} --log {log}"
 
 
 rule full_size:

@@ -5,9 +5,10 @@ problems, the patches of a segment frame by frame; medoids [B, K] int64 are toke
 kept goes on, which is ascending but for `tome`; assignment [B, N] int64 says into which of the K clusters each token
 fell, cluster k being that of medoid k. Its options are its keyword-only arguments. Those called `frames` (how many the
 N tokens come from), `segments` (how many a video has; they follow each other in B), `classes` ([CLASS] tokens in front
-of each segment's) and `training` (whether the model trains) are no options: the model gives them to those who ask. What
-is drawn at random should not depend on B: a step may encode its videos a few at a time, each time from the same state
-of the generator.
+of each segment's), `scores` ([B, N] float32, what each token gets of the attention of its frame's [CLASS] in the block
+around the stage, the mean over heads) and `training` (whether the model trains) are no options: the model gives them to
+those who ask. Only a stage inside a block can use an algorithm that asks for `scores`. What is drawn at random should
+not depend on B: a step may encode its videos a few at a time, each time from the same state of the generator.
 
 The file says with `KIND = "clustering"` that the algorithm brings like tokens together, with `KIND = "merging"` that it
 does and is the method of another paper, about which CenterCLIP claims nothing, or with `KIND = "sampling"` that it does
@@ -31,7 +32,7 @@ DIRECTORY = Path(__file__).parent
 CLUSTERING, MERGING, SAMPLING = KINDS = "clustering", "merging", "sampling"
 DECLARED = " or ".join(f'KIND = "{kind}"' for kind in KINDS)
 HALF, PATCHES = "half", "patches"
-CONTEXT = ("frames", "segments", "classes", "training")
+CONTEXT = ("frames", "segments", "classes", "scores", "training")
 
 
 def names() -> list[str]:

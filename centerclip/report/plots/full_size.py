@@ -46,7 +46,7 @@ def draw(table: pd.DataFrame) -> Figure:
     return style.describe(
         figure, table.assign(benchmark=f"{first['backbone']}, {first['frames']} frames"),
         "what clustering saves on this machine, and in the paper",
-        f"Shorter is better; dashed: the baseline, which keeps every token. Here: {first['device']},"
+        f"Shorter is better; dashed: the baseline, which keeps every token. Here: {first['measured_on']},"
         f" {first['threads']} threads, random weights, generated videos, of which the baseline encodes one in"
         f" {full['ms']:.0f} ms{mark} with {full['gflops']:.0f} GFLOPs and keeps {full['saved_mb']:.0f} MB of it for"
         f" the backward pass. In the paper, on {first['benchmark']}: inference time and GPU memory of training;"

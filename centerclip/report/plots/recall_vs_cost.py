@@ -1,15 +1,17 @@
-"""Text-to-video R@1 against memory and operations relative to the baseline's, ours and published; bubbles: tokens."""
+"""Text-to-video R@1 against memory and time relative to the baseline's, ours and published; bubbles: tokens."""
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from centerclip.report import fastest
 from centerclip.report.plots import style
 from centerclip.report.rows import labelled
 from centerclip.report.tables import of_baselines
 
 RELATIVE = {  # ours, published: a published model's operations are those of the same model here
     "memory": ("saved_mb", "paper training_gb"),
+    "time": ("batch_ms", "paper ms"),
     "operations": ("gflops", "gflops"),
 }
 
@@ -38,7 +40,9 @@ def draw(data: pd.DataFrame) -> Figure:
     sizes = {"size": "tokens", "sizes": (0, 300), "size_norm": (0, points["tokens"].max())}
     look = style.looks(points["variant"]) | sizes
     figure, both = style.panels(2, 8.8, 4.6, sharey=True)
-    for axes, (name, (ours, paper)) in zip(both, RELATIVE.items(), strict=True):
+    work = fastest.COSTS[fastest.cost(data.loc[costs.index])]
+    for axes, name in zip(both, ("memory", work), strict=True):
+        ours, paper = RELATIVE[name]
         published = points.assign(cost=costs[paper], recall=data["paper t2v R@1"]).dropna()
         style.rings(published, "cost", axes, **look)
         drawn = points.assign(cost=costs[ours], recall=data["t2v R@1"]).dropna()
@@ -56,7 +60,10 @@ def draw(data: pd.DataFrame) -> Figure:
         "Up and to the left is better: more recall for less; axes do not start at 0. The line joins those that no other"
         " beats in both. Area: tokens of a video, all"
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
-        " memory kept for the backward pass and in GFLOPs, the same on every machine; times are in the table.",
-        "Published: GPU memory of training, and the same model's GFLOPs." if compared else "",
+        " memory kept for the backward pass, and"
+        + (" in the time of a video in the best batch." if work == "time" else
+           " in GFLOPs, as the times are not of one quiet device."),
+        f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
+        if compared else "",
         style.left_out(absent, "untrained, or without a baseline"),
     )  # fmt: skip

@@ -34,7 +34,7 @@ SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or b
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
     *(name for score in SCORED for name in (f"{score} std", f"paper {score}")),
-    *("paper training_gb", *rows_of.STAGE, *rows_of.MEASURED),
+    *("paper training_gb", "paper ms", *rows_of.STAGE, *rows_of.MEASURED),
 ]
 
 

@@ -1,0 +1,35 @@
+"""The tokens that [CLASS] attends to, of EViT (Liang et al., ICLR 2022; written from the paper)."""
+
+import torch
+from torch import Tensor
+
+from centerclip.method.reduction.kmedoids import check_clusters
+
+KIND = "sampling"
+REVISION = 1
+
+
+@torch.no_grad()
+def evit(tokens: Tensor, clusters: int, *, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep the K - 1 tokens of largest score alone; all others are one cluster, kept for that of largest score.
+
+    With `keep: attention` that cluster becomes its tokens' mean, weighted by score: the paper's fused token, which in
+    the paper is the weighted sum, and comes last. Of equal scores the lower index goes first. O(N log N).
+
+    Args:
+        tokens: [B, N, D], of which only the shape counts.
+        clusters: K, 1..N.
+        scores: [B, N] float, the attention of [CLASS] to each token.
+
+    Returns:
+        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
+
+    Raises:
+        ValueError: K outside 1..N.
+    """
+    check_clusters(tokens, clusters)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    medoids = order[:, :clusters].sort(1).values
+    rest = torch.searchsorted(medoids, order[:, clusters - 1 : clusters].contiguous())
+    place = torch.arange(clusters, device=tokens.device).expand_as(medoids)
+    return medoids, rest.repeat(1, tokens.shape[1]).scatter_(1, medoids, place)

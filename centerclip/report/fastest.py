@@ -1,0 +1,67 @@
+"""The fastest setting of each method that keeps enough of the baseline's recall."""
+
+import pandas as pd
+
+from centerclip.report.documents import Document, Table
+from centerclip.report.rows import label
+from centerclip.report.tables import disturbed
+
+R1 = "t2v R@1"
+KEPT = (0.99, 0.999)  # shares of the baseline's R@1
+COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is
+COMPARED = ["benchmark", "backbone", "measured_on"]  # what models share with their baseline
+
+
+def cost(rows: pd.DataFrame) -> str:
+    """The column of COSTS that ranks `rows`: the time of a video in the best batch where all times are of one quiet
+    device, else the operations."""
+    timed = rows["batch_ms"].notna().all() and rows["measured_on"].nunique() == 1 and not disturbed(rows).any()
+    return "batch_ms" if timed else "gflops"
+
+
+def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
+    """The trained rows of a table that have a baseline and costs, with `kept`, the share of the first baseline's R@1,
+    `cost`, the share of its cost, and `of`, which of COSTS that is."""
+    compared = []
+    measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
+    for _, rows in measured.groupby(COMPARED, sort=False):
+        for _, first in rows[rows["baseline"]].head(1).iterrows():
+            column = cost(rows)
+            shares = {"kept": rows[R1] / first[R1], "cost": rows[column] / first[column], "of": COSTS[column]}
+            compared.append(rows.assign(**shares).drop(index=first.name))
+    return pd.concat(compared) if compared else measured[:0]
+
+
+def fastest(compared: pd.DataFrame, share: float, kept: str = "kept") -> pd.DataFrame:
+    """Of each method the row of least cost among those of `beside_baseline` whose column `kept` is at least `share`, by
+    cost; then a row without a variant for each method that has no such row. `kept` may be a lower bound instead."""
+    keys = [*COMPARED, "method"]
+    enough = compared[compared[kept] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
+    return compared[keys].drop_duplicates().merge(enough, on=keys, how="left").sort_values("cost", kind="stable")
+
+
+def document(table: pd.DataFrame) -> Document:
+    """A line for each method of a benchmark's table and each of KEPT, and what the line says; nothing without costs."""
+    compared, lines = beside_baseline(table), []
+    if compared.empty:
+        return []
+    for share in KEPT:
+        for _, row in fastest(compared, share).iterrows():
+            found = pd.notna(row["variant"])
+            lines.append({
+                "keeps": f"{100 * share:g} %",
+                "method": row["method"],
+                "backbone": row["backbone"],
+                "fastest setting": label(row) if found else "none",
+                "measured on": row["measured_on"],
+                "t2v R@1": f"{row[R1]:.1f}" if found else "",
+                "of the baseline's": f"{row['kept']:.1%}" if found else "",
+                "cost": f"{row['cost']:.2f} of the {row['of']}" if found else "",
+            })  # fmt: skip
+    by = " and ".join(compared["of"].unique())
+    return [
+        "The fastest setting of each method that keeps at least so much of the baseline's text-to-video R@1, as"
+        f" measured. Settings are ranked by their {by}: where all times are of one quiet device by the time of a video"
+        " in the best batch, else by operations.",
+        Table(pd.DataFrame(lines), 5),
+    ]
