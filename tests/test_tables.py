@@ -80,7 +80,7 @@ def test_published_models_have_the_roles_of_their_cells():
 
 
 def test_the_csv_has_the_same_columns_for_every_benchmark():
-    identity = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift"]
+    identity = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group"]
     history = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]
     counts = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out", "device"]
     paper = [f"paper {name}" for name in ("videos", "training_gb", "ms", *SCORES)]
@@ -101,7 +101,8 @@ def test_the_csv_has_the_same_columns_for_every_benchmark():
     ]
     assert list(made) == list(csv_of(result("shapes", "zeroshot", 1))) == columns
     baseline, kmedoids = (made.loc[index] for index in range(2))
-    assert kmedoids[identity[4:]].tolist() == [12, "kmedoids", 6, 4, 49, "kmedoids", None]
+    group = "ViT-B-32, 12 frames of 224 px"
+    assert kmedoids[identity[4:]].tolist() == [12, "kmedoids", 6, 4, 49, "kmedoids", None, group]
     assert kmedoids[["seeds", "best t2v R@1", "last t2v R@1", "train_s", "epoch"]].tolist() == [1, 40, 39, 60, 1]
     assert kmedoids[["tokens", "clustering_share", "batch", "gmacs"]].tolist() == [1100, 0.02, 4, 49.5]
     assert kmedoids["videos_s"] == pytest.approx(1000 / 9) and kmedoids["measured_on"] == "a CPU"
@@ -137,16 +138,20 @@ def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users(
     assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
 
 
-def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames():
+def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames_a_control_against_the_whole_one():
     """A shift and a sampling algorithm are trained, and no baselines."""
     names = ("zeroshot", "token_shift", "pooling", "baseline", "kmedoids", "baseline-b16", "kmedoids-b16-s4")
     again = result("msrvtt", "baseline", 40)
     again["settings"]["variant"] = "baseline-again"
     fewer = result("msrvtt", "kmedoids-frames-2", 40)  # 2 frames a segment are 8 a video
-    rows = table(*(result("msrvtt", name, 40) for name in names), again, fewer)
+    controls = (result("msrvtt", name, 40) for name in ("frames-8", "pixels-160", "b32-352"))
+    rows = table(*controls, *(result("msrvtt", name, 40) for name in names), again, fewer)
     baselines = of_baselines(rows, ["ms"])["ms"]
     first, larger = rows.loc["baseline", "ms"], rows.loc["baseline-b16", "ms"]
-    assert baselines[:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    assert baselines[:3].tolist() == [first, first, larger]
+    assert baselines[3:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    old = of_baselines(rows.drop(columns="group"), ["ms"])["ms"]  # of a table from before there were groups
+    assert old[["baseline", "kmedoids-b16-s4"]].tolist() == [first, larger]
 
 
 def test_several_seeds_are_a_mean_and_its_spread():
@@ -155,7 +160,7 @@ def test_several_seeds_are_a_mean_and_its_spread():
     assert made.loc["baseline", ["seeds", "t2v R@1", "v2t R@1", "t2v MdR"]].tolist() == [3, 42, 41, 2]
     assert made.loc["baseline", "t2v R@1 std"] == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
     assert made.loc["kmedoids", "seeds"] == 1 and pd.isna(made.loc["kmedoids", "t2v R@1 std"])
-    assert list(made)[14:16] == ["t2v R@1", "t2v R@1 std"]
+    assert list(made)[15:17] == ["t2v R@1", "t2v R@1 std"]
     assert comparison(table(*three)).text["t2v R@1"].tolist() == ["42.0 ± 2.6", "43.0", "-1.0"]
     assert "mean ± standard deviation of up to 3 seeds" in notes(table(*three), costs())
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
 from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, joined
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
 POINTS = (0.5, 1, 2, 3)  # of t2v R@1: within each, the published numbers that are met are counted
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
@@ -47,11 +47,12 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
-    """The first baseline of one benchmark and backbone, and the clustering variant of as many frames with the best of
+    """The first baseline of one benchmark and backbone, and the clustering variant of its group with the best of
     `column`, of costs one measured on the same device; None where either is missing."""
     rows = rows.dropna(subset=column)
+    rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
-    same = ["frames", "measured_on"] if column in MEASURED else ["frames"]
+    same = ["group", "measured_on"] if column in MEASURED else ["group"]
     clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
     if clustered.empty:
         return None

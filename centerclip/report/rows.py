@@ -31,7 +31,7 @@ COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
 NAMES = [
-    *("benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
+    *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
     *("device", "measured_on"),  # of evaluation, of costs
 ]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing

@@ -37,7 +37,7 @@ from centerclip.report.rows import (
 from centerclip.settings.cell import Cell, check_own, from_settings
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
-GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
+GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 TIMES = ["ms", "ms_p95", "batch_ms", "videos_s", "clustering_share"]
 BUSY = " (busy)"  # behind times of a busy machine
@@ -144,6 +144,7 @@ def description(cell: Cell) -> dict:
     return {
         "benchmark": cell.benchmark,
         "variant": cell.variant,
+        "group": cell.group[1],
         "backbone": cell.model.backbone,
         "weights": cell.model.weights or RANDOM,
         "frames": cell.data.frames,
@@ -240,9 +241,16 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
+def grouped(table: pd.DataFrame) -> pd.Series:
+    """The `group` of each row; its backbone and frames where the paper or an older table tells no more."""
+    older = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
+    return table.get("group", older).fillna(older)
+
+
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, the first of its GROUP whose costs were measured on the same device, with the
     index of `table`; missing without any."""
+    table = table.assign(group=grouped(table))
     same = [*GROUP, *({"measured_on"} & {*table})]
     baselines = table[table["baseline"]].drop_duplicates(same)[[*same, *columns]]
     return table[same].merge(baselines, on=same, how="left").set_axis(table.index)[columns]
@@ -256,7 +264,7 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", *ROLES]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *UNRANKED, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
     return table[[*first, *scores, *INTERVALS, *counts]]

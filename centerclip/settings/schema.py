@@ -254,6 +254,14 @@ class VariantBlock(Block):
     backbone: Backbone = doc(BACKBONE, None)
     train: Bool = doc("false: the backbone's own weights.", True)
     frames: Count = doc(FRAMES, None)
+    image_size: Count = optional(
+        "Pixels of a frame's side, in place of the backbone's own: a multiple of its patch size. Positions are"
+        " interpolated as in open_clip."
+    )
+    against: Str = optional(
+        "The variant that this one is compared with, in place of the baseline of its own backbone, frames and"
+        " image_size. What names one is a control and no baseline itself."
+    )
     segment_frames: Count = optional("Frames a segment of its first stage, in place of `frames`.")
     stages: list[Annotated[StageBlock, requires("algorithm")]] = optional("Where it reduces the number of tokens.")
     schedule: ScheduleBlock = optional("A method that stands for many stages, in place of them.")

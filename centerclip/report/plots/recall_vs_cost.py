@@ -19,7 +19,7 @@ read = style.read_table
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
-    """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
+    """Costs in per cent of those of each row's baseline; published ones of the published baseline's."""
     columns = list(dict.fromkeys(column for pair in RELATIVE.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
@@ -68,5 +68,5 @@ def draw(data: pd.DataFrame) -> Figure:
         style.whiskers_note(data),
         f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",
-        style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
+        style.left_out(absent, "untrained, or without a baseline"),
     )  # fmt: skip
