@@ -9,7 +9,7 @@ import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
 from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
 POINTS = (0.5, 1, 2, 3)  # of t2v R@1: within each, the published numbers that are met are counted
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
