@@ -17,6 +17,7 @@ from centerclip.settings.cell import Costs, check_own, from_settings, read_cell
 BASELINE, KMEDOIDS = tiny_cell(variant="baseline"), tiny_cell(STAGE, variant="kmedoids")
 SHIFT = replace(BASELINE, model=Model("tiny", shift="token_shift"))
 ZEROSHOT = replace(BASELINE, training=None)
+CONTROL = replace(BASELINE, data=replace(BASELINE.data, frames=3, image_size=48), against=BASELINE.kind)
 POOLING = tiny_cell(replace(STAGE, algorithm="pooling", keep="mean"))
 
 
@@ -28,15 +29,17 @@ POOLING = tiny_cell(replace(STAGE, algorithm="pooling", keep="mean"))
         (SHIFT, True, False, False),
         (ZEROSHOT, False, False, False),
         (POOLING, True, False, False),
+        (CONTROL, True, False, False),
     ],
 )
 def test_roles(cell, trained, baseline, clustering):
     assert (cell.trained, cell.baseline, cell.clustering) == (trained, baseline, clustering)
 
 
-def test_cells_of_equal_benchmark_backbone_and_frames_can_be_compared():
-    longer = replace(BASELINE, data=replace(BASELINE.data, frames=12))
-    assert BASELINE.group == KMEDOIDS.group != longer.group
+def test_a_cell_is_compared_with_those_of_its_backbone_frames_and_pixels_a_control_with_what_it_names():
+    for change in ({"frames": 12}, {"image_size": 64}):
+        assert BASELINE.group == KMEDOIDS.group != replace(BASELINE, data=replace(BASELINE.data, **change)).group
+    assert CONTROL.group == BASELINE.group and "against" not in BASELINE.settings()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,7 @@ def test_a_model_as_published_has_nothing_else(change, published):
     cell = replace(cell, data=replace(cell.data, frames=12))
     assert cell.as_published == published
     assert not replace(cell, benchmark="activitynet").as_published  # of 60 frames
+    assert not replace(cell, data=replace(cell.data, image_size=48)).as_published
 
 
 def test_every_file_of_a_cell():
@@ -58,7 +62,7 @@ def test_every_file_of_a_cell():
     assert cell.path(layout.FRAMES) == Path("elsewhere/videos/frames/56px/report.csv")
 
 
-@pytest.mark.parametrize("cell", [BASELINE, KMEDOIDS, ZEROSHOT, SHIFT])
+@pytest.mark.parametrize("cell", [BASELINE, KMEDOIDS, ZEROSHOT, SHIFT, CONTROL])
 def test_a_cell_comes_back_from_its_file_and_from_its_results(cell, tmp_path):
     for path, content in (
         (tmp_path / "out/shapes/kmedoids/cell.json", cell.settings()),

@@ -220,6 +220,23 @@ def test_the_configs_of_the_repository_are_right():
         ),
         ({"benchmarks": {1: config()["benchmarks"]["shapes"]}}, "mine.yaml: benchmarks.1: 1 should be a valid string"),
         ({"variants": {"baseline": {"segment_frames": 2}}}, "mine.yaml: variants.baseline.stages: missing"),
+        (
+            {"variants": {"baseline": {"image_size": 200}}},
+            "mine.yaml: variants.baseline.image_size: baseline on shapes: image_size 200 is not a multiple of 32, the"
+            " patch size of ViT-B-32",
+        ),
+        ({"variants": {"baseline": {"image_size": 0}}}, "variants.baseline.image_size: 0 should be greater than or"),
+        (
+            {"variants": {"frames-8": {"against": "base"}}},
+            "mine.yaml: variants.frames-8.against: 'base' is not one of zeroshot",
+        ),
+        *(
+            (
+                {"variants": {"frames-8": {"against": name}}},
+                f"mine.yaml: variants.frames-8.against: {name} is no baseline",
+            )
+            for name in ("zeroshot", "kmedoids", "tome", "token_shift", "frames-6", "frames-8")
+        ),
         ({"variants": {"frames": {}}}, "mine.yaml: variants.frames: 'frames' should match pattern"),
         ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants.a-seed-1: 'a-seed-1' should match"),
         (
@@ -398,6 +415,20 @@ def test_any_backbone_is_a_line_of_the_config_and_one_of_its_weights():
     larger = config(run, {"backbone": "ViT-H-14-378-quickgelu", "weights": {"ViT-H-14-378-quickgelu": None}})
     check_config(larger, {"config.yaml": larger})
     assert cell(larger, "msrvtt", "kmedoids").data.image_size == 378
+
+
+def test_controls_see_less_and_are_compared_with_the_whole_baseline():
+    base = config()
+    baseline, larger = (cell(base, "msrvtt", name) for name in ("baseline", "baseline-b16"))
+    for name, frames, pixels, compared in [
+        *(("frames-8", 8, 224, baseline), ("frames-6", 6, 224, baseline), ("pixels-192", 12, 192, baseline)),
+        *(("pixels-160", 12, 160, baseline), ("b32-352", 12, 352, larger)),
+    ]:
+        control = cell(base, "msrvtt", name)
+        assert (control.data.frames, control.data.image_size, control.model) == (frames, pixels, baseline.model)
+        assert control.group == compared.group and not control.baseline and not control.as_published
+        assert control.path(layout.FRAMES) == Path(f"results/msrvtt/frames/{pixels}px/report.csv")
+    assert set(base["lists"]["bench"]) > {"frames-8", "frames-6", "pixels-192", "pixels-160"}
 
 
 def test_the_repositorys_configs_are_checked_without_open_clip():

@@ -53,7 +53,7 @@ def test_a_smooth_videos_frames_resemble_their_neighbours():
 
 def test_time_in_clustering_is_counted_and_only_there():
     models = [build(PLAIN, 0).eval(), build(STAGED, 0).eval()]
-    plain, clustered = costs.milliseconds(models, costs.smooth_videos(1, 6, 56), 3)
+    plain, clustered = costs.milliseconds(models, [costs.smooth_videos(1, 6, 56)] * 2, 3)
     assert [inside for _, inside in plain] == [0, 0, 0]
     assert all(0 < inside < whole for whole, inside in clustered)
     reduction = models[1].stages["2"].reduction
@@ -80,6 +80,19 @@ def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
     for row in rows:
         assert row["training_gb"] is row["training_reserved_gb"] is row["training_chunk"] is row["inference_gb"] is None
         assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
+
+
+def test_a_control_is_measured_on_its_own_frames_and_pixels_beside_the_whole_baseline():
+    (whole,) = cells("baseline")
+    fewer, smaller = (
+        replace(whole, variant=name, data=replace(whole.data, **change), against=whole.kind)
+        for name, change in (("frames-3", {"frames": 3}), ("pixels-48", {"image_size": 48}))
+    )
+    assert efficiency.groups([fewer, smaller, whole]) == [[fewer, smaller, whole]]
+    rows = efficiency.measure([fewer, smaller, whole], torch.device("cpu"), repeats=1, largest=2)
+    assert [sum(row["tokens_per_block"]) for row in rows] == [4 * 3 * 50, 4 * 6 * 37, 4 * 6 * 50]
+    assert rows[0]["gflops_ratio"] == 0.5 and 0.7 < rows[1]["gflops_ratio"] < 0.75 and rows[2]["ms_ratio"] == 1
+    assert rows[0]["saved_mb_ratio"] == pytest.approx(0.5, abs=0.01) and not efficiency.busy([fewer, whole], [[1], [2]])
 
 
 def test_bytes_are_those_of_what_trains():
@@ -141,12 +154,12 @@ def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypat
     monkeypatch.setattr(costs.time, "perf_counter", lambda: clock.now)
     for deadline, turns in ((0, 1), (44, 1), (65, 2), (1e9, 5)):
         clock.now = 0.0
-        both = costs.milliseconds([model, model], torch.zeros(1, 1, 3, 8, 8), 5, deadline=deadline)
+        both = costs.milliseconds([model, model], [torch.zeros(1, 1, 3, 8, 8)] * 2, 5, deadline=deadline)
         assert [len(of_model) for of_model in both] == [turns, turns], deadline
     clock.now = 0.0
-    assert efficiency.best_batches([model], (1, 8), [10000], repeats=5, largest=64, deadline=119) == [(1, 10000)]
+    assert efficiency.best_batches([model], [(1, 8)], [10000], repeats=5, largest=64, deadline=119) == [(1, 10000)]
     assert clock.now == 0
-    efficiency.best_batches([model], (1, 8), [10000], repeats=5, largest=64, deadline=121)
+    efficiency.best_batches([model], [(1, 8)], [10000], repeats=5, largest=64, deadline=121)
     assert clock.now == 120
 
 
@@ -165,26 +178,35 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
     asked = []
 
     def milliseconds(models, videos, repeats, seconds):
-        asked.append((len(videos), [model.name for model in models]))
-        if len(videos) == 32:
+        batch = len(videos[0])
+        asked.append((batch, [model.name for model in models]))
+        if batch == 32:
             raise torch.OutOfMemoryError
-        return [[(times[model.name][len(videos)], 0.0)] * repeats for model in models]
+        return [[(times[model.name][batch], 0.0)] * repeats for model in models]
 
     monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
-    made = efficiency.smooth_videos
+    made = efficiency.generated
     models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
-    best = efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000)
+    best = efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000)
     assert best == [(8, 5), (1, 10), (16, 100 / 16)]
     assert asked == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"]), (16, ["a", "c"]), (32, ["c"])]
-    assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=4) == [(4, 6), (1, 10), (4, 25)]
+    assert efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=4) == [
+        (4, 6),
+        (1, 10),
+        (4, 25),
+    ]
 
-    def no_room(count, frames, size):
+    def no_room(count, shapes, device):
         if count == 4:
             raise torch.OutOfMemoryError
-        return made(count, frames, size)
+        return made(count, shapes, device)
 
-    monkeypatch.setattr(efficiency, "smooth_videos", no_room)  # for the batch itself
-    assert efficiency.best_batches(models, (2, 8), [10, 10, 100], repeats=3, largest=1000) == [(2, 8), (1, 10), (2, 50)]
+    monkeypatch.setattr(efficiency, "generated", no_room)  # for the batch itself
+    assert efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000) == [
+        (2, 8),
+        (1, 10),
+        (2, 50),
+    ]
 
 
 def test_a_training_step_is_the_real_one_on_the_whole_batch():

@@ -58,7 +58,7 @@ def test_the_document_has_a_line_a_method_and_says_what_ranks():
     words, lines = fastest.document(made)
     assert "Settings are ranked by their time" in words
     assert lines.text.iloc[0].tolist() == [
-        *("99 %", "tempme", "ViT-B-32", "tempme", "a CPU", "40.0", "99.9%", "0.60 of the time"),
+        *("99 %", "tempme", "ViT-B-32", "tempme", "a CPU", "40.0", "-", "99.9%", "0.60 of the time"),
     ]
     settings = lines.text.groupby("keeps")["fastest setting"].agg(list).to_dict()
     assert settings == {"99 %": ["tempme", "kmedoids-s4", "none"], "99.9 %": ["tempme", "kmedoids-s3", "none"]}
@@ -84,7 +84,7 @@ def test_costs_of_two_devices_have_no_common_best_ratio_or_line():
     assert fastest.fastest(fastest.beside_baseline(rows), 0.99)["variant"].tolist() == ["kmedoids-s4"]
     assert relative(rows)["batch_ms"].tolist()[:2] == pytest.approx([100, 90])
     assert relative(rows).iloc[2].isna().all()
-    *_, in_time, _, _, _ = judgements(joined([for_programs(rows)]), PAPER_ROWS).values()
+    *_, in_time, _, _, _ = judgements(joined([for_programs(rows)]), PAPER_ROWS, 1.0).values()
     assert in_time["here"].iloc[0].startswith("20.0 -> 19.0 ms (-5%), kmedoids-s4")
 
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from pyarrow import parquet
+from support.ranks import metrics_of
 from support.videos import make_video
+from torch.testing import assert_close
 
 import centerclip
 from centerclip import cli
 from centerclip.backbones.clip import build
 from centerclip.backbones.weights import save_weights
-from centerclip.evaluate import vector_file
+from centerclip.evaluate import metrics, ranks, vector_file
 from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.method.stage import Model, Stage
 from centerclip.search.models import cell_of_weights, in_fast_precision
@@ -137,11 +139,27 @@ def test_metrics_of_a_file_are_those_of_results(run, tmp_path, capsys):
     printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
     expected = retrieval_metrics(*(torch.tensor(one).float() for one in (given["texts"], given["videos"])),
                                  torch.tensor(given["video_of_text"]))  # fmt: skip
-    assert json.loads((tmp_path / "metrics.json").read_text()) == expected
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    low, high = found["intervals"]["t2v R@1"]
+    assert low <= expected["text_to_video"]["R@1"] <= high and found == expected | {"intervals": found["intervals"]}
     assert printed.startswith("6 texts, 4 videos; a tie counts against the query")
     cells = [cell.strip() for cell in printed.splitlines()[-2].split("|")]
     names = ("R@1", "R@5", "R@10", "MdR", "MnR")
-    assert cells[1:-1] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
+    values = [cell.partition(" [")[0] for cell in cells[2:-1]]
+    assert cells[2].endswith(f" [{low:.1f}, {high:.1f}]")
+    assert [cells[1], *values] == ["text to video", *(f"{expected['text_to_video'][name]:.1f}" for name in names)]
+
+
+def test_metrics_are_those_of_the_file_of_ranks(tmp_path):
+    """In both counts, with many ties, one and several texts a video, and videos without a text."""
+    generator = torch.Generator().manual_seed(0)
+    for texts in (6, 40):
+        vectors = [torch.randint(-1, 2, (count, 2), generator=generator).float() for count in (texts, 9)]
+        truth = torch.randperm(8, generator=generator).repeat(5)[:texts]
+        answers = metrics.answers(*vectors, truth)
+        ranks.write(tmp_path / "a.ranks.npz", metrics.numbered(answers, truth, 9))
+        expected = metrics_of(ranks.read(tmp_path / "a.ranks.npz")) | {"n_texts": texts, "n_videos": 9}
+        assert_close(metrics.metrics(answers, 9), expected)
 
 
 def test_whole_numbers_and_half_precision_are_taken(run, tmp_path):

@@ -57,7 +57,7 @@ def twelve_blocks(side: int, width: int = 16) -> dict:
 
 
 def as_backbone(monkeypatch, config: dict) -> None:
-    monkeypatch.setattr(backbones, "model_config", lambda name: config)
+    monkeypatch.setattr(backbones, "model_config", lambda *_: config)
 
 
 def matching_by_loops(points, joining, classes):

@@ -7,6 +7,7 @@ from functools import partial
 import open_clip
 import pytest
 import torch
+from support.cells import tiny_cell
 
 from centerclip import backbones
 from centerclip.backbones import model_config
@@ -95,7 +96,7 @@ TEXTS = {  # and of the text side
 def shaped(monkeypatch, side: str, changes: dict) -> tuple[CenterCLIP, open_clip.CLIP]:
     """Ours and open_clip's model of the tiny backbone with changes to one of its sides, and the same weights."""
     config = backbones.TINY | {side: backbones.TINY[side] | changes}
-    monkeypatch.setattr(backbones, "model_config", lambda _: config)
+    monkeypatch.setattr(backbones, "model_config", lambda *_: config)
     ours, theirs = tiny_model().eval(), open_clip.CLIP(**config).eval()
     for parameter in ours.parameters():  # biases too, which start as zeros
         torch.nn.init.normal_(parameter, std=0.1)
@@ -451,7 +452,9 @@ class TestTrained:
         torch.nn.init.ones_(trained.stages["2"].embedding)
         save_weights(trained.state_dict(), "tiny", tmp_path / "w.safetensors")
         # nothing is asked of the weights that it started from, which may be gone
-        loaded = build_trained(replace(self.MODEL, weights="gone.pt"), 2, tmp_path / "w.safetensors")
+        loaded = build_trained(
+            tiny_cell(model=replace(self.MODEL, weights="gone.pt"), seed=2), tmp_path / "w.safetensors"
+        )
         assert loaded.state_dict().keys() == trained.state_dict().keys()
         assert all(torch.equal(loaded.state_dict()[name], value) for name, value in trained.state_dict().items())
 
@@ -472,5 +475,5 @@ class TestTrained:
         save_weights(build(self.MODEL, 1).state_dict(), "tiny", path)
         damage(path)
         with pytest.raises(UserError) as error:
-            build_trained(self.MODEL, 2, path)
+            build_trained(tiny_cell(model=self.MODEL), path)
         assert str(error.value).startswith(f"weights {path}{problem}") and "\n" not in str(error.value)

@@ -21,10 +21,11 @@ from support.videos import make_video
 
 from centerclip.backbones.clip import CenterCLIP
 from centerclip.command import UserError
+from centerclip.evaluate.ranks import Flip
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.stage import Stage
 from centerclip.report import figures
-from centerclip.report.pictures import pictures_of, queries, tokens
+from centerclip.report.pictures import drawing, flips, pictures_of, queries, tokens
 from centerclip.report.pictures.queries import Query, draw_queries
 from centerclip.report.pictures.tokens import Clusters, clusters, draw_clusters, positions
 from centerclip.search.models import cell_of_weights
@@ -146,6 +147,7 @@ def test_pictures_show_the_first_of_each_algorithm_in_the_size_of_the_first_wher
     assert names(tiny_cell(variant="baseline"), first, again, other, same) == {
         "tokens": ["k2", "s2"],
         "queries": ["k2"],
+        "flips": ["baseline", "k2", "k2-again", "s3", "s2"],
     }
     assert names(first, other)["tokens"] == ["k2", "s3"]
 
@@ -154,6 +156,33 @@ def test_sampling_is_no_clustering_whose_tokens_are_shown():
     pooled = clustered("pooled", "pooling", clusters=49)
     assert names(pooled, clustered("k2")) == {"tokens": ["k2"], "queries": ["k2"]}
     assert names(pooled, tiny_cell(variant="baseline")) == {"queries": ["pooled"]}
+
+
+def test_flips_are_of_trained_clustering_cells_in_the_group_of_the_baseline():
+    untrained, longer = (replace(clustered(name), **{key: value}) for name, key, value in (
+        ("untrained", "training", None), ("longer", "data", replace(tiny_cell().data, frames=8))))  # fmt: skip
+    baseline = tiny_cell(variant="baseline")
+    assert names(baseline, untrained, longer, clustered("k2"))["flips"] == ["baseline", "k2"]
+    assert "flips" not in names(baseline, untrained, longer)
+
+
+def test_flips_show_what_each_model_finds_and_frame_the_right_video():
+    gains = [Flip(f"c{number}", f"v{number // 2}", 9 - number, 1, "w") for number in range(3)]
+    shown, asked = flips.largest(gains), []
+    assert [flip.query for flip in shown] == ["c0", "c2"]  # one a video
+
+    def frames(video):
+        asked.append(video)
+        return torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+
+    captions = {"c0": "a star", "c2": "a cross", "c9": "a ring"}
+    figure = flips.draw_flips([shown, [Flip("c9", "v9", 1, 4, "x")]], ["old", "new"], captions, frames, "title")
+    assert asked == ["w", "v0", "w", "v1", "v9", "x"]
+    (first, lost, _, empty) = figure.axes
+    assert first.get_title(loc="left") == "gained, rank 9 → 1: “a star”"
+    assert [text.get_text() for text in first.texts] == ["old finds another", "new finds the right one"]
+    assert [text.get_text() for text in lost.texts] == ["old finds the right one", "new finds another"]
+    assert [patch.get_x() for patch in lost.patches] == [0] and not empty.texts
 
 
 def test_best_and_worst_queries_against_brute_force():
@@ -234,5 +263,5 @@ def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatc
 
 
 def test_a_sentence_without_spaces_is_cut(tmp_path):
-    assert queries.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
-    assert queries.shortened(" a\n b ", 330) == "a b"
+    assert drawing.shortened("\u661f" * 400, 330) == "\u661f" * 326 + " ..."
+    assert drawing.shortened(" a\n b ", 330) == "a b"

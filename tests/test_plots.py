@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib import colors
 from matplotlib import pyplot as plt
+from matplotlib.container import ErrorbarContainer
 from support.cells import STAGE, tiny_cell
 
 from centerclip.command import UserError, write_json
@@ -104,6 +105,20 @@ def test_several_seeds_have_whiskers(table):
     assert [ends for ends in whiskers if ends[0] != ends[1]] == [[84, 86], [85, 89], [83.5, 89.5], [82.5, 83.5]]
 
 
+def test_whiskers_are_intervals_where_a_table_has_any(table):
+    """From 3 below to 1 above; a variant without an interval has no whiskers."""
+    known = table["t2v R@1"].where(table["variant"] != "spectral")
+    table = table.assign(**{"t2v R@1 low": known - 3, "t2v R@1 high": known + 1, "t2v R@1 std": 9})
+    for plot, axis, expected in (
+        (recall, 0, [[-1, 3], [37, 41], [39, 43], [35, 39]]),
+        (recall_vs_cost, 1, [[37, 41], [39, 43]]),  # of trained variants with a baseline
+    ):
+        figure = plot.draw(table)
+        *_, whiskers = (drawn for drawn in figure.axes[0].containers if isinstance(drawn, ErrorbarContainer))
+        ends = [line[:, axis].tolist() for line in whiskers[2][0].get_segments() if len(line)]
+        assert ends == expected and "95 % interval over queries" in " ".join(figure.get_supxlabel().split())
+
+
 def test_cost_is_bars_with_the_spread_of_time(table):
     figure = cost.draw(table)
     memory, operations, time, share = figure.axes
@@ -129,7 +144,7 @@ def test_recall_against_cost_is_relative_to_the_own_baseline(table):
         "operations": ([(100, 43), (70, 44)], [(100, 40), (70, 42), (80, 41.5)]),  # the paper's are of the same model
     }
     for axes, published_and_ours in zip(figure.axes, expected.values(), strict=True):
-        rings, points = axes.collections
+        rings, points = axes.collections[:2]
         np.testing.assert_allclose(marks(rings), published_and_ours[0])
         np.testing.assert_allclose(marks(points), published_and_ours[1])
         assert not colors.to_rgba_array(rings.get_facecolor()).size and len(points.get_facecolor()) == 3

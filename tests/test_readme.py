@@ -70,7 +70,7 @@ def test_adding_an_algorithm(tmp_path):
     (stage,) = result["settings"]["model"]["stages"]
     assert (stage["algorithm"], stage["options"], stage["clusters"]) == (name, {"p": 1}, 49)
     assert result["training"] and 0 <= result["text_to_video"]["R@1"] <= 100
-    assert jobs(repository, "all")["picture"] == 2
+    assert jobs(repository, "all")["picture"] == 3
     overlay = overlay.replace("{p: 1}", "{q: 1}")
     (repository / "small.yaml").write_text(yaml.safe_dump(SMALL | yaml.safe_load(overlay)))
     assert f"{name} has no option 'q'; it has p" in snakemake(repository, "--dry-run", "all").stdout

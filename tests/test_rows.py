@@ -86,12 +86,12 @@ READERS: dict[str, Callable[[dict[str, Path]], object]] = {
     "result": lambda files: (tabled(files["result"], files["costs"]), training.read(None, [files["result"]])),
     "costs": lambda files: tabled(files["result"], files["costs"]),
     "table.csv": lambda files: (
-        markdown(summary([tables.read_models(files["table.csv"])], None, PAPER_ROWS)),
+        markdown(summary([tables.read_models(files["table.csv"])], None, PAPER_ROWS, 1.0)),
         recall_vs_cost.relative(recall_vs_cost.read(files["table.csv"])),
     ),
     "full_size.csv": lambda files: full_size.document(full_size.read(files["full_size.csv"])),
     "paper.csv": lambda files: summary(
-        [tables.read_models(files["table.csv"])], None, tables.read_paper(files["paper.csv"])
+        [tables.read_models(files["table.csv"])], None, tables.read_paper(files["paper.csv"]), 1.0
     ),
     "compared.json": lambda files: full_size.table(
         read_compared(files["compared.json"]), tables.read_costs(files["costs"]), PAPER_ROWS, files["compared.json"]

@@ -1,11 +1,12 @@
 """What a run found, in three sentences, and the order in which it is told which claims hold."""
 
 import pandas as pd
+import pytest
 from support.results import PAPER_ROWS, csv_of, full_size_table, result
 
 from centerclip.report import full_size
-from centerclip.report.claims import VERDICTS
 from centerclip.report.documents import Table
+from centerclip.report.rows import DIFFERENCE
 from centerclip.report.summary import findings, summary
 from centerclip.report.tables import joined
 
@@ -16,6 +17,7 @@ def csv(benchmark: str, seeds: int = 1, **recalls: float) -> pd.DataFrame:
     return csv_of(*(result(benchmark, name, r1, seed) for name, r1 in named.items() for seed in range(seeds)))
 
 
+ORDER = ("holds", "holds (one run, no interval)", "fails", "not run")
 SHAPES = csv("shapes", zeroshot=1, baseline=38.5, kmedoids=39, spectral=41.9)
 
 
@@ -27,12 +29,21 @@ def test_three_sentences_tell_what_was_run_what_it_found_and_what_it_cannot_tell
     )
     assert found == (
         f"It found: {'; '.join(full_size.savings(full_size_table()))}; on shapes (ViT-B-32) text-to-video R@1 goes from"
-        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral) in one run."
+        " 38.5, the baseline's, to 41.9, the best clustering variant's (spectral; one run; no interval)."
     )
     assert unknown == (
         "It cannot tell whether the paper's recalls are met, as it tested 0 of its 31 models; whether a difference in"
-        " recall is chance, as each model was trained once; what a GPU takes, as it had none."
+        " recall is noise of training, as each model was trained once; what a GPU takes, as it had none."
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(4.1, "a gain"), (-4.1, "a loss"), (4.0, "which 1,000 queries cannot tell from 0")]
+)
+def test_findings_say_of_a_difference_what_its_interval_supports(value, told):
+    rows = joined([SHAPES]).assign(**{DIFFERENCE: value, f"{DIFFERENCE} half": 4.0})
+    _, found, _ = findings(rows, None, PAPER_ROWS)
+    assert found.endswith(f"variant's (spectral; one run), by {value:+.1f} ± 4.0 points (95 %), {told}.")
 
 
 def test_findings_without_clustering_or_training():
@@ -50,7 +61,7 @@ def test_findings_of_several_seeds_on_a_gpu():
 
 
 def test_what_was_run_stands_before_what_was_not():
-    parts = summary([SHAPES], full_size_table(), PAPER_ROWS)
+    parts = summary([SHAPES], full_size_table(), PAPER_ROWS, 1.0)
     assert parts[:3] == findings(joined([SHAPES]), full_size_table(), PAPER_ROWS)
     border = parts.index("Not run here, in the paper:")
     sides = parts[:border], parts[border:]
@@ -59,14 +70,14 @@ def test_what_was_run_stands_before_what_was_not():
     verdicts = pd.concat(here)["verdict"].value_counts()
     assert "not run" not in verdicts
     verdicts["not run"] = sum(map(len, missing))
-    count = ", ".join(f"{name} {verdicts[name]}" for name in VERDICTS if name in verdicts)
+    count = ", ".join(f"{name} {verdicts[name]}" for name in ORDER if name in verdicts)
     assert f": {count}. " in parts[3] and "Of msrvtt only costs were measured." in parts[3]
     assert [part.split(".")[0] for part in parts[4:border:2]] == [f"Claim {n}" for n in (1, 2, 3, 4, 6)]
 
 
 def test_the_papers_costs_are_judged_by_those_at_full_size_unless_its_benchmark_was_run():
     def savings(tables):
-        parts = summary(tables, full_size_table(), PAPER_ROWS)
+        parts = summary(tables, full_size_table(), PAPER_ROWS, 1.0)
         place = next(number for number, part in enumerate(parts) if str(part).startswith("Claim 6"))
         return [" ".join(line) for line in parts[place + 1].text[["model", "of", "here", "verdict"]].to_numpy()]
 
@@ -78,4 +89,4 @@ def test_the_papers_costs_are_judged_by_those_at_full_size_unless_its_benchmark_
     ]
     own = csv("msrvtt", baseline=43, kmedoids_s4=44)  # 400 -> 350 MB, 20 -> 19 ms
     assert savings([own]) == ["kmedoids-s4 memory -12% fails", "kmedoids-s4 time -5% fails"]
-    assert "only costs" not in summary([own], full_size_table(), PAPER_ROWS)[3]
+    assert "only costs" not in summary([own], full_size_table(), PAPER_ROWS, 1.0)[3]

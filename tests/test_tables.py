@@ -3,16 +3,19 @@
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from matplotlib import pyplot as plt
+from support.ranks import answered
 from support.results import PAPER_CSV, PAPER_ROWS, costs, csv_of, result, row, table, unaligned, write_results
 
 from centerclip import cli
+from centerclip.command import UserError
 from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
-from centerclip.report.rows import MEASURED, ROLES, SCORES, STAGE
+from centerclip.report.rows import DIFFERENCE, INTERVALS, MEASURED, ROLES, SCORES, STAGE
 from centerclip.report.summary import findings
 from centerclip.report.tables import (
     PAPER,
@@ -77,16 +80,29 @@ def test_published_models_have_the_roles_of_their_cells():
 
 
 def test_the_csv_has_the_same_columns_for_every_benchmark():
-    identity = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift"]
+    identity = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group"]
     history = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]
     counts = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out", "device"]
     paper = [f"paper {name}" for name in ("videos", "training_gb", "ms", *SCORES)]
     as_authors = [f"{name} published" for name in SCORES]
     made = csv_of(result("msrvtt", "baseline", 40), result("msrvtt", "kmedoids", 41))
-    columns = [*identity, *ROLES, *SCORES, *as_authors, "seeds", *history, "price", *MEASURED, *counts, *paper]
+    columns = [
+        *identity,
+        *ROLES,
+        *SCORES,
+        *INTERVALS,
+        *as_authors,
+        "seeds",
+        *history,
+        "price",
+        *MEASURED,
+        *counts,
+        *paper,
+    ]
     assert list(made) == list(csv_of(result("shapes", "zeroshot", 1))) == columns
     baseline, kmedoids = (made.loc[index] for index in range(2))
-    assert kmedoids[identity[4:]].tolist() == [12, "kmedoids", 6, 4, 49, "kmedoids", None]
+    group = "ViT-B-32, 12 frames of 224 px"
+    assert kmedoids[identity[4:]].tolist() == [12, "kmedoids", 6, 4, 49, "kmedoids", None, group]
     assert kmedoids[["seeds", "best t2v R@1", "last t2v R@1", "train_s", "epoch"]].tolist() == [1, 40, 39, 60, 1]
     assert kmedoids[["tokens", "clustering_share", "batch", "gmacs"]].tolist() == [1100, 0.02, 4, 49.5]
     assert kmedoids["videos_s"] == pytest.approx(1000 / 9) and kmedoids["measured_on"] == "a CPU"
@@ -122,16 +138,20 @@ def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users(
     assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
 
 
-def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames():
+def test_a_row_is_measured_against_the_first_baseline_of_its_backbone_and_frames_a_control_against_the_whole_one():
     """A shift and a sampling algorithm are trained, and no baselines."""
     names = ("zeroshot", "token_shift", "pooling", "baseline", "kmedoids", "baseline-b16", "kmedoids-b16-s4")
     again = result("msrvtt", "baseline", 40)
     again["settings"]["variant"] = "baseline-again"
     fewer = result("msrvtt", "kmedoids-frames-2", 40)  # 2 frames a segment are 8 a video
-    rows = table(*(result("msrvtt", name, 40) for name in names), again, fewer)
+    controls = (result("msrvtt", name, 40) for name in ("frames-8", "pixels-160", "b32-352"))
+    rows = table(*controls, *(result("msrvtt", name, 40) for name in names), again, fewer)
     baselines = of_baselines(rows, ["ms"])["ms"]
     first, larger = rows.loc["baseline", "ms"], rows.loc["baseline-b16", "ms"]
-    assert baselines[:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    assert baselines[:3].tolist() == [first, first, larger]
+    assert baselines[3:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+    old = of_baselines(rows.drop(columns="group"), ["ms"])["ms"]  # of a table from before there were groups
+    assert old[["baseline", "kmedoids-b16-s4"]].tolist() == [first, larger]
 
 
 def test_several_seeds_are_a_mean_and_its_spread():
@@ -140,9 +160,46 @@ def test_several_seeds_are_a_mean_and_its_spread():
     assert made.loc["baseline", ["seeds", "t2v R@1", "v2t R@1", "t2v MdR"]].tolist() == [3, 42, 41, 2]
     assert made.loc["baseline", "t2v R@1 std"] == pytest.approx(((4 + 1 + 9) / 2) ** 0.5)
     assert made.loc["kmedoids", "seeds"] == 1 and pd.isna(made.loc["kmedoids", "t2v R@1 std"])
-    assert list(made)[14:16] == ["t2v R@1", "t2v R@1 std"]
+    assert list(made)[15:17] == ["t2v R@1", "t2v R@1 std"]
     assert comparison(table(*three)).text["t2v R@1"].tolist() == ["42.0 ± 2.6", "43.0", "-1.0"]
     assert "mean ± standard deviation of up to 3 seeds" in notes(table(*three), costs())
+
+
+def ranked(variant: str, seed: int, found: list[int] | None) -> dict:
+    """The row of a result on 10 videos of 4 captions each, which have the ranks `found`; without ranks if None."""
+    r1 = 25 * (found or [1]).count(1)
+    ranks = found and answered(10 * found, captions=4)
+    return row(result("msrvtt", variant, r1, seed)) | {"seed": seed, "ranks": ranks}
+
+
+def test_recall_has_its_interval_and_its_difference_to_the_baseline_by_seeds_of_equal_numbers():
+    """Each video has the same ranks, so that all resamples have the same recall. Both models have seed 2."""
+    half, three, all_found = [1, 1, 20, 20], [1, 1, 1, 20], [1, 1, 1, 1]
+    rows = [ranked("baseline", 1, three), ranked("baseline", 2, half)]
+    rows += [ranked("kmedoids", 2, three), ranked("kmedoids", 3, all_found)]
+    made, _ = combine(rows, None, PAPER_ROWS)
+    text = comparison(made).text.set_index("variant")
+    assert text.loc["baseline", "t2v R@1"] == "62.5 [62.5, 62.5] ± 17.7"
+    assert text.loc["kmedoids", "t2v R@1"] == "87.5 [87.5, 87.5] ± 17.7"
+    assert text["t2v R@1 less the baseline's"].tolist()[::3] == ["-", "+25.0 [25.0, 25.0]"]
+    baseline, kmedoids = for_programs(made)[[name for name in INTERVALS if DIFFERENCE in name]].to_numpy().tolist()
+    assert kmedoids == pytest.approx([25, 25, 25, kmedoids[3], 1, float("nan"), 0], nan_ok=True) and kmedoids[3] < 0.05
+    assert np.isnan(baseline).all()
+    assert "Seeds are paired by their numbers. The noise of training is not in the interval." in notes(made, None)
+    assert "Each model was trained once." in notes(combine(rows[1:3], None, PAPER_ROWS)[0], None)
+
+
+def test_results_without_ranks_have_a_row_without_an_interval():
+    rows = [ranked("baseline", 1, [1, 1, 1, 20]), ranked("kmedoids", 1, [1, 1, 1, 20]), ranked("kmedoids", 2, None)]
+    text = comparison(combine(rows, None, PAPER_ROWS)[0]).text
+    assert text["t2v R@1"].tolist()[::3] == ["75.0 [75.0, 75.0]", "50.0 ± 35.4"]
+    assert "t2v R@1 less the baseline's" not in text
+
+
+def test_ranks_of_other_queries_are_named():
+    other = ranked("kmedoids", 1, [1, 20])
+    with pytest.raises(UserError, match=r"ranks of kmedoids and baseline: .*not the same; evaluate both again"):
+        combine([ranked("baseline", 1, [1, 1, 1, 20]), other], None, PAPER_ROWS)
 
 
 def test_ours_the_papers_and_the_difference_stand_under_each_other():
@@ -236,15 +293,15 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
     assert comparison(table(*results)).text["variant"].iloc[[0, 3]].tolist() == marked
     made, remarks = csv_of(*results), "from random weights, 40 of 1,000 videos"
     _, found, unknown = findings(joined([made]), None, PAPER_ROWS)
-    assert found.endswith(f"the best clustering variant's (kmedoids-s4, {remarks}) in one run.")
+    assert found.endswith(f"the best clustering variant's (kmedoids-s4, {remarks}; one run; no interval).")
     assert "as it tested 0 of its 31 models" in unknown
-    recalls, *_, met, _ = judgements(made, PAPER_ROWS).values()
-    assert recalls.iloc[0, 3:].tolist() == [f"43.0 -> 43.0, kmedoids-s4 ({remarks})", "holds in one run"]
+    recalls, *_, met, _ = judgements(made, PAPER_ROWS, 1.0).values()
+    assert recalls.iloc[0, 3:].tolist() == [f"43.0 -> 43.0, kmedoids-s4 ({remarks})", "holds (one run, no interval)"]
     assert set(met["verdict"]) == {"not run"}
     figure = recall.draw(made.reindex(columns=made.columns.union(style.OPTIONAL)))
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == marked
     plt.close("all")
-    *_, met, _ = judgements(csv_of(result("msrvtt", "baseline", 43) | {"n_videos": 990}), PAPER_ROWS).values()
+    *_, met, _ = judgements(csv_of(result("msrvtt", "baseline", 43) | {"n_videos": 990}), PAPER_ROWS, 1.0).values()
     assert "43.0 (+0.0), 990 of 1,000 videos" in met["here"].tolist()
 
 
@@ -255,7 +312,7 @@ def test_without_costs_there_are_no_columns_of_them():
     document = for_people(made, apart, None)
     assert not {"saved, MB", "GFLOPs", "videos / s"} & {*document[0].text}
     assert "Costs were measured" not in document[1]
-    claims = judgements(for_programs(made), PAPER_ROWS)
+    claims = judgements(for_programs(made), PAPER_ROWS, 1.0)
     assert [table["verdict"].ne("not run").sum() for table in claims.values()] == [1, 0, 0, 0, 2, 0]
 
 
@@ -272,7 +329,7 @@ def test_the_commands_write_every_format(tmp_path):
         (tmp_path / f"{name}.partial.md").touch()
     files = ["--costs", cells[0].path(layout.COSTS), "--cells", *(cell.path(layout.RESULT) for cell in cells)]
     command("table", *files, "--out", tmp_path / "t")
-    command("summary", "--tables", tmp_path / "t.csv", "--out", tmp_path / "s")
+    command("summary", "--tables", tmp_path / "t.csv", "--tolerance", 1, "--out", tmp_path / "s")
     written = {path.name for path in tmp_path.glob("?.*")}
     assert written == {"t.csv", "t.html", "t.md", "t.tex", "s.html", "s.md"}
     made = pd.read_csv(tmp_path / "t.csv")
@@ -280,7 +337,7 @@ def test_the_commands_write_every_format(tmp_path):
     assert made["baseline"].tolist() == [True, False] and made["clustering"].tolist() == [False, False]
     assert "CenterCLIP (spectral), 4 segments of 49, ViT-B-32" in (tmp_path / "t.md").read_text()
     summary = unaligned((tmp_path / "s.md").read_text())
-    assert "| msrvtt | baseline | 43.0 | 43.0 (+0.0) | holds in one run |" in summary
+    assert "| msrvtt | baseline | 43.0 | 43.0 (+0.0) | holds (one run) |" in summary
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path, mistake):
@@ -295,5 +352,5 @@ def test_what_cannot_be_read_is_one_line(tmp_path, mistake):
     ):
         line = mistake(cli.main, "table", *common, "--costs", measured, "--cells", of_cell)
         assert line.startswith(f"error: {expected}")
-    line = mistake(cli.main, "summary", *common, "--tables", "no_such.csv")
+    line = mistake(cli.main, "summary", *common, "--tolerance", "1", "--tables", "no_such.csv")
     assert line == "error: no_such.csv: No such file or directory"

@@ -53,7 +53,7 @@ def small(monkeypatch):
     """Of the published backbones `tiny`'s size: quick and small to load."""
     config = backbones.model_config
 
-    def shrunk(name):
+    def shrunk(name, image_size=None):
         return backbones.TINY | {"quick_gelu": config(name).get("quick_gelu", False)}
 
     monkeypatch.setattr(backbones, "model_config", shrunk)
@@ -157,6 +157,31 @@ class TestLayouts:
         converted = load_file(tmp_path / "tiny.safetensors")
         assert converted.keys() == state.keys()
         assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in state.items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+@pytest.mark.parametrize("size", [40, 48, 56, 64])
+def test_a_model_of_another_image_size_is_open_clips(size, precision, state, tmp_path, monkeypatch):
+    """The positions of 7 x 7 patches become those of 5 x 5, 6 x 6 or 8 x 8; all other weights stay."""
+    file = tmp_path / "w.safetensors"
+    save_weights({name: tensor.to(precision) for name, tensor in state.items()}, "tiny", file)
+    ours = build(Model("tiny", str(file)), 1, size).eval()
+    own = {name: tensor.to(precision).float() for name, tensor in state.items()}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", backbones.TINY)
+    theirs = open_clip.create_model("tiny", force_image_size=size).eval()
+    open_clip.model.resize_pos_embed(own, theirs)
+    theirs.load_state_dict(own)
+    assert same(ours.state_dict(), own)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    expected = theirs.encode_image(images, normalize=True)
+    assert torch.allclose(ours.encode_video(images[:, None]), expected, atol=1e-5)
+
+
+def test_positions_of_a_grid_that_is_neither_the_backbones_nor_the_models_are_refused(state, tmp_path):
+    write({**state, "visual.positional_embedding": torch.zeros(26, 64)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"positional_embedding is \[26, 64\] where tiny has \[37, 64\]$"):
+        build(Model("tiny", str(tmp_path / "w.safetensors")), 0, 48)
 
 
 def test_what_a_stage_learns_may_be_missing(state, tmp_path):

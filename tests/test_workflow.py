@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from support.browser import read_report
 from support.gpus import machine
+from support.ranks import metrics_of
 from support.workflow import (
     METRICS,
     SMALL,
@@ -20,7 +21,9 @@ from support.workflow import (
     snakemake,
     typed,
 )
+from torch.testing import assert_close
 
+from centerclip.evaluate import ranks
 from centerclip.evaluate.metrics import RECALLED
 from centerclip.report.pictures import PICTURES
 from centerclip.report.plots import PLOTS
@@ -31,6 +34,8 @@ def test_every_cell_is_complete(finished):
         cell = result(finished, variant)
         assert (cell["n_texts"], cell["n_videos"], cell["n_videos_left_out"]) == (48, 12, 0)
         assert cell["n_texts_cut"] == 0
+        counted = metrics_of(ranks.read(finished / f"results/shapes_{variant}.ranks.npz"))
+        assert_close({key: cell[key] for key in counted}, counted)
         for direction in ("text_to_video", "video_to_text"):
             assert list(cell[direction]) == [*(f"R@{k}" for k in RECALLED), "MdR", "MnR"]
             assert 0 <= cell[direction]["R@1"] <= cell[direction]["R@10"] <= cell[direction]["R@20"] == 100

@@ -22,7 +22,7 @@ from centerclip.report.plots import PLOTS
 
 # What is shown again where a cell changes, and where costs do
 SHOWN = {"table": 1, "summary": 1, "plot": len(PLOTS), "all": 1}
-CHECKED = {"result": 4, "picture": 2} | SHOWN
+CHECKED = {"result": 4, "picture": 3} | SHOWN
 COSTS = {"efficiency": 1} | SHOWN
 FULL_SIZE = {"efficiency": 2, "full_size": 1}
 FRAMES = {"frames": 2, "frames_report": 1}
@@ -33,8 +33,8 @@ def made(train: int, evaluate: int, **jobs: int) -> dict[str, int]:
     return jobs | ({"train": train} if train else {}) | {"evaluate": evaluate, "result": evaluate}
 
 
-EVERY_CELL = made(train=3, evaluate=4, picture=2) | SHOWN
-ALGORITHM = made(train=2, evaluate=2, picture=2) | COSTS | FULL_SIZE  # spectral imports kmedoids
+EVERY_CELL = made(train=3, evaluate=4, picture=3) | SHOWN
+ALGORITHM = made(train=2, evaluate=2, picture=3) | COSTS | FULL_SIZE  # spectral imports kmedoids
 
 
 REVISIONS = "settings/revisions.py"
@@ -86,8 +86,8 @@ class TestWhatRunsAgain:
                 {"fetch": 1, "manifest": 1} | FRAMES | EVERY_CELL,
             ),
             (REVISIONS, "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
-            (REVISIONS, "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=2) | SHOWN),
-            (REVISIONS, "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=2) | SHOWN),
+            (REVISIONS, "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=3) | SHOWN),
+            (REVISIONS, "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=3) | SHOWN),
             (REVISIONS, "COSTS = 2", "COSTS = 3", COSTS | FULL_SIZE),
             # An algorithm's own number, and the file of one without, as of a user's own.
             ("method/reduction/kmedoids.py", "REVISION = 1", "REVISION = 2", ALGORITHM),
@@ -99,7 +99,7 @@ class TestWhatRunsAgain:
         assert jobs(finished, "all") == rules
 
     def test_the_precision_of_evaluation(self, finished):
-        rules = made(train=0, evaluate=4, compared_settings=1, picture=2) | COSTS
+        rules = made(train=0, evaluate=4, compared_settings=1, picture=3) | COSTS
         assert self.overlaid(finished, {"evaluation": {"precision": "bfloat16"}}) == rules
 
     def test_what_is_checked(self, finished):
@@ -132,9 +132,9 @@ class TestWhatRunsAgain:
 
     def test_the_recipe(self, finished):
         """Trained cells and what follows; neither zeroshot nor costs."""
-        rules = made(train=3, evaluate=3, cell_settings=3, picture=2) | SHOWN
+        rules = made(train=3, evaluate=3, cell_settings=3, picture=3) | SHOWN
         assert self.overlaid(finished, {"training": {"lr": 0.002}}) == rules
-        rules = made(train=1, evaluate=1, cell_settings=1, picture=2) | SHOWN
+        rules = made(train=1, evaluate=1, cell_settings=1, picture=3) | SHOWN
         assert self.overlaid(finished, {"variants": {"kmedoids": {"training": {"lr": 0.002}}}}) == rules
 
     def test_the_batch_that_costs_are_measured_on(self, finished):

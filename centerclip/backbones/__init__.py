@@ -91,11 +91,13 @@ def named(text: str) -> str:
     return text
 
 
-def model_config(name: str) -> dict:
-    """The arguments of `open_clip.CLIP` for backbone `name`. Raises UserError where there is none."""
+def model_config(name: str, image_size: int | None = None) -> dict:
+    """The arguments of `open_clip.CLIP` for backbone `name` on frames of `image_size` pixels; None: of its own size.
+    Raises UserError for an unknown name."""
     if wrong := problem(name):
         raise UserError(f"backbone: {wrong}")
-    return read(name)
+    config = read(name)
+    return config | {"vision_cfg": config["vision_cfg"] | ({"image_size": image_size} if image_size else {})}
 
 
 def activation(name: str) -> str:
@@ -120,9 +122,9 @@ def mismatch(name: str, trained: str) -> str | None:
     return f"trained with {trained}, where {name} has {computed}{advice}"
 
 
-def geometry(name: str) -> Geometry:
-    """The sizes of backbone `name`."""
-    config = model_config(name)
+def geometry(name: str, image_size: int | None = None) -> Geometry:
+    """The sizes of backbone `name` on frames of `image_size` pixels; None: of its own size."""
+    config = model_config(name, image_size)
     vision = config["vision_cfg"]
     return Geometry(
         image_size=vision["image_size"],

@@ -23,9 +23,14 @@ class CenterCLIP(VideoSide, open_clip.CLIP):
     """An open_clip CLIP (its parameter names kept) that encodes videos."""
 
     def __init__(
-        self, backbone: str, stages: Sequence[Stage] = (), shift: str | None = None, proportional: bool = False
+        self,
+        backbone: str,
+        stages: Sequence[Stage] = (),
+        shift: str | None = None,
+        proportional: bool = False,
+        image_size: int | None = None,
     ):
-        super().__init__(**backbones.model_config(backbone))
+        super().__init__(**backbones.model_config(backbone, image_size))
         self.reduce_by(stages, shift, proportional)
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
@@ -45,12 +50,12 @@ class CenterCLIP(VideoSide, open_clip.CLIP):
         return F.normalize(x.float(), dim=-1) if normalize else x.float()
 
 
-def build(model: Model, seed: int) -> CenterCLIP:
-    """The model before any training, with its pretrained weights or, without, weights drawn from `seed`. A stage's
-    embedding starts as the positional embedding of the first K patches, as the authors' does. Raises UserError as
-    `load_weights`."""
+def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
+    """The model before any training, with its pretrained weights or, without, weights drawn from `seed`; it encodes
+    frames of `image_size` pixels, None: of the backbone's own size. A stage's embedding starts as the positional
+    embedding of the first K patches, as the authors' does. Raises UserError as `load_weights`."""
     torch.manual_seed(seed)
-    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional)
+    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional, image_size)
     if model.weights is not None:
         load_weights(built, model.backbone, model.weights)
     for stage in built.stages.values():

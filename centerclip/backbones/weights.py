@@ -14,6 +14,7 @@ import open_clip
 import torch
 from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import resize_pos_embed
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -51,7 +52,8 @@ HUGGING_FACE = {  # parts of its names -> open_clip's
 
 def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> None:
     """Load weights into `model`, a `backbone`: published ones, by open_clip's download, or a local file as `read_state`
-    takes it. Parameters of stages that the file lacks stay as they are.
+    takes it. Parameters of stages that the file lacks stay as they are. For a model of another image size than the
+    backbone's, open_clip interpolates the positional embedding.
 
     Raises:
         UserError: no download, or a file that is missing, damaged, not finite, or does not fit the model.
@@ -60,6 +62,10 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
     state = read_state(file or download(backbone, str(weights)))
     if SETTINGS in state and (wrong := other_reduction(state.pop(SETTINGS), model)):
         raise UserError(f"weights {weights}: {wrong}")
+    geometry, positions = backbones.geometry(backbone), state.get("visual.positional_embedding")
+    if positions is not None and positions.shape == (1 + geometry.patches, geometry.width):
+        state["visual.positional_embedding"] = positions.float()  # PyTorch interpolates no half precision on a CPU
+        resize_pos_embed(state, model)
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.startswith("stages.")]
     unknown = [name for name in state if name not in expected]

@@ -24,7 +24,7 @@ from centerclip.bench import algorithms, loader
 from centerclip.command import UserError, atomic, positive, run, tell, typed, write_json
 from centerclip.data.video.batches import Pairs
 from centerclip.evaluate import efficiency
-from centerclip.evaluate.costs import milliseconds, now, smooth_videos
+from centerclip.evaluate.costs import generated, milliseconds, now
 from centerclip.settings import config
 from centerclip.settings.cell import Cell, read_cell
 from centerclip.settings.schema import Runtime
@@ -48,10 +48,10 @@ def precision(device: torch.device) -> str:
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int) -> list[dict]:
     """A row for each of the cells of one group: ms a video and clustering's share of it, for each of BATCHES."""
-    models = [build(cell.model, seed=0).eval().to(device) for cell in cells]
+    models = [build(cell.model, 0, cell.data.image_size).eval().to(device) for cell in cells]
     rows = [{"benchmark": cell.benchmark, "variant": cell.variant} for cell in cells]
     for batch in BATCHES:
-        videos = smooth_videos(batch, cells[0].data.frames, cells[0].data.image_size).to(device)
+        videos = generated(batch, [cell.data.shape for cell in cells], device)
         with autocast(device, precision(device)):
             times = milliseconds(models, videos, repeats)
         for row, turns in zip(rows, times, strict=True):

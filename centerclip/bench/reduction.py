@@ -5,9 +5,11 @@ baseline's operations, and measured beside it in one run, with made-up weights a
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import pandas as pd
 import seaborn as sns
@@ -16,10 +18,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from centerclip import backbones
-from centerclip.backbones.clip import build, freeze
+from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import UserError, above_zero, atomic, positive, run, typed, write_json
-from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.evaluate.operations import of_blocks
 from centerclip.method import schedules
 from centerclip.method.fit import check_stages
@@ -33,20 +35,45 @@ from centerclip.settings import resolve
 from centerclip.settings.config import read_config
 
 BUDGETS = (0.8, 0.65, 0.5)
+CONTROLS = {"frames": "frames", "image_size": "pixels"}  # what a control sets -> its name among the methods
+
+
+class Encoder(NamedTuple):
+    """A model, and the frames of a video and the pixels of a frame that it is given."""
+
+    model: Model
+    frames: int
+    image_size: int
 
 
 def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
-    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline.
+    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline, and
+    one for all controls that set the same of CONTROLS.
 
     Raises:
-        UserError: as `read_config`, or one has neither one stage nor a schedule.
+        UserError: as `read_config`, or nothing can be set to a budget.
     """
-    checked = read_config(overlays)
-    found = {name: checked["variants"][name] for name in checked["lists"]["bench"] if name != "baseline"}
-    for name, given in found.items():
-        if "schedule" not in given and len(given.get("stages", [])) != 1:
-            raise UserError(f"{name}: what is compared at equal cost has one stage, or a schedule")
+    checked, found = read_config(overlays), {}
+    for name in checked["lists"]["bench"]:
+        given = checked["variants"][name]
+        if key := controlled(given):
+            found[CONTROLS[key]] = given
+        elif "schedule" in given or len(given.get("stages", [])) == 1:
+            found[name] = given
+        elif name != "baseline":
+            raise UserError(f"{name}: a method at equal cost has one stage, a schedule, or fewer frames or pixels")
     return found
+
+
+def controlled(given: dict) -> str | None:
+    """Which of CONTROLS the settings of a control have; None for a method that reduces tokens."""
+    reduces = given.keys() & {"stages", "schedule"}
+    return next((key for key in CONTROLS if key in given and not reduces), None)
+
+
+def whole(backbone: str, frames: int) -> Encoder:
+    """The baseline."""
+    return Encoder(Model(backbone), frames, backbones.geometry(backbone).image_size)
 
 
 def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
@@ -66,9 +93,9 @@ def scheduled(name: str, backbone: str, frames: int, proportional: bool) -> Iter
         yield Model(backbone, stages=schedules.stages(name, blocks, frames, options), proportional=proportional)
 
 
-def nearest(models: Iterator[Model], frames: int, target: float) -> Model:
-    """The model whose operations are nearest to `target`."""
-    return min(models, key=lambda model: abs(of_blocks(model, frames) - target))
+def nearest(encoders: Iterator[Encoder], target: float) -> Encoder:
+    """The encoder whose operations are nearest to `target`."""
+    return min(encoders, key=lambda encoder: abs(of_blocks(*encoder) - target))
 
 
 def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
@@ -81,20 +108,30 @@ def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
     return Model(backbone, stages=(replace(stage, options={"threshold": round(threshold, 4)}),))
 
 
-def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Model:
+def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Encoder:
     """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
-    target = budget * of_blocks(Model(backbone), frames)
+    full, patch = whole(backbone, frames), backbones.geometry(backbone).patch_size
+    target, control = budget * operations(full), controlled(given)
+    if control == "frames":
+        return nearest((full._replace(frames=count) for count in range(1, frames + 1)), target)
+    if control == "image_size":
+        sizes = range(patch, full.image_size + 1, patch)
+        return nearest((full._replace(image_size=size) for size in sizes), target)
     if "schedule" in given:
         models = scheduled(given["schedule"]["name"], backbone, frames, given.get("proportional", False))
-        return nearest(models, frames, target)
-    stage = resolve.stage({"block": 0}, given["stages"][0])
-    if sees_pixels(stage.algorithm):
-        return run_length(stage, backbone, frames, budget)
-    return nearest(one_stage(stage, backbone, segments), frames, target)
+    else:
+        stage = resolve.stage({"block": 0}, given["stages"][0])
+        if sees_pixels(stage.algorithm):
+            return full._replace(model=run_length(stage, backbone, frames, budget))
+        models = one_stage(stage, backbone, segments)
+    return nearest((full._replace(model=model) for model in models), target)
 
 
-def setting(model: Model) -> str:
+def setting(encoder: Encoder) -> str:
     """What was set of a `fitted` method, in words."""
+    model, frames, image_size = encoder
+    if model.plain_clip:
+        return f"{frames} frames of {image_size} px"
     if len(model.stages) != 1 or model.stages[0].inside:  # a schedule
         fewer = [stage.remove for stage in model.stages if isinstance(stage.remove, int)]
         return "r " + (" ".join(map(str, fewer)) if len(set(fewer)) > 1 else str(max(fewer, default=0)))
@@ -105,39 +142,44 @@ def setting(model: Model) -> str:
 def settings(
     backbone: str, frames: int, segments: int, budgets: Sequence[float], given: dict[str, dict]
 ) -> pd.DataFrame:
-    """Each of the `methods` given at each budget, a row each: `method`, `budget`, the `model` and its `setting` in
+    """Each of the `methods` given at each budget, a row each: `method`, `budget`, the `encoder` and its `setting` in
     words; the baseline first. Raises UserError for a method that does not fit."""
-    rows = [{"method": "baseline", "budget": None, "model": Model(backbone), "setting": ""}]
+    rows = [{"method": "baseline", "budget": None, "encoder": whole(backbone, frames), "setting": ""}]
     for budget, method in product(budgets, given):
         try:
-            model = fitted(given[method], backbone, frames, segments, budget)
-            check_stages(model, frames, backbones.geometry(backbone))
+            encoder = fitted(given[method], backbone, frames, segments, budget)
+            check_stages(encoder.model, frames, backbones.geometry(backbone))
         except UserError as error:
             raise UserError(f"{method}: {error}") from None
-        rows.append({"method": method, "budget": budget, "model": model, "setting": setting(model)})
+        rows.append({"method": method, "budget": budget, "encoder": encoder, "setting": setting(encoder)})
     return pd.DataFrame(rows)
 
 
-def measured(compared: pd.DataFrame, frames: int, repeats: int, batch: int, device: torch.device) -> pd.DataFrame:
+def measured(compared: pd.DataFrame, repeats: int, batch: int, device: torch.device) -> pd.DataFrame:
     """`compared` with what each model costs. Times of one video and of `batch` of them alternate with the baseline's,
     so that a slow moment meets both; ratios are medians of the turns' own. The baseline's own row is what the machine's
     noise makes of two times of one network."""
-    backbone = compared["model"].iloc[0].backbone
-    clip = build(Model(backbone), seed=0).eval().to(device)
-    freeze(clip, "stem")
-    size = backbones.geometry(backbone).image_size
-    videos = {count: smooth_videos(count, frames, size).to(device) for count in {1, batch}}
-    baseline, rows = ReducedCLIP(clip, (), False), []
-    for model in tqdm(compared["model"], "reduction", unit="model"):
-        reduced = ReducedCLIP(clip, model.stages, model.proportional)
+    full, rows = compared["encoder"].iloc[0], []
+
+    @cache
+    def clip(image_size: int) -> CenterCLIP:
+        built = build(full.model, 0, image_size).eval().to(device)
+        freeze(built, "stem")
+        return built
+
+    baseline = ReducedCLIP(clip(full.image_size), (), False)
+    for model, *shape in tqdm(compared["encoder"], "reduction", unit="model"):
+        reduced = ReducedCLIP(clip(shape[1]), model.stages, model.proportional)
+        shapes = [full[1:], tuple(shape)]
+        videos = {count: generated(count, shapes, device) for count in {1, batch}}
         times = {count: milliseconds([baseline, reduced], given, repeats) for count, given in videos.items()}
         best = [min(median(whole for whole, _ in turns[side]) for turns in times.values()) for side in range(2)]
         ratios = [own / reference for (reference, _), (own, _) in zip(*times[1], strict=True)]
         rows.append(
             {
-                "tokens_per_block": tokens_per_block(reduced, videos[1]),
-                "gflops": gflops(reduced, videos[1]),
-                "saved_mb": saved_bytes(reduced, videos[1]) / 1e6,
+                "tokens_per_block": tokens_per_block(reduced, videos[1][1]),
+                "gflops": gflops(reduced, videos[1][1]),
+                "saved_mb": saved_bytes(reduced, videos[1][1]) / 1e6,
                 "ms": median(whole for whole, _ in times[1][1]),
                 "ms_ratio": median(ratios),
                 "batch_ms": best[1],
@@ -145,7 +187,7 @@ def measured(compared: pd.DataFrame, frames: int, repeats: int, batch: int, devi
                 "share": median(inside / whole for whole, inside in times[1][1]),
             }
         )
-    rows = compared.drop(columns="model").join(pd.DataFrame(rows))
+    rows = compared.drop(columns="encoder").join(pd.DataFrame(rows))
     rows["gmacs"], rows["gflops_ratio"] = rows["gflops"] / 2, rows["gflops"] / rows["gflops"].iloc[0]
     rows["time / GFLOPs"] = rows["ms_ratio"] / rows["gflops_ratio"]
     rows["batch time / GFLOPs"] = rows["batch_ratio"] / rows["gflops_ratio"]
@@ -208,7 +250,7 @@ def main() -> None:
                 raise UserError(f"--methods {name}: not in the config's list `bench`, of {', '.join(given)}")
         chosen = {name: given[name] for name in arguments.methods or given}
         compared = settings(backbone, frames, arguments.segments, arguments.budgets, chosen)
-        rows = measured(compared, frames, arguments.repeats, arguments.batch, device)
+        rows = measured(compared, arguments.repeats, arguments.batch, device)
         where = (
             f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
         )

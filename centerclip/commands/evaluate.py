@@ -39,7 +39,7 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.data.datasets.manifest import captions_digest
     from centerclip.data.video.batches import stored
     from centerclip.evaluate import metrics, ranks
-    from centerclip.evaluate.features import count_cut, count_short, features, named
+    from centerclip.evaluate.features import count_cut, count_short, features
     from centerclip.train import checkpoints
     from centerclip.train.finished import build_finished
 
@@ -70,7 +70,9 @@ def job(arguments: argparse.Namespace) -> None:
         },
         "settings": cell.settings() | {"precision": cell.precision},
     }
-    ranks.write(ranks.beside(out), named(answers, rows))
+    captioned = rows[rows["caption"] != ""]
+    ids = captioned["caption_id"], captioned["video_id"], rows["video_id"].unique()
+    ranks.write(ranks.beside(out), metrics.named(answers, *ids))
     write_json(out, result)
     checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole
 

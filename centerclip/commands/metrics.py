@@ -1,4 +1,4 @@
-"""Print the retrieval metrics of vectors that any program made."""
+"""Print the retrieval metrics of vectors that any program made, with their intervals over videos."""
 
 import argparse
 from pathlib import Path
@@ -11,19 +11,26 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help=f"a .npz: {arrays}")
     grouped = "count rows of videos that are equal as one video, such as those of files with a row a caption"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
-    parser.add_argument("--out", type=Path, help="also write all metrics here, json, as results have them")
+    written = "also write all metrics here, json, as results have them, and `intervals`"
+    parser.add_argument("--out", type=Path, help=written)
 
 
 def job(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
-    from centerclip.evaluate import vector_file
-    from centerclip.evaluate.metrics import retrieval_metrics
+    from centerclip.evaluate import metrics, statistics, vector_file
+    from centerclip.evaluate.ranks import DIRECTIONS
 
-    found = retrieval_metrics(*vector_file.read(arguments.file, arguments.group_equal_videos))
-    rows = {name.replace("_", " "): found[name] for name in ("text_to_video", "video_to_text")}
-    table = pd.DataFrame.from_dict(rows, orient="index")[["R@1", "R@5", "R@10", "MdR", "MnR"]]
-    print(f"{found['n_texts']} texts, {found['n_videos']} videos; a tie counts against the query\n")
-    print(table.to_markdown(floatfmt=".1f"))
+    texts, videos, truth = vector_file.read(arguments.file, arguments.group_equal_videos)
+    answers = metrics.answers(texts, videos, truth)
+    found = metrics.metrics(answers, len(videos))
+    estimates = statistics.estimates([metrics.numbered(answers, truth, len(videos))])
+    rows = {}
+    for direction, short in DIRECTIONS.items():
+        recalls = {f"R@{k}": f"{estimates[f'{short} R@{k}']:.1f}" for k in statistics.RECALLS}
+        rows[direction.replace("_", " ")] = recalls | {key: f"{found[direction][key]:.1f}" for key in ("MdR", "MnR")}
+    print(f"{len(texts)} texts, {len(videos)} videos; a tie counts against the query; [95 % interval over videos]\n")
+    print(pd.DataFrame.from_dict(rows, orient="index").to_markdown(disable_numparse=True, stralign="right"))
     if arguments.out:
-        write_json(arguments.out, found)
+        intervals = {name: [estimate.low, estimate.high] for name, estimate in estimates.items()}
+        write_json(arguments.out, found | {"intervals": intervals})

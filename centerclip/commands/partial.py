@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import tell
+from centerclip.command import above_zero, tell
 from centerclip.report import partial, tables
 from centerclip.settings.cell import read_cell
 
@@ -12,11 +12,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--benchmarks", required=True, nargs="+", help="those of the run")
     parser.add_argument("--full-size", action="store_true", help="it measures what the paper's models cost, too")
+    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 that a recall may miss")
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, made or not")
 
 
 def job(arguments: argparse.Namespace) -> None:
     cells = [read_cell(path) for path in arguments.cells if path.exists()]
     paper = tables.read_paper(arguments.paper)
-    for path in partial.write(paper, arguments.benchmarks, cells, arguments.full_size):
+    written = partial.write(paper, arguments.benchmarks, cells, arguments.full_size, arguments.tolerance)
+    for path in written:
         tell(f"made of what there is: {path}")

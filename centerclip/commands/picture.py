@@ -1,4 +1,4 @@
-"""Draw a picture of what the models of cells do: `tokens` that clustering keeps, or `queries` and their answers."""
+"""Draw a picture of what the models of cells do: `tokens` kept, `queries` and answers, or `flips` of answers."""
 
 import argparse
 import importlib

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import atomic
+from centerclip.command import above_zero, atomic
 from centerclip.report import documents, full_size, tables
 from centerclip.report.summary import findings, summary
 
@@ -12,6 +12,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--tables", required=True, nargs="+", type=Path, help="of benchmarks, csv")
     parser.add_argument("--full-size", type=Path, help="the table of what the paper's models cost here, csv")
+    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 that a recall may miss")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .html and .md")
     parser.add_argument("--findings", type=Path, help="also write the sentences alone here, markdown")
 
@@ -19,7 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     paper, ours = tables.read_paper(arguments.paper), list(map(tables.read_models, arguments.tables))
     costs = full_size.read(arguments.full_size) if arguments.full_size else None
-    documents.write(arguments.out, summary(ours, costs, paper), ".html", ".md")
+    documents.write(arguments.out, summary(ours, costs, paper, arguments.tolerance), ".html", ".md")
     if arguments.findings:
         with atomic(arguments.findings) as temporary:
             temporary.write_text(documents.markdown(findings(tables.joined(ours), costs, paper)))

@@ -54,18 +54,19 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 
 
 def milliseconds(
-    models: list[CenterCLIP], frames: Tensor, repeats: int = 5, seconds: float = 0, deadline: float = math.inf
+    models: list[CenterCLIP], videos: list[Tensor], repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
-    """Wall times of encoding `frames` [B, T, 3, H, W] without gradient, per video: for each model pairs (whole, in its
-    reductions) in ms, taken `in_turns`."""
+    """Wall times of encoding each model's `videos` [B, T, 3, H, W] without gradient, per video: for each model pairs
+    (whole, in its reductions) in ms, taken `in_turns`."""
 
     @torch.no_grad()
-    def encode(model: CenterCLIP) -> tuple[float, float]:
+    def encode(model: CenterCLIP, frames: Tensor) -> tuple[float, float]:
         with in_reductions(model) as inside:
             whole = elapsed(lambda: model.encode_video(frames), frames)
         return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
 
-    return in_turns([partial(encode, model) for model in models], repeats, seconds, deadline)
+    encodings = [partial(encode, *pair) for pair in zip(models, videos, strict=True)]
+    return in_turns(encodings, repeats, seconds, deadline)
 
 
 def in_turns(
@@ -149,6 +150,12 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
     for hook in hooks:
         hook.remove()
     return counts
+
+
+def generated(count: int, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
+    """`count` smooth videos for each of `shapes` (frames, pixels); for equal shapes one tensor."""
+    made = {shape: smooth_videos(count, *shape).to(device) for shape in dict.fromkeys(shapes)}
+    return [made[shape] for shape in shapes]
 
 
 def smooth_videos(count: int, frames: int, size: int, seed: int = 0) -> Tensor:

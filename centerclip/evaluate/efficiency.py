@@ -15,7 +15,7 @@ from torch import Tensor
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast, device_name
 from centerclip.command import tell
-from centerclip.evaluate.costs import gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
+from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, tokens_per_block
 from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Runtime
 from centerclip.train.loop import Run, train_step
@@ -34,9 +34,14 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def baseline(cells: list[Cell]) -> int:
-    """The index of the cell that the others of its group are compared with: the first without stages and shift, trained
-    rather than not, or else the first of all."""
-    return max(range(len(cells)), key=lambda index: (cells[index].model.plain_clip, cells[index].trained, -index))
+    """The index of the cell that the others of its group are compared with: the first without stages and shift that is
+    no control, trained rather than not, or else the first of all."""
+
+    def fitness(index: int) -> tuple[bool, bool, int]:
+        cell = cells[index]
+        return cell.model.plain_clip and cell.against is None, cell.trained, -index
+
+    return max(range(len(cells)), key=fitness)
 
 
 def measure(
@@ -55,16 +60,17 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
     """The costs of encoding, per video: times in the precision of evaluation on `device`, medians of `turns`, the other
     costs in float32. Ratios are to the group's baseline, that of times is the median of the turns' own ratios. The
     `training_costs` are None for a cell that is not trained."""
-    models = []
+    models, visuals, first = [], {}, baseline(cells)
     for cell in cells:
-        models.append(build(cell.model, seed=0).eval().to(device))
-        models[-1].visual = models[0].visual  # equal weights, in memory once
-    shape = cells[0].data.frames, cells[0].data.image_size
-    video, first = smooth_videos(1, *shape).to(device), baseline(cells)
+        size = cell.data.image_size
+        models.append(build(cell.model, 0, size).eval().to(device))
+        models[-1].visual = visuals.setdefault((cell.model.backbone, size), models[-1].visual)  # equal weights, once
+    shapes = [cell.data.shape for cell in cells]
+    videos = generated(1, shapes, device)
     with autocast(device, cells[0].precision):
-        *times, again = milliseconds([*models, models[first]], video, repeats, SECONDS, deadline)
+        *times, again = milliseconds([*models, models[first]], [*videos, videos[first]], repeats, SECONDS, deadline)
         whole = [[turn for turn, _ in turns] for turns in times]
-        batches = best_batches(models, shape, list(map(median, whole)), repeats, largest, deadline)
+        batches = best_batches(models, shapes, list(map(median, whole)), repeats, largest, deadline)
     disturbed = busy([*cells, cells[first]], [*whole, [turn for turn, _ in again]])
     rows = [
         {
@@ -86,7 +92,9 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
             "gflops": gflops(model, video),
             **training_costs(model, video, cell),
         }
-        for cell, model, turns, both, (batch, batch_ms) in zip(cells, models, whole, times, batches, strict=True)
+        for cell, model, video, turns, both, (batch, batch_ms) in zip(
+            cells, models, videos, whole, times, batches, strict=True
+        )
     ]
     for row, turns in zip(rows, whole, strict=True):
         row["ms_ratio"] = median(map(truediv, turns, whole[first]))
@@ -111,7 +119,7 @@ def busy(cells: list[Cell], times: list[list[float]]) -> bool:
     turn: something else ran beside them, no time of the group is right, and a line on the terminal says so."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
         apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
-        if one.model == other.model and apart > 1 + QUIET:
+        if (one.model, one.data) == (other.model, other.data) and apart > 1 + QUIET:
             names = f"{one.variant} was timed twice"
             if one.variant != other.variant:
                 names = f"{one.variant} and {other.variant} are one network"
@@ -122,9 +130,14 @@ def busy(cells: list[Cell], times: list[list[float]]) -> bool:
 
 
 def best_batches(
-    models: list[CenterCLIP], shape: tuple[int, int], ms: list[float], repeats: int, largest: int, deadline: float = inf
+    models: list[CenterCLIP],
+    shapes: list[tuple[int, int]],
+    ms: list[float],
+    repeats: int,
+    largest: int,
+    deadline: float = inf,
 ) -> list[tuple[int, float]]:
-    """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of `shape` (frames, pixels) a
+    """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of its shape (frames, pixels) a
     second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
     are when one runs out of the GPU's memory or would take past `deadline`."""
     best = [(1, alone) for alone in ms]
@@ -134,7 +147,7 @@ def best_batches(
         if time.perf_counter() + seconds > deadline:
             break
         try:
-            videos = smooth_videos(batch, *shape).to(models[0].logit_scale.device)
+            videos = generated(batch, [shapes[index] for index in gaining], models[0].logit_scale.device)
             times = milliseconds([models[index] for index in gaining], videos, repeats, SECONDS)
         except torch.OutOfMemoryError:
             break
@@ -149,7 +162,7 @@ def best_batches(
 def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     """The training run of a cell after each of any number of real steps, on `costs.batch_size` pairs of noise. The
     first makes AdamW's moments and finds out how many pairs the memory holds at a time; later ones are alike."""
-    count, frames, size = cell.costs.batch_size, cell.data.frames, cell.data.image_size
+    count, (frames, size) = cell.costs.batch_size, cell.data.shape
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
     pinned = device.type == "cuda"  # as the loader of training has it
@@ -167,8 +180,8 @@ def inference_memory(cell: Cell, device: torch.device) -> dict:
     included; None on a CPU, and where the GPU does not hold the batch."""
     if device.type != "cuda":
         return {"inference_gb": None}
-    model = build(cell.model, seed=0).eval().to(device)
-    videos = smooth_videos(cell.costs.batch_size, cell.data.frames, cell.data.image_size).to(device)
+    model = build(cell.model, 0, cell.data.image_size).eval().to(device)
+    (videos,) = generated(cell.costs.batch_size, [cell.data.shape], device)
     torch.cuda.reset_peak_memory_stats(device)
     try:
         with autocast(device, cell.precision):

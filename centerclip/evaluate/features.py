@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import pandas as pd
 import torch
 from open_clip import SimpleTokenizer
@@ -14,8 +13,7 @@ from centerclip.backbones.clip import CenterCLIP
 from centerclip.backbones.device import autocast
 from centerclip.data.video.batches import Videos, leave_sigterm, loading_told, normalise
 from centerclip.data.video.frames import FrameStore
-from centerclip.evaluate.metrics import Answers, retrieval_metrics
-from centerclip.evaluate.ranks import Ranks
+from centerclip.evaluate.metrics import retrieval_metrics
 from centerclip.settings.cell import Cell
 from centerclip.train import processes
 
@@ -61,21 +59,6 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     places = {video_id: index for index, video_id in enumerate(video_ids)}
     truth = torch.tensor([places[video_id] for video_id in captioned["video_id"]], device=device)
     return texts, videos, truth
-
-
-def named(answers: dict[str, Answers], rows: pd.DataFrame) -> dict[str, Ranks]:
-    """{direction: Ranks} of the `answers` to the `features` of `rows`."""
-    videos = rows["video_id"].drop_duplicates().to_numpy(str)
-    captioned = rows[rows["caption"] != ""]
-    texts = captioned["caption_id"].to_numpy(str), captioned["video_id"].to_numpy(str)
-    asked = videos[np.isin(videos, texts[1])]
-    queries = {"text_to_video": texts, "video_to_text": (asked, asked)}
-    return {
-        direction: Ranks(
-            *queries[direction], *(found.cpu().numpy().astype(np.int32) for found in numbers), videos[best.cpu()]
-        )
-        for direction, (*numbers, best) in answers.items()
-    }
 
 
 def cut(caption: str, text_tokens: int, tokenizer: SimpleTokenizer) -> bool:

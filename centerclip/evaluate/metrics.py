@@ -2,9 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
+
+from centerclip.evaluate.ranks import Ranks
 
 CHUNK = 256  # queries ranked at a time
 RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
@@ -124,6 +128,26 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
             ranked[:] = torch.stack([better + equal, first, last, best(*compared)])
         result[direction] = Answers(*found)
     return result
+
+
+def named(
+    answers: dict[str, Answers], captions: ArrayLike, video_of_caption: ArrayLike, videos: ArrayLike
+) -> dict[str, Ranks]:
+    """{direction: Ranks} of the `answers` to captions [T], of videos [T], among videos [V], by their ids."""
+    captions, right, videos = (np.asarray(ids).astype(str) for ids in (captions, video_of_caption, videos))
+    asked = videos[np.isin(videos, right)]
+    queries = {"text_to_video": (captions, right), "video_to_text": (asked, asked)}
+    return {
+        direction: Ranks(
+            *queries[direction], *(found.cpu().numpy().astype(np.int32) for found in numbers), videos[best.cpu()]
+        )
+        for direction, (*numbers, best) in answers.items()
+    }
+
+
+def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) -> dict[str, Ranks]:
+    """{direction: Ranks} of the `answers` to texts among so many videos, both called by their numbers from 0."""
+    return named(answers, range(len(video_of_text)), video_of_text, range(videos))
 
 
 def metrics(answers: dict[str, Answers], candidates: int) -> dict:

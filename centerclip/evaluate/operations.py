@@ -16,19 +16,21 @@ def block(length: int, width: int, ratio: float, inside: bool | None = None) -> 
     return attention * (inside is not True) + mlp * (inside is not False)
 
 
-def of_blocks(model: Model, frames: int) -> float:
+def of_blocks(model: Model, frames: int, image_size: int | None = None) -> float:
     """Operations of the encoder's blocks on a video, without those of the reductions."""
-    return video(model, frames)["blocks"]
+    return video(model, frames, image_size)["blocks"]
 
 
-def of_video(model: Model, frames: int) -> float:
+def of_video(model: Model, frames: int, image_size: int | None = None) -> float:
     """Operations of encoding a video. At most so many where a stage sees pixels, whose video decides what it keeps."""
-    return sum(video(model, frames).values())
+    return sum(video(model, frames, image_size).values())
 
 
-def video(model: Model, frames: int) -> dict[str, float]:
-    """Operations of encoding a video: `stem`, in front of the blocks, `blocks`, `reductions` and `projection`."""
-    geometry, vision = backbones.geometry(model.backbone), backbones.model_config(model.backbone)["vision_cfg"]
+def video(model: Model, frames: int, image_size: int | None = None) -> dict[str, float]:
+    """Operations of encoding a video of frames of `image_size` pixels, None: of the backbone's own size: `stem`, in
+    front of the blocks, `blocks`, `reductions` and `projection`."""
+    geometry = backbones.geometry(model.backbone, image_size)
+    vision = backbones.model_config(model.backbone)["vision_cfg"]
     width, ratio = geometry.width, vision.get("mlp_ratio", MLP)
     stages = {stage.place: stage for stage in model.stages if not reduction.sees_pixels(stage.algorithm)}
     counts, blocks, reductions = TokenCounts(frames, geometry.patches, 1), 0.0, 0.0
@@ -78,9 +80,9 @@ def of_text(backbone: str, length: int) -> float:
     return blocks + 2 * text["width"] * embedding
 
 
-def parameters(backbone: str) -> int:
-    """Numbers in the weights of a backbone, without the vectors that stages learn."""
-    config, geometry = backbones.model_config(backbone), backbones.geometry(backbone)
+def parameters(backbone: str, image_size: int | None = None) -> int:
+    """Numbers in the weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn."""
+    config, geometry = backbones.model_config(backbone), backbones.geometry(backbone, image_size)
     text, embedding = config["text_cfg"], config["embed_dim"]
 
     def blocks(count: int, width: int, ratio: float) -> int:

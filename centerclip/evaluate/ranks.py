@@ -1,5 +1,6 @@
 """The file of a result's ranks: how every query was answered, from which all intervals and comparisons are made."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -9,6 +10,7 @@ from centerclip.command import UserError, atomic
 
 DIRECTIONS = {"text_to_video": "t2v", "video_to_text": "v2t"}
 NUMBERS = ("rank", "first", "last")
+SUFFIX = ".ranks.npz"
 
 
 class Ranks(NamedTuple):
@@ -26,9 +28,19 @@ class Ranks(NamedTuple):
     answer: np.ndarray
 
 
+class Flip(NamedTuple):
+    """A query that one of two models alone ranks first: its id, its right video, both ranks, the other video found."""
+
+    query: str
+    video: str
+    before: int
+    after: int
+    wrong: str
+
+
 def beside(result: Path) -> Path:
     """The file of ranks of a result's json."""
-    return result.with_suffix(".ranks.npz")
+    return result.with_suffix(SUFFIX)
 
 
 def write(path: Path, ranks: dict[str, Ranks]) -> None:
@@ -76,3 +88,28 @@ def check(ranks: Ranks, where: str) -> None:
         raise UserError(f"{where}: a rank is less than 1, or last is before first")
     if len(np.unique(ranks.queries)) < count:
         raise UserError(f"{where}: a query is there twice")
+
+
+def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]:
+    """The Ranks of one direction of all `trainings`, in the order of the queries' ids. Raises UserError for other
+    queries."""
+    found = [training[direction] for training in trainings]
+    in_order = [Ranks(*(array[order] for array in ranks)) for ranks in found for order in [np.argsort(ranks.queries)]]
+    for ranks in in_order:
+        if not all(map(np.array_equal, ranks[:2], in_order[0][:2])):
+            raise UserError(f"{direction}: the queries are not the same")
+    return in_order
+
+
+def flips(before: dict[str, Ranks], after: dict[str, Ranks], direction: str) -> tuple[list[Flip], list[Flip]]:
+    """The queries that are gained and those that are lost at rank 1 from `before` to `after`, the largest change of
+    rank first. Raises UserError for other queries."""
+    old, new = paired([before, after], direction)
+
+    def changed(first: Ranks, behind: Ranks) -> list[Flip]:
+        rows = np.flatnonzero((first.rank == 1) & (behind.rank > 1))
+        rows = rows[np.argsort(-behind.rank[rows], kind="stable")]
+        columns = old.queries, old.videos, old.rank, new.rank, behind.answer
+        return [Flip(*row) for row in zip(*(column[rows].tolist() for column in columns), strict=True)]
+
+    return changed(new, old), changed(old, new)

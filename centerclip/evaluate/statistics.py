@@ -1,8 +1,8 @@
 """Intervals and tests of retrieval metrics, by resampling videos with all of their captions.
 
 The queries of one video are not independent, so that whole videos are drawn, with replacement. Both directions are
-counted over the same draws. All metrics of a draw come from one matrix product: how often each video is drawn [R, V]
-times how often each video has each rank [V, K].
+counted over the same draws. All metrics of a draw come from one product: how often each video is drawn [R, V] times how
+often each video has each rank [V, K], a sparse matrix.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from math import ceil, hypot, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import sparse
+from scipy.special import stdtrit
 
-from centerclip.command import UserError
-from centerclip.evaluate.ranks import DIRECTIONS, Ranks
+from centerclip.evaluate.ranks import DIRECTIONS, Ranks, paired
 
 DRAWS = 10_000
-CHUNK = 1_000  # draws at a time
+CHUNK = 1 << 20  # numbers drawn at a time
 LEVEL = 0.95
 RECALLS = (1, 5, 10)
 SCORES = tuple(f"{short} {metric}" for short in DIRECTIONS.values() for metric in (*map("R@{}".format, RECALLS), "MdR"))
@@ -40,25 +40,37 @@ class Estimate(NamedTuple):
     queries: int
     videos: int
 
+    def __format__(self, numbers: str) -> str:
+        """The value and its interval over queries, such as 44.1 [41.0, 47.2] for `.1f`."""
+        return f"{self.value:{numbers}} [{self.low:{numbers}}, {self.high:{numbers}}]"
+
     @property
     def seeds_half(self) -> float:
-        """Half the 95 % interval over seeds, by Student's t; 0 for one seed, whose noise is not known."""
-        if self.seeds == 1:
-            return 0.0
-        return float(stats.t.ppf((1 + LEVEL) / 2, self.seeds - 1)) * self.seeds_std / sqrt(self.seeds)
+        """Half the 95 % interval over seeds."""
+        return seeds_half(self.seeds_std, self.seeds)
 
     @property
     def half(self) -> float:
         """Half the 95 % interval over queries and seeds, taken as independent."""
         return hypot((self.high - self.low) / 2, self.seeds_half)
 
-    def enough(self, margin: float = 0.0) -> tuple[int, int] | None:
-        """How many queries and seeds would tell the value from `margin`: today's, both times the same factor. None
-        where the value is the margin."""
-        if self.value == margin:
-            return None
-        factor = max(1.0, (self.half / (self.value - margin)) ** 2)
-        return ceil(factor * self.queries), ceil(factor * self.seeds)
+    def enough(self, margin: float = 0.0) -> tuple[int, ...] | None:
+        """How many queries and seeds would tell the value from `margin`, as the function `enough`."""
+        return enough(self.value - margin, self.half, self.queries, self.seeds)
+
+
+def seeds_half(std: float, seeds: float) -> float:
+    """Half the 95 % interval of a mean over seeds, by Student's t; 0 for one seed, whose noise is not known."""
+    return float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * std / sqrt(seeds) if seeds > 1 else 0.0
+
+
+def enough(distance: float, half: float, *counts: int) -> tuple[int, ...] | None:
+    """The `counts` with which `half` an interval would be no more than `distance`: today's times one factor. None where
+    the distance is 0."""
+    if distance == 0:
+        return None
+    factor = max(1.0, (half / distance) ** 2)
+    return tuple(ceil(factor * count) for count in counts)
 
 
 def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
@@ -67,7 +79,7 @@ def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
     Raises UserError for trainings with other queries.
     """
     counts = histograms(trainings)
-    whole = metrics(counts, np.ones((1, videos_of(counts)), np.float32))[:, 0]
+    whole = measured(counts)
     drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(videos_of(counts))])
     return summarised(whole, drawn, np.full(whole.shape[1], np.nan), trainings[0])
 
@@ -87,47 +99,42 @@ def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[s
         own, other = np.split(metrics(counts, weights), 2)
         return own - other
 
-    whole = difference(np.ones((1, number), np.float32))[:, 0]
+    whole = np.subtract(*np.split(measured(counts), 2))
     drawn = np.concatenate([difference(draws).mean(0) for draws in resamples(number)])
     return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
 
 
-Histograms = list[tuple[np.ndarray, np.ndarray]]  # a direction: the ranks [K] that occur, how often [S, V, K] float32
+Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that occur, how often: S times [K, V], sparse
 
 
 def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
     """How often each video has each rank, in each direction and training. Raises UserError for other queries."""
     found = []
     for direction in DIRECTIONS:
-        first = trainings[0][direction]
-        order = np.argsort(first.queries)
-        video = np.unique(first.videos, return_inverse=True)[1][order]
-        ranks = []
-        for training in trainings:
-            ranked = training[direction]
-            own = np.argsort(ranked.queries)
-            if not (
-                np.array_equal(ranked.queries[own], first.queries[order])
-                and np.array_equal(ranked.videos[own], first.videos[order])
-            ):
-                raise UserError(f"{direction}: the queries are not the same")
-            ranks.append(ranked.rank[own])
-        values, places = np.unique(ranks, return_inverse=True)
-        counts = np.zeros((len(trainings), video.max() + 1, len(values)), np.float32)
-        for training, place in zip(counts, places.reshape(len(trainings), -1), strict=True):
-            np.add.at(training, (video, place), 1)
+        ranked = paired(trainings, direction)
+        video = np.unique(ranked[0].videos, return_inverse=True)[1]
+        values, places = np.unique([training.rank for training in ranked], return_inverse=True)
+        once, shape = np.ones(len(video), np.float32), (len(values), video.max() + 1)
+        rows = places.reshape(len(trainings), -1)
+        counts = [sparse.csr_array((once, (row, video)), shape) for row in rows]  # which adds equal places up
         found.append((values, counts))
     return found
 
 
 def videos_of(counts: Histograms) -> int:
     """How many videos there are."""
-    return counts[0][1].shape[1]
+    return counts[0][1][0].shape[1]
+
+
+def measured(counts: Histograms) -> np.ndarray:
+    """SCORES and R_SUM [S, M] of each training."""
+    return metrics(counts, np.ones((1, videos_of(counts)), np.float32))[:, 0]
 
 
 def metrics(counts: Histograms, weights: np.ndarray) -> np.ndarray:
     """SCORES and R_SUM [S, R, M] of each training, where each video counts `weights` [R, V] times."""
-    return with_sum([scores(values, weights @ trainings) for values, trainings in counts])
+    products = [(values, [(ranked @ weights.T).T for ranked in trainings]) for values, trainings in counts]
+    return with_sum([scores(values, np.stack(found)) for values, found in products])
 
 
 def scores(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -148,22 +155,28 @@ def with_sum(directions: list[np.ndarray]) -> np.ndarray:
 
 
 def resamples(videos: int) -> Iterator[np.ndarray]:
-    """DRAWS times how often each of so many videos is drawn, float32 [CHUNK, V] each; the same on every call."""
-    generator = np.random.default_rng(0)
-    even = np.full(videos, 1 / videos)
-    return (generator.multinomial(videos, even, size=CHUNK).astype(np.float32) for _ in range(DRAWS // CHUNK))
+    """DRAWS times how often each of so many videos is drawn, float32 [R, V] each; the same on every call."""
+    generator, even = np.random.default_rng(0), np.full(videos, 1 / videos)
+    return (generator.multinomial(videos, even, size).astype(np.float32) for size in chunks(videos))
+
+
+def chunks(videos: int) -> list[int]:
+    """DRAWS in parts that are drawn together."""
+    most = max(1, CHUNK // videos)
+    return [min(most, DRAWS - begun) for begun in range(0, DRAWS, most)]
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
     """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often one is as
     large where each video's answers are those of either model at random."""
-    generator, larger = np.random.default_rng(0), np.ones(len(difference))
-    for _ in range(DRAWS // CHUNK):
-        signs = generator.choice(np.array([-1, 1], np.float32), (CHUNK, videos_of(counts)))
+    generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
+    for size in chunks(videos):
+        signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))
         halves = []
         for values, both in counts:
-            own, other = np.split(both, 2)
-            same, turned = (own + other).sum(1, keepdims=True), signs @ (own - other)
+            pairs = list(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True))
+            same = np.stack([(own + other).sum(1)[None] for own, other in pairs])
+            turned = np.stack([((own - other) @ signs.T).T for own, other in pairs])
             halves.append([scores(values, (same + turned) / 2), scores(values, (same - turned) / 2)])
         own, other = map(with_sum, zip(*halves, strict=True))
         larger += (np.abs((own - other).mean(0)) >= np.abs(difference) - 1e-6).sum(0)

@@ -3,10 +3,9 @@
 import pandas as pd
 
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import label
-from centerclip.report.tables import disturbed
+from centerclip.report.rows import DIFFERENCE, R1, label
+from centerclip.report.tables import disturbed, marked
 
-R1 = "t2v R@1"
 KEPT = (0.99, 0.999)  # shares of the baseline's R@1
 COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is
 COMPARED = ["benchmark", "backbone", "measured_on"]  # what models share with their baseline
@@ -54,7 +53,8 @@ def document(table: pd.DataFrame) -> Document:
                 "backbone": row["backbone"],
                 "fastest setting": label(row) if found else "none",
                 "measured on": row["measured_on"],
-                "t2v R@1": f"{row[R1]:.1f}" if found else "",
+                R1: marked(row, R1) if found else "",
+                "less the baseline's": marked(row, DIFFERENCE) if found else "",
                 "of the baseline's": f"{row['kept']:.1%}" if found else "",
                 "cost": f"{row['cost']:.2f} of the {row['of']}" if found else "",
             })  # fmt: skip

@@ -143,7 +143,7 @@ def work(cell: Cell, counted: dict[str, int]) -> Work:
 
 def encoding(cell: Cell) -> float:
     """Operations of encoding a video."""
-    return operations.of_video(cell.model, cell.data.frames)
+    return operations.of_video(cell.model, *cell.data.shape)
 
 
 def text(cell: Cell) -> float:
@@ -155,7 +155,7 @@ def pair(cell: Cell) -> float:
     """Operations of a step of training a pair: a forward pass and, twice as many, a backward pass. No gradient passes
     reductions nor a frozen stem. A set chunk smaller than the batch and checkpointed activations are a further forward
     pass each."""
-    parts, runtime = operations.video(cell.model, cell.data.frames), cell.runtime
+    parts, runtime = operations.video(cell.model, *cell.data.shape), cell.runtime
     chunked = (runtime.chunk or cell.training.batch_size) < cell.training.batch_size // runtime.gpus
     forward = sum(parts.values()) + text(cell)
     straight = parts["reductions"] + (parts["stem"] if cell.training.frozen == "stem" else 0)
@@ -215,6 +215,8 @@ def made(dataset: str, size: int, shards: int) -> float:
 
 def to_download(source: dict) -> list[sources.Source]:
     """The published files that a `source` block needs over the network and that are not there."""
+    if source["reader"] == "hub":
+        return [sources.Source("hub", source["repository"], (), (), None, (), "", "as its page on the Hub says")]
     if (dataset := source["reader"]) not in sources.read_table():
         return []
     files = sources.fetched(sources.files_of(dataset), source.get("local") or {})
@@ -243,7 +245,7 @@ def gigabytes(sizes: Iterable[float | None]) -> str:
 
 def weights_bytes(cell: Cell) -> int:
     """Bytes of a cell's weights."""
-    return 4 * operations.parameters(cell.model.backbone)
+    return 4 * operations.parameters(cell.model.backbone, cell.data.image_size)
 
 
 def disk(works: Iterable[Work], stored: Collection[Storage], gpus: int) -> dict[str, list[float | None]]:
@@ -307,9 +309,9 @@ def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
         model = next(steps).model.eval()
         training = count * pair(cell) / (elapsed(lambda: next(steps), mark) / 1000)
     else:
-        model = build(cell.model, seed=0).eval().to(device)
+        model = build(cell.model, 0, cell.data.image_size).eval().to(device)
     count = min(cell.runtime.evaluation.batch_size, most)
-    videos = smooth_videos(count, cell.data.frames, cell.data.image_size).to(device)
+    videos = smooth_videos(count, *cell.data.shape).to(device)
     with torch.no_grad(), autocast(device, "float32" if cell.trained else cell.precision):
         model.encode_video(videos)
         seconds = elapsed(lambda: model.encode_video(videos), mark) / 1000

@@ -38,7 +38,8 @@ def read(path: Path) -> pd.DataFrame:
     with naming(path, "results of cells"):
         for row, result in results:
             cell, provenance = from_settings(result["settings"]), result["provenance"]
-            model = asdict(replace(cell.model, weights=None)) | {"trained": cell.trained}
+            seen = {"trained": cell.trained, "image_size": cell.data.image_size}
+            model = asdict(replace(cell.model, weights=None)) | seen
             revision = str(provenance.get("data_revision") or "") or None
             more.append([json.dumps(model), int(cell.seed), revision, comparable(cell, provenance)])
             rows.append(row)

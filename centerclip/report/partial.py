@@ -62,11 +62,13 @@ def full_size_costs(results: Path) -> pd.DataFrame | None:
     return paper_models.read(csv) if made_of(csv, *inputs) else None
 
 
-def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_size: bool) -> Iterator[Path]:
+def write(
+    paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_size: bool, tolerance: float
+) -> Iterator[Path]:
     """Write what of a failed run is not `whole`; yield each PARTIAL file that is written.
 
     These are tables of the benchmarks of which a cell is made, then a summary of all tables there are. With
-    `full_size`, costs of the paper's models belong to the summary.
+    `full_size`, costs of the paper's models belong to the summary. tolerance: as `judgements`'.
     """
     summarised, incomplete = [], False
     for benchmark in benchmarks:
@@ -81,7 +83,9 @@ def write(paper: pd.DataFrame, benchmarks: list[str], cells: list[Cell], full_si
             summarised.append(tables.for_programs(rows))
     costs = full_size_costs(cells[0].results) if summarised and full_size else None
     if summarised and (incomplete or (full_size and costs is None)):
-        yield written(layout.path(layout.SUMMARY, cells[0].results), summary.summary(summarised, costs, paper))
+        yield written(
+            layout.path(layout.SUMMARY, cells[0].results), summary.summary(summarised, costs, paper, tolerance)
+        )
 
 
 def written(out: Path, document: documents.Document) -> Path:

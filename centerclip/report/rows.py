@@ -12,6 +12,13 @@ from centerclip.evaluate.ranks import DIRECTIONS
 
 METRICS = ["R@1", "R@5", "R@10", "MdR", "MnR"]
 SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in METRICS]
+RECALLS = [score for score in SCORES if "R@" in score]
+R1 = "t2v R@1"
+DIFFERENCE = f"{R1} difference"  # to the baseline's
+INTERVALS = [  # of queries; `half` of queries and seeds. Missing for results without ranks
+    *(f"{recall} {end}" for recall in RECALLS for end in ("low", "high")),
+    *(DIFFERENCE, *(f"{DIFFERENCE} {what}" for what in ("low", "high", "p", "seeds", "std", "half"))),
+]
 STAGE = ["block", "segments", "clusters", "algorithm"]
 ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 MEASURED = [  # of costs
@@ -24,7 +31,7 @@ COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 
 NAMES = [
-    *("benchmark", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
+    *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
     *("device", "measured_on"),  # of evaluation, of costs
 ]
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing

@@ -3,29 +3,39 @@
 import pandas as pd
 
 from centerclip.report import full_size
-from centerclip.report.claims import ONCE, VERDICTS, beside_baseline, comparable, judgements, trained_once
+from centerclip.report.claims import (
+    NO_INTERVAL,
+    VERDICTS,
+    beside_baseline,
+    comparable,
+    difference,
+    judgements,
+    met_within,
+    once,
+)
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import remarks
+from centerclip.report.rows import DIFFERENCE, R1, remarks
 from centerclip.report.tables import joined
 
 
-def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame) -> Document:
+def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame, tolerance: float) -> Document:
     """What was found, then the claims: each over a table of what was run here, and behind all of them of what was not.
 
     Args:
         tables: as `joined` takes them. costs: of `full_size.table`, if they were measured, for a benchmark that is not
-            in `tables`. paper: of `tables.read_paper`.
+            in `tables`. paper: of `tables.read_paper`. tolerance: as `judgements`'.
     """
     ours = joined(tables)
     further = [] if costs is None else [costs[~costs["benchmark"].isin(ours["benchmark"])]]
-    judged = judgements(joined([ours, *further]), paper)
+    judged = judgements(joined([ours, *further]), paper, tolerance)
     count = pd.concat(judged.values())["verdict"].value_counts()
     parts = [
         *findings(ours, costs, paper),
         "The paper's claims, judged by the tables of this run beside the published numbers: "
-        + ", ".join(f"{name} {count[name]}" for name in VERDICTS if name in count)
-        + ". Times of a busy machine are left out. Arrows go from the baseline to the best clustering variant of the"
-        " same backbone and number of frames."
+        + ", ".join(f"{verdict} {count[verdict]}" for verdict in sorted(count.index, key=rank))
+        + f".{met_within(ours)} Times of a busy machine are left out."
+        " Arrows go from the baseline to the best clustering variant of the same backbone and number of frames."
+        " ± is half the 95 % interval of a difference over queries and, where there are several, seeds."
         + "".join(f" Of {rows['benchmark'].iloc[0]} only costs were measured." for rows in further if len(rows)),
     ]
     behind = ["Not run here, in the paper:"]
@@ -37,6 +47,11 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
     return parts + behind if len(behind) > 1 else parts
 
 
+def rank(verdict: str) -> tuple[int, str]:
+    """Where a verdict stands in a list of them."""
+    return next(place for place, name in enumerate(VERDICTS) if verdict.startswith(name)), verdict
+
+
 def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
     """Three sentences: what was run, what it found, what it cannot tell; of `joined` tables, else as `summary`."""
     tested = [f"{len(rows)} model{'s' * (len(rows) > 1)} on {benchmark} ({', '.join(rows['backbone'].unique())})"
@@ -46,18 +61,26 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
         found = full_size.savings(costs)
         measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
     for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
-        if compared := beside_baseline(rows, "t2v R@1", largest=True):
-            before, after = (row["t2v R@1"] for row in compared)
-            model = ", ".join([compared[1]["variant"], *remarks(compared[1])])
-            found.append(
-                f"on {benchmark} ({backbone}) text-to-video R@1 goes from {before:.1f}, the baseline's, to {after:.1f},"
-                f" the best clustering variant's ({model})" + (ONCE if any(map(trained_once, compared)) else "")
-            )
+        if compared := beside_baseline(rows, R1, largest=True):
+            found.append(f"on {benchmark} ({backbone}) {change(*compared)}")
     return [
         f"This run tested {', '.join(tested)}{measured}.",
         f"It found: {'; '.join(found) or 'nothing on clustering, which no trained variant here does'}.",
         f"It cannot tell {'; '.join(unknown(ours, costs, paper))}.",
     ]
+
+
+def change(baseline: pd.Series, best: pd.Series) -> str:
+    """What becomes of the recall of a `baseline` with the `best` clustering variant, and whether that is chance."""
+    model = ", ".join([best["variant"], *remarks(best)])
+    marks = [model, *once(baseline, best)]
+    goes = f"text-to-video R@1 goes from {baseline[R1]:.1f}, the baseline's, to {best[R1]:.1f}, the best clustering"
+    if pd.isna(best[DIFFERENCE]):
+        return f"{goes} variant's ({'; '.join([*marks, NO_INTERVAL])})"
+    told = "a gain" if best[DIFFERENCE] > 0 else "a loss"
+    if abs(best[DIFFERENCE]) <= best[f"{DIFFERENCE} half"]:
+        told = f"which {best['n_texts']:,.0f} queries cannot tell from 0"
+    return f"{goes} variant's ({'; '.join(marks)}), by {difference(best)} points (95 %), {told}"
 
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
@@ -67,7 +90,7 @@ def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame)
     seeds = ours.loc[ours["trained"], "seeds"]
     clauses = {
         f"whether the paper's recalls are met, as it tested {count} of its {models} models": count < models,
-        "whether a difference in recall is chance, as each model was trained once": seeds.max() < 2,
+        "whether a difference in recall is noise of training, as each model was trained once": seeds.max() < 2,
         "what a GPU takes, as it had none": measured.isna().all(),
     }
     return [clause for clause, holds in clauses.items() if holds] or ["what other videos and other weights would give"]

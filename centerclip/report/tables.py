@@ -8,16 +8,23 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, read_json
+from centerclip.evaluate import ranks
+from centerclip.evaluate.statistics import DRAWS
 from centerclip.method import reduction
 from centerclip.report.documents import Document, Table
+from centerclip.report.intervals import intervals
 from centerclip.report.rows import (
     CANDIDATES,
     COUNTS,
     DERIVED,
+    DIFFERENCE,
     DIRECTIONS,
+    INTERVALS,
     MEASURED,
     METRICS,
+    R1,
     RANDOM,
+    RECALLS,
     ROLES,
     SCORES,
     STAGE,
@@ -30,7 +37,7 @@ from centerclip.report.rows import (
 from centerclip.settings.cell import Cell, check_own, from_settings
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
-GROUP = ["benchmark", "backbone", "frames"]  # Cell.group: what a model shares with its baseline
+GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
 MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
 TIMES = ["ms", "ms_p95", "batch_ms", "videos_s", "clustering_share"]
 BUSY = " (busy)"  # behind times of a busy machine
@@ -51,6 +58,7 @@ LAYOUT = {  # column -> heading
     "gmacs": "GMACs",
     "gflops": "GFLOPs",
     "trainable_m": "parameters trained, 10^6",
+    **{R1: R1, DIFFERENCE: f"{R1} less the baseline's"},
     **{score: score for score in SCORES},
     "best t2v R@1": "t2v R@1, best epoch",
     "last t2v R@1": "t2v R@1, last epoch",
@@ -108,7 +116,9 @@ def read_row(path: Path) -> dict:
     result = read_json(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    return row_of(result, path)
+    found = ranks.beside(path)
+    stored = ranks.read(found) if found.exists() else None
+    return row_of(result, path) | {"seed": result["settings"]["seed"], "ranks": stored}
 
 
 def row_of(result: dict, source: str | Path) -> dict:
@@ -134,6 +144,7 @@ def description(cell: Cell) -> dict:
     return {
         "benchmark": cell.benchmark,
         "variant": cell.variant,
+        "group": cell.group[1],
         "backbone": cell.model.backbone,
         "weights": cell.model.weights or RANDOM,
         "frames": cell.data.frames,
@@ -164,8 +175,13 @@ def measurements(result: dict) -> dict:
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
-    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several."""
-    rows = pd.DataFrame(rows)
+    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several, and
+    INTERVALS where all its seeds have ranks."""
+    trainings: dict = {}
+    for row in rows:
+        if "ranks" in row:
+            trainings.setdefault(row["variant"], {})[row["seed"]] = row["ranks"]
+    rows = pd.DataFrame(rows).drop(columns=["seed", "ranks"], errors="ignore")
     numbers = [*measured(rows), *AS_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
@@ -175,7 +191,10 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
     if table["seeds"].max() > 1:
         table = table.join(seeds[measured(rows)].std().add_suffix(" std"))
-    return typed(table.reset_index())
+    table = typed(table.reset_index())
+    whole = {variant: seeds for variant, seeds in trainings.items() if all(seeds.values())}
+    baselines = dict(zip(table["variant"], of_baselines(table, ["variant"])["variant"], strict=True))
+    return table.join(intervals(whole, baselines), on="variant")
 
 
 def measured(table: pd.DataFrame) -> list[str]:
@@ -217,13 +236,21 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of `for_programs` tables or their csv; what a table has no column for is missing."""
     rows = pd.concat(map(typed, tables), ignore_index=True)
-    columns = [*MEASURED, *COUNTS, *SCORES, *AS_AUTHORS.values(), *PAPER.values(), CANDIDATES, "weights", "seeds"]
+    scores = [*SCORES, *INTERVALS, f"{R1} std", *AS_AUTHORS.values(), *PAPER.values()]
+    columns = [*MEASURED, *COUNTS, *scores, CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
+
+
+def grouped(table: pd.DataFrame) -> pd.Series:
+    """The `group` of each row; its backbone and frames where the paper or an older table tells no more."""
+    older = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
+    return table.get("group", older).fillna(older)
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, the first of its GROUP whose costs were measured on the same device, with the
     index of `table`; missing without any."""
+    table = table.assign(group=grouped(table))
     same = [*GROUP, *({"measured_on"} & {*table})]
     baselines = table[table["baseline"]].drop_duplicates(same)[[*same, *columns]]
     return table[same].merge(baselines, on=same, how="left").set_axis(table.index)[columns]
@@ -237,10 +264,10 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv; without MEASURED where no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
-    first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", *ROLES]
+    first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *UNRANKED, *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
-    return table[[*first, *scores, *counts]]
+    return table[[*first, *scores, *INTERVALS, *counts]]
 
 
 def for_people(table: pd.DataFrame, apart: pd.DataFrame, costs: dict | None, *further: str | Table) -> Document:
@@ -262,7 +289,7 @@ def best(table: pd.DataFrame, column: str) -> pd.Series:
     or times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
-    ranked = column not in UNRANKED and not (column in TIMES and disturbed(table).any())
+    ranked = column not in (*UNRANKED, DIFFERENCE) and not (column in TIMES and disturbed(table).any())
     extreme = rivals.transform("max" if "R@" in column or column == "videos_s" else "min")
     return ranked & (rivals.transform("nunique") > 1) & (values == extreme)
 
@@ -280,12 +307,15 @@ def time_mark(row: Mapping) -> str:
 
 
 def marked(row: Mapping, column: str) -> str:
-    """A number of ours with its `time_mark` and its spread over seeds; "-" where it is missing."""
+    """A number of ours with its `time_mark`, its interval and its spread over seeds; "-" where it is missing."""
     if pd.isna(row[column]):
         return "-"
-    spread = row.get(f"{column} std")
-    mark = time_mark(row) if column in TIMES else ""
-    return shown(row[column], column) + mark + (f" ± {spread:.1f}" if pd.notna(spread) else "")
+    words = shown(row[column], column, "+" if column == DIFFERENCE else "")
+    words += time_mark(row) if column in TIMES else ""
+    low, high, spread = (row.get(f"{column} {what}") for what in ("low", "high", "std"))
+    if column in (R1, DIFFERENCE) and pd.notna(low):
+        words += f" [{low:.1f}, {high:.1f}]"
+    return words + (f" ± {spread:.1f}" if pd.notna(spread) else "")
 
 
 def comparison(table: pd.DataFrame) -> Table:
@@ -337,6 +367,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
         f"Scores are the mean ± standard deviation of up to {seeds} seeds." if seeds > 1 else "",
+        interval_note(made),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
         "The kWh of a training are those of one of its GPUs, with all that ran on it, times the number of GPUs."
@@ -353,6 +384,18 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         ties_note(made),
     ]
     return " ".join(filter(None, sentences))
+
+
+def interval_note(made: pd.DataFrame) -> str:
+    """What the intervals are of; nothing without intervals."""
+    if made[f"{R1} low"].isna().all():
+        return ""
+    trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
+    return (
+        f"[low, high] is the 95 % interval over queries, from {DRAWS:,} resamples of the videos with their captions."
+        " A model and its baseline are compared on the same resamples."
+        f" {trained} The noise of training is not in the interval."
+    )
 
 
 def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
@@ -381,8 +424,7 @@ def time_notes(table: pd.DataFrame) -> list[str]:
 
 def ties_note(made: pd.DataFrame) -> str:
     """How ties count here and in the paper, and which recall that changes most."""
-    recalls = [score for score in SCORES if "R@" in score]
-    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in recalls}, made.index).stack()
+    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
     (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
     largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
     return (

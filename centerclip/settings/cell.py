@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from centerclip import backbones
 from centerclip.backbones import pretrained
 from centerclip.command import UserError
 from centerclip.method import reduction
@@ -21,6 +22,10 @@ class Data:
     frames: int
     text_tokens: int
     image_size: int  # pixels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.frames, self.image_size
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Cell:
     runtime: Runtime = field(default_factory=Runtime)
     results: Path = Path("results")
     source: dict | None = None
+    against: str | None = None  # of a control: the `kind` of the baseline that it is compared with
 
     @property
     def trained(self) -> bool:
@@ -55,8 +61,9 @@ class Cell:
 
     @property
     def baseline(self) -> bool:
-        """Whether others of its `group` are measured against it: trained, with every token kept as it is."""
-        return self.trained and self.model.plain_clip
+        """Whether others of its `group` are measured against it: trained, with every token kept as it is, and no
+        control."""
+        return self.trained and self.model.plain_clip and self.against is None
 
     @property
     def clustering(self) -> bool:
@@ -82,17 +89,22 @@ class Cell:
         return ["test", *trained]
 
     @property
-    def group(self) -> tuple[str, str, int]:
+    def kind(self) -> str:
+        """What it has in common with its baseline, unless it is a control."""
+        return f"{self.model.backbone}, {self.data.frames} frames of {self.data.image_size} px"
+
+    @property
+    def group(self) -> tuple[str, str]:
         """Equal for cells whose costs and recall can be compared."""
-        return self.benchmark, self.model.backbone, self.data.frames
+        return self.benchmark, self.against or self.kind
 
     @property
     def as_published(self) -> bool:
         """Whether it matches a model of the paper's main tables."""
         stages = self.model.stages
         plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
-        frames = PUBLISHED_FRAMES.get(self.benchmark, 12)
-        return plain and len(stages) < 2 and self.model.shift is None and self.data.frames == frames
+        seen = PUBLISHED_FRAMES.get(self.benchmark, 12), backbones.geometry(self.model.backbone).image_size
+        return self.data.shape == seen and plain and len(stages) < 2 and self.model.shift is None
 
     @property
     def segment_frames(self) -> int:
@@ -123,6 +135,8 @@ class Cell:
         groups = asdict(self)
         for group in ("precision", "costs", "runtime", "results", "source"):
             del groups[group]
+        if self.against is None:  # a new key would train every cell again
+            del groups["against"]
         return json.loads(json.dumps(groups))
 
     def cost_settings(self) -> dict:

@@ -10,7 +10,11 @@ from centerclip.settings.schema import option_problem
 
 def check_cell(cell: Cell) -> None:
     """Raise Misfit where a cell's settings do not fit each other: text, GPUs, algorithms, segments, clusters."""
-    geometry = backbones.geometry(cell.model.backbone)
+    own, size = backbones.geometry(cell.model.backbone), cell.data.image_size
+    if size != own.image_size and size % own.patch_size:
+        problem = f"image_size {size} is not a multiple of {own.patch_size}, the patch size of {cell.model.backbone}"
+        raise Misfit(problem, ["image_size"], ["backbone"])
+    geometry = backbones.geometry(cell.model.backbone, size)
     if cell.data.text_tokens > geometry.context:
         problem = f"text_tokens {cell.data.text_tokens} is more than {cell.model.backbone} reads ({geometry.context})"
         raise Misfit(problem, ["text_tokens"], ["backbone"])

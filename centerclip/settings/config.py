@@ -36,6 +36,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_settings(config, given)
     check_grids(given, config)
+    check_controls(given, config["variants"])
     known = every_variant(config)
     check_settings(config | {"variants": known}, given)
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
@@ -77,6 +78,19 @@ def check_grids(given: dict[str, dict], config: dict) -> None:
             raise complaint(given, key, f"{grid['of']} has no stage whose {grid['sets']} could be set")
         for point in points(config, name).keys() & config["variants"].keys():
             raise complaint(given, ["variants", point], f"is called like a point of the grid {name}")
+
+
+def check_controls(given: dict[str, dict], variants: dict[str, dict]) -> None:
+    """Raise UserError for a control that is compared with what is no baseline."""
+    for name, settings in variants.items():
+        if "against" in settings:
+            key, baseline = ["variants", name, "against"], settings["against"]
+            check_names(given, key, [baseline], variants)
+            named = variants[baseline]
+            if named.keys() & {"against", "stages", "schedule", "shift"} or not named.get("train", True):
+                raise complaint(
+                    given, key, f"{baseline} is no baseline: it reduces tokens, is a control or not trained"
+                )
 
 
 def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant: str) -> None:

@@ -102,7 +102,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     frames = settings.get("frames", block["frames"])
     if "segment_frames" in settings:
         frames = settings["segment_frames"] * stages[0].segments
-    geometry = backbones.geometry(backbone)
+    geometry = backbones.geometry(backbone, settings.get("image_size"))
     if "schedule" in settings:
         if stages:
             raise Misfit("a variant has either stages or a schedule", ["schedule"], ["stages"])
@@ -127,6 +127,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
         precision=evaluation.precision,
         costs=Costs(batch_size=min(recipe.batch_size, recipe.gpu_batch)),
         runtime=Runtime(**common(Runtime, recipe), evaluation=Evaluation(**common(Evaluation, evaluation))),
+        against=cell(config, benchmark, settings["against"]).kind if "against" in settings else None,
     )
 
 

@@ -197,6 +197,7 @@ class RunBlock(Block):
         "Measure what the paper's models cost on this machine, with random weights: a minute on 2 cores."
     )
     costs: Bool = doc("Measure what variants cost, last. false: tables have no costs, plots of costs are left out.")
+    tolerance: Positive = doc("Points of text-to-video R@1 by which a recall may miss what a claim of the paper says.")
     costs_minutes: Positive = doc("Minutes after which no further turn of measuring a benchmark's costs begins.")
     gpu_hour_price: Positive | None = doc("What an hour of a GPU costs, for the tables. null: unknown.")
 
@@ -253,6 +254,14 @@ class VariantBlock(Block):
     backbone: Backbone = doc(BACKBONE, None)
     train: Bool = doc("false: the backbone's own weights.", True)
     frames: Count = doc(FRAMES, None)
+    image_size: Count = optional(
+        "Pixels of a frame's side, in place of the backbone's own: a multiple of its patch size. Positions are"
+        " interpolated as in open_clip."
+    )
+    against: Str = optional(
+        "The variant that this one is compared with, in place of the baseline of its own backbone, frames and"
+        " image_size. What names one is a control and no baseline itself."
+    )
     segment_frames: Count = optional("Frames a segment of its first stage, in place of `frames`.")
     stages: list[Annotated[StageBlock, requires("algorithm")]] = optional("Where it reduces the number of tokens.")
     schedule: ScheduleBlock = optional("A method that stands for many stages, in place of them.")
@@ -293,6 +302,18 @@ class FolderBlock(Block):
     )
 
 
+class HubBlock(Block):
+    """Parquet files of a repository of data sets on the Hugging Face Hub: a row a video and its captions."""
+
+    reader: Literal["hub"] = doc(READER)
+    repository: Annotated[Str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = doc("ORG/NAME.")
+    revision: Annotated[Str, Field(pattern="^[0-9a-f]{40}$")] = doc("The commit.")
+    files: Annotated[dict[Split, Str], Field(min_length=1)] = doc(
+        "For each split, a glob of parquet files: data/test-*.parquet."
+    )
+    columns: dict[Literal["video", "caption"], Str] = optional("The files' own names of them.")
+
+
 class PublishedBlock(Block):
     reader: Literal["msvd", "lsmdc"] = doc(READER)
     local: dict[Str, Str] = optional(
@@ -320,8 +341,8 @@ class DiDeMoBlock(ActivityNetBlock):
 
 
 class BenchmarkBlock(Block):
-    source: ShapesBlock | FolderBlock | PublishedBlock | MSRVTTBlock | ActivityNetBlock | DiDeMoBlock = doc(
-        "Where videos and captions come from: rendered, your own, or downloaded by config/sources.csv.",
+    source: ShapesBlock | FolderBlock | HubBlock | PublishedBlock | MSRVTTBlock | ActivityNetBlock | DiDeMoBlock = doc(
+        "Where videos and captions come from: rendered, your own, from the Hub, or downloaded by config/sources.csv.",
         discriminator="reader",
     )
     variants: SomeNames = optional("Variants to run if `run.variants` is null.")

@@ -10,7 +10,6 @@ from torch import Tensor
 from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.weights import CRC, checksum
 from centerclip.command import UserError, first_line, located
-from centerclip.method.stage import Model
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
 
@@ -22,17 +21,17 @@ def build_finished(cell: Cell) -> CenterCLIP:
         UserError: as `build` and `build_trained`.
     """
     if cell.trained:
-        return build_trained(cell.model, cell.seed, cell.path(layout.WEIGHTS))
-    return build(cell.located_model, cell.seed)
+        return build_trained(cell, cell.path(layout.WEIGHTS))
+    return build(cell.located_model, cell.seed, cell.data.image_size)
 
 
-def build_trained(model: Model, seed: int, path: Path) -> CenterCLIP:
-    """The model with the weights that training wrote to `path`.
+def build_trained(cell: Cell, path: Path) -> CenterCLIP:
+    """The model of a cell with the weights that training wrote to `path`.
 
     Raises:
         UserError: a file that is missing or damaged, or is another model's.
     """
-    built = build(replace(model, weights=None), seed)
+    built = build(replace(cell.model, weights=None), cell.seed, cell.data.image_size)
     if not path.is_file():
         raise UserError(f"weights {located(path)}: no such file")
     state = read_own(path)

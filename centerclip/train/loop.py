@@ -97,7 +97,7 @@ class Run:
 
     def __init__(self, cell: Cell, device: torch.device, checkpoints: Checkpoints | None = None):
         self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
-        self.model = build(cell.located_model, cell.seed).to(device)
+        self.model = build(cell.located_model, cell.seed, cell.data.image_size).to(device)
         freeze(self.model, self.recipe.frozen)
         self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
         self.averaged = processes.averaged(self.model)

@@ -16,3 +16,21 @@ def answered(found, captions=1, backwards=None):
         "text_to_video": Ranks(texts, right, found, found, found, right),
         "video_to_text": Ranks(videos, videos, backwards, backwards, backwards, videos),
     }
+
+
+def metrics_of(ranks: dict[str, Ranks]) -> dict:
+    """The metrics of a result by numpy, in both counts, from the ranks of its queries."""
+
+    def summary(found, median) -> dict:
+        recalls = {f"R@{k}": 100 * np.mean(found <= k) for k in (1, 2, 5, 10, 20, 50, 100)}
+        return recalls | {"MdR": median(found), "MnR": np.mean(found)}
+
+    def lower_median(found) -> float:
+        return float(np.sort(found)[(len(found) - 1) // 2])
+
+    ours = {direction: summary(found.rank, np.median) for direction, found in ranks.items()}
+    published = {}
+    for direction, found in ranks.items():
+        positions = [np.arange(first, last + 1) for first, last in zip(found.first, found.last, strict=True)]
+        published[direction] = summary(np.concatenate(positions), lower_median)
+    return ours | {"published": published}

@@ -76,9 +76,10 @@ rule summary:
         made_from=lambda wildcards: plan.tables_from(*BENCHMARKS),
         out=lambda wildcards, output: output[0].removesuffix(".html"),
         full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
+        tolerance=config["run"]["tolerance"],
     shell:
         "python -m centerclip summary --paper {input.paper} --tables {input.tables} {params.full_size}"
-        " --out {params.out} --findings {output.findings} --log {log}"
+        " --tolerance {params.tolerance} --out {params.out} --findings {output.findings} --log {log}"
 
 
 rule plot:
@@ -110,6 +111,7 @@ rule plot:
 rule picture:
     input:
         cells=pictured(lambda cell: [cell.path(layout.RESULT)]),
+        ranks=pictured(lambda cell: [cell.path(layout.RANKS)]),
         manifest=layout.MANIFEST,
         frames=pictured(lambda cell: [cell.path(layout.FRAMES)]),
         weights=pictured(lambda cell: cell.trained_files[:1] or weights_of(cell)),
@@ -134,5 +136,6 @@ rule picture:
 onerror:
     # With a cell missing Snakemake makes no table: here those that can be made, under a name of their own.
     shell(
-        "python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} {MEASURED} || true"
+        "python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} {MEASURED}"
+        " --tolerance {config[run][tolerance]} || true"
     )

@@ -12,7 +12,7 @@ import ssl
 import tarfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,7 +31,7 @@ BACKOFF = 1.0  # s before the second attempt, doubled before each further one
 LONGEST_WAIT = 300  # s that a server may ask for before the next attempt
 CHUNK = 1 << 16  # bytes; a cut loses the one that is under way
 VALIDATORS = "ETag", "Last-Modified"  # headers that change with the file
-Credentials = tuple[str, str]  # user, password
+Credentials = tuple[str, str] | Callable  # user and password, or what adds a token to a request
 
 
 class DiskFull(UserError):
@@ -64,7 +64,7 @@ def download(
     size: int | None = None,
     hashes: Sequence[str] = (),
     auth: Credentials | None = None,
-    setting: str = "source.local",
+    otherwise: str = "name a local copy in the config (source.local)",
     quiet: bool = False,
 ) -> None:
     """Download the file of `urls`, which are mirrors in order of preference, to `path`, unless it is there already.
@@ -75,7 +75,7 @@ def download(
     Args:
         size, hashes: as in `check`.
         auth: what the server of the first url asks for. A mirror on another server gets none.
-        setting: where the config names a local copy, for the advice.
+        otherwise: what the user can do, for the advice.
         quiet: show no progress bar.
 
     Raises:
@@ -104,7 +104,7 @@ def download(
                     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{suffix}"):
                         left.unlink()
                 return
-    advice = f"Try again, what arrived is kept, or name a local copy in the config ({setting})"
+    advice = f"Try again, what arrived is kept, or {otherwise}"
     raise UserError(shown(f"{path.name}: could not be downloaded: {'; '.join(reasons)}. {advice}"))
 
 
@@ -251,7 +251,7 @@ def refuse(response: requests.Response, part: Path, name: str) -> None:
 def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> None:
     """Raise Refused unless a file has `size` bytes and one of `hashes`, each `sha256:...` or `git:...` (git's blob id).
 
-    Without hashes, a file called .zip or .tar must at least open as such an archive.
+    Without hashes, a file called .zip or .tar must at least open as one of these; a mirror may have the other.
     """
     actual_size = path.stat().st_size
     if size and actual_size != size:
@@ -262,8 +262,7 @@ def check(path: Path, size: int | None, hashes: Sequence[str], name: str) -> Non
         if not set(actual) & set(hashes):
             raise Refused(f"is {' '.join(actual)}, where {' or '.join(hashes)} is expected")
         return
-    archive = {".zip": zipfile.is_zipfile, ".tar": tarfile.is_tarfile}.get(os.path.splitext(name)[1])
-    if archive and not archive(path):
+    if os.path.splitext(name)[1] in (".zip", ".tar") and not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
         raise Refused("is not a whole archive")
     tqdm.write(shown(f"{name}: no hash is published; this copy is sha256:{digest(path, 'sha256')}"))
 

@@ -215,7 +215,8 @@ def obtain(files: dict[str, Source], name: str, local: dict[str, str], directory
         if inside is None:
             raise UserError(f"{source.inside[0]} has no {name}")
         return verified(inside)
-    download(directory / name, source.urls, source.size, source.hashes, source.auth(), source.setting)
+    otherwise = f"name a local copy in the config ({source.setting})"
+    download(directory / name, source.urls, source.size, source.hashes, source.auth(), otherwise)
     return directory / name
 
 

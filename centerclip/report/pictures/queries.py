@@ -1,26 +1,22 @@
 """Which sentences of the test split a model answers best and worst, and the videos that it answers with."""
 
-import textwrap
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from centerclip.data.video.batches import Videos, stored
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
-from centerclip.report.pictures.drawing import RIGHT, show, titled
+from centerclip.report.pictures.drawing import FRAMES, draw_video, head, titled
 from centerclip.report.rows import label
 from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.settings.cell import Cell
 
-FRAMES = 3  # of each video
 ANSWERS = 5  # videos a query
 QUERIES = 2  # best ones, and as many worst
 
@@ -71,10 +67,7 @@ def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], 
     width = (ANSWERS + 1) * step + aside
     figure = Figure(figsize=(0.72 * width, 0.5 + 1.45 * len(rows)), layout="constrained")
     for axes, (kind, query) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-        sentence = shortened(query.caption, 330)
-        heading = f"{kind}: “{sentence}” - the right video is number {query.rank} of {query.candidates}"
-        columns = 150 if heading.isascii() else 100  # Chinese, Japanese and Korean characters are twice as wide
-        axes.set_title("\n".join(textwrap.wrap(heading, columns)), loc="left", fontsize=10)
+        head(axes, f"{kind}: “{{}}” - the right video is number {query.rank} of {query.candidates}", query.caption, 150)
         for place, (video, similarity) in enumerate(zip(query.answers, query.similarity, strict=True)):
             draw_video(axes, frames(video), place * step, f"{place + 1}: {similarity:.2f}", video == query.right)
         if query.right not in query.answers:
@@ -82,23 +75,6 @@ def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], 
         axes.set(xlim=(-0.1, width), ylim=(1.35, -0.1), aspect="equal")
         axes.axis("off")
     return titled(figure, title)
-
-
-def shortened(sentence: str, length: int) -> str:
-    """The words of a sentence, cut at `length` characters. Chinese has no spaces to cut at."""
-    words = " ".join(sentence.split())
-    return words if len(words) <= length else f"{words[: length - 4].rstrip()} ..."
-
-
-def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool) -> None:
-    """Draw frames [FRAMES, 3, H, W] from `left`, the label below; framed and called so if it is the right video."""
-    for number, frame in enumerate(frames):
-        show(axes, frame, left + 1.03 * number)
-    text = axes.text(left, 1.06, label, fontsize=9, va="top")
-    if right:
-        text.set(text=f"{label} the right one", weight="bold", color=RIGHT)
-        width = 1.03 * (len(frames) - 1) + 1
-        axes.add_patch(Rectangle((left, 0), width, 1, fill=False, edgecolor=RIGHT, linewidth=3, clip_on=False))
 
 
 def draw(cells: list[Cell]) -> Figure:

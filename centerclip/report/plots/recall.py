@@ -19,7 +19,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for k, (shade, marker) in reversed(style.RECALLS.items()):
             column = f"{short} {k}"
             sns.barplot(data, x=column, y="variant", color=shade, saturation=1, width=0.72, label=k, ax=axes)
-            axes.errorbar(data[column], places, xerr=data[f"{column} std"], **style.WHISKERS)
+            axes.errorbar(data[column], places, xerr=style.whiskers(data, column), **style.WHISKERS)
             if data[f"paper {column}"].notna().any():
                 look = {"marker": marker, "facecolor": "white", "edgecolor": "black", "s": 26, "zorder": 3}
                 axes.scatter(data[f"paper {column}"], places, label=f"{k}, published", **look)
@@ -34,5 +34,5 @@ def draw(data: pd.DataFrame) -> Figure:
     return style.describe(
         figure, data, "recall by variant",
         "R@k: the queries whose right answer is among the first k. All bars start at 0; longer is better.",
-        style.seeds_note(data),
+        style.whiskers_note(data),
     )  # fmt: skip

@@ -19,7 +19,7 @@ read = style.read_table
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
-    """Costs in per cent of the baseline's of the same backbone and frames; published ones of the published one's."""
+    """Costs in per cent of those of each row's baseline; published ones of the published baseline's."""
     columns = list(dict.fromkeys(column for pair in RELATIVE.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
@@ -50,6 +50,8 @@ def draw(data: pd.DataFrame) -> Figure:
             best = frontier(drawn)
             axes.plot(best["cost"], best["recall"], color="0.6", linewidth=1, zorder=0.8)
             sns.scatterplot(drawn, x="cost", y="recall", ax=axes, edgecolor="black", legend="brief", **look)
+            reach = style.whiskers(data.loc[drawn.index], "t2v R@1")
+            axes.errorbar(drawn["cost"], drawn["recall"], yerr=reach, zorder=0.9, **style.WHISKERS)
         axes.axvline(100, color="0.3", linestyle="--", zorder=0.9)
         axes.set(xlabel=f"{name} (% of the baseline's)", ylabel=style.R1)
         axes.margins(0.12)
@@ -63,7 +65,8 @@ def draw(data: pd.DataFrame) -> Figure:
         " memory kept for the backward pass, and"
         + (" in the time of a video in the best batch." if work == "time" else
            " in GFLOPs, as the times are not of one quiet device."),
+        style.whiskers_note(data),
         f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",
-        style.left_out(absent, "untrained, or without a baseline of its backbone and frames"),
+        style.left_out(absent, "untrained, or without a baseline"),
     )  # fmt: skip

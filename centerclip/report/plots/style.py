@@ -30,10 +30,12 @@ MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
+QUERIES = "Whiskers: the 95 % interval over queries; differences are surer, as all answer the same: see the table."
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
     *(name for score in SCORED for name in (f"{score} std", f"paper {score}")),
+    *rows_of.INTERVALS,
     *("paper training_gb", "paper ms", *rows_of.STAGE, *rows_of.MEASURED),
 ]
 
@@ -64,6 +66,19 @@ def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) ->
     lines = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * figure.get_figwidth()))
     figure.supxlabel("\n".join(lines), fontsize=9, color="0.3")
     return figure
+
+
+def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
+    """How far the whiskers of a recall reach: to its interval [2, rows] where the table has any, else its spread."""
+    low, high = table[f"{column} low"], table[f"{column} high"]
+    if low.isna().all():
+        return table[f"{column} std"]
+    return pd.DataFrame([table[column] - low, high - table[column]]).clip(lower=0)
+
+
+def whiskers_note(table: pd.DataFrame) -> str:
+    """What the `whiskers` are of; nothing without any."""
+    return seeds_note(table) if table["t2v R@1 low"].isna().all() else QUERIES
 
 
 def seeds_note(table: pd.DataFrame, note: str = SEEDS) -> str:

@@ -1,0 +1,33 @@
+"""Compare results with a baseline's, query by query: differences with intervals and p-values, and queries that flip."""
+
+import argparse
+from pathlib import Path
+
+from centerclip.command import UserError, natural
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    files = "results/BENCHMARK_VARIANT.json, of several seeds too, .ranks.npz, or .npz as `centerclip metrics` takes"
+    parser.add_argument("baseline", type=Path, help=files)
+    parser.add_argument("others", nargs="+", type=Path, help="the same, of the baseline's further seeds and of others")
+    grouped = "count rows of videos that are equal as one video, where files are of vectors"
+    parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
+    parser.add_argument("--flips", type=natural, default=0, help="list so many largest gains and losses (default: 0)")
+    parser.add_argument("--out", type=Path, help="also write OUT.md, what is printed, and OUT.csv")
+
+
+def job(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from centerclip.report import compare, documents
+
+    files = [arguments.baseline, *arguments.others]
+    baseline, *others = compare.models(files, arguments.group_equal_videos)
+    if not others:
+        raise UserError(f"{arguments.baseline}: all files are of the same model; name results of another one, too")
+    compared = [compare.compare(model, baseline) for model in others]
+    document = [part for comparison in compared for part in compare.for_people(comparison, arguments.flips)]
+    print(documents.markdown(document), end="")
+    if arguments.out:
+        table = pd.concat(map(compare.for_programs, compared))
+        documents.write(arguments.out, document, ".md", table=table)
