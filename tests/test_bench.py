@@ -45,7 +45,7 @@ def test_stored_frames_have_a_row_for_every_video_that_decodes(tmp_path):
 def test_projection():
     """Two videos of 30 s together took 3 s and 6 MB: 0.1 s and 0.2 MB a second of video."""
     measured = pd.DataFrame({"seconds": [10, 20], "prepare_ms": [1000, 2000], "bytes": [2e6, 4e6]})
-    row = frames.projection(measured).set_index("benchmark").loc["MSR-VTT"]
+    row = frames.projection(measured).set_index("benchmark").loc["msrvtt"]
     assert row["minutes, 8 cores"] == pytest.approx(10_000 * 15 * 0.1 / 60 / 8)
     assert row["GB"] == pytest.approx(10_000 * 15 * 0.2 / 1000)
 

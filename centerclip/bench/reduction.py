@@ -111,7 +111,7 @@ def run_length(stage: Stage, backbone: str, frames: int, share: float) -> Model:
 def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float) -> Encoder:
     """The setting of a method, of `methods`, whose operations are nearest to the share `budget` of the baseline's."""
     full, patch = whole(backbone, frames), backbones.geometry(backbone).patch_size
-    target, control = budget * operations(full), controlled(given)
+    target, control = budget * of_blocks(*full), controlled(given)
     if control == "frames":
         return nearest((full._replace(frames=count) for count in range(1, frames + 1)), target)
     if control == "image_size":
