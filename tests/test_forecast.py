@@ -1,9 +1,11 @@
 """`centerclip plan`: what a run takes, before anything of it runs."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,13 +81,13 @@ def test_counts_come_from_the_config_until_the_manifest_is_made():
     ):
         forecast.counts(config, "msvd")
     header, row = "split,video_id,path,start_s,end_s,caption_id,caption", "test,{0},{0}.mp4,0,,{0},one"
-    (forecast.Path("results/msvd")).mkdir(parents=True)
-    forecast.Path("results/msvd/manifest.csv").write_text("\n".join([header, row.format("a"), row.format("b")]))
+    Path("results/msvd").mkdir(parents=True)
+    Path("results/msvd/manifest.csv").write_text("\n".join([header, row.format("a"), row.format("b")]))
     assert forecast.counts(config, "msvd")["test.videos"] == 2
 
 
 def test_captions_of_your_own_are_counted():
-    forecast.Path("mine.csv").write_text("video,caption\na.mp4,one\na.mp4,two\nb.mp4,three\n")
+    Path("mine.csv").write_text("video,caption\na.mp4,one\na.mp4,two\nb.mp4,three\n")
     source = {"reader": "folder", "videos": ".", "captions": "mine.csv"}
     counted = forecast.counts({"benchmarks": {"mine": {"source": source}}}, "mine")
     assert (counted["test.videos"], counted["test.captions"], counted["train.videos"]) == (2, 3, 0)
@@ -99,7 +101,7 @@ def test_frames_of_a_dataset_count_once_and_only_where_shards_are_missing():
     assert (stored.videos, stored.frames, stored.frames_bytes) == (10_000, 450_000, 450_000 * forecast.FRAME_BYTES)
     assert [file.file for file in stored.downloads] == ["MSRVTT.zip", "msrvtt_data.zip"]
     for number in range(8):  # of 32 shards
-        report = forecast.Path(layout.SHARD_REPORT.format(dataset="msrvtt", size=224, shard=f"{number:04d}"))
+        report = Path(layout.SHARD_REPORT.format(dataset="msrvtt", size=224, shard=f"{number:04d}"))
         report.parent.mkdir(parents=True, exist_ok=True)
         report.touch()
     assert forecast.storage(config, "msrvtt", cells).frames == 337_500
@@ -144,6 +146,14 @@ def test_the_command_says_what_a_first_run_takes(run):
     assert rows["all"][:5] == ["all", "6", "6", "6", "42,180"]
     assert rows["yours"][4:] == ["4.06", "1.35"]
     assert any(row[:3] == ["msrvtt", "MSRVTT.zip", "6.6"] and row[3].startswith("research use") for row in table)
+
+
+def test_the_readme_has_the_hours_of_the_paper(run):
+    printed = run("plan")
+    for name in ("msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet", "didemo"):
+        (hours,) = re.findall(rf"^\| `{name}` \| ([\d.]+) \|", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+        *_, computed = re.findall(rf"^\| {name} +\|.* ([\d.]+) \|$", printed, re.MULTILINE)
+        assert hours == computed
 
 
 def test_planning_imports_nothing_heavy():

@@ -28,9 +28,8 @@ DELETED = {  # when each stage of `forecast.disk` can be
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--configfile", type=Path, nargs="+", default=[], help="changes to config.yaml, as for snakemake"
-    )
+    changes = "changes to config.yaml, as for snakemake"
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help=changes)
     parser.add_argument("--gpus", type=positive, default=1, help="GPUs that work side by side (default: 1)")
     parser.add_argument("--gpu", choices=forecast.PEAKS, default="A100", help="whose hours cells get (default: A100)")
     said = "10^12 operations a second that your GPU does, in float16 and in float32"

@@ -10,7 +10,6 @@ import pandas as pd
 from av import FFmpegError
 
 from centerclip.command import UserError, first_line
-from centerclip.data import datasets
 from centerclip.data.datasets import planning, readers
 from centerclip.data.datasets.files import files_by_stem
 from centerclip.data.datasets.manifest import read_manifest
@@ -18,7 +17,8 @@ from centerclip.data.download import sources
 from centerclip.data.video.decoding import Video
 from centerclip.data.video.reading import Lost, NoFrames
 from centerclip.data.video.watch import watched
-from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
+from centerclip.report.doctor import NOTE, PROBLEM, Finding, judged
+from centerclip.report.forecast import cells
 from centerclip.settings import layout, resolve
 
 PROBED = 2000  # files that are opened at most, spread over all
@@ -45,18 +45,14 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         line = f"{len(closed)} of {len(there[::step]):,} files that were opened are no videos"
         yield Finding(about, NOTE, line, "copy them again: `centerclip audit FOLDER --out FILE` names all")
     good = rows["path"].isin(set(there) - closed.keys())
-    for split in datasets.SPLITS:
+    setting, allowed = f"benchmarks.{benchmark}.max_unreadable_share", block["max_unreadable_share"]
+    for split in sorted({split for cell in cells(config, benchmark) for split in cell.splits}):
         here, whole = rows[good & (rows["split"] == split)], rows[rows["split"] == split]
-        if whole.empty:
-            continue
         found, wanted = (part["video_id"].nunique() for part in (here, whole))
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
-        lost, allowed = 1 - found / wanted, block["max_unreadable_share"]
-        state = OK if not lost else NOTE if lost <= allowed else PROBLEM
-        remedy = (
-            f"copy the others, or set benchmarks.{benchmark}.max_unreadable_share, {allowed:g}, to {lost:.4f} or more"
-        )
-        yield Finding(about, state, line, remedy * (state == PROBLEM))
+        lost = 1 - found / max(1, wanted)
+        remedy = f"copy the others, or set {setting}, {allowed:g}, to {lost:.4f} or more"
+        yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
     missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
     names = other_names(missing["video_id"], folder_of(config, benchmark))
     for name, file in list(names.items())[:1]:
@@ -77,13 +73,9 @@ def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
     """The manifest of a benchmark: the one that is made, or that of the files that are there; None without captions.
     Raises UserError as its reader."""
     dataset = resolve.dataset(config, benchmark)
-    source, local = (
-        config["benchmarks"][benchmark]["source"],
-        config["benchmarks"][dataset]["source"].get("local") or {},
-    )
-    made, fetched = (
-        Path(name.format(benchmark=benchmark, dataset=dataset)) for name in (layout.MANIFEST, layout.SOURCE)
-    )
+    source = config["benchmarks"][benchmark]["source"]
+    local = config["benchmarks"][dataset]["source"].get("local") or {}
+    made, fetched = Path(layout.MANIFEST.format(benchmark=benchmark)), Path(layout.SOURCE.format(dataset=dataset))
     if made.exists():
         return read_manifest(made)
     if source["reader"] == planning.FOLDER or fetched.exists():

@@ -51,6 +51,11 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
+def judged(about: str, good: bool, line: str, remedy: str, otherwise: str = PROBLEM) -> Finding:
+    """A finding that is OK if it is `good`."""
+    return Finding(about, OK, line) if good else Finding(about, otherwise, line, remedy)
+
+
 def findings(config: dict, profile: Path) -> Iterator[Finding]:
     """All findings for the run of `config` but those of its videos; its SLURM profile is in the folder `profile`."""
     cells = list(chain.from_iterable(forecast.cells(config, name) for name in config["run"]["benchmarks"]))
@@ -75,7 +80,7 @@ def python() -> Iterator[Finding]:
     """Python's version, and the packages that pyproject.toml pins."""
     version, allowed = ".".join(map(str, sys.version_info[:3])), "{}.{} to {}.{}".format(*PYTHONS[0], *PYTHONS[1])
     known = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
-    yield Finding("Python", OK if known else PROBLEM, version, "" if known else f"use Python {allowed}")
+    yield judged("Python", known, version, f"use Python {allowed}")
     try:
         wanted = [each for each in importlib.metadata.requires("centerclip") or [] if ";" not in each]  # no extras
     except importlib.metadata.PackageNotFoundError:
@@ -103,19 +108,20 @@ def graphics(cells: list[Cell]) -> Iterator[Finding]:
         return
     rows = [re.split(r",\s*", line) for line in listing.strip().splitlines()]
     for index, name, total, used, _ in rows:
-        line = f"{index}: {name}, {float(total) / 1024:.0f} GiB, {float(used) / 1024:.1f} GiB in use"
-        busy = float(used) > BUSY
-        yield Finding("GPUs", NOTE if busy else OK, line, "wait for the other program or end it" if busy else "")
-    driver = re.search(r"CUDA Version: *(\d+)\.(\d+)", said("nvidia-smi") or "")
+        free = not used.isdecimal() or int(used) <= BUSY  # some GPUs do not tell
+        line = f"{index}: {name}, {used} of {total} MiB in use"
+        yield judged("GPUs", free, line, "wait for the other program, or end it", NOTE)
+    driver = re.search(r"CUDA Version: *(\d+\.\d+)", said("nvidia-smi") or "")
     versions = f"PyTorch {torch.__version__} for CUDA {built}, driver {rows[0][-1]}"
     if built is None:
         yield Finding("CUDA", PROBLEM, f"PyTorch {torch.__version__} is a build without CUDA", "install one with CUDA")
         return
-    if driver and int(built.partition(".")[0]) > int(driver[1]):
-        remedy = f"update the driver, or install a PyTorch for CUDA {driver[1]}"
-        yield Finding("CUDA", PROBLEM, f"{versions}, which is for CUDA {driver[1]}.{driver[2]}", remedy)
+    newest = driver[1] if driver else built
+    runs = int(built.partition(".")[0]) <= int(newest.partition(".")[0])
+    remedy = f"update the driver, or install a PyTorch for CUDA {newest.partition('.')[0]}"
+    yield judged("CUDA", runs, f"{versions}, which runs CUDA {newest}", remedy)
+    if not runs:
         return
-    yield Finding("CUDA", OK, versions)
     visible = len(gpus.visible())
     wanted = max((cell.runtime.gpus for cell in cells if cell.trained), default=0)
     if visible < wanted:
@@ -193,23 +199,20 @@ def storage(config: dict) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     line = f"{folder}: {free / 1e9:,.0f} GB free, at least {need / 1e9:,.0f} GB wanted"
     remedy = "free some, or make results/ a link to a larger disk; `centerclip plan` says what takes how much"
-    yield Finding("disk", OK, line) if free > need else Finding("disk", PROBLEM, line, remedy)
+    yield judged("disk", free > need, line, remedy)
     kind = file_system(folder)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         network = bool(NETWORK.search(kind))
         line = f"{folder}: {kind}{', a network file system' if network else ''}, it locks"
-        yield Finding(
-            "file system", NOTE if network else OK, line, "stored frames load faster from a local disk" * network
-        )
+        yield judged("file system", not network, line, "stored frames load faster from a local disk", NOTE)
     except UserError as error:
         line, _, remedy = str(error).rpartition(": ")
         yield Finding("file system", PROBLEM, line, remedy)
     except OSError as error:
-        yield Finding(
-            "file system", PROBLEM, f"{folder}: cannot be written: {error.strerror}", "change its permissions"
-        )
+        line = f"{folder}: cannot be written: {error.strerror}"
+        yield Finding("file system", PROBLEM, line, "change its permissions")
 
 
 def existing(path: Path) -> Path:
@@ -231,11 +234,10 @@ def limits(cells: list[Cell], shared: Path = Path("/dev/shm")) -> Iterator[Findi
         free = shutil.disk_usage(shared).free
         line = f"{shared}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB wanted by the workers of a training"
         remedy = f"docker run --shm-size={need / 1e9 + 1:.0f}g, or training.workers: 0"
-        yield Finding("shared memory", OK, line) if free >= need else Finding("shared memory", PROBLEM, line, remedy)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    enough = hard < 0 or hard >= OPEN_FILES
-    line = f"{'any number' if hard < 0 else f'{hard:,}'} open files allowed, {OPEN_FILES:,} wanted"
-    yield Finding("open files", OK if enough else PROBLEM, line, "" if enough else f"ulimit -Hn {OPEN_FILES}, as root")
+        yield judged("shared memory", free >= need, line, remedy)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 63)  # -1 is no limit
+    line = f"{hard:,} open files allowed, {OPEN_FILES:,} wanted"
+    yield judged("open files", hard >= OPEN_FILES, line, f"ulimit -Hn {OPEN_FILES}, as root")
 
 
 def loading(cell: Cell) -> int:
@@ -252,14 +254,14 @@ def network(config: dict) -> Iterator[Finding]:
         if url := os.environ.get(name):
             reached = reaches(url)
             line = f"{name}={HIDE.sub('', url)}{'' if reached else ' does not answer'}"
-            yield Finding("proxy", OK if reached else PROBLEM, line, "" if reached else f"correct {name}, or unset it")
+            yield judged("proxy", reached, line, f"correct {name}, or unset it")
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and not Path(bundle).exists():
         yield Finding("proxy", PROBLEM, f"REQUESTS_CA_BUNDLE={bundle} is not there", "correct it, or unset it")
     cache = Path(constants.HF_HUB_CACHE)
     writable = os.access(existing(cache.absolute()), os.W_OK)
-    remedy = "" if writable else "set HF_HOME to a folder of yours"
-    yield Finding("hub", OK if writable else PROBLEM, f"{cache}: {'can' if writable else 'cannot'} be written", remedy)
+    line = f"{cache}: {'can' if writable else 'cannot'} be written"
+    yield judged("hub", writable, line, "set HF_HOME to a folder of yours")
     if constants.HF_HUB_OFFLINE:
         yield Finding("hub", NOTE, "HF_HUB_OFFLINE is set: nothing is downloaded from it", "unset it for the first run")
     token = "a token is set" if get_token() else "no token is set, and public files need none"
@@ -295,12 +297,9 @@ def slurm(profile: Path) -> Iterator[Finding]:
     accounts = said("sacctmgr", "-nP", "show", "user", user, "withassoc", "format=account")
     for what, there in (("partition", partitions), ("account", accounts)):
         name = str(wanted.get(f"slurm_{what}", ""))
-        names = sorted(set((there or "").split()))
-        if there is not None and names and name not in names:
-            remedy = f"edit slurm_{what} in {file}: {', '.join(names)}"
-            yield Finding("SLURM", PROBLEM, f"{what} {name!r} is not one of this cluster's", remedy)
-        else:
-            yield Finding("SLURM", OK, f"{what} {name}")
+        names = sorted(set((there or name).split()))  # without accounting, nobody says which accounts there are
+        remedy = f"edit slurm_{what} in {file}: the cluster has {', '.join(names)}"
+        yield judged("SLURM", name in names, f"{what} {name}", remedy)
 
 
 def jobs(results: Path = Path("results")) -> Iterator[Finding]:
@@ -315,7 +314,7 @@ def jobs(results: Path = Path("results")) -> Iterator[Finding]:
                 yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or look at its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))
-        if error := last_error(log):
-            yield Finding("run", PROBLEM, f"{log}: {error}", "then type the same command again: it goes on")
-        elif not running:
-            yield Finding("run", PROBLEM, f"{log}: the job was killed", "type the same command again: it goes on")
+        error = last_error(log)
+        if error or not running:  # a job that is at work has a mark, too
+            remedy = "correct what it says, then type your snakemake command again: it goes on"
+            yield Finding("run", PROBLEM, f"{log}: {error or 'the job was killed'}", remedy)

@@ -90,9 +90,8 @@ def counts(config: dict, benchmark: str) -> dict[str, int]:
     if source["reader"] == "shapes":
         known = {split: {"videos": count, "captions": CAPTIONS * count} for split, count in source["videos"].items()}
     if not known:
-        raise UserError(
-            f"benchmarks.{benchmark}.counts: missing, and {manifest} is not there: give the expected counts"
-        )
+        problem = f"benchmarks.{benchmark}.counts: missing, and {manifest} is not there"
+        raise UserError(f"{problem}: give the expected counts")
     found = {}
     for split in datasets.SPLITS:
         numbers = known.get(split) or {"videos": 0}
@@ -108,9 +107,8 @@ def cells(config: dict, benchmark: str) -> list[Cell]:
 
 def works(config: dict) -> dict[str, list[Work]]:
     """What is left of the cells of each benchmark of the run."""
-    return {
-        name: [work(cell, counts(config, name)) for cell in cells(config, name)] for name in config["run"]["benchmarks"]
-    }
+    counted = {name: counts(config, name) for name in config["run"]["benchmarks"]}
+    return {name: [work(cell, counted[name]) for cell in cells(config, name)] for name in counted}
 
 
 def stored(config: dict, works: Iterable[Work]) -> dict[str, Storage]:
@@ -268,27 +266,26 @@ def measured(works: Iterable[Work]) -> tuple[str, Rates]:
     from centerclip.backbones.device import device_name, pick_device
 
     distinct = {model_key(each.cell): each.cell for each in works if each.left}
-    device, found, end = pick_device(), {}, time.perf_counter() + MEASURING
+    device, found, last, end = pick_device(), {}, (1.0, 1.0), time.perf_counter() + MEASURING
     for key, cell in sorted(distinct.items(), key=lambda item: trial(item[1])):
-        last = next(reversed(found.values()), None)
-        if last and time.perf_counter() + 3 * trial(cell) / min(last) > end:
+        if found and time.perf_counter() + 3 * trial(cell) / min(last) > end:
             tell(f"measured {len(found)} of {len(distinct)} models in the time; the others: at the rates of the last")
             break
-        found[key] = measure(cell, device)
-    return device_name(device), lambda cell: found.get(model_key(cell), next(reversed(found.values()), (1.0, 1.0)))
+        found[key] = last = measure(cell, device)
+    return device_name(device), lambda cell: found.get(model_key(cell), last)
 
 
 def model_key(cell: Cell) -> str:
     """Equal for cells whose steps take equally long."""
     recipe = cell.training and (cell.training.batch_size, cell.training.precision, cell.training.frozen)
-    return repr((replace(cell.model, weights=None), cell.data, recipe, replace(cell.runtime, workers=0, threads=1)))
+    return repr((replace(cell.model, weights=None), cell.data, recipe, cell.runtime))
 
 
 def trial(cell: Cell) -> float:
     """Operations of a step of `cell`, or of encoding a batch where it is not trained."""
-    return (
-        cell.training.batch_size * pair(cell) if cell.trained else cell.runtime.evaluation.batch_size * encoding(cell)
-    )
+    if cell.trained:
+        return cell.training.batch_size * pair(cell)
+    return cell.runtime.evaluation.batch_size * encoding(cell)
 
 
 def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
