@@ -116,6 +116,8 @@ class TestMachine:
         assert (disk.state, system.state) == (PROBLEM, OK) and "1 GB free, at least 26 GB wanted" in disk.line
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(10**12))
         assert next(doctor.storage(config)).state == OK
+        config["benchmarks"]["msrvtt"]["counts"] = None
+        assert [each.state for each in doctor.storage(config)] == [NOTE, OK, OK]
 
     def test_the_file_system_is_that_of_the_deepest_mount(self, tmp_path):
         mounts = tmp_path / "mounts"

@@ -4,7 +4,6 @@ problem. Nothing is downloaded; nothing is written but a file for a moment."""
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import os
 import re
 import resource
@@ -77,22 +76,10 @@ def said(*command: str) -> str | None:
 
 
 def python() -> Iterator[Finding]:
-    """Python's version, and the packages that pyproject.toml pins."""
-    version, allowed = ".".join(map(str, sys.version_info[:3])), "{}.{} to {}.{}".format(*PYTHONS[0], *PYTHONS[1])
+    """Python's version."""
+    oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
     known = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
-    yield judged("Python", known, version, f"use Python {allowed}")
-    try:
-        wanted = [each for each in importlib.metadata.requires("centerclip") or [] if ";" not in each]  # no extras
-    except importlib.metadata.PackageNotFoundError:
-        wanted = []
-    for name, _, pinned in (each.partition("==") for each in wanted):
-        try:
-            there = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding("packages", PROBLEM, f"{name} is not installed", f"pip install {name}=={pinned}")
-            continue
-        if pinned and there.partition("+")[0] != pinned:
-            yield Finding("packages", NOTE, f"{name} {there}, tested with {pinned}", f"pip install {name}=={pinned}")
+    yield judged("Python", known, ".".join(map(str, sys.version_info[:3])), f"use Python {oldest} to {newest}")
 
 
 def graphics(cells: list[Cell]) -> Iterator[Finding]:
@@ -192,7 +179,7 @@ def storage(config: dict) -> Iterator[Finding]:
         works = list(chain.from_iterable(forecast.works(config).values()))
         stages = forecast.disk(works, forecast.stored(config, works).values(), max(1, len(gpus.visible())))
     except UserError as error:
-        yield Finding("disk", PROBLEM, str(error), "correct it, to know what the run will take")
+        yield Finding("disk", NOTE, f"what the run takes is not known: {error}", "correct it, or go on without")
         stages = {}
     need = sum(size or 0 for sizes in stages.values() for size in sizes)
     folder = existing(Path("results").absolute())
