@@ -110,9 +110,10 @@ def test_the_csv_has_the_same_columns_for_every_benchmark():
 
 
 def test_the_csv_has_what_training_took_on_a_gpu():
-    took = {"training_gb": 20.0, "training_reserved_gb": 22.5, "training_chunk": 64}
+    took = {"training_gb": 20.0, "training_reserved_gb": 22.5, "training_chunk": 64, "step_ms": 300.0}
     made = csv_of(result("msrvtt", "baseline", 40), measured=costs("baseline", **took))
     assert made.loc[0, list(took)].to_dict() == took
+    assert made.loc[0, ["trainable_m", "state_mb"]].tolist() == [150, 1800]  # of 4 bytes, a gradient and two moments
 
 
 def test_a_seed_that_is_not_made_leaves_the_others_their_row():

@@ -16,7 +16,7 @@ from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.device import autocast, device_name
 from centerclip.backbones.low_rank import merge
 from centerclip.command import tell
-from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, tokens_per_block
+from centerclip.evaluate.costs import elapsed, generated, gflops, milliseconds, saved_bytes, tokens_per_block
 from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Runtime
 from centerclip.train.loop import Run, prepare, train_step
@@ -196,17 +196,19 @@ def inference_memory(cell: Cell, device: torch.device) -> dict:
 
 def training_memory(cell: Cell, device: torch.device) -> dict:
     """Peak GPU memory of a training step of `costs.batch_size` pairs in GB (10^9 bytes), of tensors and with PyTorch's
-    reserve, and the pairs encoded at a time. All are None for a cell that is not trained and on a CPU, the memory also
-    where the GPU holds only a part of the batch, which compares with nothing."""
-    measured = dict.fromkeys(("training_gb", "training_reserved_gb", "training_chunk"))
+    reserve, its ms, and the pairs encoded at a time. All are None for a cell that is not trained and on a CPU, memory
+    and ms also where the GPU holds only a part of the batch, which compares with nothing."""
+    measured = dict.fromkeys(("training_gb", "training_reserved_gb", "training_chunk", "step_ms"))
     if device.type != "cuda" or not cell.trained:
         return measured
     steps = training_steps(cell, device)
-    next(steps)
+    run = next(steps)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    measured["training_chunk"] = next(steps).chunk
-    if measured["training_chunk"] >= cell.costs.batch_size:
+    ms = elapsed(lambda: next(steps), run.model.logit_scale)
+    measured["training_chunk"] = run.chunk
+    if run.chunk >= cell.costs.batch_size:
+        measured["step_ms"] = ms
         measured["training_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
         measured["training_reserved_gb"] = torch.cuda.max_memory_reserved(device) / 1e9
     return measured

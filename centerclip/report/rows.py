@@ -24,9 +24,9 @@ ROLES = ["trained", "baseline", "clustering", "as_published"]  # bool, of Cell
 MEASURED = [  # of costs
     *("measured_on", "gflops", "gmacs", "saved_mb", "trainable_m", "ms", "ms_low", "ms_high", "ms_p95"),
     *("clustering_share", "tokens", "batch", "batch_ms", "videos_s", "turns", "repeats", "inference_gb"),
-    *("training_gb", "training_reserved_gb", "training_chunk", "busy"),
+    *("training_gb", "training_reserved_gb", "training_chunk", "state_mb", "step_ms", "busy"),
 ]
-DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats"]  # of MEASURED, not in every row of a COSTS file
+DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats", "state_mb"]  # of MEASURED, not in each COSTS file's rows
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
 

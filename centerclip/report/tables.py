@@ -58,6 +58,8 @@ LAYOUT = {  # column -> heading
     "gmacs": "GMACs",
     "gflops": "GFLOPs",
     "trainable_m": "parameters trained, 10^6",
+    "state_mb": "gradients and moments, MB",
+    "step_ms": "training step, ms",
     **{R1: R1, DIFFERENCE: f"{R1} less the baseline's"},
     **{score: score for score in SCORES},
     "best t2v R@1": "t2v R@1, best epoch",
@@ -225,7 +227,8 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
         measured = measured.assign(tokens=measured["tokens_per_block"].map(sum), repeats=costs["repeats"])
     numbers = dict.fromkeys((column for column in MEASURED if column not in ("busy", "measured_on")), float)
     measured = measured.reindex(columns=["variant", *MEASURED]).astype(numbers)
-    measured = measured.assign(gmacs=measured["gflops"] / 2, videos_s=1000 / measured["batch_ms"])
+    state = {"state_mb": 3 * 4 * measured["trainable_m"]}  # a gradient and AdamW's two moments, float32
+    measured = measured.assign(gmacs=measured["gflops"] / 2, videos_s=1000 / measured["batch_ms"], **state)
     models = paper[paper["variant"].notna()].reset_index(names="paper_row")[[*MODEL, "paper_row", *PAPER.values()]]
     table = table.merge(measured, on="variant", how="left").merge(models, on=MODEL, how="left")
     table.loc[~table["as_published"], ["paper_row", *PAPER.values()]] = None

@@ -58,7 +58,7 @@ def costs(*variants: str, **changes) -> dict:
             "tokens_per_block": [600, 600 - 100 * n],
             **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "ms_p95": 25.0 - n, "turns": 5},
             **{"batch": 4, "batch_ms": 10.0 - n, "measured_on": "a CPU", "trainable_m": 150.0, "inference_gb": None},
-            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
+            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n, "step_ms": None},
             **{"training_gb": None, "training_reserved_gb": None, "training_chunk": None, "busy": False},
             **changes,
         }
