@@ -208,6 +208,9 @@ class TestCopies:
         assert lines["test"].line == "test: 0 of 1 videos, with 0 of 1 captions"
         assert lines["test"].remedy.endswith("max_unreadable_share, 0.01, to 1.0000 or more")
         assert "Invalid data" in lines["second.avi"].line
+        config["benchmarks"]["msvd"] |= {"partial": True, "max_unreadable_share": 0.5}
+        states = [each.state for each in copies.findings(config, "msvd") if each.line.startswith(("train", "test"))]
+        assert states == [PROBLEM, NOTE]  # all of test are missing, and one of the two to train on cannot be read
         assert found[-1].line.startswith("1 of 1 missing videos have other names, such as ")
         assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
 

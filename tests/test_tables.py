@@ -289,9 +289,9 @@ def unlike_published(benchmark: str, variant: str) -> dict:
 def test_random_weights_and_fewer_videos_stand_beside_every_number():
     """In the tables, the findings, the claims and the plots; a published recall is not met by such."""
     results = [unlike_published("msrvtt", name) for name in ("zeroshot", "baseline", "kmedoids-s4")]
-    marked = ["zeroshot (random weights, 40 of 1,000 videos)", "baseline (from random weights, 40 of 1,000 videos)"]
+    marked = ["zeroshot (random weights, on 40 of 1,000 videos)", "baseline (from random weights, on 40 of 1,000 videos)"]
     assert comparison(table(*results)).text["variant"].iloc[[0, 3]].tolist() == marked
-    made, remarks = csv_of(*results), "from random weights, 40 of 1,000 videos"
+    made, remarks = csv_of(*results), "from random weights, on 40 of 1,000 videos"
     _, found, unknown = findings(joined([made]), None, PAPER_ROWS)
     assert found.endswith(f"the best clustering variant's (kmedoids-s4, {remarks}; one run; no interval).")
     assert "as it tested 0 of its 31 models" in unknown
@@ -302,7 +302,7 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == marked
     plt.close("all")
     *_, met, _ = judgements(csv_of(result("msrvtt", "baseline", 43) | {"n_videos": 990}), PAPER_ROWS, 1.0).values()
-    assert "43.0 (+0.0), 990 of 1,000 videos" in met["here"].tolist()
+    assert "43.0 (+0.0), on 990 of 1,000 videos" in met["here"].tolist()
 
 
 def test_without_costs_there_are_no_columns_of_them():

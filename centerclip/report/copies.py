@@ -45,13 +45,15 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         line = f"{len(closed)} of {len(there[::step]):,} files that were opened are no videos"
         yield Finding(about, NOTE, line, "copy them again: `centerclip audit FOLDER --out FILE` names all")
     good = rows["path"].isin(set(there) - closed.keys())
-    setting, allowed = f"benchmarks.{benchmark}.max_unreadable_share", block["max_unreadable_share"]
+    name, allowed = f"benchmarks.{benchmark}", block["max_unreadable_share"]
     for split in sorted({split for cell in cells(config, benchmark) for split in cell.splits}):
         here, whole = rows[good & (rows["split"] == split)], rows[rows["split"] == split]
-        found, wanted = (part["video_id"].nunique() for part in (here, whole))
+        copied = whole[whole["path"].isin(there)]
+        found, wanted, copied = (part["video_id"].nunique() for part in (here, whole, copied))
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
-        lost = 1 - found / max(1, wanted)
-        remedy = f"copy the others, or set {setting}, {allowed:g}, to {lost:.4f} or more"
+        lost = 1 - found / max(1, copied if block.get("partial") else wanted)
+        remedy = f"copy the others, set {name}.partial to true for missing ones, or {name}.max_unreadable_share,"
+        remedy += f" {allowed:g}, to {lost:.4f} or more"
         yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
     missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
     names = other_names(missing["video_id"], folder_of(config, benchmark))

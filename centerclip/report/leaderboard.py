@@ -9,10 +9,9 @@ import pandas as pd
 
 from centerclip.command import UserError, shown
 from centerclip.report import tables
-from centerclip.report.claims import LACKING
 from centerclip.report.documents import Document, Table
 from centerclip.report.export import in_folder, read_result, read_zip
-from centerclip.report.rows import CANDIDATES, checked, label, naming
+from centerclip.report.rows import CANDIDATES, LACKING, checked, label, naming
 from centerclip.settings.cell import Cell, from_settings
 
 PAPER = "paper"  # the source of the published numbers

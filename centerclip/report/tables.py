@@ -20,6 +20,7 @@ from centerclip.report.rows import (
     DIFFERENCE,
     DIRECTIONS,
     INTERVALS,
+    LACKING,
     MEASURED,
     METRICS,
     R1,
@@ -32,6 +33,7 @@ from centerclip.report.rows import (
     label,
     naming,
     read_table,
+    too_few,
     typed,
 )
 from centerclip.settings.cell import Cell, check_own, from_settings
@@ -320,8 +322,8 @@ def marked(row: Mapping, column: str) -> str:
 
 def comparison(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's, with
-    ties counted as the paper's are."""
-    compared = table["paper_row"].notna()
+    ties counted as the paper's are. There is no difference in recall where ours is on `too_few` videos."""
+    compared, few = table["paper_row"].notna(), too_few(table)
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
@@ -334,10 +336,12 @@ def comparison(table: pd.DataFrame) -> Table:
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
             paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
-            less = {column: row[AS_AUTHORS.get(column, column)] - value for column, value in paper.items()}
+            told = [column for column in paper if not (few[index] and column in SCORES)]
+            less = {column: row[AS_AUTHORS.get(column, column)] - paper[column] for column in told}
             lines.append({"": "paper"} | {column: shown(value, column) for column, value in paper.items()})
-            lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
-            bold += [{}, {}]
+            if less:
+                lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
+            bold += [{}] * (1 + bool(less))
     shown_first = {"variant": True, "measured on": table["measured_on"].nunique() > 1, "": compared.any()}
     names = [name for name, needed in shown_first.items() if needed]
     text = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
@@ -362,7 +366,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
     sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
-        f" {first['n_videos_left_out']:.0f} videos were left out because they gave no frames.",
+        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.",
         f"Recall and training were measured on {', '.join(made['device'].unique())}.",
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
@@ -380,6 +384,9 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         counts and f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.",
         "The difference is ours less the paper's, whose memory and time are of its own GPUs."
         if table["paper_row"].notna().any()
+        else "",
+        f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos."
+        if (too_few(table) & table["paper_row"].notna()).any()
         else "",
         ties_note(made),
     ]
