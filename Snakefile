@@ -1,7 +1,7 @@
 # CenterCLIP reproduced: videos and captions in; recall tables, plots and a report out. The steps are in workflow/rules.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: f"{workflow.current_basedir}/config/config.yaml"

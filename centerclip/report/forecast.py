@@ -132,11 +132,15 @@ def work(cell: Cell, counted: dict[str, int]) -> Work:
     once = counted["test.videos"] * encoding(cell) + counted["test.captions"] * text(cell)
     if not cell.trained or has(cell, layout.WEIGHTS):
         return Work(cell, 0, 0, once)
-    recipe = cell.training
-    steps = counted["train.captions"] // recipe.batch_size * recipe.epochs
+    recipe, steps = cell.training, steps_of(cell, counted)
     validation = counted["val.videos"] * encoding(cell) + counted["val.captions"] * text(cell)
     epoch = once + (validation if recipe.select == "val" else 0)
     return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + once)
+
+
+def steps_of(cell: Cell, counted: dict[str, int]) -> int:
+    """Steps of the whole training of `cell`, whose benchmark has the counts."""
+    return counted["train.captions"] // cell.training.batch_size * cell.training.epochs
 
 
 def encoding(cell: Cell) -> float:

@@ -339,9 +339,8 @@ def comparison(table: pd.DataFrame) -> Table:
             told = [column for column in paper if not (few[index] and column in SCORES)]
             less = {column: row[AS_AUTHORS.get(column, column)] - paper[column] for column in told}
             lines.append({"": "paper"} | {column: shown(value, column) for column, value in paper.items()})
-            if less:
-                lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
-            bold += [{}] * (1 + bool(less))
+            lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
+            bold += [{}, {}]
     shown_first = {"variant": True, "measured on": table["measured_on"].nunique() > 1, "": compared.any()}
     names = [name for name, needed in shown_first.items() if needed]
     text = pd.DataFrame(lines).reindex(columns=[*names, *columns]).fillna("").rename(columns=LAYOUT)
