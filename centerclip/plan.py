@@ -138,8 +138,8 @@ class Plan:
         folders below, too, so that a video that arrives is noticed."""
         names = resolve.benchmarks_of(self.config, dataset)
         if any(self.config["benchmarks"][name].get("partial") for name in names):
-            walks = [list(os.walk(file, followlinks=True))[1:] for file in files]
-            files = [*files, *sorted(folder for folders in walks for folder, *_ in folders)]
+            folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
+            files = [*files, *sorted(folders - {*files})]
         return list(map(file_state, files))
 
     def fetch_priority(self, dataset: str) -> float:
@@ -147,7 +147,7 @@ class Plan:
         return 0.5 if forecast.to_download(self.source(dataset)) else 1
 
     def training_priority(self, cell: Cell) -> float:
-        """The priority of a cell's training: the more operations, the higher above 1; 1 where nothing says how many."""
+        """The priority of a cell's training: above 1, the higher the more operations; 1 where nothing says how many."""
         try:
             steps = forecast.steps_of(cell, self.counts(cell.benchmark))
         except UserError:

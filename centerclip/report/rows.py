@@ -29,7 +29,6 @@ MEASURED = [  # of costs
 DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats"]  # of MEASURED, not in every row of a COSTS file
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
 CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
-
 LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
 
 NAMES = [

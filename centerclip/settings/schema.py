@@ -355,7 +355,7 @@ class BenchmarkBlock(Block):
     )
     shards: Int = optional("Files that the stored frames are spread over, a job each.", ge=1, le=10000)
     max_unreadable_share: Share = doc("The run stops if a larger share of videos gives no frame.")
-    partial: bool = doc(
+    partial: Bool = doc(
         "Run on the videos that are there: missing ones do not count in max_unreadable_share, and results are marked.",
         False,
     )
