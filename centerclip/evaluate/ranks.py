@@ -74,6 +74,8 @@ def read(file: Path | IO[bytes], name: str | None = None) -> dict[str, Ranks]:
         raise UserError(f"{name}: not a whole file of ranks, such as results/shapes_kmedoids.ranks.npz") from None
     for direction, found in ranks.items():
         check(found, f"{name}: {direction}")
+    if not np.array_equal(np.unique(arrays["video_of_caption"]), np.sort(arrays["video_ids"])):
+        raise UserError(f"{name}: video_ids are not the videos of the captions")
     return ranks
 
 
