@@ -105,9 +105,9 @@ def test_the_noise_of_seeds_stands_apart():
 
 def test_a_quarter_of_the_difference_needs_16_times_as_many_queries_and_seeds():
     found = statistics.Estimate(1.0, -3.0, 5.0, 0.5, 1, np.nan, 1000, 1000)
-    assert found.enough() == (16_000, 16)
-    assert found.enough(margin=1.0) is None
-    assert found._replace(value=8.0).enough() == (1000, 1)
+    assert found.enough() == (16_000, 16) and not found.told
+    assert found._replace(value=0.0).enough() is None
+    assert found._replace(value=8.0).enough() == (1000, 1) and found._replace(value=8.0).told
 
 
 def test_a_file_of_ranks_is_read_as_it_was_written(tmp_path):
@@ -129,6 +129,7 @@ def test_a_file_of_ranks_is_read_as_it_was_written(tmp_path):
         ({"text_to_video/rank": np.array(["1", "2"])}, "rank must be one whole number a query"),
         ({"video_ids": np.array([{}, {}], object)}, "not a whole file of ranks"),
         ({"caption_ids": np.array(["c0", "c0"])}, "a query is there twice"),
+        ({"video_ids": np.array(["v0", "v9"])}, "video_ids are not the videos of the captions"),
     ],
 )
 def test_a_damaged_file_of_ranks_is_one_line(tmp_path, change, message):
