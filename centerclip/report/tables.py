@@ -411,8 +411,8 @@ def interval_note(made: pd.DataFrame) -> str:
         return ""
     trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
     return (
-        f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their captions."
-        " A model and its baseline are compared on the same resamples."
+        f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their"
+        " captions. A model and its baseline are compared on the same resamples."
         f" {trained} The noise of training is not in the interval."
     )
 
