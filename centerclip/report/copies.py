@@ -52,8 +52,8 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         found, wanted = (part["video_id"].nunique() for part in (here, whole))
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
         lost = 1 - found / max(1, wanted)
-        remedy = "copy the others" + f", or set {setting}, {allowed:g}, to {math.ceil(1e4 * lost) / 1e4:g}" * (found > 0)
-        yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
+        enough = f", or set {setting}, {allowed:g}, to {math.ceil(1e4 * lost) / 1e4:g}" if found else ""
+        yield judged(about, not lost, line, f"copy the others{enough}", NOTE if lost <= allowed else PROBLEM)
     missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
     names = other_names(missing["video_id"], folder_of(config, benchmark))
     for name, file in list(names.items())[:1]:

@@ -304,8 +304,8 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows have the best of `column`, as it is shown, costs among those of one device; none where all are equal,
-    or times of a busy machine."""
+    """Which rows show the best value of `column`; costs are compared on each device. None if all are equal, and none of
+    the times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
     ranked = column not in (*UNRANKED, DIFFERENCE) and not (column in TIMES and disturbed(table).any())
@@ -389,10 +389,10 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         interval_note(made),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
-        "The kWh of a training are those of one of its GPUs, with all that ran on it, times the number of GPUs."
+        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
         if table["kwh"].notna().any()
         else "",
-        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
+        f"The price of a GPU-hour is {(table['price'] / table['gpu_hours']).max():g}."
         if table["price"].notna().any()
         else "",
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
