@@ -97,8 +97,8 @@ def test_the_noise_of_seeds_stands_apart():
     trainings = [answered(np.repeat([1, 20], [found, 100 - found])) for found in (40, 44, 48)]
     found = estimates(trainings)["t2v R@1"]
     assert (found.value, found.seeds, found.seeds_std) == (44, 3, 4)
-    assert found.seeds_half == pytest.approx(4.3027 * 4 / np.sqrt(3), rel=1e-4)  # Student's t of 2 degrees
-    assert found.half == pytest.approx(np.hypot((found.high - found.low) / 2, found.seeds_half))
+    over_seeds = 4.3027 * 4 / np.sqrt(3)  # Student's t of 2 degrees
+    assert found.half == pytest.approx(np.hypot((found.high - found.low) / 2, over_seeds), rel=1e-4)
     one = estimates(trainings[:1])["t2v R@1"]
     assert np.isnan(one.seeds_std) and one.half == (one.high - one.low) / 2
 

@@ -45,14 +45,9 @@ class Estimate(NamedTuple):
         return f"{self.value:{numbers}} [{self.low:{numbers}}, {self.high:{numbers}}]"
 
     @property
-    def seeds_half(self) -> float:
-        """Half the 95 % interval over seeds."""
-        return seeds_half(self.seeds_std, self.seeds)
-
-    @property
     def half(self) -> float:
         """Half the 95 % interval over queries and seeds, taken as independent."""
-        return hypot((self.high - self.low) / 2, self.seeds_half)
+        return hypot((self.high - self.low) / 2, seeds_half(self.seeds_std, self.seeds))
 
     @property
     def told(self) -> bool:
