@@ -392,7 +392,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
         if table["kwh"].notna().any()
         else "",
-        f"The price of a GPU-hour is {(table['price'] / table['gpu_hours']).max():g}."
+        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
         if table["price"].notna().any()
         else "",
         "Bold marks the best in this table; - stands for what does not exist or was not measured.",
