@@ -15,11 +15,6 @@ for part in ("common", "inputs", "settings", "manifest", "frames", "train", "eva
     include: f"workflow/rules/{part}.smk"
 
 
-localrules:
-    all,
-    result,
-
-
 rule all:
     default_target: True
     input:
@@ -27,3 +22,4 @@ rule all:
         f"{layout.SUMMARY}.md",
         f"{layout.FULL_SIZE_PLOT}.png" if config["run"]["full_size"] else [],
         [figure for benchmark in BENCHMARKS for figure in plan.figures(benchmark)],
+    localrule: True

@@ -79,7 +79,7 @@ def difference(row: pd.Series) -> str:
 
 
 def once(*rows: pd.Series) -> list[str]:
-    """The mark of recalls of which one is of a single training; of a published one that is not known."""
+    """The mark of ONCE if a recall of `rows` comes from a single training; published rows do not tell."""
     return [ONCE] if any(row["trained"] and row.get("seeds", math.inf) < 2 for row in rows) else []
 
 
@@ -166,7 +166,7 @@ def comparable(ours: pd.DataFrame) -> pd.DataFrame:
 
 
 def distance(here: pd.DataFrame) -> pd.Series:
-    """How many points the t2v R@1 of `comparable` rows is above the published one, with ties counted as there."""
+    """How many points the t2v R@1 of `comparable` rows is above the published one, with ties counted as published."""
     return (here[AS_AUTHORS[R1]] - here[PAPER[R1]]).round(1)
 
 

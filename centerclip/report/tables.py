@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, read_json
-from centerclip.evaluate import ranks
-from centerclip.evaluate.statistics import DRAWS
+from centerclip.evaluate import ranks, statistics
+from centerclip.evaluate.ranks import Ranks
 from centerclip.method import reduction
 from centerclip.report.documents import Document, Table
 from centerclip.report.intervals import intervals
@@ -46,6 +46,7 @@ BUSY = " (busy)"  # behind times of a busy machine
 FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
+ROUNDING = 1e-6  # per cent
 UNRANKED = [*HISTORY, "price"]  # nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
 DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
@@ -113,14 +114,32 @@ def read_costs(path: Path) -> dict:
 
 
 def read_row(path: Path) -> dict:
-    """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
+    """The row of a RESULT file with `seed` and `ranks`. Raises UserError as `read_result`."""
+    row, result, found = read_result(path)
+    return row | {"seed": result["settings"]["seed"], "ranks": found}
+
+
+def read_result(path: Path) -> tuple[dict, dict, dict[str, Ranks] | None]:
+    """The row, the content and the ranks, None without their file, of a RESULT file. Raises UserError for another file,
+    for results of another cell than they are named after, and as `checked_row`."""
     check_own(path)
-    result = read_json(path)
+    result, file = read_json(path), ranks.beside(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    found = ranks.beside(path)
-    stored = ranks.read(found) if found.exists() else None
-    return row_of(result, path) | {"seed": result["settings"]["seed"], "ranks": stored}
+    found = ranks.read(file) if file.exists() else None
+    return checked_row(result, found, path), result, found
+
+
+def checked_row(result: dict, found: dict[str, Ranks] | None, source: str | Path) -> dict:
+    """The row of the content of a RESULT file, the `source`. Raises UserError as `row_of`, and where the ranks `found`
+    give other recalls."""
+    row = row_of(result, source)
+    for direction, short in DIRECTIONS.items() if found else ():
+        for k in statistics.RECALLS:
+            score, counted = f"{short} R@{k}", 100 * (found[direction].rank <= k).mean()
+            if abs(float(row[score]) - counted) > ROUNDING:
+                raise UserError(f"{source}: {score} is {row[score]}, but its ranks give {counted}")
+    return row
 
 
 def row_of(result: dict, source: str | Path) -> dict:
@@ -287,8 +306,8 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows have the best of `column`, as it is shown, costs among those of one device; none where all are equal,
-    or times of a busy machine."""
+    """Which rows show the best value of `column`; costs are compared on each device. None if all are equal, and none of
+    the times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
     ranked = column not in (*UNRANKED, DIFFERENCE) and not (column in TIMES and disturbed(table).any())
@@ -373,7 +392,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         interval_note(made),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
-        "The kWh of a training are those of one of its GPUs, with all that ran on it, times the number of GPUs."
+        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
         if table["kwh"].notna().any()
         else "",
         f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
@@ -398,8 +417,8 @@ def interval_note(made: pd.DataFrame) -> str:
         return ""
     trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
     return (
-        f"[low, high] is the 95 % interval over queries, from {DRAWS:,} resamples of the videos with their captions."
-        " A model and its baseline are compared on the same resamples."
+        f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their"
+        " captions. A model and its baseline are compared on the same resamples."
         f" {trained} The noise of training is not in the interval."
     )
 
