@@ -238,6 +238,9 @@ def test_the_configs_of_the_repository_are_right():
             for name in ("zeroshot", "kmedoids", "tome", "token_shift", "frames-6", "frames-8")
         ),
         ({"variants": {"frames": {}}}, "mine.yaml: variants.frames: 'frames' should match pattern"),
+        ({"training": {"where": ["q", "x"]}}, "mine.yaml: training.where.1: 'x' should be 'q', 'k' or 'v'"),
+        ({"training": {"where": ["q", "q"]}}, "mine.yaml: training.where: 'q' is there twice"),
+        ({"training": {"tune": "adapter"}}, "mine.yaml: training.tune: 'adapter' should be 'all' or 'lora'"),
         ({"variants": {"a-seed-1": {}}}, "mine.yaml: variants.a-seed-1: 'a-seed-1' should match"),
         (
             {"grids": {"block": {"values": ["x"]}}},
@@ -507,6 +510,7 @@ def test_every_row_of_the_paper_that_is_a_variant_is_in_the_config_as_published(
 def test_the_published_recipe(benchmark):
     recipe = {"batch_size": 128, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2, "warmup": 0.1, "clip_norm": 1}
     recipe |= {"frozen": "stem", "no_decay": "biases", "spans": "floor", "precision": "float16"}
+    recipe |= {"tune": "all", "rank": 8, "where": ("q", "k", "v")}
     if benchmark in ("activitynet", "didemo"):
         recipe |= {"lr": 1e-5, "lr_new": 1e-5, "epochs": 8}
         lengths = 60, 77
@@ -523,6 +527,18 @@ def test_the_published_recipe(benchmark):
         assert not any("normalise" in stage.options for stage in published.model.stages)
     for name in ("kmedoids", "spectral"):
         assert inspect.signature(reduction.algorithm(name)).parameters["normalise"].default is False
+
+
+def test_tempmes_published_recipe_and_others_by_it():
+    """Tables compare each with the fully tuned baseline."""
+    base = config()
+    for name in ("tempme", "kmedoids", "baseline"):
+        full, low = cell(base, "msrvtt", name), cell(base, "msrvtt", f"{name}-lora")
+        rates = {"lr": 6e-4, "lr_new": 6e-4 if name == "tempme" else 5e-6}
+        assert low.training == replace(full.training, tune="lora", **rates)
+        assert (low.training.rank, low.training.where, low.training.epochs) == (8, ("q", "k", "v"), 5)
+        assert low.model == full.model and low.group == full.group
+        assert not low.baseline and not low.as_published
 
 
 @pytest.mark.parametrize(

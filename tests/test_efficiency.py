@@ -100,8 +100,12 @@ def test_bytes_are_those_of_what_trains():
     positions of captions, and of frames 3 x 8^2 pixels a patch, 50 positions, a [CLASS] and the 2 of LayerNorm. What is
     not trained keeps nothing that is worth a number."""
     free = replace(TRAINING, frozen="none")
-    measured = [*cells("baseline"), *cells("kmedoids", training=free), *cells("zeroshot"), *cells("kmedoids")]
-    baseline, loose, zeroshot, frozen = efficiency.measure(measured, torch.device("cpu"), repeats=1)
+    low = replace(TRAINING, tune="lora", rank=2)
+    measured = [*cells("baseline"), *cells("kmedoids", training=low), *cells("kmedoids", training=free)]
+    measured += [*cells("zeroshot"), *cells("kmedoids")]
+    baseline, few, loose, zeroshot, frozen = efficiency.measure(measured, torch.device("cpu"), repeats=1)
+    assert 1e6 * few["trainable_m"] == pytest.approx(6 * 2 * (64 + 3 * 64)) and few["saved_mb"] < frozen["saved_mb"]
+    assert few["gflops"] == loose["gflops"] == frozen["gflops"]
     assert zeroshot["saved_mb"] is zeroshot["saved_mb_ratio"] is None
     assert frozen["saved_mb"] < loose["saved_mb"] and frozen["saved_mb"] < baseline["saved_mb"]
     assert zeroshot["trainable_m"] is None and baseline["trainable_m"] == frozen["trainable_m"]  # no learned vectors

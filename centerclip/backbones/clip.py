@@ -17,6 +17,8 @@ STEM = (  # the parameters of both towers in front of their blocks, by the begin
     *("token_embedding.", "positional_embedding"),
     *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
 )
+LEARNED = ("stages.",)  # the parameters that CLIP does not have
+HEADS = ("visual.proj", "text_projection", "logit_scale", *LEARNED)
 
 
 class CenterCLIP(VideoSide, open_clip.CLIP):
@@ -64,6 +66,13 @@ def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
 
 
 def freeze(model: open_clip.CLIP, part: str) -> None:
-    """Let all parameters of a model train but those of `part`: "stem", all in front of the first blocks, or "none"."""
+    """Let all parameters of a model train but those of `part`: "stem", all in front of the first blocks; "backbone",
+    all but HEADS; "clip", all but LEARNED; or "none"."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part != "stem" or not name.startswith(STEM))
+        trains = {
+            "none": True,
+            "stem": not name.startswith(STEM),
+            "backbone": name.startswith(HEADS),
+            "clip": name.startswith(LEARNED),
+        }
+        parameter.requires_grad_(trains[part])

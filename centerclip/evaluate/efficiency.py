@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from centerclip.backbones.clip import CenterCLIP, build, freeze
+from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.device import autocast, device_name
+from centerclip.backbones.low_rank import merge
 from centerclip.command import tell
 from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, tokens_per_block
 from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Runtime
-from centerclip.train.loop import Run, train_step
+from centerclip.train.loop import Run, prepare, train_step
 
 GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
 QUIET = 0.1  # share by which two times of one network differ at most in a turn on a machine that does nothing else
@@ -109,9 +110,11 @@ def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
     None if it is not trained."""
     if not cell.trained:
         return dict.fromkeys(("saved_mb", "trainable_m"))
-    freeze(model, cell.training.frozen)
+    prepare(model, cell.training)
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"saved_mb": saved_bytes(model, video) / 1e6, "trainable_m": trainable / 1e6}
+    costs = {"saved_mb": saved_bytes(model, video) / 1e6, "trainable_m": trainable / 1e6}
+    merge(model)  # other models share its visual side
+    return costs
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:

@@ -20,7 +20,7 @@ from centerclip.data.datasets import planning
 from centerclip.data.download import sources
 from centerclip.evaluate import operations
 from centerclip.settings import layout, resolve
-from centerclip.settings.cell import Cell, Costs, read_cell
+from centerclip.settings.cell import COSTLY, Cell, Costs, read_cell
 
 PEAKS = {  # 10^12 dense operations a second, of the makers' data sheets: float16 summed in float32; float32, not TF32
     "V100": (125, 15.7),
@@ -155,13 +155,21 @@ def text(cell: Cell) -> float:
 
 def pair(cell: Cell) -> float:
     """Operations of a step of training a pair: a forward pass and, twice as many, a backward pass. No gradient passes
-    reductions nor a frozen stem. A set chunk smaller than the batch and checkpointed activations are a further forward
-    pass each."""
+    reductions nor what is frozen in front of all that trains. Low-rank tuning skips the gradients of the weights other
+    than q, k and v, 18 of 24 D^2 a token. A set chunk smaller than the batch and checkpointed activations are a further
+    forward pass each."""
     parts, runtime = operations.video(cell.model, *cell.data.shape), cell.runtime
     chunked = (runtime.chunk or cell.training.batch_size) < cell.training.batch_size // runtime.gpus
     forward = sum(parts.values()) + text(cell)
-    straight = parts["reductions"] + (parts["stem"] if cell.training.frozen == "stem" else 0)
-    return (3 + chunked + runtime.grad_checkpointing) * forward - 2 * straight
+    behind_stem = forward - parts["reductions"] - parts["stem"]
+    backward = {
+        "none": 2 * (behind_stem + parts["stem"]),
+        "stem": 2 * behind_stem,
+        "backbone": 2 * parts["projection"],
+        "lora": (2 - 18 / 24) * behind_stem,
+    }
+    trained = cell.training.frozen if cell.tunes_all else cell.training.tune
+    return (1 + chunked + runtime.grad_checkpointing) * forward + backward[trained]
 
 
 def of_gpu(half: float, single: float, share: float = 1) -> Rates:
@@ -281,7 +289,7 @@ def measured(works: Iterable[Work]) -> tuple[str, Rates]:
 
 def model_key(cell: Cell) -> str:
     """Equal for cells whose steps take equally long."""
-    recipe = cell.training and (cell.training.batch_size, cell.training.precision, cell.training.frozen)
+    recipe = cell.training and [getattr(cell.training, name) for name in ("batch_size", *COSTLY)]
     return repr((replace(cell.model, weights=None), cell.data, recipe, cell.runtime))
 
 

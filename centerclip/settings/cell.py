@@ -12,6 +12,8 @@ from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
 from centerclip.settings.schema import Runtime, Training
 
+LOW_RANK = ("tune", "rank", "where")
+COSTLY = ("frozen", "precision", *LOW_RANK)  # what costs depend on of a recipe
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
 
@@ -60,6 +62,11 @@ class Cell:
         return self.training is not None
 
     @property
+    def tunes_all(self) -> bool:
+        """Whether it is trained, and not by low-rank factors."""
+        return self.trained and self.training.tune == "all"
+
+    @property
     def baseline(self) -> bool:
         """Whether others of its `group` are measured against it: trained, with every token kept as it is, and no
         control."""
@@ -104,7 +111,8 @@ class Cell:
         stages = self.model.stages
         plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
         seen = PUBLISHED_FRAMES.get(self.benchmark, 12), backbones.geometry(self.model.backbone).image_size
-        return self.data.shape == seen and plain and len(stages) < 2 and self.model.shift is None
+        tuned = self.tunes_all or not self.trained
+        return self.data.shape == seen and plain and len(stages) < 2 and self.model.shift is None and tuned
 
     @property
     def segment_frames(self) -> int:
@@ -137,11 +145,14 @@ class Cell:
             del groups[group]
         if self.against is None:  # a new key would train every cell again
             del groups["against"]
+        if self.tunes_all:
+            for name in LOW_RANK:
+                del groups["training"][name]
         return json.loads(json.dumps(groups))
 
     def cost_settings(self) -> dict:
         """All that its costs depend on, for json: neither its weights nor most of its recipe."""
-        recipe = self.training and Training(frozen=self.training.frozen, precision=self.training.precision)
+        recipe = self.training and Training(**{name: getattr(self.training, name) for name in COSTLY})
         bare = replace(self, seed=0, name=self.variant, model=replace(self.model, weights=None), training=recipe)
         return bare.settings() | {"precision": self.precision, "costs": asdict(self.costs)}
 

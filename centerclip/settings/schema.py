@@ -6,6 +6,7 @@ A new setting is a field here. `make docs` makes workflow/schemas/config.schema.
 import argparse
 import json
 import typing
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
@@ -51,7 +52,7 @@ def requires(*keys: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def distinct(values: list) -> list:
+def distinct(values: Sequence) -> Sequence:
     if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
         raise wrong(f"{repeated[0]!r} is there twice")
     return values
@@ -84,6 +85,7 @@ Seeds = Annotated[list[Annotated[Int, Field(ge=0, lt=2**32)]], Field(min_length=
 Values = Annotated[list[Int | Float | Bool | Word], Field(min_length=1), *Distinct]
 Backbone = Annotated[Str, AfterValidator(known_backbone)]
 Weights = Annotated[dict[Str, Annotated[Str, Field(min_length=1)] | None], AfterValidator(fitting_weights)]
+Parts = Annotated[tuple[Literal["q", "k", "v"], ...], Field(min_length=1), *Distinct]
 Precision = Literal["float32", "float16", "bfloat16"]
 Select = Literal["best", "val", "last"]
 # Cells and directories of results/ are called so.
@@ -119,7 +121,7 @@ class Recipe(Block):
 
     epochs: Count = doc("Passes over the training captions.", 5)
     batch_size: Int = doc("Videos a step.", 128, ge=2)
-    lr: Positive = doc("Peak learning rate of CLIP's weights.", 5e-6)
+    lr: Positive = doc("Peak learning rate of CLIP's weights or their low-rank factors.", 5e-6)
     lr_new: Positive = doc("Peak learning rate of weights that CLIP does not have.", 5e-6)
     betas: tuple[BelowOne, BelowOne] = doc("AdamW's.", (0.9, 0.98))
     eps: Positive = doc("AdamW's.", 1e-6)
@@ -129,7 +131,18 @@ class Recipe(Block):
     )
     warmup: Share = doc("Share of the steps in which the learning rate rises; cosine decay to 0 follows.", 0.1)
     clip_norm: Positive = doc("Largest L2 norm of the gradient.", 1.0)
-    frozen: Literal["stem", "none"] = doc("What does not train. stem: all that is in front of the blocks.", "stem")
+    frozen: Literal["stem", "backbone", "none"] = doc(
+        "What does not train. stem: all that is in front of the blocks. backbone: all but the projections, the logit"
+        " scale and vectors that stages learn.",
+        "stem",
+    )
+    tune: Literal["all", "lora"] = doc(
+        "lora: low-rank factors train, in all blocks of both towers, and vectors that stages learn; CLIP is frozen,"
+        " whatever `frozen` says. Trained weights have the factors merged.",
+        "all",
+    )
+    rank: Count = doc("lora: rank of the factors.", 8)
+    where: Parts = doc("lora: which of an attention's q, k and v get factors.", ("q", "k", "v"))
     spans: Literal["floor", "whole"] = doc(
         "Equal parts of a video that frames are drawn from. floor: of whole frames, so that its end is never seen.",
         "floor",

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast, computed_in, joules, lowered, pick_device
+from centerclip.backbones.low_rank import adapt, merged_state
 from centerclip.command import UserError, first_line, handle
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 from centerclip.evaluate.features import count_cut, evaluate
@@ -98,7 +99,7 @@ class Run:
     def __init__(self, cell: Cell, device: torch.device, checkpoints: Checkpoints | None = None):
         self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
         self.model = build(cell.located_model, cell.seed, cell.data.image_size).to(device)
-        freeze(self.model, self.recipe.frozen)
+        prepare(self.model, self.recipe)
         self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
         self.averaged = processes.averaged(self.model)
         groups = parameter_groups(self.model, self.recipe)
@@ -208,7 +209,7 @@ class Run:
         losses, number = self.progress["losses"], self.progress["epoch"] + 1
         self.progress["epochs"].append({"epoch": number, "loss": sum(losses) / len(losses), **metrics})
         if self.recipe.select == "last" or metrics[judge]["R@1"] >= max(before, default=0):
-            weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+            weights = {name: tensor.cpu().clone() for name, tensor in merged_state(self.model).items()}
             self.selected = {"epoch": number, "weights": weights}
         self.progress |= {"epoch": number, "step": 0, "losses": []}
 
@@ -288,7 +289,10 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
     vectors = processes.fail_together(encode_all, run.device)
     gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()  # [2, B of all, E]
     loss = contrastive_loss(*gathered, scale)
-    gradient, scale.grad = torch.autograd.grad(run.scaler.scale(loss), [gathered, scale])
+    leaves = [leaf for leaf in (gathered, scale) if leaf.requires_grad]
+    for leaf, gradient in zip(leaves, torch.autograd.grad(run.scaler.scale(loss), leaves), strict=True):
+        leaf.grad = gradient
+    gradient = gathered.grad
     gradient = gradient[:, processes.rank() * count :][:, :count] * processes.world()  # `averaged` divides by it
     if parts:
         vectors = processes.fail_together(all_but_last_backward_pass, run.device)
@@ -317,9 +321,17 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
+def prepare(model: CenterCLIP, recipe: Training) -> None:
+    """Let of a model train what `recipe` tunes."""
+    if recipe.tune == "lora":
+        adapt(model, recipe.rank, recipe.where)
+    else:
+        freeze(model, recipe.frozen)
+
+
 def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
-    """AdamW's groups of what trains: CLIP's parameters at `lr`, those of stages at `lr_new`, each with and without
-    weight decay.
+    """AdamW's groups of what trains: CLIP's parameters, or their low-rank factors, at `lr`, those of stages at
+    `lr_new`, each with and without weight decay.
 
     Without it are biases, as in the authors' code, or all vectors: LayerNorms and the logit scale too.
     """
