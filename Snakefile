@@ -1,7 +1,7 @@
 # CenterCLIP reproduced: videos and captions in; recall tables, plots and a report out. The steps are in workflow/rules.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: f"{workflow.current_basedir}/config/config.yaml"
@@ -15,11 +15,6 @@ for part in ("common", "inputs", "settings", "manifest", "frames", "train", "eva
     include: f"workflow/rules/{part}.smk"
 
 
-localrules:
-    all,
-    result,
-
-
 rule all:
     default_target: True
     input:
@@ -27,3 +22,4 @@ rule all:
         f"{layout.SUMMARY}.md",
         f"{layout.FULL_SIZE_PLOT}.png" if config["run"]["full_size"] else [],
         [figure for benchmark in BENCHMARKS for figure in plan.figures(benchmark)],
+    localrule: True

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shlex
 from functools import cached_property, lru_cache
@@ -12,7 +13,7 @@ from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
 from centerclip.data.download import sources
-from centerclip.report import pictures, plots
+from centerclip.report import forecast, pictures, plots
 from centerclip.settings import layout, resolve, revisions
 from centerclip.settings.cell import Cell
 from centerclip.settings.checks import check_cell
@@ -35,6 +36,11 @@ class Plan:
     def cell(self):
         """A function: the cell of a benchmark by its name."""
         return lru_cache(None)(lambda benchmark, name: resolve.cell(self.config, benchmark, name))
+
+    @cached_property
+    def counts(self):
+        """A function: the videos and captions of a benchmark's splits."""
+        return lru_cache(None)(lambda benchmark: forecast.counts(self.config, benchmark))
 
     def cells(self, benchmark: str) -> list[Cell]:
         """The cells that `all` makes of a benchmark."""
@@ -126,6 +132,27 @@ class Plan:
     def fetch_revision(self, dataset: str) -> int | None:
         """The revision of a dataset's files; None where they are downloaded."""
         return revisions.MANIFEST if self.source(dataset)["reader"] == "shapes" else None
+
+    def states(self, dataset: str, files: list[str]) -> list[str]:
+        """The states of the user's own copies of a dataset's files; where only a part of its videos is there, of all
+        folders below, too, so that a video that arrives is noticed."""
+        names = resolve.benchmarks_of(self.config, dataset)
+        if any(self.config["benchmarks"][name].get("partial") for name in names):
+            folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
+            files = [*files, *sorted(folders - {*files})]
+        return list(map(file_state, files))
+
+    def fetch_priority(self, dataset: str) -> float:
+        """The priority of fetching a dataset's files: what needs no download starts first."""
+        return 0.5 if forecast.to_download(self.source(dataset)) else 1
+
+    def training_priority(self, cell: Cell) -> float:
+        """The priority of a cell's training: above 1, the higher the more operations; 1 where nothing says how many."""
+        try:
+            steps = forecast.steps_of(cell, self.counts(cell.benchmark))
+        except UserError:
+            return 1
+        return 1 + math.log10(1 + steps * cell.training.batch_size * forecast.pair(cell)) / 100
 
     def wishes(self, dataset: str) -> list[str]:
         """What the user must do to have the files of a dataset, a line each; told once, while they are not there."""

@@ -14,9 +14,9 @@ from centerclip.settings.cell import read_cell
 
 @pytest.fixture
 def manifest(tmp_path):
-    """20 videos, half of them to train on; those to train on and one of the others are not there."""
+    """20 videos, half of them to train on; nine of those to train on and one of the others are not there."""
     names = [f"v{number}.mp4" for number in range(20)]
-    for name in names[11:]:
+    for name in [*names[9:10], *names[11:]]:
         (tmp_path / name).touch()
     splits = ["train"] * 10 + ["test"] * 10
     paths = [str(tmp_path / name) for name in names]
@@ -24,16 +24,21 @@ def manifest(tmp_path):
 
 
 def test_missing_videos_are_one_line_before_anything_is_decoded(manifest, tmp_path):
-    line = f"benchmark mine: 11 of 20 videos are not there, first missing: 'v0.mp4', looked in {tmp_path}"
+    there = "10 of 20 videos are there (train 1 of 10, test 9 of 10)"
+    line = f"benchmark mine: {there}, first missing: 'v0.mp4', looked in {tmp_path}"
     with pytest.raises(UserError) as error:
-        checks.check_files(manifest, ["train", "test"], 0.5, "mine")
-    assert str(error.value) == f"{line}; max_unreadable_share allows 50.0%"
+        checks.check_files(manifest, ["train", "test"], 0.49, "mine")
+    assert str(error.value) == f"{line}; max_unreadable_share allows 49.0%, and partial: true any number"
+    (tmp_path / "v9.mp4").unlink()
+    with pytest.raises(UserError, match=r"0 of 10 videos are there \(train 0 of 10\)"):
+        checks.check_files(manifest, ["train"], 1.0, "mine")
 
 
 def test_videos_of_splits_that_a_run_does_not_need_may_be_missing(manifest, capsys):
     checks.check_files(manifest, ["test"], 0.1, "mine")
-    assert capsys.readouterr().err.startswith("benchmark mine: 1 of 10 videos are not there, first missing: 'v10.mp4'")
-    with pytest.raises(UserError, match="1 of 10 videos are not there"):
+    told = "benchmark mine: 9 of 10 videos are there (test 9 of 10), first missing: 'v10.mp4'"
+    assert capsys.readouterr().err.startswith(told)
+    with pytest.raises(UserError, match="9 of 10 videos are there"):
         checks.check_files(manifest, ["test"], 0.09, "mine")
 
 
@@ -48,12 +53,13 @@ def test_the_options_of_a_benchmarks_limits():
     given = parsed(checks.limits(block))
     assert dict(given.expect) == {"train.videos": 9, "train.captions": 9, "test.videos": 4}
     assert given.max_unreadable_share == 0.01
+    assert not given.partial and parsed(checks.limits(block | {"partial": True})).partial
     assert dict(parsed(checks.limits({"max_unreadable_share": 0, "counts": None})).expect) == {}
 
 
 def test_a_cells_benchmark_is_checked_for_counts_and_for_frames_of_its_own_splits(tmp_path, capsys):
     cell = read_cell(write_cell(tmp_path / "results", CELL))
-    report = pd.read_csv(cell.path(layout.FRAMES))
+    report = pd.read_csv(cell.path(layout.FRAMES), dtype={"reason": object})
     report.loc[report["video_id"] == "v13", "frames"] = 0  # of split val, which the cell does not read
     report.loc[report["video_id"] == "v2", "frames"] = 0
     report.to_csv(cell.path(layout.FRAMES), index=False)
@@ -61,5 +67,9 @@ def test_a_cells_benchmark_is_checked_for_counts_and_for_frames_of_its_own_split
     assert capsys.readouterr().out.startswith("1 of 13 videos (7.7%) gave no frame\n  v2: ")
     with pytest.raises(UserError, match="1 of 13 videos"):
         checks.check_benchmark(cell, parsed("--max-unreadable-share 0.07"))
+    report.loc[report["video_id"] == "v3", ["frames", "reason"]] = 0, "no such file"
+    report.to_csv(cell.path(layout.FRAMES), index=False)
+    checks.check_benchmark(cell, parsed("--max-unreadable-share 0.09 --partial"))
+    assert capsys.readouterr().out.startswith("1 of 12 videos (8.3%) gave no frame\n  v2: ")
     with pytest.raises(UserError, match="9 videos in split train, where 10 are expected"):
         checks.check_benchmark(cell, parsed("--expect train.videos=10"))

@@ -233,7 +233,7 @@ def test_the_configs_of_the_repository_are_right():
         *(
             (
                 {"variants": {"frames-8": {"against": name}}},
-                f"mine.yaml: variants.frames-8.against: {name} is no baseline",
+                f"mine.yaml: variants.frames-8.against: {name} is not a baseline",
             )
             for name in ("zeroshot", "kmedoids", "tome", "token_shift", "frames-6", "frames-8")
         ),

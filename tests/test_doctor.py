@@ -206,8 +206,12 @@ class TestCopies:
         lines = {each.line.partition(": ")[0].rpartition("/")[2]: each for each in found}
         assert lines["train"].line == "train: 1 of 2 videos, with 2 of 3 captions" and lines["train"].state == PROBLEM
         assert lines["test"].line == "test: 0 of 1 videos, with 0 of 1 captions"
-        assert lines["test"].remedy.endswith("max_unreadable_share, 0.01, to 1.0000 or more")
+        assert lines["train"].remedy.endswith("max_unreadable_share, 0.01, to 0.5")
+        assert lines["test"].remedy == "copy the others"  # without any video no share is large enough
         assert "Invalid data" in lines["second.avi"].line
+        config["benchmarks"]["msvd"] |= {"partial": True, "max_unreadable_share": 0.5}
+        states = [each.state for each in copies.findings(config, "msvd") if each.line.startswith(("train", "test"))]
+        assert states == [PROBLEM, NOTE]  # all of test are missing, and one of the two to train on cannot be read
         assert found[-1].line.startswith("1 of 1 missing videos have other names, such as ")
         assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
 

@@ -34,10 +34,11 @@ def test_the_fastest_setting_of_each_method_keeps_enough_of_the_baselines_recall
     assert lines["cost"].tolist()[:2] == pytest.approx([0.6, kmedoids[1]])
 
 
-def test_a_lower_bound_can_decide_in_place_of_the_measured_recall():
-    rows = compared()
-    lines = fastest.fastest(rows.assign(lower=rows["kept"] - 0.005), 0.99, "lower")  # 99.45 and 99.5 %, not 98.75 %
-    assert lines["variant"].tolist()[:2] == ["tempme", "kmedoids-s3"]
+def test_a_control_of_another_backbone_is_compared_with_the_baseline_that_it_names():
+    recalls = {"baseline": 40.0, "baseline-b16": 50.0, "b32-352": 45.0}
+    rows = table(*(result("msrvtt", name, r1) for name, r1 in recalls.items()))
+    found = fastest.beside_baseline(rows).iloc[0]
+    assert (found["variant"], found["kept"], found["cost"]) == ("b32-352", 0.9, pytest.approx(8 / 9))
 
 
 @pytest.mark.parametrize("change", [{"busy": True}, {"batch_ms": None}])

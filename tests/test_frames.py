@@ -412,6 +412,13 @@ class TestChange:
             write_shard(clips, 2, 32, shard)
         assert shard.read_bytes() == before
 
+    def test_a_shard_whose_videos_are_all_missing_is_made_again(self, clips, tmp_path):
+        for video in tmp_path.glob("*.mp4"):
+            video.unlink()
+        for part in (clips, clips[1:]):  # in between, one has arrived under a name of another shard
+            write_shard(part, 2, 32, tmp_path / "0000.lmdb")
+        assert set(self.counts(tmp_path).values()) == {0}
+
     def test_another_revision_other_settings_or_times_make_all_anew(self, clips, decoded, tmp_path, monkeypatch):
         shard, clips = tmp_path / "0000.lmdb", clips[:1]
         write_shard(clips, 2, 32, shard)

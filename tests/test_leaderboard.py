@@ -158,7 +158,7 @@ class TestBoard:
 
     def test_a_few_missing_test_videos_are_named(self, tmp_path, run):
         mine = zipped(tmp_path / "mine.zip", result(counts={"n_videos": 990}))
-        assert "| kmedoids (990 of 1,000 videos) |" in run("leaderboard", mine, PAPER_CSV)
+        assert "| kmedoids (on 990 of 1,000 videos) |" in run("leaderboard", mine, PAPER_CSV)
 
     def test_nothing_that_compares_is_a_mistake(self, tmp_path, mistake):
         mine, theirs = (zipped(tmp_path / f"{n}.zip", result(counts={"n_texts": n})) for n in (1, 2))

@@ -179,3 +179,11 @@ def test_features_that_are_not_finite_are_refused(which, bad):
     features[which][1, 1] = bad
     with pytest.raises(ValueError, match="not finite"):
         retrieval_metrics(*features, torch.arange(4))
+
+
+def test_a_single_query_is_answered_by_one_video():
+    texts, videos, truth = torch.eye(2)[:1], torch.eye(2), torch.tensor([0])
+    named = metrics.numbered(metrics.answers(texts, videos, truth), truth, 2)
+    assert {direction: found.answer.tolist() for direction, found in named.items()} == {
+        "text_to_video": ["0"], "video_to_text": ["0"],
+    }  # fmt: skip

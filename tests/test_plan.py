@@ -64,3 +64,28 @@ def test_only_splits_that_a_run_has_read_are_stored_all_before_any(plan, tmp_pat
 def test_a_prefix_does_not_move_weights_of_ones_own(plan):
     model = [plan(prefix=prefix).settings(plan().cell("mine", "baseline"))["model"] for prefix in ("", "made/")]
     assert [settings["weights"] for settings in model] == ["own.safetensors", "../own.safetensors"]
+
+
+def test_the_longest_training_and_what_needs_no_download_come_first(plan):
+    made = plan({"benchmarks": {"own": {**plan().config["benchmarks"]["shapes"], "source": {"reader": "msvd"}}}})
+    epochs, few = ({"training": {"epochs": count}} for count in (6, 5))
+    longest, baseline = (plan(change).cell("shapes", "baseline") for change in (epochs, few))
+    order = [longest, baseline, plan(few).cell("shapes", "kmedoids")]
+    priorities = list(map(made.training_priority, order))
+    assert priorities == sorted(priorities, reverse=True) and 2 > priorities[0] > priorities[2] > 1
+    assert made.fetch_priority("shapes") == 1 > made.fetch_priority("own") > 0
+    nothing_told = plan({"benchmarks": {"mine": {"source": {"captions": "missing.csv"}}}})
+    assert nothing_told.training_priority(nothing_told.cell("mine", "baseline")) == 1
+
+
+def test_a_video_that_arrives_in_a_folder_below_is_noticed_where_a_part_is_there(plan, tmp_path):
+    (tmp_path / "videos/below").mkdir(parents=True)
+
+    def states(change=None, folder="videos"):
+        return plan(change).states("mine", [str(tmp_path / folder)])
+
+    partial = {"benchmarks": {"mine": {"partial": True}}}
+    whole, before = states(), states(partial)
+    assert states(partial, "videos/below") == states(None, "videos/below")
+    (tmp_path / "videos/below/a.mp4").touch()
+    assert states() == whole and states(partial) != before

@@ -97,17 +97,17 @@ def test_the_noise_of_seeds_stands_apart():
     trainings = [answered(np.repeat([1, 20], [found, 100 - found])) for found in (40, 44, 48)]
     found = estimates(trainings)["t2v R@1"]
     assert (found.value, found.seeds, found.seeds_std) == (44, 3, 4)
-    assert found.seeds_half == pytest.approx(4.3027 * 4 / np.sqrt(3), rel=1e-4)  # Student's t of 2 degrees
-    assert found.half == pytest.approx(np.hypot((found.high - found.low) / 2, found.seeds_half))
+    over_seeds = 4.3027 * 4 / np.sqrt(3)  # Student's t of 2 degrees
+    assert found.half == pytest.approx(np.hypot((found.high - found.low) / 2, over_seeds), rel=1e-4)
     one = estimates(trainings[:1])["t2v R@1"]
     assert np.isnan(one.seeds_std) and one.half == (one.high - one.low) / 2
 
 
 def test_a_quarter_of_the_difference_needs_16_times_as_many_queries_and_seeds():
     found = statistics.Estimate(1.0, -3.0, 5.0, 0.5, 1, np.nan, 1000, 1000)
-    assert found.enough() == (16_000, 16)
-    assert found.enough(margin=1.0) is None
-    assert found._replace(value=8.0).enough() == (1000, 1)
+    assert found.enough() == (16_000, 16) and not found.told
+    assert found._replace(value=0.0).enough() is None
+    assert found._replace(value=8.0).enough() == (1000, 1) and found._replace(value=8.0).told
 
 
 def test_a_file_of_ranks_is_read_as_it_was_written(tmp_path):
@@ -129,6 +129,7 @@ def test_a_file_of_ranks_is_read_as_it_was_written(tmp_path):
         ({"text_to_video/rank": np.array(["1", "2"])}, "rank must be one whole number a query"),
         ({"video_ids": np.array([{}, {}], object)}, "not a whole file of ranks"),
         ({"caption_ids": np.array(["c0", "c0"])}, "a query is there twice"),
+        ({"video_ids": np.array(["v0", "v9"])}, "video_ids are not the videos of the captions"),
     ],
 )
 def test_a_damaged_file_of_ranks_is_one_line(tmp_path, change, message):

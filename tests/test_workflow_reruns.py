@@ -42,7 +42,7 @@ REVISIONS = "settings/revisions.py"
 
 def test_ablations_are_plotted_for_the_grids_asked_for(finished):
     rules = jobs(finished, "all", "--config", "run={grids: [clusters]}")
-    assert rules == made(7, 7, cell_settings=7, compared_settings=1) | COSTS | {"plot": len(PLOTS) + 1}
+    assert rules == made(7, 7, cell_settings=7, compared_settings=1, picture=1) | COSTS | {"plot": len(PLOTS) + 1}
 
 
 class TestWhatRunsAgain:
@@ -247,7 +247,7 @@ def test_a_failed_variant_is_missing_from_the_partial_table_with_the_reason(fini
     recall = f"{result(finished, 'spectral')['text_to_video']['R@5']:.1f}"
     assert re.search(rf"^\| spectral .*\b{recall}\b", text, re.MULTILINE)
     summary = (tables / "summary.partial.md").read_text()
-    assert re.search(r"^\| shapes .*-> [\d.]+, spectral", summary, re.MULTILINE)
+    assert re.search(r"^\| shapes .*-> [\d.]+ \(.+\), spectral", summary, re.MULTILINE)
     after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tables.iterdir()}
     assert after.keys() - before.keys() == {"shapes.partial.md", "summary.partial.md"}
     assert after == after | before

@@ -9,7 +9,7 @@ from centerclip.command import UserError, natural
 def options(parser: argparse.ArgumentParser) -> None:
     files = "results/BENCHMARK_VARIANT.json, of several seeds too, .ranks.npz, or .npz as `centerclip metrics` takes"
     parser.add_argument("baseline", type=Path, help=files)
-    parser.add_argument("others", nargs="+", type=Path, help="the same, of the baseline's further seeds and of others")
+    parser.add_argument("others", nargs="+", type=Path, help="further seeds of the baseline, and other models")
     grouped = "count rows of videos that are equal as one video, where files are of vectors"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
     parser.add_argument("--flips", type=natural, default=0, help="list so many largest gains and losses (default: 0)")

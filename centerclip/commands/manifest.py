@@ -25,6 +25,7 @@ def job(arguments: argparse.Namespace) -> None:
     manifest = read(benchmark["source"], source)
     check_manifest(manifest, name)
     check_counts(manifest, dict(arguments.expect), name)
-    check_files(manifest, needed_splits(arguments.splits), arguments.max_unreadable_share, name)
+    allowed = 1.0 if arguments.partial else arguments.max_unreadable_share
+    check_files(manifest, needed_splits(arguments.splits), allowed, name)
     with atomic(layout.path(layout.MANIFEST, results, benchmark=name)) as temporary:
         manifest.to_csv(temporary, index=False)

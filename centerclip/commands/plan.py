@@ -62,9 +62,10 @@ def job(arguments: argparse.Namespace) -> None:
 
 def show(header: list[str], rows: list[list]) -> None:
     """Print a table of texts and numbers, with three digits at least, and ? for None. Nothing without rows."""
-    texts = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
-    sides = ["left" if isinstance(cell, str) else "right" for cell in rows[0]] if rows else []
-    print(tabulate(texts, header, "pipe", disable_numparse=True, colalign=sides), end="\n\n") if rows else None
+    if rows:
+        texts = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
+        sides = ["left" if isinstance(cell, str) else "right" for cell in rows[0]]
+        print(tabulate(texts, header, "pipe", disable_numparse=True, colalign=sides), end="\n\n")
 
 
 def number(value: float | None) -> str:

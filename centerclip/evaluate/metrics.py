@@ -137,12 +137,11 @@ def named(
     captions, right, videos = (np.asarray(ids).astype(str) for ids in (captions, video_of_caption, videos))
     asked = videos[np.isin(videos, right)]
     queries = {"text_to_video": (captions, right), "video_to_text": (asked, asked)}
-    return {
-        direction: Ranks(
-            *queries[direction], *(found.cpu().numpy().astype(np.int32) for found in numbers), videos[best.cpu()]
-        )
-        for direction, (*numbers, best) in answers.items()
-    }
+    named = {}
+    for direction, found in answers.items():
+        *numbers, best = (column.cpu().numpy() for column in found)
+        named[direction] = Ranks(*queries[direction], *(ranks.astype(np.int32) for ranks in numbers), videos[best])
+    return named
 
 
 def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) -> dict[str, Ranks]:

@@ -74,6 +74,8 @@ def read(file: Path | IO[bytes], name: str | None = None) -> dict[str, Ranks]:
         raise UserError(f"{name}: not a whole file of ranks, such as results/shapes_kmedoids.ranks.npz") from None
     for direction, found in ranks.items():
         check(found, f"{name}: {direction}")
+    if not np.array_equal(np.unique(arrays["video_of_caption"]), np.sort(arrays["video_ids"])):
+        raise UserError(f"{name}: video_ids are not the videos of the captions")
     return ranks
 
 
@@ -102,8 +104,8 @@ def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]
 
 
 def flips(before: dict[str, Ranks], after: dict[str, Ranks], direction: str) -> tuple[list[Flip], list[Flip]]:
-    """The queries that are gained and those that are lost at rank 1 from `before` to `after`, the largest change of
-    rank first. Raises UserError for other queries."""
+    """The queries gained at rank 1 from `before` to `after`, and the queries lost, each with the largest change of rank
+    first. Raises UserError for other queries."""
     old, new = paired([before, after], direction)
 
     def changed(first: Ranks, behind: Ranks) -> list[Flip]:

@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
     """A metric or a difference of metrics, and how sure it is.
 
     value: the mean over seeds. low, high: its 95 % interval over queries. p: of a difference, how probable one as large
-    is between equal models; nan for a metric. seeds: the number of trainings, seeds_std the standard deviation of the
-    value over them, nan for one. queries, videos: how many it is of.
+    is between equal models; nan for a metric. seeds, queries, videos: their numbers. seeds_std: the standard deviation
+    of the value over seeds, nan for one.
     """
 
     value: float
@@ -45,18 +45,18 @@ class Estimate(NamedTuple):
         return f"{self.value:{numbers}} [{self.low:{numbers}}, {self.high:{numbers}}]"
 
     @property
-    def seeds_half(self) -> float:
-        """Half the 95 % interval over seeds."""
-        return seeds_half(self.seeds_std, self.seeds)
-
-    @property
     def half(self) -> float:
         """Half the 95 % interval over queries and seeds, taken as independent."""
-        return hypot((self.high - self.low) / 2, self.seeds_half)
+        return hypot((self.high - self.low) / 2, seeds_half(self.seeds_std, self.seeds))
 
-    def enough(self, margin: float = 0.0) -> tuple[int, ...] | None:
-        """How many queries and seeds would tell the value from `margin`, as the function `enough`."""
-        return enough(self.value - margin, self.half, self.queries, self.seeds)
+    @property
+    def told(self) -> bool:
+        """Whether the value is told from 0: it is further away than `half`."""
+        return abs(self.value) > self.half
+
+    def enough(self) -> tuple[int, ...] | None:
+        """How many queries and seeds would tell the value from 0, as the function `enough`."""
+        return enough(self.value, self.half, self.queries, self.seeds)
 
 
 def seeds_half(std: float, seeds: float) -> float:

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
-from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks
+from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks, too_few
 from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
 POINTS = (0.5, 1, 2, 3)  # of t2v R@1: within each, the published numbers that are met are counted
-LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
 SMALL = 0.05  # share of the encoder's time that is almost nothing
 ONCE = "one run"  # behind a verdict on the recall of a model that was trained once
 NO_INTERVAL = "no interval"  # behind a verdict on a recall without ranks
@@ -80,7 +79,7 @@ def difference(row: pd.Series) -> str:
 
 
 def once(*rows: pd.Series) -> list[str]:
-    """The mark of recalls of which one is of a single training; of a published one that is not known."""
+    """The mark of ONCE if a recall of `rows` comes from a single training; published rows do not tell."""
     return [ONCE] if any(row["trained"] and row.get("seeds", math.inf) < 2 for row in rows) else []
 
 
@@ -159,16 +158,15 @@ def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparable(ours: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `ours`, a model each, whose recall compares with a published one: from pretrained weights, with at
-    most LACKING of the published test videos missing."""
-    few = ours["n_videos"].astype(float) < (1 - LACKING) * ours[CANDIDATES].astype(float)
+    """The rows of `ours`, a model each, whose recall compares with a published one: from pretrained weights, and not
+    on `too_few` videos."""
     random = ours["weights"].astype(object) == RANDOM
     tested = ours[["t2v R@1", PAPER["t2v R@1"]]].notna().all(axis=1)
-    return ours[tested & ~few & ~random].drop_duplicates(MODEL)
+    return ours[tested & ~too_few(ours) & ~random].drop_duplicates(MODEL)
 
 
 def distance(here: pd.DataFrame) -> pd.Series:
-    """How many points the t2v R@1 of `comparable` rows is above the published one, with ties counted as there."""
+    """How many points the t2v R@1 of `comparable` rows is above the published one, with ties counted as published."""
     return (here[AS_AUTHORS[R1]] - here[PAPER[R1]]).round(1)
 
 

@@ -12,10 +12,8 @@ from centerclip.evaluate import ranks, statistics
 from centerclip.evaluate.ranks import DIRECTIONS, Ranks
 from centerclip.evaluate.statistics import DRAWS, Estimate
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import naming
+from centerclip.report.rows import R1, naming
 from centerclip.settings import layout
-
-JUDGED = "t2v R@1"  # what the sentence under a table is about
 
 
 class Model(NamedTuple):
@@ -125,22 +123,22 @@ def with_spread(values: np.ndarray, numbers: str = ".1f") -> str:
 
 
 def sentences(comparison: Comparison) -> str:
-    """What the interval and the spread are of, and whether JUDGED tells the models apart."""
-    found, name, baseline = comparison.differences[JUDGED], comparison.model.name, comparison.baseline.name
+    """What the interval and the spread are of, and whether R1 tells the models apart."""
+    found, name, baseline = comparison.differences[R1], comparison.model.name, comparison.baseline.name
     several = found.seeds > 1
     seeds = f"{found.seeds} trainings each, of seeds {', '.join(map(str, comparison.seeds))}"
     noise = f"{seeds}: ± is their standard deviation, which is" if several else "One training each: training noise is"
     drawn = f"Interval: videos resampled {DRAWS:,} times with all their captions. {noise} not in the interval."
     needed, size = found.enough(), f"{abs(found.value):.1f} points"
     if needed is None:
-        return f"{drawn}\n{JUDGED}: {name} and {baseline} have the same."
-    if needed == (found.queries, found.seeds):
-        return f"{drawn}\n{JUDGED}: {name} is {size} {'above' if found.value > 0 else 'below'} {baseline}: told apart."
+        return f"{drawn}\n{R1}: {name} and {baseline} have the same."
+    if found.told:
+        return f"{drawn}\n{R1}: {name} is {size} {'above' if found.value > 0 else 'below'} {baseline}: told apart."
     here, more = (
         f"{queries:,.0f} captions" + (f" and {seeds} seeds" if several else "")
         for queries, seeds in ((found.queries, found.seeds), (float(f"{needed[0]:.3g}"), needed[1]))
     )
-    return f"{drawn}\n{JUDGED}: {name} and {baseline} cannot be told apart by {here}; about {more} would tell {size}."
+    return f"{drawn}\n{R1}: {name} and {baseline} cannot be told apart by {here}; about {more} would tell {size}."
 
 
 def flipped(comparison: Comparison, direction: str, count: int) -> Document:

@@ -1,5 +1,6 @@
 """Local copies of a benchmark's videos: which are there, which cannot be opened, which have other names."""
 
+import math
 import os
 import re
 import tempfile
@@ -26,7 +27,7 @@ STALL_SECONDS = 20
 
 
 def findings(config: dict, benchmark: str) -> Iterator[Finding]:
-    """What is there of the videos of each split, and what is left without those that are missing or unreadable."""
+    """How many videos of each split can be read, and what to do about missing and unreadable files."""
     about, block = f"videos of {benchmark}", config["benchmarks"][benchmark]
     try:
         rows = manifest(config, benchmark)
@@ -45,13 +46,17 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         line = f"{len(closed)} of {len(there[::step]):,} files that were opened are no videos"
         yield Finding(about, NOTE, line, "copy them again: `centerclip audit FOLDER --out FILE` names all")
     good = rows["path"].isin(set(there) - closed.keys())
-    setting, allowed = f"benchmarks.{benchmark}.max_unreadable_share", block["max_unreadable_share"]
+    name, allowed = f"benchmarks.{benchmark}", block["max_unreadable_share"]
     for split in sorted({split for cell in cells(config, benchmark) for split in cell.splits}):
         here, whole = rows[good & (rows["split"] == split)], rows[rows["split"] == split]
-        found, wanted = (part["video_id"].nunique() for part in (here, whole))
+        copied = whole[whole["path"].isin(there)]
+        found, wanted, copied = (part["video_id"].nunique() for part in (here, whole, copied))
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
-        lost = 1 - found / max(1, wanted)
-        remedy = f"copy the others, or set {setting}, {allowed:g}, to {lost:.4f} or more"
+        lost = 1 - found / max(1, copied if block.get("partial") else wanted)
+        share = (
+            f", or set {name}.max_unreadable_share, {allowed:g}, to {math.ceil(1e4 * lost) / 1e4:g}" if found else ""
+        )
+        remedy = f"copy the others, or set {name}.partial to true for missing ones{share}"
         yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
     missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
     names = other_names(missing["video_id"], folder_of(config, benchmark))
@@ -70,8 +75,8 @@ def folder_of(config: dict, benchmark: str) -> Path:
 
 
 def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
-    """The manifest of a benchmark: the one that is made, or that of the files that are there; None without captions.
-    Raises UserError as its reader."""
+    """The manifest of a benchmark: the stored one, or what its reader makes of the local files; None without captions.
+    Raises UserError as the reader."""
     dataset = resolve.dataset(config, benchmark)
     source = config["benchmarks"][benchmark]["source"]
     local = config["benchmarks"][dataset]["source"].get("local") or {}

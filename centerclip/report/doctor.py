@@ -56,7 +56,7 @@ def judged(about: str, good: bool, line: str, remedy: str, otherwise: str = PROB
 
 
 def findings(config: dict, profile: Path) -> Iterator[Finding]:
-    """All findings for the run of `config` but those of its videos; its SLURM profile is in the folder `profile`."""
+    """All findings for the run of `config`, except about its videos. `profile`: the folder of the SLURM profile."""
     cells = list(chain.from_iterable(forecast.cells(config, name) for name in config["run"]["benchmarks"]))
     yield from python()
     yield from graphics(cells)
@@ -137,7 +137,7 @@ def tried(what: str, count: int, command: list[str]) -> Finding:
 
 
 def compute() -> None:
-    """Compute on every GPU. Raises ArithmeticError for a wrong result; of a Triton that cannot run, a warning too."""
+    """Compute on every GPU. Raises ArithmeticError for a wrong result, and for a Triton that cannot run."""
     import torch
 
     for index in range(torch.cuda.device_count()):

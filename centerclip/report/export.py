@@ -13,10 +13,9 @@ from io import BytesIO
 from pathlib import Path
 
 from centerclip import ROOT
-from centerclip.command import UserError, atomic, first_line, is_damage, json_of, read_json
-from centerclip.evaluate.ranks import DIRECTIONS, Ranks, beside, read
-from centerclip.report.tables import read_costs, row_of
-from centerclip.settings.cell import check_own
+from centerclip.command import UserError, atomic, first_line, is_damage, json_of
+from centerclip.evaluate.ranks import beside, read
+from centerclip.report.tables import checked_row, read_costs, read_result
 
 SCHEMA = 1  # of the zip; raised when older versions of `read_zip` cannot read it
 MANIFEST, CRATE, WORKFLOW = "manifest.json", "ro-crate-metadata.json", "Snakefile"
@@ -29,7 +28,6 @@ ABOUT = (
 FIXED = (1980, 1, 1, 0, 0, 0)  # the time of every member
 LARGEST = 1 << 24  # bytes of a member that `read_zip` reads
 MOST = 10_000  # results that it reads of a zip
-ROUNDING = 1e-6  # per cent
 
 
 def export(results: Path, out: Path) -> dict[str, int]:
@@ -43,7 +41,7 @@ def export(results: Path, out: Path) -> dict[str, int]:
     costs = sorted(results.glob("*/costs.json"))
     for path in costs:
         read_costs(path)
-    dates = [result["provenance"].get("evaluated") for _, result in map(read_result, cells)]
+    dates = [result["provenance"].get("evaluated") for _, result, _ in map(read_result, cells)]
     counts = {"results": len(cells), "ranks": len(ranks), "costs": len(costs)}
     made = {"schema": SCHEMA, "centerclip": version("centerclip"), "evaluated": max(filter(None, dates), default=None)}
     members = {f"results/{path.relative_to(results)}": path.read_bytes() for path in (*cells, *ranks, *costs)}
@@ -62,26 +60,6 @@ def in_folder(results: Path) -> list[Path]:
     if files := sorted(results.glob("*_*.json")):
         return files
     raise UserError(f"{results}: there is no result in it, such as shapes_kmedoids.json")
-
-
-def read_result(path: Path) -> tuple[dict, dict]:
-    """The row of `tables.row_of` and the content of a RESULT file. Raises UserError for another file, for one that is
-    not of its cell, and for ranks beside it that are of other metrics."""
-    check_own(path)
-    result, ranks = read_json(path), beside(path)
-    return checked_row(result, read(ranks) if ranks.exists() else {}, path), result
-
-
-def checked_row(result: dict, ranks: dict[str, Ranks], source: str | Path) -> dict:
-    """The row of the content of a RESULT file, the `source`. Raises UserError for another content, and unless `ranks`,
-    if there are any, give its recalls."""
-    row = row_of(result, source)
-    for direction, found in ranks.items():
-        for k in (1, 5, 10):
-            score, counted = f"{DIRECTIONS[direction]} R@{k}", 100 * (found.rank <= k).mean()
-            if abs(float(row[score]) - counted) > ROUNDING:
-                raise UserError(f"{source}: {score} is {row[score]}, but its ranks give {counted}")
-    return row
 
 
 def as_json(content: dict) -> bytes:
@@ -107,7 +85,7 @@ def crate(names: list[str], made: dict) -> dict[str, bytes]:
 
 
 def read_zip(path: Path) -> Iterator[tuple[dict, dict]]:
-    """`read_result` of each result in a zip of `export`, which may be anybody's: nothing is written to disk.
+    """The row and the content of each result in a zip of `export`, which may be anybody's: nothing is written to disk.
 
     Raises UserError, with the member, for a zip of other content, for more than MOST results, and for a member that is
     damaged, packed in a way that `export` does not use, or too large.
@@ -123,7 +101,7 @@ def read_zip(path: Path) -> Iterator[tuple[dict, dict]]:
             if schema > SCHEMA:
                 raise UserError(f"{path}: its format is {schema}, and this version reads {SCHEMA}: upgrade centerclip")
             for name in results:
-                source, ranks = f"{path}: {name}", {}
+                source, ranks = f"{path}: {name}", None
                 result = json_of(member(archive, name), source)
                 if (file := str(beside(Path(name)))) in names:
                     source = f"{path}: {file}"

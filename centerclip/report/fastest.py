@@ -4,11 +4,11 @@ import pandas as pd
 
 from centerclip.report.documents import Document, Table
 from centerclip.report.rows import DIFFERENCE, R1, label
-from centerclip.report.tables import disturbed, marked
+from centerclip.report.tables import GROUP, disturbed, grouped, marked
 
 KEPT = (0.99, 0.999)  # shares of the baseline's R@1
 COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is
-COMPARED = ["benchmark", "backbone", "measured_on"]  # what models share with their baseline
+COMPARED = [*GROUP, "measured_on"]  # what models share with their baseline
 
 
 def cost(rows: pd.DataFrame) -> str:
@@ -23,6 +23,7 @@ def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
     `cost`, the share of its cost, and `of`, which of COSTS that is."""
     compared = []
     measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
+    measured = measured.assign(group=grouped(measured))
     for _, rows in measured.groupby(COMPARED, sort=False):
         for _, first in rows[rows["baseline"]].head(1).iterrows():
             column = cost(rows)
@@ -31,11 +32,11 @@ def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(compared) if compared else measured[:0]
 
 
-def fastest(compared: pd.DataFrame, share: float, kept: str = "kept") -> pd.DataFrame:
-    """Of each method the row of least cost among those of `beside_baseline` whose column `kept` is at least `share`, by
-    cost; then a row without a variant for each method that has no such row. `kept` may be a lower bound instead."""
-    keys = [*COMPARED, "method"]
-    enough = compared[compared[kept] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
+def fastest(compared: pd.DataFrame, share: float) -> pd.DataFrame:
+    """For each method the cheapest row of `beside_baseline` that keeps at least `share`, in the order of cost; then a
+    row without a variant for each method that has no such row."""
+    keys = [*COMPARED, "backbone", "method"]
+    enough = compared[compared["kept"] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
     return compared[keys].drop_duplicates().merge(enough, on=keys, how="left").sort_values("cost", kind="stable")
 
 

@@ -1,5 +1,5 @@
 """What a run takes, before anything of it runs: steps, operations, GPU-hours, downloads, disk. What is done already is
-left out. Nothing heavy is imported but to read captions that are there, and to measure."""
+left out. Heavy modules are imported only to read captions and to measure."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Storage(NamedTuple):
 
 
 def counts(config: dict, benchmark: str) -> dict[str, int]:
-    """Videos and captions of each split, as `manifest.counted`: those of the manifest or the user's own csv if it is
-    there, or else those that the config expects. Raises UserError where neither says it."""
+    """Videos and captions of each split, as `manifest.counted`, from the manifest or the user's own csv; without these,
+    from the config's `counts`. Raises UserError without any."""
     block = config["benchmarks"][benchmark]
     source, manifest = block["source"], Path(layout.MANIFEST.format(benchmark=benchmark))
     if source["reader"] == planning.FOLDER or manifest.exists():
@@ -132,11 +132,15 @@ def work(cell: Cell, counted: dict[str, int]) -> Work:
     once = counted["test.videos"] * encoding(cell) + counted["test.captions"] * text(cell)
     if not cell.trained or has(cell, layout.WEIGHTS):
         return Work(cell, 0, 0, once)
-    recipe = cell.training
-    steps = counted["train.captions"] // recipe.batch_size * recipe.epochs
+    recipe, steps = cell.training, steps_of(cell, counted)
     validation = counted["val.videos"] * encoding(cell) + counted["val.captions"] * text(cell)
     epoch = once + (validation if recipe.select == "val" else 0)
     return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + once)
+
+
+def steps_of(cell: Cell, counted: dict[str, int]) -> int:
+    """Steps of the whole training of `cell`, whose benchmark has the counts."""
+    return counted["train.captions"] // cell.training.batch_size * cell.training.epochs
 
 
 def encoding(cell: Cell) -> float:
@@ -230,7 +234,7 @@ def to_download(source: dict) -> list[sources.Source]:
 
 
 def weights_to_download(config: dict, works: Iterable[Work]) -> list[sources.Source]:
-    """The published weights that are wanted and not there. Of those that open_clip downloads the size is not known."""
+    """The published weights that the cells need and that are not there. Sizes of open_clip's downloads are unknown."""
     found = {}
     for cell in (work.cell for work in works if work.left):
         backbone, name = cell.model.backbone, config["weights"][cell.model.backbone]
@@ -242,7 +246,7 @@ def weights_to_download(config: dict, works: Iterable[Work]) -> list[sources.Sou
 
 
 def gigabytes(sizes: Iterable[float | None]) -> str:
-    """The sum of bytes as GB: "3.1 + ?" where some are not known, "?" where none is."""
+    """The sum of bytes as GB: "3.1 + ?" where some are unknown, "?" where all are."""
     sizes = list(sizes)
     known = f"{sum(size or 0 for size in sizes) / 1e9:,.1f}"
     unknown = sizes.count(None)

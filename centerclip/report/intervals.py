@@ -1,4 +1,4 @@
-"""How sure a table's recalls are: their 95 % intervals, and those of the differences to the baseline."""
+"""The 95 % intervals of a table's recalls, and of their differences to the baseline."""
 
 from collections.abc import Mapping
 

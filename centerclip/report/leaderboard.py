@@ -9,10 +9,9 @@ import pandas as pd
 
 from centerclip.command import UserError, shown
 from centerclip.report import tables
-from centerclip.report.claims import LACKING
 from centerclip.report.documents import Document, Table
-from centerclip.report.export import in_folder, read_result, read_zip
-from centerclip.report.rows import CANDIDATES, checked, label, naming
+from centerclip.report.export import in_folder, read_zip
+from centerclip.report.rows import CANDIDATES, LACKING, checked, label, naming
 from centerclip.settings.cell import Cell, from_settings
 
 PAPER = "paper"  # the source of the published numbers
@@ -31,7 +30,7 @@ def read(path: Path) -> pd.DataFrame:
     and `revision`, the digest of the data, which is None in old results. The source is a zip of `export`, a results
     folder or a RESULT file. Raises UserError for other content."""
     if path.is_dir() or path.suffix == ".json":
-        results = map(read_result, in_folder(path) if path.is_dir() else [path])
+        results = (tables.read_result(file)[:2] for file in (in_folder(path) if path.is_dir() else [path]))
     else:
         results = read_zip(path)
     rows, more = [], []
@@ -70,7 +69,7 @@ def board(sources: dict[str, pd.DataFrame]) -> tuple[list[Line], list[str]]:
             reasons = [another_split(row, first) for _, row in rows.iterrows()]
             told, kept = list(zip(rows["variant"], reasons, strict=True)), rows[[not reason for reason in reasons]]
             names = {row["variant"] for line in lines for row in line.values()}
-            means = tables.over_seeds(kept).to_dict("records") if len(kept) else []
+            means = tables.over_seeds(kept.to_dict("records")).to_dict("records") if len(kept) else []
             for row in sorted(means, key=lambda row: row["variant"] not in names):
                 told.append((row["variant"], put(row, source, lines)))
             for variant, reason in told:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, read_json
-from centerclip.evaluate import ranks
-from centerclip.evaluate.statistics import DRAWS
+from centerclip.evaluate import ranks, statistics
+from centerclip.evaluate.ranks import Ranks
 from centerclip.method import reduction
 from centerclip.report.documents import Document, Table
 from centerclip.report.intervals import intervals
@@ -20,6 +20,7 @@ from centerclip.report.rows import (
     DIFFERENCE,
     DIRECTIONS,
     INTERVALS,
+    LACKING,
     MEASURED,
     METRICS,
     R1,
@@ -32,6 +33,7 @@ from centerclip.report.rows import (
     label,
     naming,
     read_table,
+    too_few,
     typed,
 )
 from centerclip.settings.cell import Cell, check_own, from_settings
@@ -44,6 +46,7 @@ BUSY = " (busy)"  # behind times of a busy machine
 FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
+ROUNDING = 1e-6  # per cent
 UNRANKED = [*HISTORY, "price"]  # nothing is the best in these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
 DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
@@ -113,14 +116,32 @@ def read_costs(path: Path) -> dict:
 
 
 def read_row(path: Path) -> dict:
-    """The row of a RESULT file. Raises UserError for another file, and for results that are not those of their cell."""
+    """The row of a RESULT file with `seed` and `ranks`. Raises UserError as `read_result`."""
+    row, result, found = read_result(path)
+    return row | {"seed": result["settings"]["seed"], "ranks": found}
+
+
+def read_result(path: Path) -> tuple[dict, dict, dict[str, Ranks] | None]:
+    """The row, the content and the ranks, None without their file, of a RESULT file. Raises UserError for another file,
+    for results of another cell than they are named after, and as `checked_row`."""
     check_own(path)
-    result = read_json(path)
+    result, file = read_json(path), ranks.beside(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    found = ranks.beside(path)
-    stored = ranks.read(found) if found.exists() else None
-    return row_of(result, path) | {"seed": result["settings"]["seed"], "ranks": stored}
+    found = ranks.read(file) if file.exists() else None
+    return checked_row(result, found, path), result, found
+
+
+def checked_row(result: dict, found: dict[str, Ranks] | None, source: str | Path) -> dict:
+    """The row of the content of a RESULT file, the `source`. Raises UserError as `row_of`, and where the ranks `found`
+    give other recalls."""
+    row = row_of(result, source)
+    for direction, short in DIRECTIONS.items() if found else ():
+        for k in statistics.RECALLS:
+            score, counted = f"{short} R@{k}", 100 * (found[direction].rank <= k).mean()
+            if abs(float(row[score]) - counted) > ROUNDING:
+                raise UserError(f"{source}: {score} is {row[score]}, but its ranks give {counted}")
+    return row
 
 
 def row_of(result: dict, source: str | Path) -> dict:
@@ -288,8 +309,8 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows have the best of `column`, as it is shown, costs among those of one device; none where all are equal,
-    or times of a busy machine."""
+    """Which rows show the best value of `column`; costs are compared on each device. None if all are equal, and none of
+    the times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
     ranked = column not in (*UNRANKED, DIFFERENCE) and not (column in TIMES and disturbed(table).any())
@@ -323,8 +344,8 @@ def marked(row: Mapping, column: str) -> str:
 
 def comparison(table: pd.DataFrame) -> Table:
     """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's, with
-    ties counted as the paper's are."""
-    compared = table["paper_row"].notna()
+    ties counted as the paper's are. There is no difference in recall where ours is on `too_few` videos."""
+    compared, few = table["paper_row"].notna(), too_few(table)
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
@@ -337,7 +358,8 @@ def comparison(table: pd.DataFrame) -> Table:
         bold.append(stars.loc[index].to_dict())
         if compared[index]:
             paper = {column: row[PAPER[column]] for column in columns if column in PAPER}
-            less = {column: row[AS_AUTHORS.get(column, column)] - value for column, value in paper.items()}
+            told = [column for column in paper if not (few[index] and column in SCORES)]
+            less = {column: row[AS_AUTHORS.get(column, column)] - paper[column] for column in told}
             lines.append({"": "paper"} | {column: shown(value, column) for column, value in paper.items()})
             lines.append({"": "difference"} | {column: shown(value, column, "+") for column, value in less.items()})
             bold += [{}, {}]
@@ -365,7 +387,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
     sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
-        f" {first['n_videos_left_out']:.0f} videos were left out because they gave no frames.",
+        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.",
         f"Recall and training were measured on {', '.join(made['device'].unique())}.",
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
         f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
@@ -373,7 +395,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         interval_note(made),
         *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
         *(cost_notes(table, costs) if costs else []),
-        "The kWh of a training are those of one of its GPUs, with all that ran on it, times the number of GPUs."
+        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
         if table["kwh"].notna().any()
         else "",
         f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
@@ -383,6 +405,9 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         counts and f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.",
         "The difference is ours less the paper's, whose memory and time are of its own GPUs."
         if table["paper_row"].notna().any()
+        else "",
+        f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos."
+        if (too_few(table) & table["paper_row"].notna()).any()
         else "",
         ties_note(made),
     ]
@@ -395,8 +420,8 @@ def interval_note(made: pd.DataFrame) -> str:
         return ""
     trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
     return (
-        f"[low, high] is the 95 % interval over queries, from {DRAWS:,} resamples of the videos with their captions."
-        " A model and its baseline are compared on the same resamples."
+        f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their"
+        " captions. A model and its baseline are compared on the same resamples."
         f" {trained} The noise of training is not in the interval."
     )
 

@@ -74,14 +74,14 @@ class Cell:
 
     @property
     def clustering(self) -> bool:
-        """Whether its first stage brings like tokens together; the paper's sampling baselines do not. Of an algorithm
-        that only others have, nothing is known."""
+        """Whether its first stage brings like tokens together; the paper's sampling baselines do not. False for an
+        algorithm that is not known here, as of somebody else's results."""
         first = self.model.stages[0].algorithm if self.model.stages else None
         return first in reduction.names() and reduction.kind(first) == reduction.CLUSTERING
 
     @property
     def method(self) -> str:
-        """What it is a setting of: the schedule or the algorithms of its stages, its shift or, without these, the first
+        """The name of its method: the schedule or the algorithms of its stages, its shift or, without these, the first
         word of its variant's name, such as `frames` of frames-8."""
         stages = self.model.stages
         if any(stage.classes == "all" for stage in stages):
@@ -97,7 +97,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """What it has in common with its baseline, unless it is a control."""
+        """Its backbone, frames and pixels, which a baseline shares with all but controls."""
         return f"{self.model.backbone}, {self.data.frames} frames of {self.data.image_size} px"
 
     @property

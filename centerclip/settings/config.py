@@ -81,16 +81,15 @@ def check_grids(given: dict[str, dict], config: dict) -> None:
 
 
 def check_controls(given: dict[str, dict], variants: dict[str, dict]) -> None:
-    """Raise UserError for a control that is compared with what is no baseline."""
+    """Raise UserError for a control whose `against` is not a baseline."""
     for name, settings in variants.items():
         if "against" in settings:
             key, baseline = ["variants", name, "against"], settings["against"]
             check_names(given, key, [baseline], variants)
             named = variants[baseline]
             if named.keys() & {"against", "stages", "schedule", "shift"} or not named.get("train", True):
-                raise complaint(
-                    given, key, f"{baseline} is no baseline: it reduces tokens, is a control or not trained"
-                )
+                problem = "is not a baseline: it reduces tokens, is a control, or is not trained"
+                raise complaint(given, key, f"{baseline} {problem}")
 
 
 def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant: str) -> None:

@@ -368,6 +368,10 @@ class BenchmarkBlock(Block):
     )
     shards: Int = optional("Files that the stored frames are spread over, a job each.", ge=1, le=10000)
     max_unreadable_share: Share = doc("The run stops if a larger share of videos gives no frame.")
+    partial: Bool = doc(
+        "Run on the videos that are there: missing ones do not count in max_unreadable_share, and results are marked.",
+        False,
+    )
     frames: Count = doc(FRAMES)
     text_tokens: Int = doc("Tokens of a caption, start and end marks included.", ge=3)
     stage: Annotated[StageBlock, requires("block", "segments", "clusters")] = doc("What a variant's stages leave out.")

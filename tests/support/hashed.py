@@ -159,13 +159,16 @@ class Job:
     def evaluate(self) -> None:
         directory, cell, rows, frames = self.cell()
         weights = (directory / "weights.safetensors").read_text() if cell["training"] else ""
-        write(self.one("--out"), json.dumps(evaluated(cell, rows, frames, weights, self.one("--precision"))))
+        text = json.dumps(evaluated(cell, rows, frames, weights, self.one("--precision")))
+        for name in ("evaluation.ranks.npz", "evaluation.json"):
+            write(directory / name, text)
 
     def result(self) -> None:
         directory, *_ = self.cell()
         results = directory.parent.parent
-        text = (directory / "evaluation.json").read_text()
-        write(results / f"{directory.parent.name}_{directory.name}.json", text)
+        for suffix in ("ranks.npz", "json"):
+            text = (directory / f"evaluation.{suffix}").read_text()
+            write(results / f"{directory.parent.name}_{directory.name}.{suffix}", text)
 
     def table(self) -> None:
         text = digest(*(Path(path).read_text() for path in self.words["--cells"]))

@@ -45,6 +45,7 @@ rule result:
     log:
         log_file("{benchmark}/{variant}/result"),
     priority: 1
+    localrule: True
     conda:
         ENVIRONMENT
     params:

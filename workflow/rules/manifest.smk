@@ -11,7 +11,7 @@ rule fetch:
         log_file("{dataset}/fetch"),
     benchmark:
         layout.JOB_BENCHMARK.format(job="{dataset}/fetch")
-    priority: 1
+    priority: lambda wildcards: plan.fetch_priority(wildcards.dataset)
     conda:
         ENVIRONMENT
     resources:
@@ -19,7 +19,7 @@ rule fetch:
     params:
         failed=last_failure("{dataset}/fetch"),
         revision=lambda wildcards: plan.fetch_revision(wildcards.dataset),
-        local=lambda wildcards: [file_state(path) for path in local_files(wildcards)],
+        local=lambda wildcards: plan.states(wildcards.dataset, local_files(wildcards)),
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
 

@@ -3,7 +3,6 @@
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in plan.cells(benchmark)]
 PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
 FULL_SIZE_TABLE = layout.TABLE.format(benchmark=layout.FULL_SIZE)
-PRICE = config["run"]["gpu_hour_price"]
 MEASURED = "--full-size" if config["run"]["full_size"] else ""
 
 
@@ -21,11 +20,10 @@ rule table:
         ENVIRONMENT
     params:
         made_from=lambda wildcards: plan.tables_from(wildcards.benchmark),
-        costs=lambda wildcards, input: f"--costs {input.costs}" if input.costs else "",
-        price=f"--gpu-hour-price {PRICE}" if PRICE else "",
+        price=config["run"]["gpu_hour_price"] or "",
         out=lambda wildcards, output: output[0].removesuffix(".html"),
     shell:
-        "python -m centerclip table --paper {input.paper} {params.costs} {params.price}"
+        "python -m centerclip table --paper {input.paper} --costs {input.costs} --gpu-hour-price {params.price}"
         " --cells {input.cells} --out {params.out} --log {log}"
 
 
@@ -75,10 +73,9 @@ rule summary:
     params:
         made_from=lambda wildcards: plan.tables_from(*BENCHMARKS),
         out=lambda wildcards, output: output[0].removesuffix(".html"),
-        full_size=lambda wildcards, input: f"--full-size {input.full_size}" if input.full_size else "",
         tolerance=config["run"]["tolerance"],
     shell:
-        "python -m centerclip summary --paper {input.paper} --tables {input.tables} {params.full_size}"
+        "python -m centerclip summary --paper {input.paper} --tables {input.tables} --full-size {input.full_size}"
         " --tolerance {params.tolerance} --out {params.out} --findings {output.findings} --log {log}"
 
 

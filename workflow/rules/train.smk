@@ -33,7 +33,7 @@ rule train:
         log_file("{benchmark}/{variant}/train"),
     benchmark:
         layout.JOB_BENCHMARK.format(job="{benchmark}/{variant}/train")
-    priority: 1
+    priority: lambda wildcards: plan.training_priority(cell(wildcards))
     conda:
         ENVIRONMENT
     threads: lambda wildcards: cell(wildcards).runtime.threads * cell(wildcards).runtime.gpus

@@ -22,13 +22,15 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """Give a command the options that `check_benchmark` reads. Without them, everything passes."""
     parser.add_argument("--expect", nargs="*", default=[], type=count, metavar="SPLIT.WHAT=N", help="train.videos=9000")
     parser.add_argument("--max-unreadable-share", default=1.0, type=float, help="of videos without frames (default: 1)")
+    parser.add_argument("--partial", action="store_true", help="missing videos do not count in that share")
 
 
 def limits(block: dict) -> str:
     """The options of `add_limits` for a benchmark's block of the config."""
     counts = (block.get("counts") or {}).items()
     expected = [f"{split}.{what}={number}" for split, numbers in counts for what, number in numbers.items()]
-    return shlex.join(["--max-unreadable-share", str(block["max_unreadable_share"]), "--expect", *expected])
+    partial = ["--partial"] * block.get("partial", False)
+    return shlex.join([*partial, "--max-unreadable-share", str(block["max_unreadable_share"]), "--expect", *expected])
 
 
 def count(text: str) -> tuple[str, int]:
@@ -41,32 +43,37 @@ def count(text: str) -> tuple[str, int]:
 
 def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
     """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and no larger share of videos of
-    the cell's splits lacks frames. Prints which lack them."""
+    the cell's splits, with `partial` of those that are there, lacks frames. Prints which lack them."""
     from centerclip.data.datasets.manifest import check_counts
     from centerclip.data.datasets.readers import manifest_of
     from centerclip.data.video.frames import read_report
+    from centerclip.data.video.reading import MISSING
     from centerclip.data.video.shards import unreadable
 
     manifest, report = manifest_of(cell), read_report(cell.path(layout.FRAMES))
     check_counts(manifest, dict(arguments.expect), cell.benchmark)
     needed = set(manifest.loc[manifest["split"].isin(cell.splits), "video_id"])
+    if arguments.partial:
+        needed -= set(report.loc[report["reason"] == MISSING, "video_id"])
     print(*unreadable(report, needed, arguments.max_unreadable_share), sep="\n", flush=True)
 
 
 def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, name: str) -> None:
-    """Raise UserError if more than the `share` of the video files of `splits` of benchmark `name` are missing, or all;
-    else tell how many are."""
-    from centerclip.data.datasets.manifest import videos
-
-    paths = videos(manifest[manifest["split"].isin(splits)])["path"].drop_duplicates()
-    missing = paths[~paths.map(os.path.isfile)]
-    if missing.empty:
+    """Raise UserError if more than the `share` of the videos of `splits` of benchmark `name` are missing, or all;
+    else tell how many of each split are there."""
+    clips = manifest[manifest["split"].isin(splits)].drop_duplicates("video_id")
+    there = clips["path"].map(os.path.isfile)
+    if there.all():
         return
-    first = Path(missing.iloc[0])
+    found = there.groupby(clips["split"], sort=False).agg(["sum", "size"])
+    counts = ", ".join(f"{split} {here:,} of {wanted:,}" for split, here, wanted in found.itertuples())
+    first = Path(clips.loc[~there, "path"].iloc[0])
     where = f"first missing: {first.name!r}, looked in {located(first.parent)}"
-    line = f"benchmark {name}: {len(missing):,} of {len(paths):,} videos are not there, {where}"
-    if len(missing) > share * len(paths) or len(missing) == len(paths):
-        raise UserError(f"{line}; max_unreadable_share allows {share:.1%}")
+    line = f"benchmark {name}: {there.sum():,} of {len(there):,} videos are there ({counts}), {where}"
+    if not there.any():
+        raise UserError(line)
+    if (~there).sum() > share * len(there):
+        raise UserError(f"{line}; max_unreadable_share allows {share:.1%}, and partial: true any number")
     tell(line)
 
 

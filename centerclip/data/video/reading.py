@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 PATH = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # mistakes in a path
+MISSING = "no such file"
 PLACE = (errno.EINVAL, errno.EOVERFLOW)  # of seeking, where a damaged file points outside of itself
 
 
@@ -62,7 +63,7 @@ class Reader:
             self.file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                raise NoFrames("no such file") from None
+                raise NoFrames(MISSING) from None
             raise (NoFrames if error.errno in PATH else MachineFault)(reason(error)) from None
         self.size = status.st_size
 

@@ -47,7 +47,7 @@ def write_shard(
     for a video_id too long for a key, or if no video is left where there was a shard.
     """
     clips = clips.assign(state=states(clips, fps, size))
-    if path.exists() and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
+    if had_frames(path) and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
         gone = f"none of its {len(clips)} videos is there any more: {clips['path'].iloc[0]}: no such file"
         raise UserError(f"{path} stays as it is, as {gone}. Put them back (files that were fetched: --forcerun fetch)")
     with atomic(path) as temporary:
@@ -70,6 +70,12 @@ def write_shard(
     with atomic(path.with_suffix(".csv")) as temporary:
         temporary.write_bytes(table)
     return sum(decoder == MACHINE for _, decoder, _ in rows.values())
+
+
+def had_frames(path: Path) -> bool:
+    """Whether there is a shard and, as far as its report is there, it has a frame."""
+    report = path.with_suffix(".csv")
+    return path.exists() and not (report.exists() and (read_report(report)["frames"] == 0).all())
 
 
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:

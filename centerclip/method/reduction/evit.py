@@ -11,13 +11,13 @@ REVISION = 1
 
 @torch.no_grad()
 def evit(tokens: Tensor, clusters: int, *, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Keep the K - 1 tokens of largest score alone; all others are one cluster, kept for that of largest score.
+    """Keep the K - 1 tokens of largest score; all others form one cluster, whose medoid has their largest score.
 
     With `keep: attention` that cluster becomes its tokens' mean, weighted by score: the paper's fused token, which in
     the paper is the weighted sum, and comes last. Of equal scores the lower index goes first. O(N log N).
 
     Args:
-        tokens: [B, N, D], of which only the shape counts.
+        tokens: [B, N, D]; only their shape counts.
         clusters: K, 1..N.
         scores: [B, N] float, the attention of [CLASS] to each token.
 

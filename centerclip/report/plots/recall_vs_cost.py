@@ -19,7 +19,7 @@ read = style.read_table
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
-    """Costs in per cent of those of each row's baseline; published ones of the published baseline's."""
+    """Costs in per cent of each row's baseline: ours of ours, published ones of the published baseline."""
     columns = list(dict.fromkeys(column for pair in RELATIVE.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
@@ -64,7 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
         " blocks together. Each model is compared with its own baseline (dashed), which keeps every token: in the"
         " memory kept for the backward pass, and"
         + (" in the time of a video in the best batch." if work == "time" else
-           " in GFLOPs, as the times are not of one quiet device."),
+           " in GFLOPs, because the times are not of one quiet device."),
         style.whiskers_note(data),
         f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",

@@ -30,7 +30,7 @@ MARKERS = "osD^vPX<>ph*"
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
-QUERIES = "Whiskers: the 95 % interval over queries; differences are surer, as all answer the same: see the table."
+QUERIES = "Whiskers: the 95 % interval over queries. Differences have smaller ones, in the table: all answer the same."
 SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
