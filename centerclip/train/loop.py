@@ -322,7 +322,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def prepare(model: CenterCLIP, recipe: Training) -> None:
-    """Let of a model train what `recipe` tunes."""
+    """Make those parameters of a model trainable that `recipe` trains, and freeze the others."""
     if recipe.tune == "lora":
         adapt(model, recipe.rank, recipe.where)
     else:
