@@ -16,18 +16,19 @@ from support.workflow import SMALL, copy_repository, jobs, snakemake
 from centerclip.backbones.clip import build
 from centerclip.settings import layout
 
-README = (REPOSITORY / "README.md").read_text()
+PAGES = ["README.md", *(f"docs/{file.name}" for file in REPOSITORY.glob("docs/*.md"))]
 
 
-def snippet(section: str, language: str) -> str:
-    """The one block of a language in a section of the README."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
+def snippet(page: str, section: str, language: str) -> str:
+    """The one block of a language in a section of a page."""
+    page = (REPOSITORY / page).read_text()
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
     (block,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return block
 
 
 def test_a_model_that_one_holds_is_reduced_in_less_than_ten_lines(capsys):
-    code = snippet("A model that you hold", "python")
+    code = snippet("README.md", "Your own model, videos, algorithm, data set", "python")
     assert len(code.splitlines()) < 10
     exec(code.replace("ViT-B-32-quickgelu", "ViT-S-32"), {})
     assert capsys.readouterr().out == "torch.Size([2, 384])\n"
@@ -35,7 +36,7 @@ def test_a_model_that_one_holds_is_reduced_in_less_than_ten_lines(capsys):
 
 def test_the_python_example(tmp_path, monkeypatch):
     """On a cell of the tiny model and two generated videos; similarities by hand from the model itself."""
-    example = snippet("Search your own videos", "python")
+    example = snippet("docs/videos.md", "Search", "python")
     assert len(example.splitlines()) < 15
     cell = tiny_cell(STAGE, variant="kmedoids", results=tmp_path / "results")
     cell.path(layout.WEIGHTS).parent.mkdir(parents=True)
@@ -58,8 +59,8 @@ def test_the_python_example(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_adding_an_algorithm(tmp_path):
-    """The README's file and config, in a copy of the repository, through the real workflow."""
-    code, overlay = snippet("Adding an algorithm", "python"), snippet("Adding an algorithm", "yaml")
+    """The documented file and config, in a copy of the repository, through the real workflow."""
+    code, overlay = (snippet("docs/adding.md", "An algorithm", language) for language in ("python", "yaml"))
     assert len((code + overlay).splitlines()) < 20
     name = re.search(r"^def (\w+)", code, re.MULTILINE)[1]
     repository = copy_repository(tmp_path, SMALL | yaml.safe_load(overlay))
@@ -97,6 +98,16 @@ def keys(node: object) -> set[str]:
     return set().union(*map(keys, node)) if isinstance(node, list) else set()
 
 
-def test_the_readme_names_files_that_exist():
-    for name in re.findall(r"\]\(([\w./-]+)\)", README):
-        assert (REPOSITORY / name).exists(), name
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings_that_exist(page):
+    folder = (REPOSITORY / page).parent
+    for path, heading in re.findall(r"\]\((?!http)([\w./-]*)(?:#([\w-]+))?\)", (REPOSITORY / page).read_text()):
+        target = folder / path if path else REPOSITORY / page
+        assert target.exists(), path
+        if heading and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", found.lower()).replace(" ", "-") for found in headings]
+
+
+def test_the_readme_is_read_in_one_sitting():
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 120
