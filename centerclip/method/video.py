@@ -56,7 +56,7 @@ class VideoSide:
         if self.sees_pixels:
             pooled, counts = self.pooled_of_packed(tower, x, frames), mask
         else:
-            sequences = Sequences(x, mask, tower.classes, places=tower.places(len(x)))
+            sequences = Sequences(x, mask, tower.classes, places=tower.places(x.shape[0]))
             stages = dict(self.stages.items())
             for index, block in enumerate(tower.blocks):
                 if between := stages.get(stage_name(index, False)):
@@ -89,7 +89,7 @@ class VideoSide:
         part, as the one stage says that sees pixels."""
         (stage,) = self.stages.values()
         keep = stage.reduction(frames, tower.patch_size).flatten(0, 1)
-        x, packing = pack(x, F.pad(keep, (1, 0), value=True), tower.places(len(x)))
+        x, packing = pack(x, F.pad(keep, (1, 0), value=True), tower.places(x.shape[0]))
         for block in tower.blocks:
             x = checkpointed(tower, partial(block_of_packed, tower, block, packing=packing), x)
         return tower.pool(x[0, packing.first][:, None], 1)
