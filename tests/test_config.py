@@ -72,7 +72,7 @@ def test_the_configs_of_the_repository_are_right():
         (
             {"variants": {"baseline": {"backbone": "ViT-L-16-SigLIP-256"}}},
             "mine.yaml: variants.baseline.backbone: ViT-L-16-SigLIP-256 does not work here, as its video side is a"
-            " model of timm; such as ViT-",
+            " ViT of timm's, which only centerclip.reduce takes; such as ViT-",
         ),
         ({"backbone": "RN50"}, "mine.yaml: backbone: RN50 does not work here, as its video side is a ResNet; such as"),
         (

@@ -23,7 +23,6 @@ from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.command import UserError
 from centerclip.evaluate.costs import smooth_videos
 from centerclip.method import schedules
-from centerclip.method.blocks import attention, class_attention
 from centerclip.method.reduction.dpc_knn import dpc_knn
 from centerclip.method.reduction.evit import evit
 from centerclip.method.reduction.first_tokens import first_tokens
@@ -34,7 +33,8 @@ from centerclip.method.reduction.random_tokens import random_tokens
 from centerclip.method.reduction.rlt import rlt
 from centerclip.method.reduction.tome import tome
 from centerclip.method.stage import Model, Stage
-from centerclip.method.stages import Sequences
+from centerclip.method.towers.own import OwnViT
+from centerclip.method.towers.tower import class_attention
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell
 from centerclip.train.loop import Run, backward
@@ -184,11 +184,12 @@ def block_by_hand(block, tokens, sizes):
 @torch.no_grad()
 def test_class_attention_is_the_rows_of_the_softmax_by_hand():
     """Of two [CLASS] tokens, their mean, with sizes and without."""
-    block = build(Model("tiny"), 0).visual.transformer.resblocks[1]
+    tower = build(Model("tiny"), 0).tower
+    block = tower.blocks[1]
     tokens = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
     sizes = torch.arange(1.0, 10).expand(2, -1)
     for each, bias in ((sizes, sizes.log()), (torch.ones(2, 9), None)):
-        got = class_attention(*attention(block, tokens, bias)[1:], 2, bias)
+        got = class_attention(*tower.attention(block, tokens, bias=bias)[1:3], 2, bias)
         rows = torch.stack(
             [block_by_hand(block, *video)[2][:2, 2:].mean(0) for video in zip(tokens, each, strict=True)]
         )
@@ -510,14 +511,14 @@ def test_what_acts_within_frames_does_not_see_padding(name):
 
 
 @torch.no_grad()
-def test_only_real_frames_class_tokens_count_where_all_go_on():
+def test_only_real_frames_class_tokens_count_where_all_go_on(monkeypatch):
     model, video = build(METHODS["tempme"], 0).eval(), smooth_videos(1, 6, 56)
     vectors = []
-    pooled = model.pooled
-    model.pooled = lambda given: vectors.append(pooled(given)) or vectors[-1]
+    pool = OwnViT.pool
+    monkeypatch.setattr(OwnViT, "pool", lambda *given: vectors.append(pool(*given)) or vectors[-1])
     got = model.encode_video(video, torch.arange(6)[None] < 4)
     assert vectors[0].shape == (1, 6, 64)
-    each = normalize(vectors[0][0] @ model.visual.proj, dim=-1)
+    each = normalize(vectors[0][0], dim=-1)
     assert torch.allclose(got[0], normalize(each[:4].sum(0), dim=0), atol=1e-6)
 
 
@@ -527,12 +528,10 @@ def test_a_mean_over_patches_is_of_as_many_as_tokens_stand_for(after, monkeypatc
     """In a backbone that pools by average: one token of size 3 counts as three equal ones."""
     vision = backbones.TINY["vision_cfg"] | {"pool_type": "avg", "final_ln_after_pool": after}
     as_backbone(monkeypatch, backbones.TINY | {"vision_cfg": vision})
-    model = CenterCLIP("tiny", proportional=True).eval()
+    tower = CenterCLIP("tiny", proportional=True).eval().tower
     x = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0))
-    mask, sizes = torch.ones(1, 1, dtype=torch.bool), torch.tensor([[1.0, 1, 3, 1]])
-    repeated = x[:, [0, 1, 2, 2, 2, 3]]
-    expected = model.pooled(Sequences(repeated, mask))
-    assert torch.allclose(model.pooled(Sequences(x, mask, sizes=sizes)), expected, atol=1e-6)
+    expected = tower.pool(x[:, [0, 1, 2, 2, 2, 3]], 1)
+    assert torch.allclose(tower.pool(x, 1, torch.tensor([[1.0, 1, 3, 1]])), expected, atol=1e-6)
 
 
 class TestAModelThatOneHolds:
@@ -581,7 +580,7 @@ class TestAModelThatOneHolds:
     def test_mistakes_are_one_line(self, method, options, problem):
         with pytest.raises(UserError, match=problem):
             centerclip.reduce(build(Model("tiny"), 0), method, **options)
-        with pytest.raises(UserError, match="the video side is a Linear, not open_clip's"):
+        with pytest.raises(UserError, match="the video side is a Linear, not a ViT of"):
             held = torch.nn.Module()
             held.visual = torch.nn.Linear(1, 1)
             centerclip.reduce(held, method, **options)

@@ -182,9 +182,9 @@ class TestBackbones:
         main()
         lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
         assert list(lines) == ["backbone", *backbones.names()]
-        assert lines["ViT-L-14-336-quickgelu"] == ["336", "576", "1024", "24", "tok", "77", "quick_gelu", "openai"]
+        assert lines["ViT-L-14-336-quickgelu"] == ["336", "576", "1024", "24", "tok", "77", "1", "quick_gelu", "openai"]
         assert "datacomp_xl_s13b_b90k" in lines["ViT-L-14"] and "openai" not in lines["ViT-L-14"]
-        assert lines["tiny"] == ["56", "49", "64", "4", "tok", "77", "quick_gelu"]
+        assert lines["tiny"] == ["56", "49", "64", "4", "tok", "77", "1", "quick_gelu"]
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16"])

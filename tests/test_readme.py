@@ -13,6 +13,7 @@ from support.cells import STAGE, tiny_cell
 from support.videos import make_video
 from support.workflow import SMALL, copy_repository, jobs, snakemake
 
+import centerclip
 from centerclip.backbones.clip import build
 from centerclip.settings import layout
 
@@ -32,6 +33,21 @@ def test_a_model_that_one_holds_is_reduced_in_less_than_ten_lines(capsys):
     assert len(code.splitlines()) < 10
     exec(code.replace("ViT-B-32-quickgelu", "ViT-S-32"), {})
     assert capsys.readouterr().out == "torch.Size([2, 384])\n"
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_model_of_timms_at_full_size_is_reduced_in_less_than_ten_lines(capsys):
+    """With random weights; a video of one frame is that frame by the model itself."""
+    code = snippet("docs/backbones.md", "Fewer tokens in a model that you hold", "python")
+    assert len(code.splitlines()) < 10
+    names = {}
+    exec(code.replace(', pretrained="webli"', "").replace("(2, 12,", "(1, 4,"), names)
+    assert capsys.readouterr().out == "torch.Size([1, 768])\n"
+    frame = torch.randn(1, 3, 224, 224)
+    expected = names["model"].encode_image(frame, normalize=True)
+    got = centerclip.reduce(names["model"], "kmedoids", frames=1).encode_video(frame[None])
+    assert torch.allclose(got, expected, atol=1e-6)
 
 
 def test_the_python_example(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from centerclip.method.reduction.spectral import (
 )
 from centerclip.method.shifts import SHIFTS, class_shifted, patches_shifted, shifted
 from centerclip.method.stages import Reduction
+from centerclip.method.towers.tower import Tower
 
 
 def kmedoids_by_loops(points, clusters, first=None, between=math.dist):
@@ -477,19 +478,14 @@ def test_shifts_move_an_eighth_of_the_channels_each_way():
         assert torch.equal(part(tokens)[:, :, kept], tokens[:, :, kept])
 
 
-class Doubler(torch.nn.Module):
-    """A block whose attention adds what it sees, and whose MLP adds ten times that."""
+class Doubler(Tower):
+    """A tower whose attention adds what it sees, and whose MLP adds ten times that."""
 
-    def __init__(self):
-        super().__init__()
-        self.ln_1 = self.ln_2 = self.ls_1 = self.ls_2 = self.attention = torch.nn.Identity()
+    def attended(self, block, x, places=None):
+        return x
 
-    def mlp(self, x):
+    def mlp(self, block, x):
         return 10 * x
-
-    def forward(self, x):
-        x = x + self.attention(x)
-        return x + self.mlp(x)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +502,7 @@ class Doubler(torch.nn.Module):
 def test_where_a_shift_acts_hand_worked(name, of_class, of_patches):
     """Three frames of the values 1, 2, 3; the first channels come from the next frame."""
     tokens = torch.tensor([1.0, 2.0, 3.0])[None, :, None, None].expand(1, 3, 1 + 4, 8)
-    out = SHIFTS[name](Doubler(), tokens)
+    out = SHIFTS[name](Doubler(), None, tokens)
     assert out[0, :, 0, 0].tolist() == of_class and out[0, :, 1, 0].tolist() == of_patches
     assert out[0, :, :, 2:].tolist() == (22 * tokens[0, :, :, 2:]).tolist()
 

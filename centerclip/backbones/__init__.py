@@ -24,6 +24,7 @@ OTHER_NAMES = {  # ours -> open_clip's
 }
 OUR_NAMES = {theirs: ours for ours, theirs in OTHER_NAMES.items()}
 QUICK = "-quickgelu"
+SEQUENCES = re.compile("vit_(?!relpos)|vitamin_|eva")  # models of timm in which patches stay a plain sequence
 TINY = {
     "embed_dim": 64,
     "quick_gelu": True,
@@ -51,9 +52,11 @@ def read(name: str) -> dict | None:
 def reason(config: dict) -> str | None:
     """Why a model of open_clip does not work here; None: it works."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    timm = vision.get("timm_model_name", "")
     own = isinstance(vision.get("layers"), int) and "context_length" in text
     reasons = {
-        "its video side is a model of timm": "timm_model_name" in vision,
+        "its video side is a ViT of timm's, which only centerclip.reduce takes": SEQUENCES.match(timm),
+        "its video side is a model of timm": timm,
         "its video side is a ResNet": isinstance(vision.get("layers"), list),
         COCA: "multimodal_cfg" in config or vision.get("attentional_pool"),
         "its text side is a model of Hugging Face": "hf_model_name" in text,

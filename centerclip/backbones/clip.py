@@ -61,7 +61,7 @@ def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
     if model.weights is not None:
         load_weights(built, model.backbone, model.weights)
     for stage in built.stages.values():
-        stage.start_embedding(built.visual.positional_embedding[1:])
+        stage.start_embedding(built.tower.positions)
     return built
 
 

@@ -13,8 +13,9 @@ COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a reduction stage must fit: image side in pixels, patch tokens a frame and their width, blocks, what becomes
-    of the last block's tokens ("tok": the [CLASS] token's, "avg": the patches' mean), longest text in tokens."""
+    """What a reduction stage must fit: image side in pixels, patch tokens a frame and their width, blocks, how the last
+    block's tokens are pooled ("tok": the [CLASS] token goes on, "avg": the patches' mean, "map": an attention pool's
+    answer), longest text in tokens, [CLASS] tokens a frame."""
 
     image_size: int
     patches: int
@@ -22,6 +23,7 @@ class Geometry:
     blocks: int
     pooling: str
     context: int
+    classes: int = 1
 
     @property
     def patch_size(self) -> int:
@@ -33,7 +35,7 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
     """Raise Misfit where the stages of a model do not fit its backbone, of this geometry, each other, or videos of so
     many frames."""
     stages = model.stages
-    counts = TokenCounts(frames, geometry.patches, 1)
+    counts = TokenCounts(frames, geometry.patches, geometry.classes)
     last = (-1, False)
     for number, stage in sorted(enumerate(stages), key=lambda item: item[1].place):
         key = ["stages", number]
@@ -46,6 +48,10 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         if stage.scored and not stage.inside:
             asks = "keep attention" if stage.keep == "attention" else stage.algorithm
             raise Misfit(f"{asks}: only a stage inside a block has [CLASS]'s attention", [*key, "inside"], key)
+        if stage.scored and not geometry.classes:
+            raise Misfit(
+                f"{stage.algorithm}: {model.backbone} has no [CLASS], whose attention it needs", ["backbone"], key
+            )
         if model.shift and stage.inside:
             raise Misfit(f"shift {model.shift} runs whole blocks: no stage is inside one", ["shift"], [*key, "inside"])
         if reduction.sees_pixels(stage.algorithm):
@@ -54,7 +60,7 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
             counts = tokens_after(stage, counts, key)
         last = stage.place
     if counts.classes > 1 and geometry.pooling != "tok":
-        raise Misfit(f"classes all: {model.backbone} has no use for [CLASS]", ["backbone"])
+        raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
 
 
 class TokenCounts(NamedTuple):
@@ -101,7 +107,7 @@ def tokens_after(stage: Stage, given: TokenCounts, key: list) -> TokenCounts:
 def check_pixels(model: Model, stage: Stage, geometry: Geometry, key: list) -> None:
     """Raise Misfit where the stage at `key`, which is given the frames and not the tokens, cannot be."""
     if geometry.pooling != "tok":
-        problem = f"{stage.algorithm}: {model.backbone} is a mean over patches, of which a frame may have none left"
+        problem = f"{stage.algorithm}: {model.backbone} pools patches, of which a frame may have none left"
         raise Misfit(problem, [*key, "algorithm"], ["backbone"])
     if len(model.stages) > 1 or model.shift or model.proportional:
         raise Misfit(

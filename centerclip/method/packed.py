@@ -11,32 +11,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centerclip.method.blocks import heads, mlp, projected
+from centerclip.method.towers.tower import Tower, heads
 
 
 class Packing(NamedTuple):
-    """Where packed tokens are in sequences [S, L] padded to the longest: `places` [M] of each in S * L, `real` [S, L]
-    bool the places that are filled, and `first` [S] of each sequence's first token in M."""
+    """Where packed tokens are in sequences [S, L] padded to the longest: `slots` [M] of each in S * L, `real` [S, L]
+    bool the slots that are filled, `first` [S] of each sequence's first token in M, and `places` [S, L] of the tokens
+    in their frames; None: the tower does not need them."""
 
-    places: Tensor
+    slots: Tensor
     real: Tensor
     first: Tensor
+    places: Tensor | None
 
 
-def pack(tokens: Tensor, keep: Tensor) -> tuple[Tensor, Packing]:
-    """Those of tokens [S, N, D] to `keep`, [S, N] bool, packed [1, M, D]; the first of each sequence has to be."""
+def pack(tokens: Tensor, keep: Tensor, places: Tensor | None = None) -> tuple[Tensor, Packing]:
+    """Those of tokens [S, N, D], with their places [S, N], to `keep`, [S, N] bool, packed [1, M, D]; the first of each
+    sequence has to be."""
     lengths = keep.sum(1)
     real = torch.arange(int(lengths.max()), device=keep.device) < lengths[:, None]
-    return tokens[keep][None], Packing(real.flatten().nonzero()[:, 0], real, lengths.cumsum(0) - lengths)
+    slots = real.flatten().nonzero()[:, 0]
+    if places is not None:
+        places = places.new_zeros(real.numel()).index_copy(0, slots, places[keep]).view_as(real)
+    return tokens[keep][None], Packing(slots, real, lengths.cumsum(0) - lengths, places)
 
 
-def block_of_packed(block: nn.Module, x: Tensor, packing: Packing) -> Tensor:
-    """A block of the encoder on packed tokens x [1, M, D]."""
+def block_of_packed(tower: Tower, block: nn.Module, x: Tensor, packing: Packing) -> Tensor:
+    """A block of a tower on packed tokens x [1, M, D]."""
     sequences, length = packing.real.shape
-    projections = projected(block, x)[0]  # [M, 3 D]
-    padded = projections.new_zeros(sequences * length, projections.shape[1]).index_copy(0, packing.places, projections)
+    projections = tower.projected(block, x)[0]  # [M, 3 A]
+    padded = projections.new_zeros(sequences * length, projections.shape[1]).index_copy(0, packing.slots, projections)
     queries, keys, values = heads(padded.unflatten(0, (sequences, length)), block.attn.num_heads)
+    queries, keys = tower.rotated(block, queries, packing.places), tower.rotated(block, keys, packing.places)
     mixed = F.scaled_dot_product_attention(queries, keys, values, packing.real[:, None, None])
-    mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)[packing.places]  # [M, D]
-    x = x + block.ls_1(block.attn.out_proj(mixed))[None]
-    return x + mlp(block, x)
+    mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)[packing.slots]  # [M, A]
+    x = x + tower.mixed(block, mixed)[None]
+    return x + tower.mlp(block, x)

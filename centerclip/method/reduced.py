@@ -5,16 +5,16 @@ from pathlib import Path
 
 import open_clip
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from centerclip.method import reduction
 from centerclip.method.errors import UserError
-from centerclip.method.fit import COCA, Geometry, check_stages
+from centerclip.method.fit import Geometry, check_stages
 from centerclip.method.schedules import SCHEDULES
 from centerclip.method.schedules import stages as scheduled
 from centerclip.method.stage import Model, Stage
 from centerclip.method.state import Settings, other_reduction
+from centerclip.method.towers import check_tower, tower_of
 from centerclip.method.video import VideoSide
 
 
@@ -27,11 +27,11 @@ class ReducedCLIP(VideoSide, nn.Module):
         self.reduce_by(stages, proportional=proportional)
         self.settings = Settings(tuple(stage.settings for stage in self.stages.values()), proportional, frames)
         for stage in self.stages.values():
-            stage.start_embedding(self.visual.positional_embedding[1:])
-        self.to(clip.visual.conv1.weight.device).train(clip.training)
+            stage.start_embedding(self.tower.positions)
+        self.to(next(clip.visual.parameters()).device).train(clip.training)
 
     @property
-    def visual(self) -> VisionTransformer:
+    def visual(self) -> nn.Module:
         return self.clip.visual
 
     def encode_text(self, text: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class ReducedCLIP(VideoSide, nn.Module):
 
 
 def reduce(
-    model: open_clip.CLIP,
+    model: open_clip.CLIP | open_clip.CustomTextCLIP,
     method: str,
     *,
     segments: int | None = None,
@@ -76,7 +76,7 @@ def reduce(
     """A model whose `encode_video(frames [B, T, 3, H, W], mask [B, T] or None)` gives [B, E] float32 unit vectors.
 
     Args:
-        model: of open_clip, whose video side is its own ViT; it is not changed, and its weights are shared.
+        model: of open_clip, of one of the families in docs/backbones.md; it is not changed, and its weights are shared.
         method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
             "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
@@ -104,18 +104,16 @@ def reduce(
 
 
 def held_geometry(model: nn.Module) -> Geometry:
-    """The geometry of a model in memory. Raises UserError where its video side is not open_clip's own ViT."""
+    """The geometry of a model in memory. Raises UserError where the method does not know its video tower."""
     visual = getattr(model, "visual", None)
-    if not isinstance(visual, VisionTransformer):
-        kind = type(visual).__name__
-        raise UserError(f"reduce: the video side is a {kind}, not open_clip's VisionTransformer")
-    if visual.attn_pool is not None:
-        raise UserError(f"reduce: the model does not work here, as {COCA}; such as ViT-B-32, ViT-L-14 do")
+    check_tower(visual)
+    tower = tower_of(visual)
     return Geometry(
-        image_size=visual.image_size[0],
-        patches=visual.grid_size[0] * visual.grid_size[1],
-        width=visual.conv1.out_channels,
-        blocks=len(visual.transformer.resblocks),
-        pooling=visual.pool_type,
+        image_size=tower.image_size,
+        patches=tower.patches,
+        width=tower.width,
+        blocks=len(tower.blocks),
+        pooling=tower.pooling,
         context=getattr(model, "context_length", 77),
+        classes=tower.classes,
     )

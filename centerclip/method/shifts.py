@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from centerclip.method.blocks import mlp
+from centerclip.method.towers.tower import Tower
 
 SHARE = 8  # one channel in so many comes from the next frame, one from the previous
 
@@ -39,36 +39,36 @@ def class_shifted(tokens: Tensor) -> Tensor:
     return torch.cat([shifted(tokens[:, :, :1]), tokens[:, :, 1:]], 2)
 
 
-def attention(block: nn.Module, tokens: Tensor) -> Tensor:
+def attention(tower: Tower, block: nn.Module, tokens: Tensor, places: Tensor | None) -> Tensor:
     """What the attention of a block adds to tokens [B, T, 1 + N, D]."""
-    return block.ls_1(block.attention(block.ln_1(tokens.flatten(0, 1)))).view_as(tokens)
+    return tower.attended(block, tokens.flatten(0, 1), places).view_as(tokens)
 
 
-def temporal_shift(block: nn.Module, tokens: Tensor) -> Tensor:
+def temporal_shift(tower: Tower, block: nn.Module, tokens: Tensor, places: Tensor | None = None) -> Tensor:
     """The block, its patches shifted before it (TSM)."""
-    return block(patches_shifted(tokens).flatten(0, 1)).view_as(tokens)
+    return tower.run(block, patches_shifted(tokens).flatten(0, 1), places).view_as(tokens)
 
 
-def token_shift(block: nn.Module, tokens: Tensor) -> Tensor:
+def token_shift(tower: Tower, block: nn.Module, tokens: Tensor, places: Tensor | None = None) -> Tensor:
     """The block, [CLASS] shifted before attention and again before the MLP (Token Shift Transformer)."""
     tokens = class_shifted(tokens)
-    tokens = class_shifted(tokens + attention(block, tokens))
-    return tokens + mlp(block, tokens)
+    tokens = class_shifted(tokens + attention(tower, block, tokens, places))
+    return tokens + tower.mlp(block, tokens)
 
 
-def temporal_shift_in_branches(block: nn.Module, tokens: Tensor) -> Tensor:
+def temporal_shift_in_branches(tower: Tower, block: nn.Module, tokens: Tensor, places: Tensor | None = None) -> Tensor:
     """The block, whose attention and MLP see every token shifted."""
-    tokens = tokens + attention(block, shifted(tokens))
-    return tokens + mlp(block, shifted(tokens))
+    tokens = tokens + attention(tower, block, shifted(tokens), places)
+    return tokens + tower.mlp(block, shifted(tokens))
 
 
-def token_shift_in_branches(block: nn.Module, tokens: Tensor) -> Tensor:
+def token_shift_in_branches(tower: Tower, block: nn.Module, tokens: Tensor, places: Tensor | None = None) -> Tensor:
     """The block, whose attention and MLP see [CLASS] shifted."""
-    tokens = tokens + attention(block, class_shifted(tokens))
-    return tokens + mlp(block, class_shifted(tokens))
+    tokens = tokens + attention(tower, block, class_shifted(tokens), places)
+    return tokens + tower.mlp(block, class_shifted(tokens))
 
 
-SHIFTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+SHIFTS: dict[str, Callable[[Tower, nn.Module, Tensor, Tensor | None], Tensor]] = {
     shift.__name__: shift
     for shift in (temporal_shift, token_shift, temporal_shift_in_branches, token_shift_in_branches)
 }

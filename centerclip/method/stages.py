@@ -16,19 +16,21 @@ from centerclip.method.stage import Stage
 class Sequences(NamedTuple):
     """Videos inside the encoder: each is S sequences, frames or segments, of C [CLASS] tokens and N others.
 
-    tokens: [B * S, C + N, D]. counts: [B, S * C] bool, which [CLASS] tokens count. classes: C. sizes: [B * S, C + N]
-    float32, how many patches each token stands for; None while each is one.
+    tokens: [B * S, C + N, D]. counts: [B, S * C] bool, which [CLASS] tokens count, or [B, S], which sequences, if C is
+    0. classes: C. sizes: [B * S, C + N] float32, how many patches each token stands for; None while each is one.
+    places: [B * S, C + N] int64, those of `Tower`; None where the tower needs none.
     """
 
     tokens: Tensor
     counts: Tensor
     classes: int = 1
     sizes: Tensor | None = None
+    places: Tensor | None = None
 
     @property
     def sequences_per_video(self) -> int:
         """S."""
-        return self.counts.shape[1] // self.classes
+        return self.counts.shape[1] // max(self.classes, 1)
 
 
 class Reduction(nn.Module):
@@ -104,10 +106,10 @@ class ReductionStage(nn.Module):
         self.clip_embedding = nn.Parameter(torch.zeros(clips, width)) if clips else None
 
     @torch.no_grad()
-    def start_embedding(self, positions: Tensor) -> None:
+    def start_embedding(self, positions: Tensor | None) -> None:
         """Start the embedding, if there is one, as the first K of `positions` [N, D], zero where there are fewer; one
         that came with weights, and so is not zero, stays. That of clips starts at zero."""
-        if self.embedding is not None and not self.embedding.any():
+        if self.embedding is not None and positions is not None and not self.embedding.any():
             self.embedding[: len(positions)] = positions[: len(self.embedding)]
 
     def forward(self, given: Sequences, keys: Tensor | None = None, scores: Tensor | None = None) -> Sequences:
@@ -115,7 +117,8 @@ class ReductionStage(nn.Module):
 
         An inside stage has `keys` [B * S, C + N, D / heads] of the attention before it, their mean over heads, and, if
         it needs them, `scores` [B * S, N] of `class_attention`; in joined frames each token's is that of its own frame.
-        A kept token's size is the sum of its cluster's.
+        A kept token's size is the sum of its cluster's, and its place is its medoid's. Without [CLASS] tokens "all" of
+        them are none, and segments count as with their "mean".
         """
         stage, width = self.settings, given.classes
         segments = stage.segments or given.sequences_per_video
@@ -131,11 +134,11 @@ class ReductionStage(nn.Module):
         if self.clip_embedding is not None:  # after the tokens were compared
             added = self.clip_embedding.to(x.dtype).view(segments, joined, 1, -1)
             x = x + added.repeat(len(x) // segments, 1, 1, 1)
-        if joined == 1 or stage.classes == "all":
+        if joined == 1 or (stage.classes == "all" and width):
             kept_classes, counts = x[:, :, :width].flatten(1, 2), given.counts
         else:
-            kept_classes, counts = self.mean_class(x[:, :, 0], given.counts)
-        tokens, sizes = patches(x, width), given.sizes
+            kept_classes, counts = self.mean_class(x[:, :, :width], given.counts)
+        tokens, sizes, places = patches(x, width), given.sizes, given.places
         if self.sized:
             sizes = torch.ones(given.tokens.shape[:2], device=x.device) if sizes is None else sizes
             sizes = patches(sizes.unflatten(0, (-1, joined)), width)
@@ -150,10 +153,12 @@ class ReductionStage(nn.Module):
             kept = kept + self.embedding.to(kept.dtype)
         if self.sized:
             sizes = F.pad(cluster_sums(sizes, assignment, count), (classes, 0), value=1)
-        return Sequences(torch.cat([kept_classes, kept], 1), counts, classes, sizes)
+        if places is not None:
+            places = F.pad(patches(places.unflatten(0, (-1, joined)), width).gather(1, medoids), (classes, 0))
+        return Sequences(torch.cat([kept_classes, kept], 1), counts, classes, sizes, places)
 
     def mean_class(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean [CLASS] [B * S, 1, D] of each segment, of those of its frames, x [B * S, frames, D] and mask
+        """The mean [CLASS] [B * S, C, D] of each segment, of those of its frames, x [B * S, frames, C, D] and mask
         [B, T], and which segments count [B, S]."""
         real = mask.unflatten(1, (-1, x.shape[1]))
         if self.settings.padded == "keep":
@@ -162,7 +167,7 @@ class ReductionStage(nn.Module):
             counts, weights = whole_segments(real), torch.ones_like(real)
         weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype).flatten(0, 1)  # [B * S, frames]
         # A GPU's autocast adds up in float32, in which all blocks from here on would pass their tokens
-        return (x * weights[:, :, None]).sum(1, keepdim=True).to(x.dtype), counts
+        return (x * weights[:, :, None, None]).sum(1).to(x.dtype), counts
 
 
 def whole_segments(real: Tensor) -> Tensor:

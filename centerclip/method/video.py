@@ -1,4 +1,4 @@
-"""The video side of a CLIP: frames through an open_clip ViT, with reduction stages between and inside its blocks."""
+"""The video side of a CLIP: frames through its tower, with reduction stages between and inside the tower's blocks."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,25 +9,31 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from centerclip.method import reduction
-from centerclip.method.blocks import attention, class_attention, mlp
 from centerclip.method.packed import block_of_packed, pack
 from centerclip.method.shifts import SHIFTS
 from centerclip.method.stage import Stage
 from centerclip.method.stages import ReductionStage, Sequences
+from centerclip.method.towers import tower_of
+from centerclip.method.towers.tower import Tower, class_attention
 
 
 class VideoSide:
-    """What encodes videos, of a module whose `visual` is an open_clip ViT; with no stage, every frame is one segment.
+    """What encodes videos, of a module whose `visual` is a tower of CLIP; with no stage, every frame is one segment.
 
     `stages` holds a stage by the number of blocks that come before it, one inside the next block by "NUMBER-inside".
     `shift` names a shift of SHIFTS, by which every block runs. With `proportional` attention the logarithm of a token's
     size is added to its logits (ToMe).
     """
 
+    @property
+    def tower(self) -> Tower:
+        """The interface of `visual`."""
+        return tower_of(self.visual)
+
     def reduce_by(self, stages: Sequence[Stage], shift: str | None = None, proportional: bool = False) -> None:
         """Make the modules of `stages`."""
         self.shift, self.proportional = SHIFTS[shift] if shift else None, proportional
-        width = self.visual.conv1.out_channels
+        width = self.tower.width
         sized = proportional or any(stage.keep == "weighted" for stage in stages)
         ordered = sorted(stages, key=lambda stage: stage.place)
         named = {stage_name(*stage.place): ReductionStage(stage, width, sized) for stage in ordered}
@@ -45,64 +51,54 @@ class VideoSide:
             [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors.
         """
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
-        x = self.visual._embeds(frames.flatten(0, 1))  # [B * T, 1 + N, D]
+        tower = self.tower
+        x = tower.embed(frames.flatten(0, 1))  # [B * T, C + N, D]
         if self.sees_pixels:
-            pooled, counts = self.pooled_of_packed(x, frames), mask
+            pooled, counts = self.pooled_of_packed(tower, x, frames), mask
         else:
-            sequences, stages = Sequences(x, mask), dict(self.stages.items())
-            for index, block in enumerate(self.visual.transformer.resblocks):
+            sequences = Sequences(x, mask, tower.classes, places=tower.places(x.shape[0]))
+            stages = dict(self.stages.items())
+            for index, block in enumerate(tower.blocks):
                 if between := stages.get(stage_name(index, False)):
                     sequences = between(sequences)
                 inside = stages.get(stage_name(index, True))
-                sequences = self.checkpointed(partial(self.run_block, block, inside), sequences)
-            pooled, counts = self.pooled(sequences), sequences.counts
-        segments = F.normalize((pooled @ self.visual.proj).float(), dim=-1).view(*counts.shape, -1)
+                sequences = checkpointed(tower, partial(self.run_block, tower, block, inside), sequences)
+            pooled, counts = tower.pool(sequences.tokens, sequences.classes, sequences.sizes), sequences.counts
+        segments = F.normalize(pooled.float(), dim=-1).view(*counts.shape, -1)
         return F.normalize((segments * counts[:, :, None]).sum(1), dim=-1)
 
-    def checkpointed(self, run: Callable, x: Tensor | Sequences) -> Tensor | Sequences:
-        """`run` of x, whose activations are computed again in the backward pass if the model was told so."""
-        again = self.visual.transformer.grad_checkpointing and torch.is_grad_enabled()
-        return checkpoint(run, x, use_reentrant=False) if again else run(x)
-
-    def run_block(self, block: nn.Module, inside: ReductionStage | None, given: Sequences) -> Sequences:
+    def run_block(self, tower: Tower, block: nn.Module, inside: ReductionStage | None, given: Sequences) -> Sequences:
         """A block on videos; `inside` is the stage between its attention and its MLP, if there is one."""
-        x, sizes = given.tokens, given.sizes
+        x, sizes, places = given.tokens, given.sizes, given.places
         if self.shift:
             frames = x.unflatten(0, (-1, given.sequences_per_video))
-            return given._replace(tokens=self.shift(block, frames).flatten(0, 1))
+            return given._replace(tokens=self.shift(tower, block, frames, places).flatten(0, 1))
         proportional = self.proportional and sizes is not None
         if inside is None and not proportional:
-            return given._replace(tokens=block(x))
+            return given._replace(tokens=tower.run(block, x, places))
         bias = sizes.log() if proportional else None
-        added, queries, keys = attention(block, x, bias)
+        added, queries, keys, unrotated = tower.attention(block, x, places, bias)
         given = given._replace(tokens=x + added)
         if inside is not None:
             scores = class_attention(queries, keys, given.classes, bias) if inside.scored else None
-            given = inside(given, keys.mean(1), scores)
-        return given._replace(tokens=given.tokens + mlp(block, given.tokens))
+            given = inside(given, unrotated.mean(1), scores)
+        return given._replace(tokens=given.tokens + tower.mlp(block, given.tokens))
 
-    def pooled(self, given: Sequences) -> Tensor:
-        """The vectors [B * S, D], or [B * S, C, D] of several [CLASS] tokens, that stand for sequences; the mean of
-        patches, in a backbone that has it, is of as many patches as tokens stand for."""
-        x, visual = given.tokens, self.visual
-        if visual.pool_type == "tok" and given.classes > 1:
-            return visual.ln_post(x[:, : given.classes])
-        if visual.pool_type == "avg" and given.sizes is not None:
-            weights = (given.sizes[:, 1:] / given.sizes[:, 1:].sum(1, keepdim=True)).to(x.dtype)[:, None]
-            if visual.final_ln_after_pool:
-                return visual.ln_post((weights @ x[:, 1:])[:, 0])
-            return (weights @ visual.ln_post(x)[:, 1:])[:, 0]
-        return visual._pool(x)[0]
-
-    def pooled_of_packed(self, x: Tensor, frames: Tensor) -> Tensor:
-        """The vectors [B * T, D] that stand for frames [B, T, 3, H, W] whose tokens x [B * T, 1 + N, D] are left out in
+    def pooled_of_packed(self, tower: Tower, x: Tensor, frames: Tensor) -> Tensor:
+        """The vectors [B * T, E] that stand for frames [B, T, 3, H, W] whose tokens x [B * T, 1 + N, D] are left out in
         part, as the one stage says that sees pixels."""
         (stage,) = self.stages.values()
-        keep = stage.reduction(frames, self.visual.patch_size[0]).flatten(0, 1)
-        x, packing = pack(x, F.pad(keep, (1, 0), value=True))
-        for block in self.visual.transformer.resblocks:
-            x = self.checkpointed(partial(block_of_packed, block, packing=packing), x)
-        return self.visual.ln_post(x[0, packing.first])
+        keep = stage.reduction(frames, tower.patch_size).flatten(0, 1)
+        x, packing = pack(x, F.pad(keep, (1, 0), value=True), tower.places(x.shape[0]))
+        for block in tower.blocks:
+            x = checkpointed(tower, partial(block_of_packed, tower, block, packing=packing), x)
+        return tower.pool(x[0, packing.first][:, None], 1)
+
+
+def checkpointed(tower: Tower, run: Callable, x: Tensor | Sequences) -> Tensor | Sequences:
+    """`run` of x, whose activations are computed again in the backward pass if the tower was told so."""
+    again = tower.checkpointed and torch.is_grad_enabled()
+    return checkpoint(run, x, use_reentrant=False) if again else run(x)
 
 
 def stage_name(block: int, inside: bool) -> str:
