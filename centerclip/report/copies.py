@@ -53,10 +53,10 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         found, wanted, copied = (part["video_id"].nunique() for part in (here, whole, copied))
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
         lost = 1 - found / max(1, copied if block.get("partial") else wanted)
-        share = (
-            f", or set {name}.max_unreadable_share, {allowed:g}, to {math.ceil(1e4 * lost) / 1e4:g}" if found else ""
-        )
-        remedy = f"copy the others, or set {name}.partial to true for missing ones{share}"
+        remedy = "copy the others"
+        if found:
+            remedy += f", or set {name}.partial to true for missing ones, or {name}.max_unreadable_share, {allowed:g},"
+            remedy += f" to {math.ceil(1e4 * lost) / 1e4:g}"
         yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
     missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
     names = other_names(missing["video_id"], folder_of(config, benchmark))
