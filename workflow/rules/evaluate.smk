@@ -9,8 +9,8 @@ rule evaluate:
         pretrained=lambda wildcards: weights_of(cell(wildcards)),
         trained=lambda wildcards: [str(path) for path in cell(wildcards).trained_files],
     output:
-        layout.EVALUATION,
         layout.EVALUATION_RANKS,
+        result=layout.EVALUATION,
     log:
         log_file("{benchmark}/{variant}/evaluate"),
     benchmark:
@@ -29,7 +29,7 @@ rule evaluate:
         precision=config["evaluation"]["precision"],
     shell:
         "python -m centerclip evaluate {input.cell} --gpus {resources.gpu} --threads {threads} {resources.options}"
-        " --precision {params.precision} --out {output[0]} --log {log}"
+        " --precision {params.precision} --out {output.result} --log {log}"
 
 
 # All that is made of a cell is made of its result: limits that change are checked again, in a second, and hide nothing.
