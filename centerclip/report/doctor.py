@@ -222,9 +222,10 @@ def limits(cells: list[Cell], shared: Path = Path("/dev/shm")) -> Iterator[Findi
         line = f"{shared}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB wanted by the workers of a training"
         remedy = f"docker run --shm-size={need / 1e9 + 1:.0f}g, or training.workers: 0"
         yield judged("shared memory", free >= need, line, remedy)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] % (1 << 63)  # -1 is no limit
-    line = f"{hard:,} open files allowed, {OPEN_FILES:,} wanted"
-    yield judged("open files", hard >= OPEN_FILES, line, f"ulimit -Hn {OPEN_FILES}, as root")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    unlimited = hard == resource.RLIM_INFINITY
+    line = f"{'any number of' if unlimited else f'{hard:,}'} open files allowed, {OPEN_FILES:,} wanted"
+    yield judged("open files", unlimited or hard >= OPEN_FILES, line, f"ulimit -Hn {OPEN_FILES}, as root")
 
 
 def loading(cell: Cell) -> int:

@@ -47,7 +47,7 @@ FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
 ROUNDING = 1e-6  # per cent
-UNRANKED = [*HISTORY, "price"]  # nothing is the best in these
+UNRANKED = [*HISTORY, "price"]  # bold marks none of these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
 DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
 LAYOUT = {  # column -> heading
@@ -313,7 +313,7 @@ def best(table: pd.DataFrame, column: str) -> pd.Series:
     the times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
-    ranked = column not in (*UNRANKED, DIFFERENCE) and not (column in TIMES and disturbed(table).any())
+    ranked = column not in (*UNRANKED, DIFFERENCE, "clustering_share") and not (column in TIMES and disturbed(table).any())
     extreme = rivals.transform("max" if "R@" in column or column == "videos_s" else "min")
     return ranked & (rivals.transform("nunique") > 1) & (values == extreme)
 

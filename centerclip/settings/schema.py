@@ -210,7 +210,7 @@ class RunBlock(Block):
         "Measure what the paper's models cost on this machine, with random weights: a minute on 2 cores."
     )
     costs: Bool = doc("Measure what variants cost, last. false: tables have no costs, plots of costs are left out.")
-    tolerance: Positive = doc("Points of text-to-video R@1 by which a recall may miss what a claim of the paper says.")
+    tolerance: Positive = doc("A claim on text-to-video R@1 holds within so many points.")
     costs_minutes: Positive = doc("Minutes after which no further turn of measuring a benchmark's costs begins.")
     gpu_hour_price: Positive | None = doc("What an hour of a GPU costs, for the tables. null: unknown.")
 
