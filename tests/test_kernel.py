@@ -51,7 +51,7 @@ def shapes() -> list[tuple[int, int, int]]:
     borders = [(n, k) for n in (15, 16, 17) for k in (1, 5, n - 1, n)]
     larger = [(31, 31), (32, 5), (33, 32), (33, 33), (64, 16), (65, 31), (65, 33), (128, 32), (129, 15), (129, 17)]
     largest = [(256, 16), (257, 7), (588, 9), (1023, 4), (1024, 5)]
-    counted = (60, small), (12, borders), (6, larger), (1, largest)
+    counted = (20, small), (4, borders), (2, larger), (1, largest)
     return [(count, *shape) for count, group in counted for shape in group]
 
 
@@ -66,10 +66,10 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 
 
 @with_triton
-def test_medoids_and_assignment_are_the_torch_paths_on_800_problems(interpreter):
+def test_medoids_and_assignment_are_the_torch_paths_on_270_problems(interpreter):
     longest_first = sorted(shapes(), key=lambda shape: -shape[0] * shape[1] * shape[2])
     outcomes = list(interpreter.map(partial(interpreted.agreeing, iterations=100), longest_first))
-    assert sum(total for _, total in outcomes) >= 800
+    assert sum(total for _, total in outcomes) >= 270
     wrong = [shape for shape, (same, total) in zip(longest_first, outcomes, strict=True) if same < total]
     assert wrong == []
 

@@ -88,13 +88,14 @@ class TestWhatRunsAgain:
             (REVISIONS, "FRAMES = 1", "FRAMES = 2", FRAMES | EVERY_CELL),
             (REVISIONS, "TRAINING = 1", "TRAINING = 2", made(train=3, evaluate=3, picture=3) | SHOWN),
             (REVISIONS, "EVALUATION = 1", "EVALUATION = 2", made(train=0, evaluate=4, picture=3) | SHOWN),
-            (REVISIONS, "COSTS = 2", "COSTS = 3", COSTS | FULL_SIZE),
+            (REVISIONS, "COSTS = 3", "COSTS = 4", COSTS | FULL_SIZE),
             # An algorithm's own number, and the file of one without, as of a user's own.
             ("method/reduction/kmedoids.py", "REVISION = 1", "REVISION = 2", ALGORITHM),
             ("method/reduction/kmedoids.py", "REVISION = 1", "", ALGORITHM),
         ],
     )
     def test_a_revision(self, finished, edited, path, before, after, rules):
+        assert before in (finished / "centerclip" / path).read_text()
         edited(f"centerclip/{path}", lambda text: text.replace(before, after))
         assert jobs(finished, "all") == rules
 

@@ -313,7 +313,9 @@ def best(table: pd.DataFrame, column: str) -> pd.Series:
     the times of a busy machine."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
-    ranked = column not in (*UNRANKED, DIFFERENCE, "clustering_share") and not (column in TIMES and disturbed(table).any())
+    ranked = column not in (*UNRANKED, DIFFERENCE, "clustering_share") and not (
+        column in TIMES and disturbed(table).any()
+    )
     extreme = rivals.transform("max" if "R@" in column or column == "videos_s" else "min")
     return ranked & (rivals.transform("nunique") > 1) & (values == extreme)
 
