@@ -1,5 +1,5 @@
-# make demo: the whole chain on generated videos.   make check: linters and quick tests.   make test: everything.
-# make gpu: what a GPU saves.
+# make demo: the whole chain on generated videos.   make check: linters and quick tests.   make test: all but four long ones.
+# make soak: these four, minutes each.   make gpu: what a GPU saves.
 # All set up .venv first.
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -9,7 +9,7 @@ PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --
 export PYTHONDONTWRITEBYTECODE :=
 DEMO := snakemake --configfile config/demo.yaml --cores all --rerun-incomplete
 
-.PHONY: demo check test gpu lint docs
+.PHONY: demo check test soak gpu lint docs
 # The longest files come first. Three at once fill two cores, as some wait.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
@@ -25,7 +25,10 @@ check: lint
 
 test: lint
 	snakemake --lint
-	$(PYTEST) tests/test_workflow*.py tests/test_s*.py tests/test_w[!o]*.py tests/test_[!sw]*.py
+	$(PYTEST) -m 'not soak' tests/test_workflow*.py tests/test_s*.py tests/test_w[!o]*.py tests/test_[!sw]*.py
+
+soak: $(BIN)/.installed-test # tests that take minutes each: a SLURM cluster, kills, repaired videos, a simulation
+	$(PYTEST) -m soak
 
 gpu: $(BIN)/.installed-test # results/gpu-DATE.md; a line and nothing else where PyTorch finds no GPU
 	python -m centerclip.bench.gpu --out results/gpu-$$(date +%F)

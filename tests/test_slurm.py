@@ -76,6 +76,7 @@ def jobs_of_trainings(cluster: dict[str, str]) -> dict[str, list[list[str]]]:
     return jobs
 
 
+@pytest.mark.soak
 def test_jobs_ended_before_their_time_go_on_and_end_as_a_local_run(cluster, local, tmp_path):
     """Three trainings on two GPUs: one is cancelled, one runs out of time, one out of memory."""
     repository = copy_repository(tmp_path / "repository", SMALL)

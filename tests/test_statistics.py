@@ -51,6 +51,7 @@ def test_a_models_difference_to_itself_is_nothing_for_sure():
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_intervals_cover_the_truth_in_93_to_97_of_100_simulations(monkeypatch):
     """Of two captions a video, which are found together more often than apart."""
     monkeypatch.setattr(statistics, "DRAWS", 1000)

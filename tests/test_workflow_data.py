@@ -109,6 +109,7 @@ def test_a_folder_of_ones_own_videos(tmp_path):
     assert result["n_texts_cut"] == 1  # of 33 tokens with the start and end marks, where 32 are read
 
 
+@pytest.mark.soak
 def test_a_video_repaired_replaced_or_deleted_after_a_run_is_noticed(tmp_path):
     """By the command that made the results, and only by what sees that video. Braces in a path change nothing."""
     videos = tmp_path / "{x}"

@@ -33,6 +33,7 @@ def training_command(directory: Path, cell: str, out: Path, *options: str) -> li
 
 
 class TestTraining:
+    @pytest.mark.soak
     def test_killed_again_and_again_it_ends_at_the_same_weights(self, finished, tmp_path):
         command = training_command(finished, "baseline", tmp_path, "--checkpoint-minutes", "1e-9")  # after each step
         checkpoint = tmp_path / "checkpoints/checkpoint.pt"
