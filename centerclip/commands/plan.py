@@ -1,6 +1,6 @@
 """Say what a run will take before anything runs: GPU-hours, downloads, disk, decoding. Takes seconds.
 
-What is done already is left out. Operations are those that PyTorch counts, to 1 %. Hours are operations divided by a
+What is done already is left out. Operations agree with PyTorch's count, to 1 %. Hours are operations divided by a
 share of each GPU's peak, which is assumed and printed, by your --tflops, or by what --measure finds on this machine.
 """
 

@@ -51,7 +51,7 @@ class Estimate(NamedTuple):
 
     @property
     def told(self) -> bool:
-        """Whether the value is told from 0: it is further away than `half`."""
+        """Whether the value differs from 0 by more than `half`."""
         return abs(self.value) > self.half
 
     def enough(self) -> tuple[int, ...] | None:

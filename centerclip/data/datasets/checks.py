@@ -43,7 +43,7 @@ def count(text: str) -> tuple[str, int]:
 
 def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
     """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and no larger share of videos of
-    the cell's splits, with `partial` of those that are there, lacks frames. Prints which lack them."""
+    the cell's splits lacks frames; with `partial`, missing videos do not count. Prints the videos without frames."""
     from centerclip.data.datasets.manifest import check_counts
     from centerclip.data.datasets.readers import manifest_of
     from centerclip.data.video.frames import read_report

@@ -46,7 +46,7 @@ def fetch(settings: dict, out: Path) -> None:
         for split, shard in tqdm(shards, shown(f"fetch: {settings['repository']}"), unit="file"):
             unpacked = repository.unpack(shard)
             for row in read_json(unpacked / ROWS):
-                captions(row, settings)  # a wrong column is told before everything is downloaded
+                captions(row, settings)  # raises for a wrong column before all files are downloaded
                 rows.append(row | {"split": split})
             (temporary / "videos" / unpacked.name).symlink_to(unpacked.resolve())
         (temporary / ROWS).write_text(json.dumps(rows), encoding="utf-8")
