@@ -10,10 +10,12 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from centerclip.backbones.clip import CenterCLIP
+from centerclip.method.reduced import held_geometry
+from centerclip.method.towers import tower_of
 
 T = TypeVar("T")
 
@@ -29,11 +31,56 @@ def plain_attention():
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
+def counted(work: Callable[[], object], module: nn.Module) -> int:
+    """Floating-point operations (2 a multiply-add) of `work` without gradient, which uses the parameters of `module`.
+
+    None of them requires a gradient meanwhile: the counter fails on a view of one that does, such as the queries of an
+    attention pool.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        with plain_attention(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            work()
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return counter.get_total_flops()
+
+
 def gflops(model: CenterCLIP, frames: Tensor) -> float:
     """10^9 floating-point operations (2 a multiply-add) of encoding `frames` [B, T, 3, H, W], per video."""
-    with plain_attention(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.encode_video(frames)
-    return counter.get_total_flops() / len(frames) / 1e9
+    return counted(lambda: model.encode_video(frames), model) / len(frames) / 1e9
+
+
+def parts(model: nn.Module) -> dict:
+    """The fields of `operations.Parts` of the video tower of a model, counted on one frame, on the meta device, too.
+    Raises UserError for a tower that `centerclip.reduce` does not take."""
+    geometry, tower = held_geometry(model), tower_of(model.visual)
+    weight = next(tower.visual.parameters())
+    frame = weight.new_empty(1, 3, geometry.image_size, geometry.image_size)
+    tokens = weight.new_empty(1, geometry.classes + 2, geometry.width)
+
+    def pooled(tokens: Tensor) -> int:
+        return counted(lambda: tower.pool(tokens, geometry.classes), tower.visual)
+
+    pooled_token = pooled(tokens) - pooled(tokens[:, 1:])
+    block = tower.blocks[0]
+    attention, mlp = (
+        sum(weight.numel() for weight in part.parameters() if weight.ndim == 2) for part in (block.attn, block.mlp)
+    )
+    width = tower.projected(block, tokens).shape[-1] // 3
+    return {
+        "geometry": geometry,
+        "stem": counted(lambda: tower.embed(frame), tower.visual),
+        "attention": 2 * attention,
+        "mlp": 2 * mlp,
+        "pair": 4 * width,
+        "pool": pooled(tokens) - tokens.shape[1] * pooled_token,
+        "pooled_token": pooled_token,
+        "head": width // block.attn.num_heads,
+    }
 
 
 def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
@@ -138,13 +185,14 @@ def now(tensor: Tensor | None = None) -> float:
 
 
 def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
-    """Tokens, [CLASS] ones included, that each block sees of one video of `frames` [B, T, 3, H, W]."""
+    """Tokens, [CLASS] ones included, that the attention of each block sees of one video of `frames` [B, T, 3, H, W]."""
     counts = []
 
     def note(_, arguments: tuple[Tensor]) -> None:
         counts.append(arguments[0].shape[0] * arguments[0].shape[1] // len(frames))
 
-    hooks = [block.ln_1.register_forward_pre_hook(note) for block in model.visual.transformer.resblocks]
+    norms = [block.ln_1 if hasattr(block, "ln_1") else block.norm1 for block in model.tower.blocks]
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     with plain_attention(), torch.no_grad():
         model.encode_video(frames)
     for hook in hooks:

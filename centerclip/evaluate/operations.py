@@ -1,19 +1,68 @@
-"""The operations of a model in closed form, 2 a multiply-add, and its parameters. No model is built, nothing heavy is
-imported."""
+"""The operations of a model in closed form, 2 a multiply-add, its parameters, and whether its stages pay. Nothing heavy
+is imported but for a tower of timm's, which is built without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from centerclip import backbones
 from centerclip.method import reduction
-from centerclip.method.fit import TokenCounts, tokens_after
+from centerclip.method.fit import Geometry, TokenCounts, tokens_after
 from centerclip.method.stage import Model, Stage
 
+if TYPE_CHECKING:
+    from torch import nn
+
 MLP = 4.0  # open_clip's hidden numbers a number of the width, where a backbone sets no `mlp_ratio`
+# Operations of a block that take as long as clustering a segment takes for a pair of its tokens, beside their distance
+A_PAIR = 2600
 
 
-def block(length: int, width: int, ratio: float, inside: bool | None = None) -> float:
-    """Operations of a block on a sequence of `length` tokens: 8 D^2 a token and 4 D a pair of tokens in attention,
-    4 `ratio` D^2 a token in the MLP. `inside` False: of attention alone; True: of the MLP alone."""
-    attention, mlp = 8 * width**2 * length + 4 * width * length**2, 4 * ratio * width**2 * length
-    return attention * (inside is not True) + mlp * (inside is not False)
+class Parts(NamedTuple):
+    """Operations of the parts of an encoder, of this geometry.
+
+    stem: of a frame in front of the blocks. attention, mlp: of a token in a block, without `pair`: of a pair of tokens
+    in its attention. pool: of a sequence, or of each [CLASS] that is pooled. pooled_token: of a token in an attention
+    pool. head: numbers of a key of one attention head.
+    """
+
+    geometry: Geometry
+    stem: float
+    attention: float
+    mlp: float
+    pair: float
+    pool: float
+    pooled_token: float
+    head: int
+
+
+def parts(backbone: str, image_size: int | None = None) -> Parts:
+    """The parts of a backbone on frames of `image_size` pixels, None: of its own size. A tower of timm's is built for
+    that, without memory."""
+    config = backbones.read(backbone)
+    if "timm_model_name" in config["vision_cfg"]:
+        return parts_of(without_memory(backbone, image_size))
+    geometry, vision = backbones.geometry(backbone, image_size), config["vision_cfg"]
+    width = geometry.width
+    return Parts(
+        geometry,
+        stem=geometry.patches * 2 * 3 * geometry.patch_size**2 * width,
+        attention=8 * width**2,
+        mlp=4 * vision.get("mlp_ratio", MLP) * width**2,
+        pair=4 * width,
+        pool=2 * width * config["embed_dim"],
+        pooled_token=0,
+        head=vision.get("head_width", 64),
+    )
+
+
+def parts_of(model: nn.Module) -> Parts:
+    """The parts of a model that one holds. Raises UserError if `centerclip.reduce` does not take it."""
+    from centerclip.evaluate import costs
+
+    return Parts(**costs.parts(model))
 
 
 def of_blocks(model: Model, frames: int, image_size: int | None = None) -> float:
@@ -27,74 +76,125 @@ def of_video(model: Model, frames: int, image_size: int | None = None) -> float:
 
 
 def video(model: Model, frames: int, image_size: int | None = None) -> dict[str, float]:
-    """Operations of encoding a video of frames of `image_size` pixels, None: of the backbone's own size: `stem`, in
-    front of the blocks, `blocks`, `reductions` and `projection`."""
-    geometry = backbones.geometry(model.backbone, image_size)
-    vision = backbones.model_config(model.backbone)["vision_cfg"]
-    width, ratio = geometry.width, vision.get("mlp_ratio", MLP)
-    stages = {stage.place: stage for stage in model.stages if not reduction.sees_pixels(stage.algorithm)}
-    counts, blocks, reductions = TokenCounts(frames, geometry.patches, 1), 0.0, 0.0
+    """`encoding` of a video of frames of `image_size` pixels; None: of the backbone's own size."""
+    return encoding(parts(model.backbone, image_size), model.stages, frames)
+
+
+def encoding(parts: Parts, stages: Sequence[Stage], frames: int) -> dict[str, float]:
+    """Operations of encoding a video by stages: `stem`, in front of the blocks, `blocks`, `reductions` and
+    `projection`, which includes an attention pool."""
+    geometry, blocks, reductions = parts.geometry, 0.0, 0.0
+    counts = TokenCounts(frames, geometry.patches, geometry.classes)
+    acting = {stage.place: (stage, before, after) for stage, before, after in reduced(parts, stages, frames)}
     for index in range(geometry.blocks):
         for inside in (False, True):
-            if stage := stages.get((index, inside)):
-                before, counts = counts, tokens_after(stage, counts, [])
-                reductions += counts.sequences * of_reduction(stage, before, counts, model)
-            blocks += counts.sequences * block(counts.classes + counts.patches, width, ratio, inside)
+            if (index, inside) in acting:
+                stage, before, counts = acting[index, inside]
+                reductions += counts.sequences * of_reduction(stage, before, counts, parts)
+            tokens = counts.classes + counts.patches
+            blocks += counts.sequences * tokens * (parts.mlp if inside else parts.attention + parts.pair * tokens)
     pooled = counts.sequences * (counts.classes if geometry.pooling == "tok" else 1)
     return {
-        "stem": frames * geometry.patches * 2 * 3 * geometry.patch_size**2 * width,
+        "stem": frames * parts.stem,
         "blocks": blocks,
         "reductions": reductions,
-        "projection": pooled * 2 * width * backbones.model_config(model.backbone)["embed_dim"],
+        "projection": pooled * parts.pool + counts.sequences * tokens * parts.pooled_token,
     }
 
 
-def of_reduction(stage: Stage, before: TokenCounts, after: TokenCounts, model: Model) -> float:
+def reduced(parts: Parts, stages: Sequence[Stage], frames: int) -> Iterator[tuple[Stage, TokenCounts, TokenCounts]]:
+    """The stages that reduce tokens, in order, each with the counts before and after it. Raises Misfit."""
+    counts = TokenCounts(frames, parts.geometry.patches, parts.geometry.classes)
+    for stage in sorted(stages, key=lambda stage: stage.place):
+        if not reduction.sees_pixels(stage.algorithm):
+            before, counts = counts, tokens_after(stage, counts, [])
+            yield stage, before, counts
+
+
+def of_reduction(stage: Stage, before: TokenCounts, after: TokenCounts, parts: Parts) -> float:
     """Operations of a stage's matrix products on one segment: the likenesses of its tokens, three quarters of a Gram
     matrix or a quarter where the two halves of the tokens are compared, and the means of clusters. `spectral` compares
     rows of eigenvectors, too; what finds the eigenvectors is left out."""
-    width = backbones.geometry(model.backbone).width
-    tokens, joined = before.sequences // after.sequences * before.patches, 0
+    width, tokens, joined = parts.geometry.width, tokens_of_segment(before, after), 0
     half = tokens // 2
     if stage.keep != "medoid":
         joined = 2 * after.patches * (tokens - after.patches) * width
     if reduction.kind(stage.algorithm) == reduction.SAMPLING:
         return joined
     if reduction.keeps(stage.algorithm) == reduction.HALF:
-        seen = width // heads(model.backbone) if stage.sees == "keys" else width
-        return joined + 2 * half * (tokens - half) * seen
+        return joined + 2 * half * (tokens - half) * (parts.head if stage.sees == "keys" else width)
     seen = width + (after.patches if stage.algorithm == "spectral" else 0)
     return joined + 2 * (half * tokens + (tokens - half) ** 2) * seen
 
 
-def heads(backbone: str) -> int:
-    """Attention heads of the video side."""
-    vision = backbones.model_config(backbone)["vision_cfg"]
-    return vision["width"] // vision.get("head_width", 64)
+def tokens_of_segment(before: TokenCounts, after: TokenCounts) -> int:
+    """Patches that a stage joins in one segment."""
+    return before.sequences // after.sequences * before.patches
+
+
+def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
+    """The time of encoding a video by stages, estimated as a share of the time without any, on one thread of a CPU.
+
+    Matrix products take as long as their operations. Clustering also passes over the distances of a segment's tokens
+    many times, which waits for memory: A_PAIR for each pair of tokens, whatever their width.
+    """
+    acting = reduced(parts, stages, frames)
+    clustered = (
+        after.sequences * tokens_of_segment(before, after) ** 2
+        for stage, before, after in acting
+        if reduction.kind(stage.algorithm) == reduction.CLUSTERING
+    )
+    own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
+    return (own + A_PAIR * sum(clustered)) / whole
 
 
 def of_text(backbone: str, length: int) -> float:
     """Operations of encoding a text of `length` tokens."""
-    text, embedding = backbones.model_config(backbone)["text_cfg"], backbones.model_config(backbone)["embed_dim"]
-    blocks = text["layers"] * block(length, text["width"], text.get("mlp_ratio", MLP))
-    return blocks + 2 * text["width"] * embedding
+    text, embedding = backbones.read(backbone)["text_cfg"], backbones.read(backbone)["embed_dim"]
+    length = text["context_length"] if text.get("no_causal_mask") else length  # to which texts are padded
+    width, ratio = text["width"], text.get("mlp_ratio", MLP)
+    block = (8 + 4 * ratio) * width**2 * length + 4 * width * length**2
+    return text["layers"] * block + 2 * width * embedding
 
 
 def parameters(backbone: str, image_size: int | None = None) -> int:
     """Numbers in the weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn."""
-    config, geometry = backbones.model_config(backbone), backbones.geometry(backbone, image_size)
-    text, embedding = config["text_cfg"], config["embed_dim"]
+    config = backbones.read(backbone)
+    text, vision, embedding = config["text_cfg"], config["vision_cfg"], config["embed_dim"]
 
     def blocks(count: int, width: int, ratio: float) -> int:
         hidden = int(width * ratio)
         return count * (4 * width**2 + 2 * width * hidden + 9 * width + hidden)
 
-    positions = (1 + geometry.patches + 1) * geometry.width  # and the class embedding
-    norms = 4 * geometry.width + 2 * text["width"]
-    stem = 3 * geometry.patch_size**2 * geometry.width + positions
-    tokens = (text["vocab_size"] + text["context_length"]) * text["width"]
-    towers = (
-        blocks(geometry.blocks, geometry.width, config["vision_cfg"].get("mlp_ratio", MLP)),
-        blocks(text["layers"], text["width"], text.get("mlp_ratio", MLP)),
+    if "timm_model_name" in vision:
+        visual = sum(parameter.numel() for parameter in without_memory(backbone, image_size).visual.parameters())
+    else:
+        geometry = backbones.geometry(backbone, image_size)
+        visual = blocks(geometry.blocks, geometry.width, vision.get("mlp_ratio", MLP))
+        visual += (
+            3 * geometry.patch_size**2 * geometry.width + (1 + geometry.patches + 1 + 4 + embedding) * geometry.width
+        )
+    tokens = text["vocab_size"] + text["context_length"] + 2  # and the last norm
+    projection = embedding * (text["width"] + text.get("proj_bias", False))
+    scales = 1 + ("init_logit_bias" in config)
+    return (
+        visual
+        + blocks(text["layers"], text["width"], text.get("mlp_ratio", MLP))
+        + tokens * text["width"]
+        + projection
+        + scales
     )
-    return sum(towers) + stem + norms + tokens + embedding * (geometry.width + text["width"]) + 1
+
+
+@cache
+def without_memory(backbone: str, image_size: int | None) -> nn.Module:
+    """A model with the tower of timm's of a backbone as its `visual`, on the meta device."""
+    import torch
+    from open_clip.model import _build_vision_tower
+
+    config = backbones.read(backbone)
+    vision = config["vision_cfg"] | ({"image_size": image_size} if image_size else {})
+    with torch.device("meta"):
+        model = torch.nn.Module()
+        model.visual = _build_vision_tower(config["embed_dim"], vision)
+    return model
