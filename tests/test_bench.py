@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
+from support.families import clip
 from support.ranks import answered
 from support.videos import make_video
 
 from centerclip.backbones.clip import build
-from centerclip.bench import fidelity, frames, recall, search
+from centerclip.bench import families, fidelity, frames, recall, search
 from centerclip.bench import reduction as bench
 from centerclip.command import UserError
 from centerclip.evaluate import costs, operations
@@ -131,6 +132,23 @@ class TestEqualCost:
     def test_what_does_not_fit_is_one_line(self):
         with pytest.raises(UserError, match="tempme: joins \\[2, 2, 3\\] do not go with 10 frames and 12 blocks"):
             bench.settings("ViT-B-32", 10, 5, [0.5], {"tempme": METHODS["tempme"]})
+
+
+def test_families_are_measured_beside_their_baselines(tmp_path, monkeypatch, capsys):
+    """Of small models, of which one has so many tokens of so few numbers that clustering saves nothing."""
+    cases = [families.Case("SigLIP", 4, 1), families.Case("PE-Core", 12), families.Case("PE-Core", 1)]
+    monkeypatch.setattr(families, "CASES", cases)
+    monkeypatch.setattr(families.open_clip, "create_model", clip)
+    monkeypatch.setattr(sys, "argv", f"families --turns 1 --out {tmp_path}/families".split())
+    families.main()
+    said, table = capsys.readouterr(), pd.read_csv(tmp_path / "families.csv").set_index(["model", "segments"])
+    assert table.index.tolist() == [("SigLIP", 4), ("PE-Core", 12), ("PE-Core", 1)]
+    assert table["clusters"].tolist() == [1, 16, 16] and (table["k-medoids s"] > 0).all()
+    assert table["GFLOPs ratio"].rank().tolist() == [1, 3, 2] and table["GFLOPs ratio"].between(0.4, 1.1).all()
+    assert table["estimated"].gt(table["GFLOPs ratio"]).all() and table["clustering"].between(0, 1).all()
+    assert "PE-Core, 1 segments of 16: clustering saves no time: about" in said.err
+    page = (tmp_path / "families.md").read_text()
+    assert said.out in page and "1 thread(s), seed 0, 1 turns" in page and "families --turns 1" in page
 
 
 class TestRecall:

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.families import clip
 from support.training import CELL, batch, run_in
 
+import centerclip
 from centerclip.backbones.clip import HEADS, build
-from centerclip.backbones.low_rank import PACKED, adapted, merge
+from centerclip.backbones.low_rank import adapt, adapted, merge, merged_state
 from centerclip.backbones.weights import load_weights, save_weights
+from centerclip.command import UserError
 from centerclip.data.video.batches import normalise
 from centerclip.settings.cell import Runtime, from_settings
 from centerclip.train import loop
@@ -43,13 +46,67 @@ def test_the_gradient_is_full_tunings_projected_to_the_subspace(where):
     """B is 0: dL/dB = dL/dW A^T in the rows of `where`, and dL/dA = 0."""
     full, low = Run(tuned(tune="all"), CPU), Run(tuned(where=where, rank=3), CPU)
     assert loop.backward(low, batch(0), seed=0) == loop.backward(full, batch(0), seed=0)
-    for name, module in adapted(low.model).items():
-        gradient, factors = full.model.get_parameter(f"{name}.{PACKED}").grad, module.parametrizations[PACKED][0]
+    for name, (module, weight) in adapted(low.model).items():
+        gradient, factors = full.model.get_parameter(name).grad, module.parametrizations[weight][0]
         parts = dict(zip("qkv", gradient.chunk(3), strict=True))
         expected = torch.cat([parts[part] for part in where]) @ factors.a.T
         assert torch.allclose(factors.b.grad, expected, rtol=1e-4, atol=1e-6 * expected.abs().max().item())
         assert factors.b.shape == (64 * len(where), 3) and not factors.a.grad.any()
     assert len(adapted(low.model)) == 6
+
+
+@pytest.mark.parametrize("where", [("q", "k", "v"), ("v", "q")])
+@pytest.mark.parametrize("family", ["SigLIP", "EVA-01", "EVA-02", "PE-Core"])
+class TestTowersOfTimms:
+    """Whose q, k and v are one layer, one layer with a bias for each, or three layers; their texts' are packed."""
+
+    frames = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, 5, 9, 63, 0, 0, 0, 0], [1, 7, 63, 0, 0, 0, 0, 0]])
+
+    def vectors(self, model):
+        videos = centerclip.reduce(model, "kmedoids", segments=2, frames=4).encode_video(self.frames)
+        return torch.cat([videos, model.encode_text(self.ids, normalize=True)])
+
+    def test_the_gradient_is_full_tunings_projected_to_the_subspace(self, family, where):
+        full, low = clip(family), clip(family)
+        adapt(low, 3, where)
+        for model in (full, low):
+            vectors = self.vectors(model)
+            (vectors[:2] @ vectors[2:].T).diagonal().sum().backward()
+        for name, (module, weight) in adapted(low).items():
+            gradient, factors = full.get_parameter(name).grad, module.parametrizations[weight][0]
+            if not name.endswith("proj.weight"):
+                parts = dict(zip("qkv", gradient.chunk(3), strict=True))
+                gradient = torch.cat([parts[part] for part in where])
+            expected = gradient @ factors.a.T
+            assert torch.allclose(factors.b.grad, expected, rtol=1e-4, atol=1e-6 * expected.abs().max().item()), name
+        in_trunk = 3 * len(where) if family == "EVA-02" else 3
+        assert len(adapted(low)) == in_trunk + 1
+        trained = {name for name, parameter in low.named_parameters() if parameter.requires_grad}
+        assert trained == {name for name, _ in low.named_parameters() if name.endswith((".a", ".b"))}
+
+    @torch.no_grad()
+    def test_merged_weights_are_a_plain_models(self, family, where):
+        model, plain = clip(family), clip(family)
+        adapt(model, 3, where)
+        for module, weight in adapted(model).values():
+            torch.nn.init.normal_(module.parametrizations[weight][0].b, std=0.1)
+        expected = self.vectors(model)
+        assert not torch.allclose(expected, self.vectors(plain), atol=1e-3)
+        plain.load_state_dict(merged_state(model))
+        merge(model)
+        assert not adapted(model) and model.state_dict().keys() == plain.state_dict().keys()
+        for merged in (model, plain):
+            assert torch.allclose(self.vectors(merged), expected, atol=1e-6)
+
+
+def test_text_sides_of_transformers_are_refused():
+    model = clip("SigLIP")
+    model.text.transformer = torch.nn.Linear(1, 1)
+    with pytest.raises(
+        UserError, match=r"^training.tune lora: the text side is a model of transformers, .*: tune all$"
+    ):
+        adapt(model, 3, "qkv")
 
 
 def test_only_factors_and_learned_vectors_train_and_have_moments():

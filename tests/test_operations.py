@@ -13,7 +13,7 @@ from centerclip.backbones.clip import build
 from centerclip.evaluate import costs, operations
 from centerclip.method.errors import Misfit
 from centerclip.method.reduced import ReducedCLIP
-from centerclip.method.stage import Model
+from centerclip.method.stage import Model, Stage
 from centerclip.settings import resolve
 from centerclip.settings.checks import check_cell
 from centerclip.settings.config import read_config
@@ -96,3 +96,25 @@ def test_parameters_are_those_of_the_model(name):
     with torch.device("meta"):
         model = clip(**{key: value for key, value in config.items() if key != "custom_text"})
     assert operations.parameters(name) == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stage", "pairs", "pays"),
+    [  # algorithm, segments, clusters
+        ("PE-Core-T-16-384", ("kmedoids", 4, 576), 4 * 1728**2, False),
+        ("PE-Core-T-16-384", ("kmedoids", 4, 144), 4 * 1728**2, True),
+        ("PE-Core-T-16-384", ("spectral", 12, 192), 12 * 576**2, True),
+        ("PE-Core-T-16-384", ("first_tokens", 4, 576), 0, True),
+        ("ViT-B-32", ("kmedoids", 4, 49), 4 * 147**2, True),
+        ("ViT-B-32", ("kmedoids", 12, 49), 12 * 49**2, False),
+        ("ViT-B-32", ("first_tokens", 12, 49), 0, True),
+    ],
+)
+def test_it_is_told_where_clustering_saves_no_time(backbone, stage, pairs, pays):
+    algorithm, segments, clusters = stage
+    parts, stages = operations.parts(backbone), [Stage(algorithm, 6, segments, clusters)]
+    whole, less = (sum(operations.encoding(parts, given, 12).values()) for given in ((), stages))
+    expected = (less + operations.A_PAIR * pairs) / whole
+    assert operations.share_of_time(parts, stages, 12) == pytest.approx(expected)
+    line = operations.cannot_pay(parts, stages, 12)
+    assert line is None if pays else line.startswith(f"clustering saves no time: about {expected:.0%} of")

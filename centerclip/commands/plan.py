@@ -76,9 +76,13 @@ def number(value: float | None) -> str:
 
 
 def show_cells(works: list[Work], gpu: str, rates: Rates) -> None:
-    """Print what is left of each cell."""
+    """Print what is left of each cell, and which variants save no time."""
     rows = [[work.cell.benchmark, work.cell.name, *amounts([work]), work.hours(rates)] for work in works]
     show(["benchmark", "cell", "steps", "PFLOPs of training", "of evaluation", f"GPU-hours, {gpu}"], rows)
+    told = {f"{work.cell.benchmark} {work.cell.variant}": forecast.cannot_pay(work.cell) for work in works}
+    for name, line in told.items():
+        if line:
+            print(f"{name}: {line}", end="\n\n")
 
 
 def show_benchmarks(works: dict[str, list[Work]], gpu: str, rates: Rates) -> None:

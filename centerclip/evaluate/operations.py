@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 MLP = 4.0  # open_clip's hidden numbers a number of the width, where a backbone sets no `mlp_ratio`
-# Operations of a block that take as long as clustering a segment takes for a pair of its tokens, beside their distance
-A_PAIR = 2600
+# Operations of a block that take as long as clustering takes for a pair of tokens, beside their distance: 1,300 to
+# 2,700 with PE-Core-T-16-384 in runs of `python -m centerclip.bench.families`, more where a segment has few tokens
+A_PAIR = 2500
+ADVICE = "docs/backbones.md#where-clustering-saves-no-time says what to take instead"
+WORTH = 0.9  # of the baseline's time; machines differ by more than the rest
 
 
 class Parts(NamedTuple):
@@ -138,20 +141,31 @@ def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
     Matrix products take as long as their operations. Clustering also passes over the distances of a segment's tokens
     many times, which waits for memory: A_PAIR for each pair of tokens, whatever their width.
     """
-    acting = reduced(parts, stages, frames)
-    clustered = (
+    pairs = sum(
         after.sequences * tokens_of_segment(before, after) ** 2
-        for stage, before, after in acting
-        if reduction.kind(stage.algorithm) == reduction.CLUSTERING
+        for stage, before, after in reduced(parts, stages, frames)
+        if clusters(stage)
     )
     own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
-    return (own + A_PAIR * sum(clustered)) / whole
+    return (own + A_PAIR * pairs) / whole
+
+
+def cannot_pay(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
+    """That clustering takes about as long as it saves, one line; None: it pays, or no stage clusters."""
+    share = share_of_time(parts, stages, frames)
+    if share < WORTH or not any(map(clusters, stages)):
+        return None
+    return f"clustering saves no time: about {share:.0%} of the baseline's on a CPU ({ADVICE})"
+
+
+def clusters(stage: Stage) -> bool:
+    """Whether a stage is of k-medoids++ or another algorithm of that kind."""
+    return reduction.kind(stage.algorithm) == reduction.CLUSTERING
 
 
 def of_text(backbone: str, length: int) -> float:
     """Operations of encoding a text of `length` tokens."""
     text, embedding = backbones.read(backbone)["text_cfg"], backbones.read(backbone)["embed_dim"]
-    length = text["context_length"] if text.get("no_causal_mask") else length  # to which texts are padded
     width, ratio = text["width"], text.get("mlp_ratio", MLP)
     block = (8 + 4 * ratio) * width**2 * length + 4 * width * length**2
     return text["layers"] * block + 2 * width * embedding
@@ -193,8 +207,9 @@ def without_memory(backbone: str, image_size: int | None) -> nn.Module:
     from open_clip.model import _build_vision_tower
 
     config = backbones.read(backbone)
-    vision = config["vision_cfg"] | ({"image_size": image_size} if image_size else {})
     with torch.device("meta"):
         model = torch.nn.Module()
-        model.visual = _build_vision_tower(config["embed_dim"], vision)
+        model.visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"])
+    if image_size:
+        model.visual.set_input_size(image_size)
     return model

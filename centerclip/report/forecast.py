@@ -148,6 +148,13 @@ def encoding(cell: Cell) -> float:
     return operations.of_video(cell.model, *cell.data.shape)
 
 
+def cannot_pay(cell: Cell) -> str | None:
+    """As `operations.cannot_pay`."""
+    return operations.cannot_pay(
+        operations.parts(cell.model.backbone, cell.data.image_size), cell.model.stages, cell.data.frames
+    )
+
+
 def text(cell: Cell) -> float:
     """Operations of encoding a caption."""
     return operations.of_text(cell.model.backbone, cell.data.text_tokens)
