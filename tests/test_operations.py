@@ -98,6 +98,12 @@ def test_parameters_are_those_of_the_model(name):
     assert operations.parameters(name) == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_text_sides_of_transformers_are_known():
+    for file in backbones.directory().glob("*.json"):
+        if "hf_model_name" in backbones.read(file.stem).get("text_cfg", {}):
+            assert operations.of_text(file.stem, 32) > 12 * 24 * 768**2 * 32
+
+
 @pytest.mark.parametrize(
     ("backbone", "stage", "pairs", "pays"),
     [  # algorithm, segments, clusters

@@ -1,6 +1,4 @@
-"""What k-medoids++ saves in each family of backbones: operations, and time beside the baseline's in one run, with
-random weights and made-up videos.
-"""
+"""What k-medoids++ saves in each family of backbones: operations and time, with random weights and made-up videos."""
 
 import argparse
 from pathlib import Path

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 MLP = 4.0  # open_clip's hidden numbers a number of the width, where a backbone sets no `mlp_ratio`
+TRANSFORMERS = {  # text sides by their names on the Hub -> blocks, width, hidden numbers a number of it, words
+    "roberta-base": (12, 768, 4, 50265),
+    "xlm-roberta-base": (12, 768, 4, 250002),
+    "xlm-roberta-large": (24, 1024, 4, 250002),
+    "google/mt5-base": (12, 768, 4, 250112),  # a gated MLP of 2,048 has as many weights
+    "google/mt5-xl": (24, 2048, 3.75, 250112),
+    "facebook/nllb-200-distilled-600M": (12, 1024, 4, 256206),
+    "facebook/nllb-200-distilled-1.3B": (24, 1024, 8, 256206),
+}
 # Operations of a block that take as long as clustering takes for a pair of tokens, beside their distance: 1,300 to
 # 2,700 with PE-Core-T-16-384 in runs of `python -m centerclip.bench.families`, more where a segment has few tokens
 A_PAIR = 2500
@@ -163,18 +172,28 @@ def clusters(stage: Stage) -> bool:
     return reduction.kind(stage.algorithm) == reduction.CLUSTERING
 
 
+def text_side(backbone: str) -> dict:
+    """`layers`, `width`, `vocab_size`, `context_length` and what else a backbone's configuration has of its texts."""
+    text = backbones.read(backbone)["text_cfg"]
+    if "hf_model_name" not in text:
+        return text
+    sizes = dict(zip(("layers", "width", "mlp_ratio", "vocab_size"), TRANSFORMERS[text["hf_model_name"]], strict=True))
+    return {"context_length": 512} | text | sizes
+
+
 def of_text(backbone: str, length: int) -> float:
     """Operations of encoding a text of `length` tokens."""
-    text, embedding = backbones.read(backbone)["text_cfg"], backbones.read(backbone)["embed_dim"]
+    text = text_side(backbone)
     width, ratio = text["width"], text.get("mlp_ratio", MLP)
     block = (8 + 4 * ratio) * width**2 * length + 4 * width * length**2
-    return text["layers"] * block + 2 * width * embedding
+    return text["layers"] * block + 2 * width * backbones.read(backbone)["embed_dim"]
 
 
 def parameters(backbone: str, image_size: int | None = None) -> int:
-    """Numbers in the weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn."""
-    config = backbones.read(backbone)
-    text, vision, embedding = config["text_cfg"], config["vision_cfg"], config["embed_dim"]
+    """Numbers in the weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn. To
+    1 % with a text side of transformers."""
+    config, text = backbones.read(backbone), text_side(backbone)
+    vision, embedding = config["vision_cfg"], config["embed_dim"]
 
     def blocks(count: int, width: int, ratio: float) -> int:
         hidden = int(width * ratio)
@@ -184,20 +203,12 @@ def parameters(backbone: str, image_size: int | None = None) -> int:
         visual = sum(parameter.numel() for parameter in without_memory(backbone, image_size).visual.parameters())
     else:
         geometry = backbones.geometry(backbone, image_size)
-        visual = blocks(geometry.blocks, geometry.width, vision.get("mlp_ratio", MLP))
-        visual += (
-            3 * geometry.patch_size**2 * geometry.width + (1 + geometry.patches + 1 + 4 + embedding) * geometry.width
-        )
-    tokens = text["vocab_size"] + text["context_length"] + 2  # and the last norm
-    projection = embedding * (text["width"] + text.get("proj_bias", False))
-    scales = 1 + ("init_logit_bias" in config)
-    return (
-        visual
-        + blocks(text["layers"], text["width"], text.get("mlp_ratio", MLP))
-        + tokens * text["width"]
-        + projection
-        + scales
-    )
+        vectors = 1 + geometry.patches + 1 + 4 + embedding  # positions, [CLASS], two norms, the projection
+        visual = (3 * geometry.patch_size**2 + vectors) * geometry.width
+        visual += blocks(geometry.blocks, geometry.width, vision.get("mlp_ratio", MLP))
+    vectors = text["vocab_size"] + text["context_length"] + 2 + embedding
+    texts = vectors * text["width"] + blocks(text["layers"], text["width"], text.get("mlp_ratio", MLP))
+    return visual + texts + embedding * text.get("proj_bias", False) + 1 + ("init_logit_bias" in config)
 
 
 @cache
