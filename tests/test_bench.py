@@ -4,6 +4,8 @@ their own baseline, and what search takes."""
 import json
 import re
 import sys
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,7 @@ from centerclip.bench import reduction as bench
 from centerclip.command import UserError
 from centerclip.evaluate import costs, operations
 from centerclip.settings.config import read_config
-from centerclip.settings.resolve import cell_names
+from centerclip.settings.resolve import cell, cell_names
 
 
 def test_a_sample_of_an_mp4_has_the_videos_frames(tmp_path):
@@ -160,19 +162,29 @@ class TestRecall:
 
         trainings = {"baseline": {1: found(30), 2: found(40)}, "tome": {2: found(62), 1: found(50)}}
         ratios = {"variant": ["tome", "baseline"], "gflops_ratio": [0.7, 1.0], "saved_mb_ratio": [0.6, 1.0]}
+        ratios["trainable_m"] = [0.025, 3.5]
         table = recall.compare(trainings, pd.DataFrame(ratios)).set_index("variant")
         tome = table.loc["tome"]
         assert tome[["value", "difference", "gflops_ratio"]].tolist() == [56, 21, 0.7]
         assert tome["difference std"] == pytest.approx(2**0.5) and tome["low"] < 21 < tome["high"]
         assert tome["half"] == pytest.approx(np.hypot((tome["high"] - tome["low"]) / 2, 12.7062), rel=1e-4)
         assert (tome["verdict"], table.loc["baseline", "std"]) == ("better", pytest.approx(50**0.5))
-        assert "+21.0 [" in recall.shown(table.reset_index())
+        assert re.search(r"\+21.0 \[.* 0.025 +\|", recall.shown(table.reset_index()))
         labels = [text.get_text() for text in recall.draw(table.reset_index()).legends[0].get_texts()]
         assert labels == ["tome"]
 
     def test_its_config_has_five_seeds_of_every_method(self):
         config = read_config(recall.OVERLAYS)
         assert len(cell_names(config, "shapes")) == 5 * len(config["lists"]["bench"]) and len(config["seeds"]) == 5
+
+    def test_low_rank_tuning_is_compared_with_the_cells_of_full_tuning(self):
+        config = read_config([*recall.OVERLAYS, REPOSITORY / "config/lora.yaml"])
+        cells = {name: cell(config, "shapes", name) for name in cell_names(config, "shapes")}
+        assert len(cells) == 18
+        for variant, seed in product(("baseline", "kmedoids", "tome"), ("", "-seed-1", "-seed-2")):
+            full, low = cells[variant + seed], cells[f"{variant}-lora{seed}"]
+            assert full == cell(read_config(recall.OVERLAYS), "shapes", variant + seed)
+            assert low.training == replace(full.training, tune="lora", lr=6e-4) and low.model == full.model
 
 
 @pytest.mark.slow

@@ -532,7 +532,7 @@ def test_the_published_recipe(benchmark):
 def test_tempmes_published_recipe_and_others_by_it():
     """Tables compare each with the fully tuned baseline."""
     base = config()
-    for name in ("tempme", "kmedoids", "baseline"):
+    for name in ("tempme", "kmedoids", "tome", "baseline"):
         full, low = cell(base, "msrvtt", name), cell(base, "msrvtt", f"{name}-lora")
         rates = {"lr": 6e-4, "lr_new": 6e-4 if name == "tempme" else 5e-6}
         assert low.training == replace(full.training, tune="lora", **rates)

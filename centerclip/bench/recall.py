@@ -75,7 +75,8 @@ def share_of_tokens(cell: Cell) -> float:
 
 def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFrame) -> pd.DataFrame:
     """A row a variant, in order: seeds, R@1 and its difference to the same seeds' baseline, each with its interval over
-    queries and its standard deviation over seeds, what the difference tells, and costs as shares of the baseline's."""
+    queries and its standard deviation over seeds, what the difference tells, costs as shares of the baseline's, and
+    10^6 parameters that train."""
     rows = []
     for variant, by_seed in trainings.items():
         own = list(by_seed.values())
@@ -86,8 +87,8 @@ def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFra
             row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
             row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
         rows.append(row)
-    shares = costs.set_index("variant")[["gflops_ratio", "saved_mb_ratio"]]
-    return pd.DataFrame(rows).join(shares, on="variant")
+    taken = costs.set_index("variant")[["gflops_ratio", "saved_mb_ratio", "trainable_m"]]
+    return pd.DataFrame(rows).join(taken, on="variant")
 
 
 def verdict(less: Estimate) -> str:
@@ -110,6 +111,7 @@ def shown(table: pd.DataFrame) -> str:
             "it is": table["verdict"],
             "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
             "ratio of bytes for backward": table["saved_mb_ratio"].map("{:.3f}".format).replace("nan", "-"),
+            "10^6 parameters trained": table["trainable_m"].map("{:.3f}".format),
         }
     )
     text.loc[~compared, text.columns[3:6]] = ""
