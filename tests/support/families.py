@@ -10,6 +10,8 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from centerclip import backbones
+
 SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 16}
 TEXT = {"context_length": 8, "vocab_size": 64, "layers": 1, "width": 16, "heads": 2}
 ViT, EVA = partial(VisionTransformer, **SIZES), partial(Eva, **SIZES)
@@ -42,3 +44,17 @@ def clip(family: str) -> open_clip.CustomTextCLIP:
     vision = {"timm_model_name": "small", "timm_pool": trunk.global_pool, "timm_proj": None, "image_size": 32}
     with mock.patch("timm.create_model", lambda *_, **__: trunk):
         return open_clip.CustomTextCLIP(embed_dim=16, vision_cfg=vision, text_cfg=TEXT).eval()
+
+
+def as_backbone(monkeypatch, family: str, text: dict = TEXT, **more: object) -> str:
+    """The name of a backbone that is a small model of the family, as long as `monkeypatch` lasts; `text` and `more` are
+    of open_clip's configuration."""
+    name, file, trunk = f"small-{family}", f"small_{family.lower()}_patch8", FAMILIES[family]()
+    vision = {"timm_model_name": f"{file}_32", "timm_pool": trunk.global_pool, "timm_proj": None, "image_size": 32}
+    config = {"embed_dim": 16, "custom_text": True, "vision_cfg": vision, "text_cfg": text, **more}
+    pooling, read = trunk.global_pool.replace("token", "tok"), backbones.read
+    monkeypatch.setitem(backbones.TRUNKS, file, (32, 3, pooling, trunk.num_prefix_tokens))
+    monkeypatch.setattr(backbones, "read", lambda asked: config if asked == name else read(asked))
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: FAMILIES[family]())
+    backbones.problem.cache_clear()
+    return name
