@@ -157,6 +157,13 @@ def test_the_command_says_what_a_first_run_takes(run):
     assert any(row[:3] == ["msrvtt", "MSRVTT.zip", "6.6"] and row[3].startswith("research use") for row in table)
 
 
+def test_the_command_says_where_clustering_saves_no_time(run):
+    """The demo's model is so small that clustering takes longer than what it saves."""
+    printed = run("plan", "--configfile", REPOSITORY / "config/demo.yaml")
+    told = re.findall(r"^shapes (\w+): clustering saves no time: about 1\d\d% of the baseline's", printed, re.MULTILINE)
+    assert told == ["kmedoids", "spectral"]
+
+
 def test_the_readme_has_the_hours_of_the_paper(run):
     printed = run("plan")
     for name in ("msvd", "msrvtt", "msrvtt7k", "lsmdc", "activitynet", "didemo"):

@@ -50,6 +50,7 @@ class Parts(NamedTuple):
     head: int
 
 
+@cache
 def parts(backbone: str, image_size: int | None = None) -> Parts:
     """The parts of a backbone on frames of `image_size` pixels, None: of its own size. A tower of timm's is built for
     that, without memory."""
