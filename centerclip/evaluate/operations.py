@@ -26,10 +26,10 @@ TRANSFORMERS = {  # text sides by their names on the Hub -> blocks, width, hidde
     "facebook/nllb-200-distilled-1.3B": (24, 1024, 8, 256206),
 }
 # Operations of a block that take as long as clustering takes for a pair of tokens, beside their distance: 1,300 to
-# 2,700 with PE-Core-T-16-384 in runs of `python -m centerclip.bench.families`, more where a segment has few tokens
+# 2,700 with PE-Core-T-16-384 in four runs on two cores (`python -m centerclip.bench.families` measures it)
 A_PAIR = 2500
 ADVICE = "docs/backbones.md#where-clustering-saves-no-time says what to take instead"
-WORTH = 0.9  # of the baseline's time; machines differ by more than the rest
+WORTH = 0.9  # share of the baseline's time from which a stage saves nothing: the estimate is right to about a tenth
 
 
 class Parts(NamedTuple):
