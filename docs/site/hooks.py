@@ -1,5 +1,6 @@
-"""Make the site of the pages in docs/ and of those outside: README.md is its first page. Links between them work on GitHub
-and on the site; a linked file that is no page is copied to the site.
+"""Make the site of the pages in docs/ and of three pages outside: README.md is its first page.
+
+Links between pages work in the repository and on the site. A linked file that is no page is copied to the site.
 """
 
 import posixpath
