@@ -92,16 +92,9 @@ def test_snakemake_makes_each_target_of_a_page(config, tmp_path):
     same = [one for one in typed if tuple(map(str, one.configfile or ())) == config and not one.config]
     targets = {target for one in same for target in one.targets} - {"results/BENCHMARK/VARIANT/weights.safetensors"}
     assert targets
-    options = [
-        "--directory",
-        str(tmp_path),
-        "--dry-run",
-        "--quiet",
-        "all",
-        *(["--configfile", *config] if config else []),
-    ]
-    done = subprocess.run([*SNAKEMAKE, *options, "--", *sorted(targets)], cwd=REPOSITORY, env=ENVIRONMENT,
-                          capture_output=True, text=True)  # fmt: skip
+    options = f"--dry-run --quiet all --directory {tmp_path}".split() + ["--configfile", *config] * bool(config)
+    command = [*SNAKEMAKE, *options, "--", *sorted(targets)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -115,15 +108,13 @@ def test_values_behind_config_are_those_of_the_config(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_yaml_of_a_page_is_a_config(page, tmp_path):
-    """Alone, or as the block of a benchmark. An algorithm that the page defines stands for `norm`."""
-    for number, text in enumerate(fenced(page, "yaml")):
+    """Alone, or as the block of a benchmark. `norm` takes the place of an algorithm that a page defines."""
+    demo = [REPOSITORY / "config/demo.yaml"] * ("config/demo.yaml mine.yaml" in (REPOSITORY / page).read_text())
+    for text in fenced(page, "yaml"):
         content = yaml.safe_load(text.replace("algorithm: longest, options: {p: 1}", "algorithm: norm"))
-        file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump({"benchmarks": {"vatex": content}} if "source" in content else content))
-        demo = (
-            [REPOSITORY / "config/demo.yaml"] if "config/demo.yaml mine.yaml" in (REPOSITORY / page).read_text() else []
-        )
-        read_config([*demo, file])
+        content = {"benchmarks": {"vatex": content}} if "source" in content else content
+        (tmp_path / "page.yaml").write_text(yaml.safe_dump(content))
+        read_config([*demo, tmp_path / "page.yaml"])
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -155,14 +146,10 @@ def test_symptoms_of_troubleshooting_are_messages_of_the_code():
 
 def test_each_page_is_in_the_sites_navigation():
     site = yaml.safe_load((REPOSITORY / "docs/site/mkdocs.yml").read_text())
-    listed = {
-        page for section in site["nav"] for pages in section.values() for entry in pages for page in entry.values()
-    }
-    assert listed == {file.name for file in REPOSITORY.glob("docs/*.md")} | {
-        "index.md",
-        "settings.md",
-        "contributing.md",
-    }
+    entries = [entry for section in site["nav"] for pages in section.values() for entry in pages]
+    here = {file.name for file in REPOSITORY.glob("docs/*.md")}
+    outside = {"index.md", "settings.md", "contributing.md"}
+    assert {page for entry in entries for page in entry.values()} == here | outside
 
 
 def test_pages_have_no_riddles():
