@@ -1,5 +1,5 @@
 # make demo: the whole chain on generated videos.   make check: linters and quick tests.   make test: all but four long ones.
-# make soak: these four, minutes each.   make gpu: what a GPU saves.
+# make soak: these four, minutes each.   make gpu: what a GPU saves.   make docs: generated pages and the site of docs/.
 # All set up .venv first.
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -39,8 +39,9 @@ lint: $(BIN)/.installed-test
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 
-docs: $(BIN)/.installed # config/README.md and the schema file, after a change of centerclip/settings/schema.py or config.yaml
+docs: $(BIN)/.installed-docs # config/README.md and the schema file; site/, which `python -m http.server --directory site` shows
 	python docs/config_docs.py
+	mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || python3 -m venv .venv
@@ -49,4 +50,8 @@ $(BIN)/.installed: pyproject.toml
 
 $(BIN)/.installed-test: $(BIN)/.installed
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(PIP) --editable '.[docs]'
 	touch $@

@@ -20,7 +20,7 @@ HEADER = f"""\
 # Every key of the config
 
 {MADE} NAME stands for a name of your choice.
-The default is that of `config.yaml` or, where it has none, of the workflow.
+The default is the value in `config.yaml`, or else the workflow's.
 """
 TABLE = "\n| key | value | default | what it is |\n|:--|:--|:--|:--|\n"
 TYPES = {"object": "mapping", "array": "list", "string": "text", "boolean": "true or false", "null": "`null`"}

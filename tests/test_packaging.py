@@ -81,5 +81,5 @@ def test_the_readmes_times_are_measured_ones():
     kmedoids, spectral = ([times[name] / times["baseline"] for times in (here, paper)]
                           for name in ("kmedoids-s4", "spectral-s4"))  # fmt: skip
     text = " ".join((REPOSITORY / "README.md").read_text().split())
-    assert "takes {:.2f} of the baseline's time, in the paper {:.2f},".format(*kmedoids) in text
-    assert "and spectral clustering {:.2f}, there {:.2f} ([measured]".format(*spectral) in text
+    assert "takes {:.2f} of the baseline's time ({:.2f} in the paper),".format(*kmedoids) in text
+    assert "and spectral clustering {:.2f} ({:.2f} in the paper) ([measured]".format(*spectral) in text

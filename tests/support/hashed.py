@@ -58,7 +58,7 @@ def seen(rows: list[dict], frames: dict[str, str], splits: list[str], told: list
 
 
 def trained(cell: dict, rows: list[dict], frames: dict[str, str]) -> str:
-    """A test caption that changes does not train again: docs/running.md."""
+    """A test caption that changes does not train again: docs/resume.md."""
     return digest("train", cell, seen(rows, frames, ["train", "test"], ["train"]))
 
 

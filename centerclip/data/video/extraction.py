@@ -59,7 +59,7 @@ def png(picture: Image.Image) -> bytes:
 
 
 def jpeg(picture: Image.Image | np.ndarray) -> bytes:
-    """A picture, or its pixels uint8 [H, W, 3], as a JPEG file (docs/videos.md: why this quality and subsampling)."""
+    """A picture, or its pixels uint8 [H, W, 3], as a JPEG file (docs/frames.md: why this quality and subsampling)."""
     return simplejpeg.encode_jpeg(np.asarray(picture), QUALITY, colorsubsampling=SUBSAMPLING, fastdct=False)
 
 
