@@ -19,7 +19,7 @@ from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
 from centerclip.settings.config import read_config
 from centerclip.settings.schema import Runtime
 
-CARD = "0, Some GPU, 81920, 3, 550.54\n"
+CARD = "0, Some GPU, 81920, 3\n"
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +74,11 @@ class TestGPUs:
         assert (last.about, last.state, last.remedy) == ("CUDA", PROBLEM, remedy)
 
     def test_a_gpu_that_others_use_and_more_gpus_than_there_are(self, machine):
-        machine(query=CARD.replace(" 3,", " 70000,"))
+        machine(query=CARD.replace(" 3\n", " 70000\n"))
         found = list(doctor.graphics([tiny_cell(runtime=Runtime(gpus=4))]))
         assert found[0].state == NOTE and "70000 of 81920 MiB" in found[0].line
         assert [each.line for each in found if each.state == PROBLEM] == [
-            "training.gpus is 4, and this process may use 1"
+            "training.gpus is 4, but this process may use 1"
         ]
 
 
@@ -103,7 +103,7 @@ def test_a_device_that_computes_wrongly_is_found(monkeypatch):
 @pytest.mark.slow
 def test_processes_agree_in_a_ring():
     together = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable]
-    command = [sys.executable, *together, "-c", doctor.PROBE.format("ring")]
+    command = [sys.executable, *together, "-c", doctor.TRIAL.format("ring")]
     assert doctor.tried("a ring", 2, command) == Finding("GPUs", OK, "a ring: right on 2")
 
 
@@ -113,18 +113,11 @@ class TestMachine:
         usage = namedtuple("usage", "free")
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(10**9))
         disk, system = doctor.storage(config)
-        assert (disk.state, system.state) == (PROBLEM, OK) and "1 GB free, at least 26 GB wanted" in disk.line
+        assert (disk.state, system.state) == (PROBLEM, OK) and "1 GB free, at least 26 GB needed" in disk.line
         monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(10**12))
         assert next(doctor.storage(config)).state == OK
         config["benchmarks"]["msrvtt"]["counts"] = None
         assert [each.state for each in doctor.storage(config)] == [NOTE, OK, OK]
-
-    def test_the_file_system_is_that_of_the_deepest_mount(self, tmp_path):
-        mounts = tmp_path / "mounts"
-        mounts.write_text(f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path} nfs4 rw 0 0\nc {tmp_path}/other tmpfs rw 0 0\n")
-        assert doctor.file_system(tmp_path / "results", mounts) == "nfs4"
-        assert doctor.file_system(Path("/"), mounts) == "ext4"
-        assert doctor.file_system(Path("/"), tmp_path / "none") == "unknown"
 
     def test_shared_memory_holds_the_batches_of_all_workers(self, monkeypatch):
         """2 batches of 4 videos for each of 3 workers, 6 frames of 3 x 56 x 56 bytes."""
@@ -215,17 +208,10 @@ class TestCopies:
         assert found[-1].line.startswith("1 of 1 missing videos have other names, such as ")
         assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
 
-    def test_nothing_is_said_of_copies_that_are_not_there(self, config):
-        del config["benchmarks"]["msvd"]["source"]["local"]["raw-captions.pkl"]
-        assert list(copies.findings(config, "msvd")) == []
-
     def test_a_damaged_list_is_a_problem(self, config):
         Path("test_list.txt").write_text("unknown")
         (found,) = copies.findings(config, "msvd")
         assert found.state == PROBLEM and "'unknown' has no captions in raw-captions.pkl" in found.line
-
-    def test_names_differ_in_case_punctuation_and_a_v_in_front(self):
-        assert copies.plain("v_-a_1.mp4") == copies.plain("-A 1") and copies.plain("video7") != copies.plain("7")
 
 
 def test_the_command_prints_json_and_fails_if_there_is_a_problem(machine, monkeypatch, run, capsys):

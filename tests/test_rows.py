@@ -65,7 +65,7 @@ def files(tmp_path) -> dict[str, Path]:
     """What a run leaves, whole: a result, costs, a table, the paper's numbers and models, and vectors."""
     cells = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
     costs = tables.read_costs(cells[0].path(layout.COSTS))
-    made, _ = tables.combine([tables.read_row(cell.path(layout.RESULT)) for cell in cells], costs, PAPER_ROWS)
+    made, _ = tables.combine([tables.read_result(cell.path(layout.RESULT))[0] for cell in cells], costs, PAPER_ROWS)
     tables.for_programs(made).to_csv(tmp_path / "table.csv", index=False)
     write_json(tmp_path / "compared.json", [model.cost_settings() for model in models()])
     full_size.table(models(), costs, PAPER_ROWS).to_csv(tmp_path / "full_size.csv", index=False)
@@ -78,7 +78,7 @@ def files(tmp_path) -> dict[str, Path]:
 
 def tabled(result: Path, costs: Path) -> str:
     measured = tables.read_costs(costs)
-    table, apart = tables.combine([tables.read_row(result)], measured, PAPER_ROWS)
+    table, apart = tables.combine([tables.read_result(result)[0]], measured, PAPER_ROWS)
     return markdown(tables.for_people(table, apart, measured))
 
 

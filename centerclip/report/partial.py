@@ -60,6 +60,8 @@ def write(
     These are the tables of benchmarks of which a cell is made but no whole table, then a summary of all tables there
     are, with the costs of the paper's models if `with_full_size`. tolerance: as in `judgements`.
     """
+    if not cells:
+        return
     summarised, incomplete, results = [], False, cells[0].results
     for benchmark in benchmarks:
         compared = [cell for cell in cells if cell.benchmark == benchmark]
