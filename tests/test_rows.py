@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from support.damage import damaged
 from support.results import PAPER_CSV, PAPER_ROWS, write_results
 
 from centerclip.command import UserError, write_json
@@ -48,16 +49,6 @@ def damaged_csv(content: str, random: Random) -> str:
     else:
         random.choice(rows)[column] = random.choice(["x", "", "nan", "inf", "True", "-1", "1.5", '"', "1" * 400])
     return "\n".join(map(",".join, rows))
-
-
-def damaged_bytes(content: bytes, random: Random) -> bytes:
-    """`content` cut short, or with some bytes changed."""
-    if random.random() < 0.3:
-        return content[: random.randrange(len(content))]
-    changed = bytearray(content)
-    for _ in range(random.choice((1, 5, 50))):
-        changed[random.randrange(len(changed))] = random.randrange(256)
-    return bytes(changed)
 
 
 @pytest.fixture
@@ -105,9 +96,10 @@ def test_a_damaged_file_gives_a_result_or_one_line_that_names_it(files, name):
     read, path, random, told = READERS[name], files[name], Random(name), 0
     read(files)  # whole
     whole, suffix = path.read_bytes(), path.suffix
+    damages = list(damaged(whole, COUNT))
     for number in range(COUNT):
         if suffix == ".npz" or number % 3 == 0:
-            path.write_bytes(damaged_bytes(whole, random))
+            path.write_bytes(damages[number])
         else:
             path.write_text((damaged_json if suffix == ".json" else damaged_csv)(whole.decode(), random))
         try:
