@@ -36,6 +36,8 @@ NAMES = [
     *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
     *("device", "measured_on"),  # of evaluation, of costs
 ]
+KINDS = dict.fromkeys(NAMES, "str") | dict.fromkeys(ROLES, "boolean") | dict.fromkeys([*WHOLE, "threads"], "Int64")
+KINDS["busy"] = "boolean"
 
 
 @contextmanager
@@ -49,17 +51,15 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
 
 def read_table(path: Path, known: Collection[str] = (), further: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a csv, as `checked`. Raises UserError for another file."""
-    try:
+    with naming(path, "a table"):
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a table: {first_line(error)}") from None
     return checked(table, path, known, further)
 
 
 def checked(
     table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
 ) -> pd.DataFrame:
-    """`table` with values of the types of KINDS and numbers in other columns; None or nan where a value is missing.
+    """`table` with the types of KINDS and float64 in other columns.
 
     Raises UserError for a value of another type, for a missing column of `known` or `further`, and for a missing value
     in a column of `known`.
@@ -70,46 +70,16 @@ def checked(
     if table.empty:
         raise UserError(f"{source}: the table has no rows")
     columns = {}
-    for column in table:
-        kind, parsed = KINDS.get(column, number), []
-        for value in table[column]:
-            missing = pd.api.types.is_scalar(value) and pd.isna(value)
-            parsed.append(None if missing else kind(value))
-            if missing and column in known:
-                raise UserError(f"{source}: {column}: a value is missing")
-            if not missing and parsed[-1] is None:
-                raise UserError(f"{source}: {column}: {value!r} is not {kind.__doc__}")
-        gaps = float if None in parsed and kind in (whole, number) else None
-        columns[column] = pd.Series(parsed, table.index, dtype=gaps)
-    return pd.DataFrame(columns, table.index)
-
-
-def text(value: object) -> str | None:
-    """text"""
-    return value if isinstance(value, str) else None
-
-
-def flag(value: object) -> bool | None:
-    """true or false"""
-    return {"True": True, "False": False}.get(str(value))
-
-
-def number(value: object) -> float | None:
-    """a number"""
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return (int(parsed) if isinstance(value, int) else parsed) if math.isfinite(parsed) else None
-
-
-def whole(value: object) -> int | None:
-    """a whole number"""
-    parsed = number(value)
-    return int(parsed) if parsed is not None and parsed == int(parsed) and abs(parsed) < 1 << 63 else None
-
-
-KINDS = dict.fromkeys(NAMES, text) | dict.fromkeys([*ROLES, "busy"], flag) | dict.fromkeys(WHOLE, whole)
+    for column, values in table.items():
+        if column in NAMES and not all(isinstance(value, str) for value in values.dropna()):
+            raise UserError(f"{source}: {column}: a value is not text")
+        with naming(source, f"values of one type in {column}"):
+            columns[column] = values.astype(KINDS.get(column, float))
+        if column in known and columns[column].isna().any():
+            raise UserError(f"{source}: {column}: a value is missing")
+        if columns[column].isin([math.inf, -math.inf]).any():
+            raise UserError(f"{source}: {column}: a value is infinite")
+    return pd.DataFrame(columns)
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -104,18 +104,15 @@ def read_paper(path: Path) -> pd.DataFrame:
 
 
 def read_costs(path: Path) -> dict:
-    """The content of a COSTS file. Raises UserError for another file and for costs of an older version."""
-    content = read_json(path)
+    """The content of a COSTS file. Raises UserError for another file and for costs of another version."""
+    content, columns = read_json(path), ["variant", *(column for column in MEASURED if column not in DERIVED)]
     with naming(path, "costs, such as results/shapes/costs.json"):
         rows = pd.DataFrame(content["rows"])
         rows["tokens_per_block"].map(sum)
-        conditions = pd.DataFrame([{key: content[key] for key in ("threads", "repeats")}])
-        known = ["variant", *(column for column in MEASURED if column not in DERIVED)]
-        measured = rows.reindex(columns=known)
-    if {*known} - {*rows}:
+        rows = rows.assign(threads=content["threads"], repeats=content["repeats"])
+    if {*columns} - {*rows}:
         raise UserError(f"{path}: measured by another version of centerclip; {layout.remake(path, layout.COSTS)}")
-    checked(conditions, path, known=conditions.columns)
-    checked(measured, path, known=["variant", "measured_on"])
+    checked(rows[[*columns, "threads", "repeats"]], path, known=["variant", "measured_on", "threads", "repeats"])
     return content
 
 
@@ -323,7 +320,7 @@ def best(table: pd.DataFrame, column: str) -> pd.Series:
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
     """Which rows have times of a busy machine."""
-    return table["busy"].eq(True)
+    return table["busy"].eq(True).fillna(False).astype(bool)
 
 
 def time_mark(row: Mapping) -> str:
