@@ -34,7 +34,7 @@ def states(findings) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A function: pretend what programs say, and how try-outs of GPUs end."""
+    """A function: pretend what programs say, and how trials of GPUs end."""
 
     def pretend(built: str | None = "12.8", visible: int = 1, **programs: str) -> None:
         monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_a_gpu_that_others_use_and_more_gpus_than_there_are(machine):
     assert [each.line for each in found if each.state == PROBLEM] == ["training.gpus is 4, but this process may use 1"]
 
 
-def test_a_try_out_that_fails_or_hangs_is_one_line(monkeypatch):
+def test_a_trial_that_fails_or_hangs_is_one_line(monkeypatch):
     def tried(code: str) -> Finding:
         return doctor.tried("a product", 1, [sys.executable, "-c", code])
 
