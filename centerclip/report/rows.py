@@ -59,7 +59,7 @@ def read_table(path: Path, known: Collection[str] = (), further: Collection[str]
 def checked(
     table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
 ) -> pd.DataFrame:
-    """`table` with the types of KINDS and float64 in other columns.
+    """`table` with the types of KINDS and float64 in other columns; whole numbers with gaps are float64, too.
 
     Raises UserError for a value of another type, for a missing column of `known` or `further`, and for a missing value
     in a column of `known`.
@@ -71,14 +71,18 @@ def checked(
         raise UserError(f"{source}: the table has no rows")
     columns = {}
     for column, values in table.items():
+        kind = KINDS.get(column, float)
         if column in NAMES and not all(isinstance(value, str) for value in values.dropna()):
             raise UserError(f"{source}: {column}: a value is not text")
         with naming(source, f"values of one type in {column}"):
-            columns[column] = values.astype(KINDS.get(column, float))
-        if column in known and columns[column].isna().any():
+            found = values.astype(kind)
+        missing = found.isna().any()
+        if missing and column in known:
             raise UserError(f"{source}: {column}: a value is missing")
-        if columns[column].isin([math.inf, -math.inf]).any():
+        if found.isin([math.inf, -math.inf]).any():
             raise UserError(f"{source}: {column}: a value is infinite")
+        numpy = {"Int64": float if missing else int, "boolean": kind if missing else bool}  # for plots
+        columns[column] = found.astype(numpy.get(kind, kind))
     return pd.DataFrame(columns)
 
 
