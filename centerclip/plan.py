@@ -1,11 +1,11 @@
-"""What the workflow's jobs are about, and what their results depend on, however indirectly, before any of them runs."""
+"""What the workflow's jobs read, and what their results depend on, before any job runs."""
 
 import hashlib
 import json
 import math
 import os
 import shlex
-from functools import cached_property, lru_cache
+from functools import cache, partial
 from pathlib import Path
 
 from centerclip.backbones.pretrained import published
@@ -23,31 +23,23 @@ from centerclip.settings.config import full_size
 class Plan:
     """The cells of a checked config. `prefix` stands before the paths of all results, as in a module of Snakemake's.
 
-    Inputs alone are not enough: if a run stops after an input was made again, and the input is then deleted, Snakemake
-    sees no change.
+    Jobs depend on digests, too, because inputs alone are not enough: if a run stops after an input was made again, and
+    the input is then deleted, Snakemake sees no change.
     """
 
     def __init__(self, config: dict, prefix: str = ""):
         self.config, self.prefix = config, prefix
+        self.cell = cache(partial(resolve.cell, config))  # benchmark, name -> Cell
+        self.counts = cache(partial(forecast.counts, config))  # benchmark -> videos and captions of its splits
         self.read = {}  # dataset -> the splits that jobs of this run read
         self.told = set()  # datasets whose `wishes` were told
-
-    @cached_property
-    def cell(self):
-        """A function: the cell of a benchmark by its name."""
-        return lru_cache(None)(lambda benchmark, name: resolve.cell(self.config, benchmark, name))
-
-    @cached_property
-    def counts(self):
-        """A function: the videos and captions of a benchmark's splits."""
-        return lru_cache(None)(lambda benchmark: forecast.counts(self.config, benchmark))
 
     def cells(self, benchmark: str) -> list[Cell]:
         """The cells that `all` makes of a benchmark."""
         return [self.cell(benchmark, name) for name in resolve.cell_names(self.config, benchmark)]
 
     def compared(self, benchmark: str) -> list[Cell]:
-        """The cells of a benchmark, or of `layout.FULL_SIZE`, whose costs are measured beside each other."""
+        """The cells whose costs are measured together: of a benchmark, or of `layout.FULL_SIZE`."""
         if benchmark == layout.FULL_SIZE:
             return full_size()
         return [self.cell(benchmark, name) for name in resolve.variants(self.config, benchmark)]
@@ -56,7 +48,7 @@ class Plan:
         return self.config["benchmarks"][benchmark]["source"]
 
     def in_folder(self, benchmark: str) -> bool:
-        """Whether the captions are the user's own, whose digests tell more finely what changed than a file's date."""
+        """Whether the captions are the user's own. Jobs depend on their digests, which tell more than a file's date."""
         return self.source(benchmark)["reader"] == planning.FOLDER
 
     def own_weights(self, cell: Cell) -> bool:
@@ -64,7 +56,8 @@ class Plan:
         return bool(cell.model.weights) and not published(self.config["weights"][cell.model.backbone])
 
     def settings(self, cell: Cell) -> dict:
-        """A cell's settings for its CELL file, which with a `prefix` lies elsewhere than the user's own weights."""
+        """A cell's settings for its CELL file. With a `prefix`, that file is not in the folder that the path of the
+        user's own weights starts from."""
         settings = cell.settings()
         if self.prefix and self.own_weights(cell):
             settings["model"]["weights"] = os.path.relpath(cell.model.weights, self.prefix)
@@ -83,12 +76,12 @@ class Plan:
         return "" if cell.trained else f"{cell.name} is evaluated as it starts, and not trained"
 
     def not_run(self, plot: str) -> str:
-        """Why a plot is not made: its grid is not run; '' if it is."""
+        """Why a plot is not made; '' if it is."""
         grid = plot.partition(plots.ABLATION)[2]
         return f"{grid} is not one of run.grids" if grid and grid not in self.config["run"]["grids"] else ""
 
     def plotted(self, benchmark: str, plot: str) -> list[str]:
-        """The variants that a plot shows: its grid's points, or those listed."""
+        """The variants that a plot shows: its grid's points, or the benchmark's list."""
         grid = plot.partition(plots.ABLATION)[2]
         return list(resolve.points(self.config, grid)) if grid else resolve.listed(self.config, benchmark)
 
@@ -97,16 +90,15 @@ class Plan:
         return pictures.pictures_of(self.compared(benchmark)).get(picture, [])
 
     def figures(self, benchmark: str) -> list[str]:
-        """The files of a benchmark's plots and pictures that would not come out empty."""
+        """The files of a benchmark's plots and pictures that are not empty."""
         cells, run = self.compared(benchmark), self.config["run"]
-        drawn = [f"{layout.PLOT}.{kind}".format(benchmark=benchmark, plot=plot)
-                 for plot in plots.plots_of(cells, run["grids"], run["costs"]) for kind in ("png", "svg")]  # fmt: skip
-        return drawn + [
-            layout.PICTURE.format(benchmark=benchmark, picture=name) for name in pictures.pictures_of(cells)
-        ]
+        drawn = [layout.PLOT.format(benchmark=benchmark, plot=plot)
+                 for plot in plots.plots_of(cells, run["grids"], run["costs"])]  # fmt: skip
+        shown = [layout.PICTURE.format(benchmark=benchmark, picture=name) for name in pictures.pictures_of(cells)]
+        return [f"{plot}.{kind}" for plot in drawn for kind in ("png", "svg")] + shown
 
     def frames_options(self, dataset: str) -> str:
-        """The options of a shard's job that change no result, and the user's own captions, which it reads by itself."""
+        """The options of a shard's job that change no result, and the user's own captions, which the job reads."""
         names = resolve.benchmarks_of(self.config, dataset)
         blocks = [json.dumps(self.source(name)) for name in names if self.in_folder(name)]
         sources = ["--sources", *blocks] if blocks else []
@@ -118,24 +110,23 @@ class Plan:
         return [layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=f"{number:04d}") for number in numbers]
 
     def manifests(self, *benchmarks: str) -> list[str]:
-        """The manifests that a job reads. There are none for captions of the user's own: a job reads them by itself,
-        and runs again by their digest, as the manifest changes with captions of other splits, too. (`ancient` does
-        not work here: while that file is being made, Snakemake skips the other jobs that depend on it.)"""
-        read = [name for name in benchmarks if not self.in_folder(name)]
-        return [layout.MANIFEST.format(benchmark=name) for name in read]
+        """The manifests that a job reads; none for the user's own captions, as a manifest changes with the captions of
+        other splits, too. (`ancient` does not help: while that file is being made, Snakemake skips the other jobs that
+        depend on it.)"""
+        return [layout.MANIFEST.format(benchmark=name) for name in benchmarks if not self.in_folder(name)]
 
     def raw_files(self, benchmark: str) -> list[str]:
-        """The fetched files that a manifest is read from; none for captions of the user's own, read where they lie."""
+        """The fetched files that a manifest is read from; none for the user's own captions."""
         source = layout.SOURCE.format(dataset=resolve.dataset(self.config, benchmark))
         return [] if self.in_folder(benchmark) else [source]
 
     def fetch_revision(self, dataset: str) -> int | None:
-        """The revision of a dataset's files; None where they are downloaded."""
+        """The revision of a generated dataset's files; None for downloads."""
         return revisions.MANIFEST if self.source(dataset)["reader"] == "shapes" else None
 
     def states(self, dataset: str, files: list[str]) -> list[str]:
-        """The states of the user's own copies of a dataset's files; where only a part of its videos is there, of all
-        folders below, too, so that a video that arrives is noticed."""
+        """The states of the user's own copies of a dataset's files. In a partial benchmark all folders below count too,
+        so that a video that arrives is noticed."""
         names = resolve.benchmarks_of(self.config, dataset)
         if any(self.config["benchmarks"][name].get("partial") for name in names):
             folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
@@ -143,11 +134,11 @@ class Plan:
         return list(map(file_state, files))
 
     def fetch_priority(self, dataset: str) -> float:
-        """The priority of fetching a dataset's files: what needs no download starts first."""
+        """The priority of fetching a dataset's files: those that need no download start first."""
         return 0.5 if forecast.to_download(self.source(dataset)) else 1
 
     def training_priority(self, cell: Cell) -> float:
-        """The priority of a cell's training: above 1, the higher the more operations; 1 where nothing says how many."""
+        """The priority of a cell's training: above 1, higher for more operations; 1 where their number is unknown."""
         try:
             steps = forecast.steps_of(cell, self.counts(cell.benchmark))
         except UserError:
@@ -155,13 +146,13 @@ class Plan:
         return 1 + math.log10(1 + steps * cell.training.batch_size * forecast.pair(cell)) / 100
 
     def wishes(self, dataset: str) -> list[str]:
-        """What the user must do to have the files of a dataset, a line each; told once, while they are not there."""
+        """What the user must do to have the files of a dataset, a line each; told once, while the files are missing."""
         there = Path(self.prefix + layout.SOURCE.format(dataset=dataset)).exists() or dataset in self.told
         self.told.add(dataset)
         return [] if there else sources.wishes(dataset, self.source(dataset))
 
     def splits(self, dataset: str) -> list[str]:
-        """The splits whose frames are stored: those that this run or an earlier run reads; all where none reads any."""
+        """The splits whose frames are stored: those that this run or an earlier run reads; all if none reads any."""
         file = Path(self.prefix + layout.SPLITS.format(dataset=dataset))
         read = self.read.get(dataset, set()) | set(checks.needed_splits(file) if file.exists() else [])
         return [split for split in datasets.SPLITS if split in (read or datasets.SPLITS)]
@@ -183,7 +174,7 @@ class Plan:
         return self.seen(cell, cell.splits, [cell.precision, *revisions.of_evaluation(cell)])
 
     def seen(self, cell: Cell, splits: list[str], how: list) -> str:
-        """The digest of what a cell is and sees, with the captions of `splits`, and of `how`."""
+        """The digest of a cell's settings and data, with the captions of `splits`, and of `how`."""
         captions = planning.captions(self.source(cell.benchmark), splits)
         weights = file_state(cell.model.weights) if self.own_weights(cell) else ""
         return digest(self.settings(cell), captions, self.shards(cell.dataset), weights, how)
@@ -197,5 +188,5 @@ class Plan:
 
 
 def digest(*parts: object) -> str:
-    """16 hex digits that tell different parts, for json, apart."""
+    """16 hex digits of the json of `parts`."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -148,16 +148,3 @@ def test_what_has_no_table_or_no_variant_is_not_run():
     assert met.loc[("activitynet", "kmedoids-s15"), ["here", "verdict"]].tolist() == ["", "not run"]
     recall = judged("Clustering loses").set_index(["benchmark", "backbone"])
     assert recall.loc[("msvd", "ViT-B-16"), "verdict"] == "not run"
-
-
-def test_a_run_of_other_benchmarks_has_its_own_lines():
-    made = csv_of(*(result("shapes", name, 40) for name in ("zeroshot", "baseline", "kmedoids")))
-    first = next(iter(judgements(made, PAPER_ROWS, 1.0).values()))
-    assert first.iloc[0].tolist() == [
-        "shapes",
-        "ViT-B-32",
-        "",
-        "40.0 -> 40.0, kmedoids",
-        "holds (one run, no interval)",
-    ]
-    assert (first["verdict"][1:] == "not run").all()

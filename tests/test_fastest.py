@@ -2,14 +2,13 @@
 
 import pandas as pd
 import pytest
-from support.results import CONFIG, PAPER_ROWS, costs, result, row, table
+from support.results import PAPER_ROWS, costs, result, row, table
 
 from centerclip.report import fastest
 from centerclip.report.claims import judgements
 from centerclip.report.documents import markdown
 from centerclip.report.plots.recall_vs_cost import relative
 from centerclip.report.tables import combine, comparison, for_people, for_programs, joined
-from centerclip.settings.config import cell
 
 RECALLS = {  # at 10, 9, 8, ... ms a video and 100, 99, 98, ... GFLOPs
     "baseline": 40.0,
@@ -45,12 +44,6 @@ def test_a_control_of_another_backbone_is_compared_with_the_baseline_that_it_nam
 def test_without_times_of_a_quiet_machine_operations_decide(change):
     lines = fastest.fastest(compared(**change), 0.99)
     assert lines["cost"].tolist()[:2] == pytest.approx([0.96, 0.98]) and set(lines["of"].dropna()) == {"operations"}
-
-
-def test_methods_are_schedules_algorithms_shifts_and_names_of_controls():
-    names = {"tempme": "tempme", "tome": "tome", "kmedoids-s4": "kmedoids", "token_shift": "token_shift",
-             "zeroshot": "zeroshot", "baseline-b16": "baseline"}  # fmt: skip
-    assert {name: cell(CONFIG, "msrvtt", name).method for name in names} == names
 
 
 def test_the_document_has_a_line_a_method_and_says_what_ranks():

@@ -84,11 +84,13 @@ def test_counts_come_from_the_config_until_the_manifest_is_made():
     assert forecast.counts(config, "msrvtt")["train.captions"] == 180_000
     assert forecast.counts(config, "lsmdc")["train.videos"] == 101_079  # a caption each
     assert forecast.counts(config, "shapes")["test.captions"] == 480
-    config["benchmarks"]["msvd"]["counts"] = None
-    with pytest.raises(
-        UserError, match=r"^benchmarks.msvd.counts: missing, and results/msvd/manifest.csv is not there"
-    ):
-        forecast.counts(config, "msvd")
+    for unknown in (None, {"test": {}}):
+        config["benchmarks"]["msvd"]["counts"] = unknown
+        with pytest.raises(UserError, match=r"^benchmarks.msvd.counts.test: give the expected videos or captions"):
+            forecast.counts(config, "msvd")
+    config["benchmarks"]["msvd"]["counts"] = {"test": {"videos": 5}}
+    with pytest.raises(UserError, match=r"^benchmarks.msvd.counts.train: give the expected captions"):
+        forecast.steps_of(forecast.cells(config, "msvd")[1], forecast.counts(config, "msvd"))
     header, row = "split,video_id,path,start_s,end_s,caption_id,caption", "test,{0},{0}.mp4,0,,{0},one"
     Path("results/msvd").mkdir(parents=True)
     Path("results/msvd/manifest.csv").write_text("\n".join([header, row.format("a"), row.format("b")]))
@@ -122,11 +124,6 @@ def test_the_longest_jobs_start_first():
     assert forecast.makespan([(4, 1), (3, 1), (3, 1)], 2) == 6
     assert forecast.makespan([(8, 4), (1, 1)], 4) == 3  # four GPUs, two hours
     assert forecast.makespan([(8, 4)], 2) == 4 and forecast.makespan([], 3) == 0
-
-
-def test_hours_are_operations_over_the_rate_of_their_precision():
-    work = forecast.Work(tiny_cell(), 1, 3600e12, 7200e12)  # trained in float16, evaluated in float32
-    assert work.hours(forecast.of_gpu(100, 10, 0.5)) == pytest.approx(1 / 50 + 2 / 5)
 
 
 def test_measuring_stops_in_time_and_the_rest_gets_the_last_rates(monkeypatch, capsys):

@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from support.damage import damaged
 from support.results import PAPER_CSV, PAPER_ROWS, write_results
 
 from centerclip.command import UserError, write_json
@@ -50,22 +51,12 @@ def damaged_csv(content: str, random: Random) -> str:
     return "\n".join(map(",".join, rows))
 
 
-def damaged_bytes(content: bytes, random: Random) -> bytes:
-    """`content` cut short, or with some bytes changed."""
-    if random.random() < 0.3:
-        return content[: random.randrange(len(content))]
-    changed = bytearray(content)
-    for _ in range(random.choice((1, 5, 50))):
-        changed[random.randrange(len(changed))] = random.randrange(256)
-    return bytes(changed)
-
-
 @pytest.fixture
 def files(tmp_path) -> dict[str, Path]:
     """What a run leaves, whole: a result, costs, a table, the paper's numbers and models, and vectors."""
     cells = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
     costs = tables.read_costs(cells[0].path(layout.COSTS))
-    made, _ = tables.combine([tables.read_row(cell.path(layout.RESULT)) for cell in cells], costs, PAPER_ROWS)
+    made, _ = tables.combine([tables.read_result(cell.path(layout.RESULT))[0] for cell in cells], costs, PAPER_ROWS)
     tables.for_programs(made).to_csv(tmp_path / "table.csv", index=False)
     write_json(tmp_path / "compared.json", [model.cost_settings() for model in models()])
     full_size.table(models(), costs, PAPER_ROWS).to_csv(tmp_path / "full_size.csv", index=False)
@@ -78,7 +69,7 @@ def files(tmp_path) -> dict[str, Path]:
 
 def tabled(result: Path, costs: Path) -> str:
     measured = tables.read_costs(costs)
-    table, apart = tables.combine([tables.read_row(result)], measured, PAPER_ROWS)
+    table, apart = tables.combine([tables.read_result(result)[0]], measured, PAPER_ROWS)
     return markdown(tables.for_people(table, apart, measured))
 
 
@@ -105,9 +96,10 @@ def test_a_damaged_file_gives_a_result_or_one_line_that_names_it(files, name):
     read, path, random, told = READERS[name], files[name], Random(name), 0
     read(files)  # whole
     whole, suffix = path.read_bytes(), path.suffix
+    damages = list(damaged(whole, COUNT))
     for number in range(COUNT):
         if suffix == ".npz" or number % 3 == 0:
-            path.write_bytes(damaged_bytes(whole, random))
+            path.write_bytes(damages[number])
         else:
             path.write_text((damaged_json if suffix == ".json" else damaged_csv)(whole.decode(), random))
         try:

@@ -38,12 +38,20 @@ def test_three_sentences_tell_what_was_run_what_it_found_and_what_it_cannot_tell
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(4.1, "a gain"), (-4.1, "a loss"), (4.0, "which 1,000 queries cannot tell from 0")]
+    ("value", "seeds", "told"),
+    [
+        (4.1, 1, "a gain, not corrected for the choice of the best of 2"),
+        (-4.1, 1, "a loss, not corrected for the choice of the best of 2"),
+        (4.0, 1, "which 1,000 queries cannot tell from 0"),
+        (4.0, 3, "which 1,000 queries and 3 seeds cannot tell from 0"),
+    ],
 )
-def test_findings_say_of_a_difference_what_its_interval_supports(value, told):
-    rows = joined([SHAPES]).assign(**{DIFFERENCE: value, f"{DIFFERENCE} half": 4.0})
-    _, found, _ = findings(rows, None, PAPER_ROWS)
-    assert found.endswith(f"variant's (spectral; one run), by {value:+.1f} ± 4.0 points (95 %), {told}.")
+def test_findings_say_of_a_difference_what_its_interval_supports(value, seeds, told):
+    """One pair of trainings is one run, however many seeds each of the two models has."""
+    numbers = {DIFFERENCE: value, f"{DIFFERENCE} half": 4.0, f"{DIFFERENCE} seeds": seeds}
+    _, found, _ = findings(joined([SHAPES]).assign(seeds=3, **numbers), None, PAPER_ROWS)
+    run = "; one run" if seeds < 2 else ""
+    assert found.endswith(f"variant's (spectral{run}), by {value:+.1f} ± 4.0 points (95 %), {told}.")
 
 
 def test_findings_without_clustering_or_training():

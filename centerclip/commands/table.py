@@ -17,7 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    rows = list(map(tables.read_row, arguments.cells))
+    rows = [tables.read_result(path)[0] for path in arguments.cells]
     costs = tables.read_costs(arguments.costs) if arguments.costs else None
     table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper), arguments.gpu_hour_price)
     document = tables.for_people(table, apart, costs, *fastest.document(table))

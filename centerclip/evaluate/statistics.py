@@ -21,6 +21,7 @@ LEVEL = 0.95
 RECALLS = (1, 5, 10)
 SCORES = tuple(f"{short} {metric}" for short in DIRECTIONS.values() for metric in (*map("R@{}".format, RECALLS), "MdR"))
 R_SUM = "R-sum"  # of both directions' recalls
+Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that occur, how often: S times [K, V], sparse
 
 
 class Estimate(NamedTuple):
@@ -84,15 +85,20 @@ def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
     return summarised(whole, drawn, np.full(whole.shape[1], np.nan), trainings[0])
 
 
-def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
+def differences(
+    trainings: Sequence[dict[str, Ranks]],
+    baseline: Sequence[dict[str, Ranks]],
+    counts: Histograms | None = None,
+) -> dict[str, Estimate]:
     """SCORES and R_SUM of one model less those of its `baseline`. Both answer the same queries; the n-th training is
-    compared with the baseline's n-th. The p-value is that of exchanging both models' answers to whole videos.
+    compared with the baseline's n-th. The p-value is that of exchanging both models' answers to whole videos. `counts`:
+    the `histograms` of all `trainings` and then all of the `baseline`, where these are made already.
 
     Raises UserError for trainings with other queries, ValueError for lists of different lengths.
     """
     if len(trainings) != len(baseline):
         raise ValueError(f"{len(trainings)} trainings cannot be paired with {len(baseline)} of the baseline")
-    counts = histograms([*trainings, *baseline])
+    counts = counts or histograms([*trainings, *baseline])
     number = videos_of(counts)
 
     def difference(weights: np.ndarray) -> np.ndarray:
@@ -102,9 +108,6 @@ def differences(trainings: Sequence[dict[str, Ranks]], baseline: Sequence[dict[s
     whole = np.subtract(*np.split(measured(counts), 2))
     drawn = np.concatenate([difference(draws).mean(0) for draws in resamples(number)])
     return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
-
-
-Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that occur, how often: S times [K, V], sparse
 
 
 def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:

@@ -1,8 +1,7 @@
-"""The rows of benchmarks' tables -> which of the paper's claims hold, each with its figures."""
+"""The paper's claims, each judged by the rows of benchmarks' tables, with its figures."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,11 +10,11 @@ from centerclip.evaluate.statistics import enough, seeds_half
 from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks, too_few
 from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
 
-POINTS = (0.5, 1, 2, 3)  # of t2v R@1: within each, the published numbers that are met are counted
+POINTS = (0.5, 1, 2, 3)  # tolerances of t2v R@1 at which the summary counts the published numbers that are met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
 ONCE = "one run"  # behind a verdict on the recall of a model that was trained once
 NO_INTERVAL = "no interval"  # behind a verdict on a recall without ranks
-VERDICTS = ("holds", "cannot be told", "fails", "not run")  # what a verdict begins with; of several, the last counts
+VERDICTS = ("holds", "cannot be told", "fails", "not run")  # how a verdict begins; of several, the last one counts
 JUDGED = {True: "holds", False: "fails"}
 
 
@@ -28,7 +27,7 @@ class Figure(NamedTuple):
 
 
 def figure(words: str, margin: float, half: float = 0.0, marks: Sequence[str] = (), **counts: float) -> Figure:
-    """The Figure of a number that is on the right side of its bound by `margin`, give or take `half` its 95 % interval.
+    """The Figure of a number that is on the right side of its bound by `margin`, with `half` its 95 % interval.
 
     Where the bound lies in the interval, the words say how many in place of `counts`, queries=480, would tell.
     """
@@ -46,8 +45,8 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
-    """The first baseline of one benchmark and backbone, and the clustering variant of its group with the best of
-    `column`, of costs one measured on the same device; None where either is missing."""
+    """The first baseline of one benchmark and backbone, and the clustering variant of its group, for costs of its
+    device too, with the best value of `column` among its `rivals`, their number. None where either is missing."""
     rows = rows.dropna(subset=column)
     rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
@@ -55,32 +54,38 @@ def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.
     clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
     if clustered.empty:
         return None
+    clustered = clustered.assign(rivals=len(clustered))
     return baseline.iloc[0], clustered.sort_values(column, ascending=not largest, kind="stable").iloc[0]
 
 
 def recall(rows: pd.DataFrame, tolerance: float) -> list[Figure]:
-    """R@1 of the baseline and of the clustering variant with the highest, which may be lower by `tolerance`."""
+    """R@1 of the baseline and of the best clustering variant, which may be lower by `tolerance`."""
     compared = beside_baseline(rows, R1, largest=True)
     if not compared:
         return []
     before, after = (round(row[R1], 1) for row in compared)
-    words, model = f"{before} -> {after}", compared[1]
-    marks, seeds = once(*compared), model[f"{DIFFERENCE} seeds"]
+    words, model, marks = f"{before} -> {after}", compared[1], once(*compared)
     if pd.isna(model[DIFFERENCE]):
         return [figure(f"{words}, {label(model)}", round(after - before, 1) + tolerance, marks=[*marks, NO_INTERVAL])]
     words += f" ({difference(model)}), {label(model)}"
-    counts = {"queries": model["n_texts"]} | ({"seeds": seeds} if seeds > 1 else {})
-    return [figure(words, model[DIFFERENCE] + tolerance, model[f"{DIFFERENCE} half"], marks, **counts)]
+    return [figure(words, model[DIFFERENCE] + tolerance, model[f"{DIFFERENCE} half"], marks, **sample(model))]
 
 
 def difference(row: pd.Series) -> str:
-    """The difference of a row to its baseline, +0.8 ± 2.1, with half its interval over queries and seeds."""
+    """The difference of a row to its baseline with half its interval over queries and seeds, +0.8 ± 2.1."""
     return f"{row[DIFFERENCE]:+.1f} ± {row[f'{DIFFERENCE} half']:.1f}"
 
 
+def sample(row: pd.Series) -> dict[str, float]:
+    """The numbers of queries and, of several, seeds behind the difference of a row to its baseline."""
+    seeds = row[f"{DIFFERENCE} seeds"]
+    return {"queries": row["n_texts"]} | ({"seeds": seeds} if seeds > 1 else {})
+
+
 def once(*rows: pd.Series) -> list[str]:
-    """The mark of ONCE if a recall of `rows` comes from a single training; published rows do not tell."""
-    return [ONCE] if any(row["trained"] and row.get("seeds", math.inf) < 2 for row in rows) else []
+    """The mark of ONCE if a recall of `rows` or its difference comes from one training; published rows do not tell."""
+    counts = [row.get(seeds, math.nan) for row in rows if row["trained"] for seeds in ("seeds", f"{DIFFERENCE} seeds")]
+    return [ONCE] if any(count < 2 for count in counts) else []
 
 
 def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
@@ -100,22 +105,11 @@ def memory(rows: pd.DataFrame) -> list[Figure]:
 
 
 def share(rows: pd.DataFrame) -> list[Figure]:
-    """The largest share of each algorithm."""
+    """The largest share of each algorithm in the time of encoding a video."""
     timed = rows[rows["clustering"]].dropna(subset="clustering_share").sort_values("clustering_share")
     largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
     shares = zip(largest["clustering_share"], largest["variant"], strict=True)
     return [Figure(f"{part:.1%}, {name}", JUDGED[round(part, 3) <= SMALL]) for part, name in shares]
-
-
-def claims(tolerance: float) -> dict[str, Callable[[pd.DataFrame], list[Figure]]]:
-    """Each claim on a benchmark and backbone, with what finds its figures in their rows."""
-    loses = f"t2v R@1 of the best clustering variant is at most {points(tolerance)} below the baseline's"
-    return {
-        f"Clustering loses no recall: {loses}.": partial(recall, tolerance=tolerance),
-        "Clustering saves memory in training (a video's, or a whole step's on the GPU).": memory,
-        "Clustering saves time in encoding a video.": partial(saving, column="ms", unit="ms"),
-        f"Clustering itself takes almost nothing: {SMALL:.0%} of that time or less.": share,
-    }
 
 
 def points(number: float) -> str:
@@ -140,9 +134,9 @@ def judged(claim: Callable, ours: pd.DataFrame, models: pd.DataFrame) -> pd.Data
 
 
 def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """What each of the paper's clustering `models` saves of its baseline's memory and time, and what ours does; ours of
-    the bytes saved for backward where no GPU was measured."""
-    ours = ours[ours[PAPER["t2v R@1"]].notna()].drop_duplicates(MODEL)
+    """What each of the paper's clustering `models` saves of its baseline's memory and time, and what ours does. Memory
+    is the bytes saved for backward where no GPU was measured."""
+    ours = ours[ours[PAPER[R1]].notna()].drop_duplicates(MODEL)
     memory_here = against_baseline(ours, "training_gb").fillna(against_baseline(ours, "saved_mb"))
     here = ours[MODEL].assign(memory=memory_here, time=against_baseline(ours, "ms"))
     models = models.assign(memory=against_baseline(models, "training_gb"), time=against_baseline(models, "ms"))
@@ -151,45 +145,37 @@ def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
         for cost in ("memory", "time"):
             goal, ratio = row[cost], row[f"{cost} here"]
             if pd.notna(goal):
-                words, saves = f"{ratio - 1:+.0%}", round(ratio, 2) <= round(goal, 2)
-                figures = [] if pd.isna(ratio) else [Figure(words, JUDGED[saves])]
-                lines.append([row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}", *outcome(figures)])
+                found = Figure(f"{ratio - 1:+.0%}", JUDGED[round(ratio, 2) <= round(goal, 2)])
+                told = outcome([found] if pd.notna(ratio) else [])
+                lines.append([row["benchmark"], row["variant"], cost, f"{goal - 1:+.0%}", *told])
     return pd.DataFrame(lines, columns=["benchmark", "model", "of", "paper", "here", "verdict"])
 
 
 def comparable(ours: pd.DataFrame) -> pd.DataFrame:
     """The rows of `ours`, a model each, whose recall compares with a published one: from pretrained weights, and not
-    on `too_few` videos."""
+    on `too_few` videos. `less`: how many points their t2v R@1, with ties counted as published, is above it."""
     random = ours["weights"].astype(object) == RANDOM
-    tested = ours[["t2v R@1", PAPER["t2v R@1"]]].notna().all(axis=1)
-    return ours[tested & ~too_few(ours) & ~random].drop_duplicates(MODEL)
-
-
-def distance(here: pd.DataFrame) -> pd.Series:
-    """How many points the t2v R@1 of `comparable` rows is above the published one, with ties counted as published."""
-    return (here[AS_AUTHORS[R1]] - here[PAPER[R1]]).round(1)
+    tested = ours[[R1, PAPER[R1]]].notna().all(axis=1)
+    ours = ours[tested & ~too_few(ours) & ~random].drop_duplicates(MODEL).copy()
+    return ours.assign(less=(ours[AS_AUTHORS[R1]] - ours[PAPER[R1]]).round(1))
 
 
 def met(ours: pd.DataFrame, models: pd.DataFrame, tolerance: float) -> pd.DataFrame:
-    """The t2v R@1 of each of the paper's `models` and ours, where ours is `comparable`. Both are of the same queries,
+    """The t2v R@1 of each of the paper's `models` and ours, where ours is `comparable`. Both answer the same queries,
     so that only training is chance."""
-    further = comparable(ours)
-    further = further.assign(less=distance(further))
-    further = further[[*MODEL, "less", AS_AUTHORS[R1], f"{R1} std", "seeds", "weights", "n_videos", CANDIDATES]]
+    further = [*MODEL, "less", AS_AUTHORS[R1], f"{R1} std", "seeds", "weights", "n_videos", CANDIDATES]
     lines = []
-    for _, row in models.merge(further, on=MODEL, how="left").iterrows():
+    for _, row in models[["variant", R1, *MODEL]].merge(comparable(ours)[further], on=MODEL, how="left").iterrows():
         words = ", ".join([f"{row[AS_AUTHORS[R1]]:.1f} ({row['less']:+.1f})", *remarks(row)])
-        figures = []
-        if pd.notna(row["less"]):
-            margin, half = tolerance - abs(row["less"]), seeds_half(row[f"{R1} std"], row["seeds"])
-            figures = [figure(words, margin, half, once(row), seeds=row["seeds"])]
-        lines.append([row["benchmark"], row["variant"], f"{row[R1]:.1f}", *outcome(figures)])
+        margin, half = tolerance - abs(row["less"]), seeds_half(row[f"{R1} std"], row["seeds"])
+        found = [figure(words, margin, half, once(row), seeds=row["seeds"])] if pd.notna(row["less"]) else []
+        lines.append([row["benchmark"], row["variant"], f"{row[R1]:.1f}", *outcome(found)])
     return pd.DataFrame(lines, columns=["benchmark", "model", "paper", "here", "verdict"])
 
 
 def met_within(ours: pd.DataFrame) -> str:
-    """A sentence on how many published recalls are met within each of POINTS; nothing where none was tested."""
-    away = distance(comparable(ours)).abs()
+    """A sentence on how many published recalls are met within each of POINTS; empty where none was tested."""
+    away = comparable(ours)["less"].abs()
     counts = ", ".join(f"{(away <= number).sum()} within {points(number)}" for number in POINTS)
     return f" Published recalls met, of {len(away)} tested here: {counts}." if len(away) else ""
 
@@ -198,7 +184,7 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
     """Each claim with its table: what it is about, the paper's figures, those here, and the verdict.
 
     Args:
-        ours: rows of tables of benchmarks, of which times of a busy machine do not count.
+        ours: `tables.joined` rows, whose times of a busy machine do not count.
         paper: of `tables.read_paper`. tolerance: points of t2v R@1 by which a recall may differ.
     """
     ours = joined([ours])
@@ -207,10 +193,17 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
     models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
     models = models.rename(columns={new: old for old, new in PAPER.items()})
     absent = ["saved_mb", "clustering_share", "measured_on", DIFFERENCE, f"{DIFFERENCE} seeds"]
-    models = models.assign(**dict.fromkeys(absent))
+    models = models.assign(**dict.fromkeys(absent, math.nan))
+    bound = f"t2v R@1 of the best clustering variant is at most {points(tolerance)} below the baseline's"
+    claims = {
+        f"Clustering loses no recall: {bound}.": lambda rows: recall(rows, tolerance),
+        "Clustering saves memory in training (a video's, or a whole step's on the GPU).": memory,
+        "Clustering saves time in encoding a video.": lambda rows: saving(rows, "ms", "ms"),
+        f"Clustering itself takes almost nothing: {SMALL:.0%} of that time or less.": share,
+    }
     at_least = "A published model saves at least what it saved there of its baseline's memory and time."
     return {
-        **{claim: judged(figures, ours, models) for claim, figures in claims(tolerance).items()},
+        **{claim: judged(figures, ours, models) for claim, figures in claims.items()},
         f"A published model's t2v R@1 is met within {points(tolerance)}.": met(ours, models, tolerance),
         at_least: saved(ours, models),
     }

@@ -1,4 +1,4 @@
-"""Models beside a baseline that answers the same queries: what a table says of them, and which queries flip."""
+"""Models beside a baseline that answers the same queries: metrics with intervals, and the queries that flip."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from centerclip.settings import layout
 
 
 class Model(NamedTuple):
-    """A model's name, the first file it is read from, its benchmark's manifest, None or missing where captions are not
-    known, and the ranks of its trainings by their seeds, None where the file tells no seed."""
+    """A model's name, the first file it is read from, its benchmark's manifest (None where captions are not known), and
+    the ranks of its trainings by their seeds (None where the file tells no seed)."""
 
     name: str
     file: Path
@@ -27,46 +27,43 @@ class Model(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A model beside its baseline. seeds: of the paired trainings. values: SCORES and R_SUM [2, S, M], the baseline's
-    first. differences: the model's less the baseline's."""
+    """A model beside its baseline. seeds: of the paired trainings. pairs: their ranks. values: SCORES and R_SUM
+    [2, S, M], the baseline's first. differences: the model's less the baseline's."""
 
     baseline: Model
     model: Model
-    pairs: list[tuple[dict[str, Ranks], dict[str, Ranks]]]
     seeds: list[int | None]
+    pairs: list[tuple[dict[str, Ranks], dict[str, Ranks]]]
     values: np.ndarray
     differences: dict[str, Estimate]
 
 
 def models(files: list[Path], group_equal_videos: bool = False) -> list[Model]:
-    """The models of results, files of ranks and files of vectors, in their order; results of one folder, benchmark and
+    """The models of results, files of ranks and files of vectors, in their order. Results of one folder, benchmark and
     variant are trainings of one model. Raises UserError for other files, and for a result without its ranks."""
     found = {}
     for file in files:
-        model = result(file) if file.suffix == ".json" else answered(file, group_equal_videos)
+        model = read(file, group_equal_videos)
         found.setdefault((file.parent, model.manifest, model.name), model).trainings.update(model.trainings)
     names = [model.name for model in found.values()]
     return [model if names.count(model.name) == 1 else model._replace(name=str(model.file)) for model in found.values()]
 
 
-def result(file: Path) -> Model:
-    """The model of one result. Raises UserError for another file, and for a result without its ranks."""
-    content = read_json(file)
-    with naming(file, "a result, such as results/shapes_kmedoids.json"):
-        settings = content["settings"]
-        name, seed = settings["variant"], settings["seed"]
-        manifest = layout.path(layout.MANIFEST, file.parent, benchmark=settings["benchmark"])
-    path = ranks.beside(file)
-    if not path.exists():
-        raise UserError(f"{path}: no such file; {layout.remake(path, layout.RANKS)}")
-    return Model(name, file, manifest, {seed: ranks.read(path)})
-
-
-def answered(file: Path, group_equal_videos: bool) -> Model:
-    """The model of a .ranks.npz, or of vectors, whose texts and videos are called by their numbers."""
+def read(file: Path, group_equal_videos: bool) -> Model:
+    """The model of one file. Texts and videos of a file of vectors are called by their numbers."""
+    if file.suffix == ".json":
+        content = read_json(file)
+        with naming(file, "a result, such as results/shapes_kmedoids.json"):
+            settings = content["settings"]
+            name, seed = settings["variant"], settings["seed"]
+            manifest = layout.path(layout.MANIFEST, file.parent, benchmark=settings["benchmark"])
+        path = ranks.beside(file)
+        if not path.exists():
+            raise UserError(f"{path}: no such file; {layout.remake(path, layout.RANKS)}")
+        return Model(name, file, manifest, {seed: ranks.read(path)})
     if file.name.endswith(ranks.SUFFIX):
         return Model(file.name, file, None, {None: ranks.read(file)})
-    from centerclip.evaluate import metrics, vector_file  # torch, without which results are compared in half the time
+    from centerclip.evaluate import metrics, vector_file  # imports torch, which doubles the time for results
 
     texts, videos, truth = vector_file.read(file, group_equal_videos)
     found = metrics.numbered(metrics.answers(texts, videos, truth), truth, len(videos))
@@ -74,7 +71,7 @@ def answered(file: Path, group_equal_videos: bool) -> Model:
 
 
 def compare(model: Model, baseline: Model) -> Comparison:
-    """Both models' trainings of the seeds that both have; a file that tells no seed stands beside any first training.
+    """Both models' trainings of the seeds that both have. A file without a seed is compared with any first training.
     Raises UserError for models without a common seed or with other queries."""
     seeds = [seed for seed in baseline.trainings if seed in model.trainings]
     pairs = [(baseline.trainings[seed], model.trainings[seed]) for seed in seeds]
@@ -85,34 +82,33 @@ def compare(model: Model, baseline: Model) -> Comparison:
         raise UserError(f"{baseline.file} and {model.file}: no seed in common: {of_both}")
     before, after = zip(*pairs, strict=True)
     try:
-        differences = statistics.differences(after, before)
+        counts = statistics.histograms([*after, *before])
     except UserError as error:
         raise UserError(f"{baseline.file} and {model.file}: {error}") from None
-    values = np.stack([statistics.measured(statistics.histograms(side)) for side in (before, after)])
-    return Comparison(baseline, model, pairs, seeds, values, differences)
+    own, other = np.split(statistics.measured(counts), 2)
+    differences = statistics.differences(after, before, counts)
+    return Comparison(baseline, model, seeds, pairs, np.stack([other, own]), differences)
 
 
 def for_programs(comparison: Comparison) -> pd.DataFrame:
     """The rows of a csv, one a metric."""
-    rows = []
-    for place, (name, found) in enumerate(comparison.differences.items()):
-        before, after = comparison.values[..., place].mean(1)
-        names = {"baseline": comparison.baseline.name, "model": comparison.model.name, "metric": name}
-        numbers = found._asdict()
-        rows.append(names | {"of_baseline": before, "of_model": after, "difference": numbers.pop("value")} | numbers)
-    return pd.DataFrame(rows)
+    before, after = comparison.values.mean(1)
+    numbers = pd.DataFrame(comparison.differences.values()).rename(columns={"value": "difference"})
+    names = {"baseline": comparison.baseline.name, "model": comparison.model.name}
+    columns = names | {"metric": list(comparison.differences), "of_baseline": before, "of_model": after}
+    return pd.DataFrame(columns).join(numbers)
 
 
 def for_people(comparison: Comparison, flips: int) -> Document:
     """The table of a comparison, what it means, and the `flips` largest gains and losses of each direction."""
-    baseline, model = comparison.baseline.name, comparison.model.name
     rows = []
-    for place, (name, found) in enumerate(comparison.differences.items()):
-        before, after = comparison.values[..., place]
+    for name, before, after, found in zip(
+        comparison.differences, *comparison.values.swapaxes(1, 2), comparison.differences.values(), strict=True
+    ):
         numbers = with_spread(before), with_spread(after), with_spread(after - before, "+.1f")
         interval = f"[{found.low:+.1f}, {found.high:+.1f}]"
         rows.append([name, *numbers, interval, "<0.001" if found.p < 0.001 else f"{found.p:.3f}"])
-    columns = ["", baseline, model, "difference", "95 % interval", "p"]
+    columns = ["", comparison.baseline.name, comparison.model.name, "difference", "95 % interval", "p"]
     lines = [part for direction in DIRECTIONS for part in flipped(comparison, direction, flips)]
     return [Table(pd.DataFrame(rows, columns=columns)), sentences(comparison), *lines]
 
@@ -125,20 +121,22 @@ def with_spread(values: np.ndarray, numbers: str = ".1f") -> str:
 def sentences(comparison: Comparison) -> str:
     """What the interval and the spread are of, and whether R1 tells the models apart."""
     found, name, baseline = comparison.differences[R1], comparison.model.name, comparison.baseline.name
-    several = found.seeds > 1
-    seeds = f"{found.seeds} trainings each, of seeds {', '.join(map(str, comparison.seeds))}"
-    noise = f"{seeds}: ± is their standard deviation, which is" if several else "One training each: training noise is"
+    noise, seeds = "One training each: training noise is", ""
+    if found.seeds > 1:
+        seeds = f" and {found.seeds} seeds"
+        noise = f"{found.seeds} trainings each, of seeds {', '.join(map(str, comparison.seeds))}: ± is their standard"
+        noise += " deviation, which is"
     drawn = f"Interval: videos resampled {DRAWS:,} times with all their captions. {noise} not in the interval."
     needed, size = found.enough(), f"{abs(found.value):.1f} points"
     if needed is None:
-        return f"{drawn}\n{R1}: {name} and {baseline} have the same."
-    if found.told:
-        return f"{drawn}\n{R1}: {name} is {size} {'above' if found.value > 0 else 'below'} {baseline}: told apart."
-    here, more = (
-        f"{queries:,.0f} captions" + (f" and {seeds} seeds" if several else "")
-        for queries, seeds in ((found.queries, found.seeds), (float(f"{needed[0]:.3g}"), needed[1]))
-    )
-    return f"{drawn}\n{R1}: {name} and {baseline} cannot be told apart by {here}; about {more} would tell {size}."
+        verdict = f"{name} and {baseline} have the same."
+    elif found.told:
+        verdict = f"{name} is {size} {'above' if found.value > 0 else 'below'} {baseline}: told apart."
+    else:
+        more = f"{float(f'{needed[0]:.3g}'):,.0f} captions" + (f" and {needed[1]} seeds" if seeds else "")
+        verdict = f"{name} and {baseline} cannot be told apart by {found.queries:,} captions{seeds};"
+        verdict += f" about {more} would tell {size}."
+    return f"{drawn}\n{R1}: {verdict}"
 
 
 def flipped(comparison: Comparison, direction: str, count: int) -> Document:
@@ -149,18 +147,12 @@ def flipped(comparison: Comparison, direction: str, count: int) -> Document:
     where = direction.replace("_", " ") + (f", seed {comparison.seeds[0]}" if len(comparison.seeds) > 1 else "")
     changed = f"{model} gains {len(gained)} at rank 1 and loses {len(lost)}"
     heading = f"{where}: of {len(before[direction].queries):,} queries {changed}."
-    texts = captions(comparison.baseline.manifest) if count and direction == "text_to_video" else {}
+    texts, manifest = {}, comparison.baseline.manifest
+    if count and direction == "text_to_video" and manifest and manifest.exists():
+        texts = read_manifest(manifest).set_index("caption_id")["caption"]
     lines = []
     for word, other, queries in (("gained", baseline, gained), ("lost", model, lost)):
         for flip in queries[:count]:
             asked = f"“{shown(texts[flip.query])}” of {flip.video}" if flip.query in texts else flip.query
             lines.append(f"- {word}, rank {flip.before} → {flip.after}: {asked}; {other} finds {flip.wrong}")
     return [heading, "\n".join(lines)] if lines else [heading]
-
-
-def captions(manifest: Path | None) -> dict[str, str]:
-    """The captions of a manifest by their ids; none without a manifest."""
-    if not (manifest and manifest.exists()):
-        return {}
-    rows = read_manifest(manifest)
-    return dict(zip(rows["caption_id"], rows["caption"], strict=True))

@@ -1,4 +1,4 @@
-"""Local copies of a benchmark's videos: which are there, which cannot be opened, which have other names."""
+"""Local copies of a benchmark's videos: missing files, unreadable files, files under other names."""
 
 import math
 import os
@@ -29,55 +29,48 @@ STALL_SECONDS = 20
 def findings(config: dict, benchmark: str) -> Iterator[Finding]:
     """How many videos of each split can be read, and what to do about missing and unreadable files."""
     about, block = f"videos of {benchmark}", config["benchmarks"][benchmark]
+    dataset = resolve.dataset(config, benchmark)
     try:
-        rows = manifest(config, benchmark)
+        rows = manifest(config, benchmark, dataset)
     except UserError as error:
         yield Finding(about, PROBLEM, str(error), "correct that file, or the benchmark's block of the config")
         return
     if rows is None:
         return
-    paths = rows["path"].drop_duplicates()
-    there = paths[paths.map(os.path.isfile)].tolist()
-    step = -(-len(there) // PROBED) or 1
-    closed = unreadable(there[::step])
+    there = set(filter(os.path.isfile, rows["path"].unique()))
+    opened = sorted(there)[:: -(-len(there) // PROBED) or 1]
+    closed = unreadable(opened)
     for path, reason in list(closed.items())[:3]:
         yield Finding(about, NOTE, f"{path}: {reason}", "copy it again")
     if closed:
-        line = f"{len(closed)} of {len(there[::step]):,} files that were opened are no videos"
+        line = f"{len(closed)} of {len(opened):,} opened files are not videos"
         yield Finding(about, NOTE, line, "copy them again: `centerclip audit FOLDER --out FILE` names all")
-    good = rows["path"].isin(set(there) - closed.keys())
+    rows = rows.assign(copied=rows["path"].isin(there), good=rows["path"].isin(there - closed.keys()))
     name, allowed = f"benchmarks.{benchmark}", block["max_unreadable_share"]
     for split in sorted({split for cell in cells(config, benchmark) for split in cell.splits}):
-        here, whole = rows[good & (rows["split"] == split)], rows[rows["split"] == split]
-        copied = whole[whole["path"].isin(there)]
-        found, wanted, copied = (part["video_id"].nunique() for part in (here, whole, copied))
-        line = f"{split}: {found:,} of {wanted:,} videos, with {len(here):,} of {len(whole):,} captions"
+        whole = rows[rows["split"] == split]
+        parts = whole[whole["good"]], whole, whole[whole["copied"]]
+        found, wanted, copied = (part["video_id"].nunique() for part in parts)
+        line = f"{split}: {found:,} of {wanted:,} videos, with {len(parts[0]):,} of {len(whole):,} captions"
         lost = 1 - found / max(1, copied if block.get("partial") else wanted)
         remedy = "copy the others"
         if found:
             remedy += f", or set {name}.partial to true for missing ones, or {name}.max_unreadable_share, {allowed:g},"
             remedy += f" to {math.ceil(1e4 * lost) / 1e4:g}"
         yield judged(about, not lost, line, remedy, NOTE if lost <= allowed else PROBLEM)
-    missing = rows.loc[rows["path"].isin(set(paths) - set(there)), ["video_id", "path"]].drop_duplicates("video_id")
-    names = other_names(missing["video_id"], folder_of(config, benchmark))
+    missing = rows.loc[~rows["copied"], "video_id"].unique()
+    source = config["benchmarks"][dataset]["source"]
+    local = source.get("local") or {}
+    folder = source["videos"] if source["reader"] == planning.FOLDER else local.get("videos")
+    names = other_names(missing, Path(folder or Path(layout.SOURCE.format(dataset=dataset), "videos")))
     for name, file in list(names.items())[:1]:
         line = f"{len(names):,} of {len(missing):,} missing videos have other names, such as {file} for {name}"
         yield Finding(about, NOTE, line, f"rename or link them: ln -s {Path(file).name} {name}{Path(file).suffix}")
 
 
-def folder_of(config: dict, benchmark: str) -> Path:
-    """The folder of a benchmark's videos."""
-    source = config["benchmarks"][resolve.dataset(config, benchmark)]["source"]
-    if source["reader"] == planning.FOLDER:
-        return Path(source["videos"])
-    fetched = Path(layout.SOURCE.format(dataset=resolve.dataset(config, benchmark)), "videos")
-    return Path((source.get("local") or {}).get("videos", fetched))
-
-
-def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
-    """The manifest of a benchmark: the stored one, or what its reader makes of the local files; None without captions.
-    Raises UserError as the reader."""
-    dataset = resolve.dataset(config, benchmark)
+def manifest(config: dict, benchmark: str, dataset: str) -> pd.DataFrame | None:
+    """The manifest of a benchmark: the stored one, or that of the local files; None without captions. Raises UserError
+    as the reader."""
     source = config["benchmarks"][benchmark]["source"]
     local = config["benchmarks"][dataset]["source"].get("local") or {}
     made, fetched = Path(layout.MANIFEST.format(benchmark=benchmark)), Path(layout.SOURCE.format(dataset=dataset))
@@ -85,9 +78,8 @@ def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
         return read_manifest(made)
     if source["reader"] == planning.FOLDER or fetched.exists():
         return readers.read(source, fetched)
-    table = sources.read_table()
-    wanted = sources.wanted(table[source["reader"]]) if source["reader"] in table else []
-    if not wanted or not all(Path(local.get(name, "")).exists() and name in local for name in wanted):
+    wanted = sources.wanted(sources.read_table().get(source["reader"], {}))
+    if not wanted or not all(name in local and Path(local[name]).exists() for name in wanted):
         return None
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:
@@ -98,11 +90,11 @@ def manifest(config: dict, benchmark: str) -> pd.DataFrame | None:
 
 def unreadable(paths: list[str]) -> dict[str, str]:
     """The files that cannot be opened as videos, path -> reason. Only their containers are read."""
-    answers = watched(opened, paths, min(8, os.cpu_count() or 1, len(paths)), STALL_SECONDS) if paths else []
+    answers = watched(fault, paths, min(8, os.cpu_count() or 1, len(paths)), STALL_SECONDS) if paths else []
     return {path: str(answer) for path, answer in answers if answer}
 
 
-def opened(path: str, beat: Callable[[], None]) -> str | Lost | None:
+def fault(path: str, beat: Callable[[], None]) -> str | Lost | None:
     """Why a file cannot be opened as a video; None if it can. Raises MachineFault."""
     beat()
     try:
@@ -112,13 +104,13 @@ def opened(path: str, beat: Callable[[], None]) -> str | Lost | None:
     return None
 
 
-def other_names(missing: pd.Series, folder: Path) -> dict[str, str]:
-    """For missing videos, the files whose names differ from theirs in case, punctuation or a `v` in front alone."""
+def other_names(missing: list[str], folder: Path) -> dict[str, str]:
+    """For missing videos, the files whose names differ only in case, punctuation or a leading `v`."""
     files = {plain(stem): path for stem, path in files_by_stem(folder).items()}
     return {name: files[plain(name)] for name in missing if plain(name) in files}
 
 
 def plain(name: str) -> str:
-    """A name without what copies of data sets spell differently."""
+    """A name without the characters that copies of datasets spell differently."""
     letters = re.sub(r"\.(mp4|avi|mkv|webm)$|[\W_]", "", name.casefold())
     return letters.removeprefix("v") if not letters.startswith("video") else letters

@@ -1,5 +1,5 @@
-"""Whether this machine and its cluster are fit for a run: a line for each thing looked at, and what to do about each
-problem. Nothing is downloaded; nothing is written but a file for a moment."""
+"""Whether this machine and its cluster are fit for a run: a line for each thing looked at, with a remedy for each
+problem. Nothing is downloaded; only temporary files are written."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     import torch
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
-PYTHONS = (3, 11), (3, 13)
-OPEN_FILES = 1024  # of a process: 16 shards, a pipe and shared memory for each batch that waits
+PYTHONS = (3, 11), (3, 13)  # oldest and newest tested
+OPEN_FILES = 1024  # of a process: 16 shards, a pipe and shared memory for each waiting batch
 PREFETCHED = 2  # batches that each worker of PyTorch's DataLoader has ready
-BUSY = 1000  # MB of a GPU's memory in use, from which on somebody else works there
-SECONDS = 180  # that a try-out of the GPUs may take
+BUSY = 1000  # MiB of a GPU's memory in use that tell of another program
+SECONDS = 180  # that a trial of the GPUs may take
 NETWORK = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|sshfs|9p|afs")  # in the type of a file system
-HIDE = re.compile(r"(?<=//)[^/@]*@")  # user and password of a URL
-PROBE = "from centerclip.report import doctor; doctor.{}()"
+USER = re.compile(r"(?<=//)[^/@]*@")  # user and password of a URL
+TRIAL = "from centerclip.report import doctor; doctor.{}()"
 
 
 class Finding(NamedTuple):
-    """What was found about a thing, and, of a problem or a note, what to do."""
+    """What was found about a thing, and the remedy for a problem or a note."""
 
     about: str
     state: str
@@ -58,7 +58,9 @@ def judged(about: str, good: bool, line: str, remedy: str, otherwise: str = PROB
 def findings(config: dict, profile: Path) -> Iterator[Finding]:
     """All findings for the run of `config`, except about its videos. `profile`: the folder of the SLURM profile."""
     cells = list(chain.from_iterable(forecast.cells(config, name) for name in config["run"]["benchmarks"]))
-    yield from python()
+    oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
+    tested = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    yield judged("Python", tested, ".".join(map(str, sys.version_info[:3])), f"use Python {oldest} to {newest}")
     yield from graphics(cells)
     yield from storage(config)
     yield from limits(cells)
@@ -75,69 +77,59 @@ def said(*command: str) -> str | None:
         return None
 
 
-def python() -> Iterator[Finding]:
-    """Python's version."""
-    oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
-    known = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
-    yield judged("Python", known, ".".join(map(str, sys.version_info[:3])), f"use Python {oldest} to {newest}")
-
-
 def graphics(cells: list[Cell]) -> Iterator[Finding]:
-    """PyTorch's CUDA beside the driver's, the GPUs, and whether they compute."""
+    """PyTorch's CUDA and the driver, the GPUs, and whether they compute."""
     import torch
 
-    built, asked = torch.version.cuda, "--query-gpu=index,name,memory.total,memory.used,driver_version"
-    listing = said("nvidia-smi", asked, "--format=csv,noheader,nounits")
+    listing = said("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
     if not listing:
         yield Finding("PyTorch", OK, torch.__version__)
-        remedy = "run it on a machine with a GPU, or let trainings run on the CPU"
+        remedy = "use a machine with a GPU, or let trainings run on the CPU"
         yield Finding("GPUs", NOTE, "nvidia-smi, the driver's program, shows none", remedy)
         return
-    rows = [re.split(r",\s*", line) for line in listing.strip().splitlines()]
-    for index, name, total, used, _ in rows:
+    for index, name, total, used in (re.split(r",\s*", line) for line in listing.strip().splitlines()):
         free = not used.isdecimal() or int(used) <= BUSY  # some GPUs do not tell
         line = f"{index}: {name}, {used} of {total} MiB in use"
         yield judged("GPUs", free, line, "wait for the other program, or end it", NOTE)
-    driver = re.search(r"CUDA Version: *(\d+\.\d+)", said("nvidia-smi") or "")
-    versions = f"PyTorch {torch.__version__} for CUDA {built}, driver {rows[0][-1]}"
+    built = torch.version.cuda
     if built is None:
         yield Finding("CUDA", PROBLEM, f"PyTorch {torch.__version__} is a build without CUDA", "install one with CUDA")
         return
+    driver = re.search(r"CUDA Version: *(\d+\.\d+)", said("nvidia-smi") or "")
     newest = driver[1] if driver else built
     runs = int(built.partition(".")[0]) <= int(newest.partition(".")[0])
+    line = f"PyTorch {torch.__version__} is built for CUDA {built}, the driver runs CUDA {newest}"
     remedy = f"update the driver, or install a PyTorch for CUDA {newest.partition('.')[0]}"
-    yield judged("CUDA", runs, f"{versions}, which runs CUDA {newest}", remedy)
+    yield judged("CUDA", runs, line, remedy)
     if not runs:
         return
     visible = len(gpus.visible())
     wanted = max((cell.runtime.gpus for cell in cells if cell.trained), default=0)
     if visible < wanted:
         remedy = f"set training.gpus to {max(1, visible)}, or CUDA_VISIBLE_DEVICES to more"
-        yield Finding("GPUs", PROBLEM, f"training.gpus is {wanted}, and this process may use {visible}", remedy)
-    yield tried("a matrix product and a Triton kernel", visible, [sys.executable, "-c", PROBE.format("compute")])
+        yield Finding("GPUs", PROBLEM, f"training.gpus is {wanted}, but this process may use {visible}", remedy)
+    yield tried("a matrix product and a Triton kernel", visible, [sys.executable, "-c", TRIAL.format("compute")])
     if visible > 1:
         together = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={visible}"]
-        yield tried("a ring of NCCL", visible, [*together, "--no-python", sys.executable, "-c", PROBE.format("ring")])
+        yield tried("a ring of NCCL", visible, [*together, "--no-python", sys.executable, "-c", TRIAL.format("ring")])
 
 
 def tried(what: str, count: int, command: list[str]) -> Finding:
-    """Whether a try-out of `count` GPUs, in processes of their own, ends well."""
+    """Whether a trial of `count` GPUs, in processes of their own, ends well."""
     remedy = "read docs/gpu.md; if one GPU is at fault, leave it out by CUDA_VISIBLE_DEVICES"
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     try:
-        options = {"capture_output": True, "text": True, "timeout": SECONDS, "env": os.environ | {"PYTHONPATH": path}}
-        done = subprocess.run(command, **options)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment)
     except subprocess.TimeoutExpired:
         return Finding("GPUs", PROBLEM, f"{what}: no end in {SECONDS} s", remedy)
-    if done.returncode == 0:
-        return Finding("GPUs", OK, f"{what}: right on {count}")
     errors = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
     reason = errors[0] if errors else f"ended with {done.returncode}"
-    return Finding("GPUs", PROBLEM, f"{what}: {reason}", remedy)
+    right = done.returncode == 0
+    return judged("GPUs", right, f"{what}: right on {count}" if right else f"{what}: {reason}", remedy)
 
 
 def compute() -> None:
-    """Compute on every GPU. Raises ArithmeticError for a wrong result, and for a Triton that cannot run."""
+    """Compute on every GPU. Raises ArithmeticError for a wrong result and for a Triton that cannot run."""
     import torch
 
     for index in range(torch.cuda.device_count()):
@@ -174,57 +166,48 @@ def ring() -> None:
 
 
 def storage(config: dict) -> Iterator[Finding]:
-    """Free disk beside what is left to make, and the file system of results/."""
+    """Free disk against what the run needs, and the file system of results/."""
+    need, folder = 0, existing(Path("results").absolute())
     try:
         works = list(chain.from_iterable(forecast.works(config).values()))
         stages = forecast.disk(works, forecast.stored(config, works).values(), max(1, len(gpus.visible())))
+        need = sum(size or 0 for sizes in stages.values() for size in sizes)
     except UserError as error:
-        yield Finding("disk", NOTE, f"what the run takes is not known: {error}", "correct it, or go on without")
-        stages = {}
-    need = sum(size or 0 for sizes in stages.values() for size in sizes)
-    folder = existing(Path("results").absolute())
+        yield Finding("disk", NOTE, f"what the run needs is not known: {error}", "correct it, or go on without")
     free = shutil.disk_usage(folder).free
-    line = f"{folder}: {free / 1e9:,.0f} GB free, at least {need / 1e9:,.0f} GB wanted"
-    remedy = "free some, or make results/ a link to a larger disk; `centerclip plan` says what takes how much"
+    line = f"{folder}: {free / 1e9:,.0f} GB free, at least {need / 1e9:,.0f} GB needed"
+    remedy = "free some, or make results/ a link to a larger disk; `centerclip plan` lists what needs how much"
     yield judged("disk", free > need, line, remedy)
-    kind = file_system(folder)
+    kind = (said("stat", "--file-system", "--format=%T", str(folder)) or "unknown").strip()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        network = bool(NETWORK.search(kind))
-        line = f"{folder}: {kind}{', a network file system' if network else ''}, it locks"
-        yield judged("file system", not network, line, "stored frames load faster from a local disk", NOTE)
+        local = not NETWORK.search(kind)
+        line = f"{folder}: {kind}{'' if local else ', a network file system'}, it locks"
+        yield judged("file system", local, line, "stored frames load faster from a local disk", NOTE)
     except UserError as error:
         line, _, remedy = str(error).rpartition(": ")
         yield Finding("file system", PROBLEM, line, remedy)
     except OSError as error:
-        line = f"{folder}: cannot be written: {error.strerror}"
-        yield Finding("file system", PROBLEM, line, "change its permissions")
+        yield Finding("file system", PROBLEM, f"{folder}: {error.strerror}", "change its permissions")
 
 
 def existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
+    """`path`, or the nearest existing folder above it."""
     return next(folder for folder in (path, *path.parents) if folder.exists()).resolve()
 
 
-def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The type of the file system that a folder is on; "unknown" where the system does not say it."""
-    lines = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()] if mounts.exists() else []
-    above = [(len(words[1]), words[2]) for words in lines if folder.is_relative_to(words[1].replace("\\040", " "))]
-    return max(above, default=(0, "unknown"))[1]
-
-
 def limits(cells: list[Cell], shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
-    """Shared memory and open files beside what loading needs."""
+    """Shared memory and open files against what loading needs."""
     need = max((loading(cell) for cell in cells if cell.trained), default=0)
     if shared.exists():
         free = shutil.disk_usage(shared).free
-        line = f"{shared}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB wanted by the workers of a training"
+        line = f"{shared}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed by the workers of a training"
         remedy = f"docker run --shm-size={need / 1e9 + 1:.0f}g, or training.workers: 0"
         yield judged("shared memory", free >= need, line, remedy)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     unlimited = hard == resource.RLIM_INFINITY
-    line = f"{'any number of' if unlimited else f'{hard:,}'} open files allowed, {OPEN_FILES:,} wanted"
+    line = f"{'any number of' if unlimited else f'{hard:,}'} open files allowed, {OPEN_FILES:,} needed"
     yield judged("open files", unlimited or hard >= OPEN_FILES, line, f"ulimit -Hn {OPEN_FILES}, as root")
 
 
@@ -235,34 +218,33 @@ def loading(cell: Cell) -> int:
 
 
 def network(config: dict) -> Iterator[Finding]:
-    """Proxies, the hub's cache and token, and what the user is asked for."""
+    """Proxies, the hub's cache and token, and what the owners of data ask for."""
     from huggingface_hub import constants, get_token
 
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         if url := os.environ.get(name):
             reached = reaches(url)
-            line = f"{name}={HIDE.sub('', url)}{'' if reached else ' does not answer'}"
+            line = f"{name}={USER.sub('', url)}{'' if reached else ' does not answer'}"
             yield judged("proxy", reached, line, f"correct {name}, or unset it")
     bundle = os.environ.get("REQUESTS_CA_BUNDLE")
     if bundle and not Path(bundle).exists():
-        yield Finding("proxy", PROBLEM, f"REQUESTS_CA_BUNDLE={bundle} is not there", "correct it, or unset it")
+        yield Finding("proxy", PROBLEM, f"REQUESTS_CA_BUNDLE={bundle}: no such file", "correct it, or unset it")
     cache = Path(constants.HF_HUB_CACHE)
     writable = os.access(existing(cache.absolute()), os.W_OK)
     line = f"{cache}: {'can' if writable else 'cannot'} be written"
     yield judged("hub", writable, line, "set HF_HOME to a folder of yours")
     if constants.HF_HUB_OFFLINE:
         yield Finding("hub", NOTE, "HF_HUB_OFFLINE is set: nothing is downloaded from it", "unset it for the first run")
-    token = "a token is set" if get_token() else "no token is set, and public files need none"
-    yield Finding("hub", OK, token)
+    yield Finding("hub", OK, "a token is set" if get_token() else "no token is set; public files need none")
     for name in {resolve.dataset(config, name): None for name in config["run"]["benchmarks"]}:
         if not Path(layout.SOURCE.format(dataset=name)).exists():
             for line in sources.wishes(name, config["benchmarks"][name]["source"])[:-1]:
-                remedy = f"local copies are named in the config: benchmarks.{name}.source.local"
+                remedy = f"name local copies in the config: benchmarks.{name}.source.local"
                 yield Finding("downloads", PROBLEM, line, remedy)
 
 
 def reaches(url: str) -> bool:
-    """Whether something listens at a proxy's address."""
+    """Whether a proxy's address answers."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     try:
         socket.create_connection((parts.hostname or "", parts.port or 80), 3).close()
@@ -283,15 +265,15 @@ def slurm(profile: Path) -> Iterator[Finding]:
         return
     user = os.environ.get("USER", "")
     accounts = said("sacctmgr", "-nP", "show", "user", user, "withassoc", "format=account")
-    for what, there in (("partition", partitions), ("account", accounts)):
+    for what, listed in (("partition", partitions), ("account", accounts)):
         name = str(wanted.get(f"slurm_{what}", ""))
-        names = sorted(set((there or name).split()))  # without accounting, nobody says which accounts there are
+        names = sorted(set((listed or name).split()))  # a cluster without accounting lists no accounts
         remedy = f"edit slurm_{what} in {file}: the cluster has {', '.join(names)}"
         yield judged("SLURM", name in names, f"{what} {name}", remedy)
 
 
 def jobs(results: Path = Path("results")) -> Iterator[Finding]:
-    """Whether a run is writing to `results`, and the jobs that failed or, in a run, have not ended."""
+    """Whether a run is writing to `results`, and its failed jobs."""
     running = False
     if (lock := results / ".lock").exists():
         with open(lock, encoding="utf-8") as file:
@@ -299,10 +281,10 @@ def jobs(results: Path = Path("results")) -> Iterator[Finding]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 running = True
-                yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or look at its logs")
+                yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))
         error = last_error(log)
-        if error or not running:  # a job that is at work has a mark, too
-            remedy = "correct what it says, then type your snakemake command again: it goes on"
+        if error or not running:  # a running job has a mark, too
+            remedy = "correct the cause, then type your snakemake command again: it resumes"
             yield Finding("run", PROBLEM, f"{log}: {error or 'the job was killed'}", remedy)

@@ -15,7 +15,7 @@ from pathlib import Path
 from centerclip import ROOT
 from centerclip.command import UserError, atomic, first_line, is_damage, json_of
 from centerclip.evaluate.ranks import beside, read
-from centerclip.report.tables import checked_row, read_costs, read_result
+from centerclip.report.tables import read_costs, read_result, row_of
 
 SCHEMA = 1  # of the zip; raised when older versions of `read_zip` cannot read it
 MANIFEST, CRATE, WORKFLOW = "manifest.json", "ro-crate-metadata.json", "Snakefile"
@@ -41,7 +41,7 @@ def export(results: Path, out: Path) -> dict[str, int]:
     costs = sorted(results.glob("*/costs.json"))
     for path in costs:
         read_costs(path)
-    dates = [result["provenance"].get("evaluated") for _, result, _ in map(read_result, cells)]
+    dates = [result["provenance"].get("evaluated") for _, result in map(read_result, cells)]
     counts = {"results": len(cells), "ranks": len(ranks), "costs": len(costs)}
     made = {"schema": SCHEMA, "centerclip": version("centerclip"), "evaluated": max(filter(None, dates), default=None)}
     members = {f"results/{path.relative_to(results)}": path.read_bytes() for path in (*cells, *ranks, *costs)}
@@ -59,7 +59,7 @@ def in_folder(results: Path) -> list[Path]:
     """The RESULT files of a results folder. Raises UserError where there are none."""
     if files := sorted(results.glob("*_*.json")):
         return files
-    raise UserError(f"{results}: there is no result in it, such as shapes_kmedoids.json")
+    raise UserError(f"{results}: no results in this folder, such as shapes_kmedoids.json")
 
 
 def as_json(content: dict) -> bytes:
@@ -110,7 +110,7 @@ def read_zip(path: Path) -> Iterator[tuple[dict, dict]]:
                         for info in arrays.infolist():
                             check_size(info, 8 * LARGEST)
                     ranks = read(packed, source)
-                yield checked_row(result, ranks, f"{path}: {name}"), result
+                yield row_of(result, f"{path}: {name}", ranks), result
     except Exception as error:
         if isinstance(error, UserError) or not is_damage(error):
             raise

@@ -21,20 +21,19 @@ def cost(rows: pd.DataFrame) -> str:
 def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """The trained rows of a table that have a baseline and costs, with `kept`, the share of the first baseline's R@1,
     `cost`, the share of its cost, and `of`, which of COSTS that is."""
-    compared = []
     measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
-    measured = measured.assign(group=grouped(measured))
+    measured, compared = measured.assign(group=grouped(measured)), [measured[:0]]
     for _, rows in measured.groupby(COMPARED, sort=False):
-        for _, first in rows[rows["baseline"]].head(1).iterrows():
+        for index, first in rows[rows["baseline"]].head(1).iterrows():
             column = cost(rows)
             shares = {"kept": rows[R1] / first[R1], "cost": rows[column] / first[column], "of": COSTS[column]}
-            compared.append(rows.assign(**shares).drop(index=first.name))
-    return pd.concat(compared) if compared else measured[:0]
+            compared.append(rows.assign(**shares).drop(index=index))
+    return pd.concat(compared)
 
 
 def fastest(compared: pd.DataFrame, share: float) -> pd.DataFrame:
-    """For each method the cheapest row of `beside_baseline` that keeps at least `share`, in the order of cost; then a
-    row without a variant for each method that has no such row."""
+    """For each method the cheapest row of `beside_baseline` that keeps at least `share`, by cost; then a row without a
+    variant for each method without such a row."""
     keys = [*COMPARED, "backbone", "method"]
     enough = compared[compared["kept"] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
     return compared[keys].drop_duplicates().merge(enough, on=keys, how="left").sort_values("cost", kind="stable")
@@ -47,22 +46,21 @@ def document(table: pd.DataFrame) -> Document:
         return []
     for share in KEPT:
         for _, row in fastest(compared, share).iterrows():
-            found = pd.notna(row["variant"])
-            lines.append({
-                "keeps": f"{100 * share:g} %",
-                "method": row["method"],
-                "backbone": row["backbone"],
-                "fastest setting": label(row) if found else "none",
-                "measured on": row["measured_on"],
-                R1: marked(row, R1) if found else "",
-                "less the baseline's": marked(row, DIFFERENCE) if found else "",
-                "of the baseline's": f"{row['kept']:.1%}" if found else "",
-                "cost": f"{row['cost']:.2f} of the {row['of']}" if found else "",
-            })  # fmt: skip
+            line = {"keeps": f"{100 * share:g} %", "method": row["method"], "backbone": row["backbone"]}
+            line |= {"fastest setting": "none", "measured on": row["measured_on"]}
+            if pd.notna(row["variant"]):
+                line |= {
+                    "fastest setting": label(row),
+                    R1: marked(row, R1),
+                    "less the baseline's": marked(row, DIFFERENCE),
+                    "of the baseline's": f"{row['kept']:.1%}",
+                    "cost": f"{row['cost']:.2f} of the {row['of']}",
+                }
+            lines.append(line)
     by = " and ".join(compared["of"].unique())
     return [
         "The fastest setting of each method that keeps at least so much of the baseline's text-to-video R@1, as"
         f" measured. Settings are ranked by their {by}: where all times are of one quiet device by the time of a video"
         " in the best batch, else by operations.",
-        Table(pd.DataFrame(lines), 5),
+        Table(pd.DataFrame(lines).fillna(""), 5),
     ]

@@ -1,7 +1,6 @@
-"""A figure of matplotlib as a file."""
+"""Save figures of matplotlib."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib import font_manager
@@ -11,14 +10,14 @@ from matplotlib.text import Text
 
 from centerclip.command import UserError, atomic, tell
 
-OWN = "DejaVu Sans"  # which matplotlib brings
+OWN = "DejaVu Sans"  # matplotlib's own font
 PLACEHOLDERS = "Last Resort"  # begins the names of fonts whose every glyph is a box
 
 
 def save(figure: Figure, path: Path, **options) -> None:
     """Write a figure; the suffix is the format, `options` are savefig's. Equal figures make equal files on a machine.
-    Characters that no font of this machine has are boxes, which a line on the terminal tells. Raises UserError for a
-    suffix that matplotlib does not know."""
+    Characters that no font of this machine has become boxes, with a note on the terminal. Raises UserError for a suffix
+    that matplotlib does not know."""
     if (kind := path.suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
         raise UserError(f"{path}: no format of figures ends in {path.suffix!r}; .png does")
     if missing := show_literally(figure):
@@ -33,38 +32,32 @@ def save(figure: Figure, path: Path, **options) -> None:
 
 
 def show_literally(figure: Figure) -> set[str]:
-    """Give the texts of a figure fonts that have their characters, and no formulas. Returns the characters that no font
-    has."""
-    texts, fallbacks = figure.findobj(Text), []
+    """Give the texts of a figure fonts that have their characters, and no formulas. Returns the characters without a
+    font. Upright sans-serif fonts of normal weight come first."""
+    texts, families = figure.findobj(Text), [OWN]
     used = {character for text in texts for character in text.get_text() if character.isprintable()}
     missing = used - glyphs(font_manager.findfont(OWN))
-    for name, path in machine_fonts() if missing else ():
-        if missing & (has := glyphs(path)):
-            fallbacks.append(name)
-        if not (missing := missing - has):
-            break
+    fonts = []
+    if missing:
+        listed = {font.fname for font in font_manager.fontManager.ttflist}
+        for path in sorted({*font_manager.findSystemFonts()} - listed):  # installed after matplotlib listed the fonts
+            try:
+                font_manager.fontManager.addfont(path)
+            except Exception:  # FreeType cannot read it, or its glyphs are pictures
+                continue
+        fonts = [font for font in font_manager.fontManager.ttflist if Path(font.fname).is_file()]
+        fonts.sort(key=lambda font: (font.style != "normal", "Sans" not in font.name, font.weight != 400, font.fname))
+    for font in fonts:
+        if missing and not font.name.startswith(PLACEHOLDERS) and missing & (has := glyphs(font.fname)):
+            families.append(font.name)
+            missing -= has
     for text in texts:
         text.set_parse_math(False)
-        if fallbacks:
-            text.set_fontfamily([*text.get_fontfamily(), OWN, *fallbacks])
+        if len(families) > 1:
+            text.set_fontfamily([*text.get_fontfamily(), *families])
     return missing
 
 
 def glyphs(font: str) -> set[str]:
-    """The characters that a font file has."""
+    """The characters of a font file."""
     return set(map(chr, FT2Font(font).get_charmap()))
-
-
-def machine_fonts() -> Iterator[tuple[str, str]]:
-    """Name and file of each font of this machine, upright sans-serif ones of normal weight first. Fonts installed after
-    matplotlib listed them count, too."""
-    listed = {font.fname for font in font_manager.fontManager.ttflist}
-    for path in sorted({*font_manager.findSystemFonts()} - listed):
-        try:
-            font_manager.fontManager.addfont(path)
-        except Exception:  # FreeType cannot read it, or its glyphs are pictures
-            continue
-    fonts = [font for font in font_manager.fontManager.ttflist
-             if not font.name.startswith(PLACEHOLDERS) and Path(font.fname).is_file()]  # fmt: skip
-    fonts.sort(key=lambda font: (font.style != "normal", "Sans" not in font.name, font.weight != 400, font.fname))
-    return ((font.name, font.fname) for font in fonts)

@@ -1,5 +1,5 @@
-"""What a run takes, before anything of it runs: steps, operations, GPU-hours, downloads, disk. What is done already is
-left out. Heavy modules are imported only to read captions and to measure."""
+"""What a run takes before it starts: steps, operations, GPU-hours, downloads, disk. What is done already is left out.
+Heavy modules are imported only to read captions and to measure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from centerclip.evaluate import operations
 from centerclip.settings import layout, resolve
 from centerclip.settings.cell import COSTLY, Cell, Costs, read_cell
 
-PEAKS = {  # 10^12 dense operations a second, of the makers' data sheets: float16 summed in float32; float32, not TF32
+PEAKS = {  # dense float16 TFLOPS with float32 sums, and float32 TFLOPS without TF32, of the makers' data sheets
     "V100": (125, 15.7),
     "A100": (312, 19.5),
     "H100": (989, 67),
@@ -35,14 +35,13 @@ SECONDS = {"msvd": 10, "msrvtt": 15, "didemo": 30, "lsmdc": 5, "activitynet": 11
 CAPTIONS = 4  # of a video that `shapes` renders
 # On 20 real clips (docs/benchmarks/2026-11-26-frames.md): core-seconds of preparing a second of video, bytes of a frame
 CORE_SECONDS, FRAME_BYTES, FRAME_SIZE = 0.018, 10_600, 224
-CHECKPOINT = 4  # times the weights: they, AdamW's two moments, the selected epoch's; as Checkpoints.save says
+CHECKPOINT = 4  # times the weights: the model's, AdamW's two moments, the selected epoch's; see Checkpoints.save
 MEASURING = 170  # seconds
-CPU_PAIRS = 4  # pairs of a step measured on a CPU, whose time grows with them
+CPU_PAIRS = 4  # pairs of a step measured on a CPU, whose time is proportional to them
 
 if TYPE_CHECKING:
     import torch
 
-dataset_of = attrgetter("dataset")
 Rates = Callable[[Cell], tuple[float, float]]  # operations a second of a cell's training and of its evaluation
 
 
@@ -66,8 +65,8 @@ class Work:
 
 
 class Storage(NamedTuple):
-    """What is left of a dataset: files to download and, None where that is not known, frames to store, their bytes and
-    the core-hours of decoding them."""
+    """What is left to store of a dataset: files to download, frames, their bytes and the core-hours of decoding them.
+    Unknown numbers are None."""
 
     downloads: list[sources.Source]
     videos: int
@@ -78,25 +77,27 @@ class Storage(NamedTuple):
 
 def counts(config: dict, benchmark: str) -> dict[str, int]:
     """Videos and captions of each split, as `manifest.counted`, from the manifest or the user's own csv; without these,
-    from the config's `counts`. Raises UserError without any."""
-    block = config["benchmarks"][benchmark]
-    source, manifest = block["source"], Path(layout.MANIFEST.format(benchmark=benchmark))
+    from the config's `counts`. Raises UserError where none of them tells."""
+    block, manifest = config["benchmarks"][benchmark], Path(layout.MANIFEST.format(benchmark=benchmark))
+    source, known = block["source"], block.get("counts") or {}
     if source["reader"] == planning.FOLDER or manifest.exists():
         from centerclip.data.datasets import folder
         from centerclip.data.datasets.manifest import counted, read_manifest
 
         return counted(read_manifest(manifest) if manifest.exists() else folder.clips(source))
-    known = block.get("counts") or {}
     if source["reader"] == "shapes":
         known = {split: {"videos": count, "captions": CAPTIONS * count} for split, count in source["videos"].items()}
-    if not known:
-        problem = f"benchmarks.{benchmark}.counts: missing, and {manifest} is not there"
-        raise UserError(f"{problem}: give the expected counts")
     found = {}
     for split in datasets.SPLITS:
-        numbers = known.get(split) or {"videos": 0}
-        found[f"{split}.videos"] = numbers.get("videos", numbers.get("captions"))  # LSMDC's clips have a caption each
-        found[f"{split}.captions"] = numbers.get("captions", numbers.get("videos"))
+        numbers = known.get(split) or {}
+        captions, videos = (
+            numbers.get("captions", numbers.get("videos")),
+            numbers.get("videos", numbers.get("captions")),
+        )
+        found |= {f"{split}.videos": videos or 0, f"{split}.captions": captions or 0}  # LSMDC's clips have one each
+    if not found["test.videos"]:
+        key = f"benchmarks.{benchmark}.counts.test"
+        raise UserError(f"{key}: give the expected videos or captions, because {manifest} is not there yet")
     return found
 
 
@@ -111,14 +112,8 @@ def works(config: dict) -> dict[str, list[Work]]:
     return {name: [work(cell, counted[name]) for cell in cells(config, name)] for name in counted}
 
 
-def stored(config: dict, works: Iterable[Work]) -> dict[str, Storage]:
-    """What is left to store of each dataset."""
-    left = sorted((work.cell for work in works if work.left), key=dataset_of)
-    return {name: storage(config, name, list(cells)) for name, cells in groupby(left, dataset_of)}
-
-
 def has(cell: Cell, template: str) -> bool:
-    """Whether a file of `cell` is there, made with its settings."""
+    """Whether a file of `cell` exists, made with its settings."""
     with suppress(UserError):
         made_by = read_cell(cell.path(layout.RESULT if template == layout.RESULT else layout.CELL))
         return cell.path(template).is_file() and made_by.settings() == cell.settings()
@@ -129,45 +124,45 @@ def work(cell: Cell, counted: dict[str, int]) -> Work:
     """What is left to do of `cell`, whose benchmark has the counts."""
     if has(cell, layout.RESULT):
         return Work(cell, 0, 0, 0)
-    once = counted["test.videos"] * encoding(cell) + counted["test.captions"] * text(cell)
+    encoding, text = operations_of(cell)
+    test, val = (
+        counted[f"{split}.videos"] * encoding + counted[f"{split}.captions"] * text for split in ("test", "val")
+    )
     if not cell.trained or has(cell, layout.WEIGHTS):
-        return Work(cell, 0, 0, once)
+        return Work(cell, 0, 0, test)
     recipe, steps = cell.training, steps_of(cell, counted)
-    validation = counted["val.videos"] * encoding(cell) + counted["val.captions"] * text(cell)
-    epoch = once + (validation if recipe.select == "val" else 0)
-    return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + once)
+    val = counted["val.videos"] * encoding + counted["val.captions"] * text
+    epoch = test + (val if recipe.select == "val" else 0)
+    return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + test)
 
 
 def steps_of(cell: Cell, counted: dict[str, int]) -> int:
-    """Steps of the whole training of `cell`, whose benchmark has the counts."""
+    """Steps of the whole training of `cell`, whose benchmark has the counts. Raises UserError without captions."""
+    if not counted["train.captions"]:
+        raise UserError(f"benchmarks.{cell.benchmark}.counts.train: give the expected captions, because none are known")
     return counted["train.captions"] // cell.training.batch_size * cell.training.epochs
 
 
-def encoding(cell: Cell) -> float:
-    """Operations of encoding a video."""
-    return operations.of_video(cell.model, *cell.data.shape)
+def operations_of(cell: Cell) -> tuple[float, float]:
+    """Operations of encoding a video and a caption."""
+    video = operations.of_video(cell.model, *cell.data.shape)
+    return video, operations.of_text(cell.model.backbone, cell.data.text_tokens)
 
 
 def cannot_pay(cell: Cell) -> str | None:
     """As `operations.cannot_pay`."""
-    return operations.cannot_pay(
-        operations.parts(cell.model.backbone, cell.data.image_size), cell.model.stages, cell.data.frames
-    )
-
-
-def text(cell: Cell) -> float:
-    """Operations of encoding a caption."""
-    return operations.of_text(cell.model.backbone, cell.data.text_tokens)
+    parts = operations.parts(cell.model.backbone, cell.data.image_size)
+    return operations.cannot_pay(parts, cell.model.stages, cell.data.frames)
 
 
 def pair(cell: Cell) -> float:
-    """Operations of a step of training a pair: a forward pass and, twice as many, a backward pass. No gradient passes
-    reductions nor what is frozen in front of all that trains. Low-rank tuning skips the gradients of the weights other
-    than q, k and v, 18 of 24 D^2 a token. A set chunk smaller than the batch and checkpointed activations are a further
-    forward pass each."""
+    """Operations of training on a pair: a forward pass and, twice as many, a backward pass. Reductions have no
+    gradients, nor has what is frozen in front of all that trains. Low-rank tuning skips the gradients of the weights
+    other than q, k and v, 18 of 24 D^2 a token. A chunk smaller than the batch and checkpointed activations are a
+    further forward pass each."""
     parts, runtime = operations.video(cell.model, *cell.data.shape), cell.runtime
     chunked = (runtime.chunk or cell.training.batch_size) < cell.training.batch_size // runtime.gpus
-    forward = sum(parts.values()) + text(cell)
+    forward = sum(parts.values()) + operations_of(cell)[1]
     behind_stem = forward - parts["reductions"] - parts["stem"]
     backward = {
         "none": 2 * (behind_stem + parts["stem"]),
@@ -180,16 +175,12 @@ def pair(cell: Cell) -> float:
 
 
 def of_gpu(half: float, single: float, share: float = 1) -> Rates:
-    """The rates of a GPU that gives a share of 10^12 operations a second: `half` in float16 or bfloat16, `single` in
-    float32."""
-
-    def rate(precision: str) -> float:
-        return 1e12 * share * (single if precision == "float32" else half)
+    """The rates of a GPU that gives a share of `half` TFLOPS in float16 or bfloat16 and of `single` in float32."""
 
     def rates(cell: Cell) -> tuple[float, float]:
-        if cell.training is None:
-            return 1.0, rate(cell.precision)
-        return rate(cell.training.precision), rate("float32")  # in which a training evaluates its epochs
+        # A training evaluates its epochs in float32
+        precisions = (cell.training.precision, "float32") if cell.training else (cell.precision, cell.precision)
+        return tuple(1e12 * share * (single if precision == "float32" else half) for precision in precisions)
 
     return rates
 
@@ -204,14 +195,23 @@ def makespan(jobs: Iterable[tuple[float, int]], gpus: int) -> float:
     return max(free)
 
 
+def stored(config: dict, works: Iterable[Work]) -> dict[str, Storage]:
+    """What is left to store of each dataset."""
+    left = sorted((work.cell for work in works if work.left), key=attrgetter("dataset"))
+    return {name: storage(config, name, list(cells)) for name, cells in groupby(left, attrgetter("dataset"))}
+
+
 def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
     """What is left to download and decode of a dataset for the cells `wanted`."""
     block = config["benchmarks"][dataset]
     source, splits = block["source"], {split for cell in wanted for split in cell.splits}
     tables = [counts(config, name) for name in resolve.benchmarks_of(config, dataset)]  # share the stored frames
     videos = sum(max(table[f"{split}.videos"] for table in tables) for split in splits)
-    sizes = {cell.data.image_size for cell in wanted}
-    left = {size: 1 - made(dataset, size, block["shards"]) for size in sizes}
+    names = [f"{number:04d}" for number in range(block["shards"])]
+    left = {}  # image size -> share of the shards
+    for size in {cell.data.image_size for cell in wanted}:
+        reports = [Path(layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=name)) for name in names]
+        left[size] = sum(not report.exists() for report in reports) / len(reports)
     here, length = sum(left.values()), SECONDS.get(source["reader"])
     if here == 0:
         return Storage([], 0, 0, 0, 0)
@@ -224,16 +224,15 @@ def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
     return Storage(files, videos, here * frames, FRAME_BYTES * frames * pixels, here * seconds * CORE_SECONDS / 3600)
 
 
-def made(dataset: str, size: int, shards: int) -> float:
-    """The share of a dataset's shards that are there."""
-    names = (layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=f"{number:04d}") for number in range(shards))
-    return sum(Path(name).exists() for name in names) / shards
+def unlisted(dataset: str, file: str, licence: str = "") -> sources.Source:
+    """A file to download that the table of sources does not list."""
+    return sources.Source(dataset, file, (), (), None, (), "", licence)
 
 
 def to_download(source: dict) -> list[sources.Source]:
-    """The published files that a `source` block needs over the network and that are not there."""
+    """The published files of a `source` block that are still to be downloaded."""
     if source["reader"] == "hub":
-        return [sources.Source("hub", source["repository"], (), (), None, (), "", "as its page on the Hub says")]
+        return [unlisted("hub", source["repository"], "as its page on the Hub says")]
     if (dataset := source["reader"]) not in sources.read_table():
         return []
     files = sources.fetched(sources.files_of(dataset), source.get("local") or {})
@@ -241,41 +240,35 @@ def to_download(source: dict) -> list[sources.Source]:
 
 
 def weights_to_download(config: dict, works: Iterable[Work]) -> list[sources.Source]:
-    """The published weights that the cells need and that are not there. Sizes of open_clip's downloads are unknown."""
+    """The published weights that are still to be downloaded. Sizes of open_clip's downloads are unknown."""
     found = {}
     for cell in (work.cell for work in works if work.left):
         backbone, name = cell.model.backbone, config["weights"][cell.model.backbone]
         if pretrained.published(name) and not Path(cell.model.weights).exists():
-            file = f"{backbone}.pt"
-            other = sources.Source("clip", f"{backbone}: {name}", (), (), None, (), "", "")
-            found[backbone] = sources.files_of("clip").get(file, other) if name == pretrained.OPENAI else other
+            listed = sources.files_of("clip") if name == pretrained.OPENAI else {}
+            found[backbone] = listed.get(f"{backbone}.pt") or unlisted("clip", f"{backbone}: {name}")
     return list(found.values())
 
 
 def gigabytes(sizes: Iterable[float | None]) -> str:
     """The sum of bytes as GB: "3.1 + ?" where some are unknown, "?" where all are."""
     sizes = list(sizes)
-    known = f"{sum(size or 0 for size in sizes) / 1e9:,.1f}"
     unknown = sizes.count(None)
+    known = f"{sum(size or 0 for size in sizes) / 1e9:,.1f}"
     return "?" if unknown and unknown == len(sizes) else known + " + ?" * bool(unknown)
 
 
-def weights_bytes(cell: Cell) -> int:
-    """Bytes of a cell's weights."""
-    return 4 * operations.parameters(cell.model.backbone, cell.data.image_size)
-
-
 def disk(works: Iterable[Work], stored: Collection[Storage], gpus: int) -> dict[str, list[float | None]]:
-    """Bytes that the files of each stage will take, None where they are not known; with as many trainings at a time as
-    `gpus`."""
+    """Bytes of the files of each stage, None where unknown; with as many trainings at a time as `gpus`."""
     archives = [file.size for each in stored for file in each.downloads if not file.each]
-    trained = [weights_bytes(work.cell) for work in works if work.steps]
+    cells = [work.cell for work in works if work.steps]
+    weights = [4 * operations.parameters(cell.model.backbone, cell.data.image_size) for cell in cells]
     return {
         "archives": archives,
         "unpacked": archives,
         "frames": [each.frames_bytes for each in stored],
-        "checkpoints": [2 * CHECKPOINT * size for size in sorted(trained)[-gpus:]],  # the last and the one before it
-        "weights": trained,
+        "checkpoints": [2 * CHECKPOINT * size for size in sorted(weights)[-gpus:]],  # the last and the one before it
+        "weights": weights,
     }
 
 
@@ -288,7 +281,7 @@ def measured(works: Iterable[Work]) -> tuple[str, Rates]:
     device, found, last, end = pick_device(), {}, (1.0, 1.0), time.perf_counter() + MEASURING
     for key, cell in sorted(distinct.items(), key=lambda item: trial(item[1])):
         if found and time.perf_counter() + 3 * trial(cell) / min(last) > end:
-            tell(f"measured {len(found)} of {len(distinct)} models in the time; the others: at the rates of the last")
+            tell(f"measured {len(found)} of {len(distinct)} models in the time; the others get the last one's rates")
             break
         found[key] = last = measure(cell, device)
     return device_name(device), lambda cell: found.get(model_key(cell), last)
@@ -304,12 +297,12 @@ def trial(cell: Cell) -> float:
     """Operations of a step of `cell`, or of encoding a batch where it is not trained."""
     if cell.trained:
         return cell.training.batch_size * pair(cell)
-    return cell.runtime.evaluation.batch_size * encoding(cell)
+    return cell.runtime.evaluation.batch_size * operations_of(cell)[0]
 
 
 def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
-    """The rates of `cell` on `device`, with random weights and made-up videos. The second step is timed: the first one
-    finds the chunk. On a CPU CPU_PAIRS stand for the batch."""
+    """The rates of `cell` on `device`, with random weights and generated videos. The second step is timed, because the
+    first one finds the chunk. On a CPU, CPU_PAIRS stand for the batch."""
     import torch
 
     from centerclip.backbones.clip import build
@@ -331,5 +324,5 @@ def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
     with torch.no_grad(), autocast(device, "float32" if cell.trained else cell.precision):
         model.encode_video(videos)
         seconds = elapsed(lambda: model.encode_video(videos), mark) / 1000
-    evaluation = count * encoding(cell) / seconds
+    evaluation = count * operations_of(cell)[0] / seconds
     return training or evaluation, evaluation

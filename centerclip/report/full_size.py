@@ -7,7 +7,7 @@ import pandas as pd
 from centerclip.command import UserError
 from centerclip.report import tables
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import MEASURED, ROLES, STAGE, read_table, typed
+from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, naming, read_table, typed
 from centerclip.report.tables import DESCRIBED, LAYOUT, PAPER, TIMES, against_baseline, shown, time_mark, time_notes
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
@@ -22,12 +22,11 @@ SHARES = {  # what is compared -> its column here, and the paper's
 
 def read(path: Path) -> pd.DataFrame:
     """The rows of the csv of `table`. Raises UserError for another file."""
-    further = [*STAGE, "shift", *MEASURED, *PAPER.values()]
-    return with_baseline(read_table(path, [*DESCRIBED, "threads"], further), path)
+    return with_baseline(read_table(path, [*DESCRIBED, "threads"], [*STAGE, "shift", *MEASURED, *PAPER.values()]), path)
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`table`, of the file `path`. Raises UserError without a baseline, which all shares are of."""
+    """`table`, of the file `path`. Raises UserError without a baseline, which all shares need."""
     if table["baseline"].any():
         return table
     raise UserError(f"{path}: none of its models is a trained baseline")
@@ -40,27 +39,27 @@ def table(cells: list[Cell], costs: dict, paper: pd.DataFrame, source: str | Pat
         cells: of a COMPARED file, the `source`. costs: of `tables.read_costs`. paper: of `tables.read_paper`.
 
     Raises:
-        UserError: settings that are no model's, or no baseline.
+        UserError: the settings are not those of models, or none is a baseline.
     """
-    rows = tables.completed(typed(tables.described(cells, source)), costs, paper)
+    with naming(source, "settings of models"):
+        described = pd.DataFrame(map(tables.description, cells))
+    rows = tables.completed(typed(checked(described, source, DESCRIBED)), costs, paper)
     rows = rows[rows["trained"]].assign(threads=costs["threads"])
-    first = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES]
-    columns = dict.fromkeys([*first, *MEASURED, "threads", *PAPER.values()])
-    return with_baseline(rows[[*columns]].reset_index(drop=True), source)
+    columns = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES, *MEASURED, "threads"]
+    return with_baseline(rows[[*columns, *PAPER.values()]].reset_index(drop=True), source)
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each of SHARES that was measured and each model but the baseline: `cost`, `variant`, the share of the
+    """A row for each measured cost of SHARES and each model but the baseline: `cost`, `variant`, the share of the
     baseline's `here` and in the `paper`, and whether it is a time of a `busy` machine, which has no share here."""
     compared = []
     for cost, (ours, published) in SHARES.items():
-        rows = table[["variant"]].assign(cost=cost, paper=float("nan"))
-        rows["busy"] = tables.disturbed(table) & (ours in TIMES)
-        rows["here"] = against_baseline(table, ours).mask(rows["busy"])
-        if published:
-            rows["paper"] = against_baseline(table, published)
+        busy = tables.disturbed(table) & (ours in TIMES)
+        here = against_baseline(table, ours).mask(busy)
+        paper = against_baseline(table, published) if published else float("nan")
+        rows = table[["variant"]].assign(cost=cost, here=here, paper=paper, busy=busy)
         compared.append(rows[table[ours].notna() & ~table["baseline"]])
-    return pd.concat(compared, ignore_index=True)[["cost", "variant", "here", "paper", "busy"]]
+    return pd.concat(compared, ignore_index=True)
 
 
 def conditions(table: pd.DataFrame) -> str:
@@ -71,16 +70,12 @@ def conditions(table: pd.DataFrame) -> str:
 
 
 def savings(table: pd.DataFrame) -> list[str]:
-    """What each model but the baseline takes of the baseline's costs here and in the paper, a clause a model."""
-    clauses = []
-    for variant, rows in shares(table).groupby("variant", sort=False):
-        words = []
-        for row in rows.itertuples():
-            here = "an unknown share, the machine being busy," if row.busy else f"{row.here:.2f}"
-            paper = "" if pd.isna(row.paper) else f" ({row.paper:.2f} in the paper)"
-            words.append(f"{here} of the baseline's {row.cost}{paper}")
-        clauses.append(f"{variant} takes {', '.join(words)}")
-    return clauses
+    """The shares of the baseline's costs that each model takes here and in the paper, a clause a model."""
+    rows = shares(table)
+    here = rows["here"].map("{:.2f}".format).mask(rows["busy"], "an unknown share, the machine being busy,")
+    paper = rows["paper"].map(" ({:.2f} in the paper)".format, na_action="ignore").fillna("")
+    words = (here + " of the baseline's " + rows["cost"] + paper).groupby(rows["variant"], sort=False).agg(", ".join)
+    return [f"{variant} takes {costs}" for variant, costs in words.items()]
 
 
 def document(table: pd.DataFrame) -> Document:
@@ -89,7 +84,7 @@ def document(table: pd.DataFrame) -> Document:
     for cost, rows in shares(table).set_index("variant").groupby("cost", sort=False):
         ours, published = SHARES[cost]
         marks = table.apply(time_mark, axis="columns") if ours in TIMES else ""
-        text[LAYOUT[ours]] = table[ours].map(lambda value, column=ours: shown(value, column)) + marks
+        text[LAYOUT[ours]] = table[ours].apply(shown, column=ours) + marks
         for column in ["here", "paper"] if published else ["here"]:
             text[f"{cost}, {column}"] = table["variant"].map(rows[column].map("{:.2f}".format, "ignore")).fillna("")
     sentences = [

@@ -1,4 +1,4 @@
-"""One table of what several sources, the paper among them, have on the same models and test splits."""
+"""One table of the results of several sources, the paper among them, on the same models and test splits."""
 
 import json
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ Line = dict[str, dict]  # of one benchmark and model: source -> its row, a mean 
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A row of `tables.row_of` for each result of a source, with `model` (equal for equal models), `seed`, `settings`
-    and `revision`, the digest of the data, which is None in old results. The source is a zip of `export`, a results
-    folder or a RESULT file. Raises UserError for other content."""
+    """A `tables.row_of` each result of a source, with `model` (equal for equal models), `settings` and `revision`, the
+    digest of the data (None in old results). The source is a zip of `export`, a results folder or a RESULT file. Raises
+    UserError for other content."""
     if path.is_dir() or path.suffix == ".json":
-        results = (tables.read_result(file)[:2] for file in (in_folder(path) if path.is_dir() else [path]))
+        results = map(tables.read_result, in_folder(path) if path.is_dir() else [path])
     else:
         results = read_zip(path)
     rows, more = [], []
@@ -38,10 +38,10 @@ def read(path: Path) -> pd.DataFrame:
         for row, result in results:
             cell, provenance = from_settings(result["settings"]), result["provenance"]
             seen = {"trained": cell.trained, "image_size": cell.data.image_size}
-            model = asdict(replace(cell.model, weights=None)) | seen
+            model = json.dumps(asdict(replace(cell.model, weights=None)) | seen)
             revision = str(provenance.get("data_revision") or "") or None
-            more.append([json.dumps(model), int(cell.seed), revision, comparable(cell, provenance)])
-            rows.append(row)
+            more.append([model, row.pop("seed"), revision, comparable(cell, provenance)])
+            rows.append({column: value for column, value in row.items() if column != "ranks"})
     table = checked(pd.DataFrame(rows), path)
     table[["model", "seed", "revision", "settings"]] = pd.DataFrame(more, dtype=object)
     twice = table[table.duplicated(["benchmark", "variant", "seed"])]
@@ -79,7 +79,7 @@ def board(sources: dict[str, pd.DataFrame]) -> tuple[list[Line], list[str]]:
 
 
 def another_split(row: pd.Series, first: pd.Series) -> str | None:
-    """Why a result is not of the test split of the `first`; None if nothing says so."""
+    """Why the test split of a result is not that of the `first`; None where nothing tells them apart."""
     for column, what in COUNTED.items():
         if row[column] != first[column]:
             return f"{row[column]:,} {what}, not {first[column]:,}"
@@ -89,22 +89,21 @@ def another_split(row: pd.Series, first: pd.Series) -> str | None:
 
 
 def put(row: dict, source: str, lines: list[Line]) -> str | None:
-    """Put the `row` of a source into the line of its model and frames, or into a new one. Returns why that cannot be:
+    """Put the `row` of a source into the line of its model and frames, or into a new one. Returns the reason where
     other sources have the model with other frames only."""
-    same = [line for line in lines if source not in line and is_of(line, row, "benchmark", "model")]
-    fitting = [line for line in same if is_of(line, row, "frames")]
+
+    def like(lines: list[Line], *columns: str) -> list[Line]:
+        return [line for line in lines if all(one(line)[column] == row[column] for column in columns)]
+
+    same = like([line for line in lines if source not in line], "benchmark", "model")
+    fitting = like(same, "frames")
     if same and not fitting:
         return f"{row['frames']} frames a video, not {one(same[0])['frames']}"
     if not fitting:
-        lines.append({})
-    named = [line for line in fitting if is_of(line, row, "variant")]
-    [*named, *fitting, lines[-1]][0][source] = row
+        lines.append({source: row})
+    else:
+        [*like(fitting, "variant"), *fitting][0][source] = row
     return None
-
-
-def is_of(line: Line, row: dict, *columns: str) -> bool:
-    """Whether a line has the values of a row in these columns."""
-    return all(one(line)[column] == row[column] for column in columns)
 
 
 def one(line: Line) -> dict:
@@ -113,8 +112,8 @@ def one(line: Line) -> dict:
 
 
 def with_paper(lines: list[Line], paper: pd.DataFrame) -> tuple[list[Line], list[str]]:
-    """`lines` with the numbers of `paper`, of `tables.read_paper`, and why some were left out, a sentence a benchmark:
-    other numbers of test videos."""
+    """`lines` with the numbers of `paper`, of `tables.read_paper`, and the benchmarks left out because their numbers of
+    test videos differ, a sentence each."""
     rows = tables.completed(tables.typed(pd.DataFrame(map(one, lines))), None, paper).to_dict("records")
     found, left_out = [], {}
     for line, row in zip(lines, rows, strict=True):
@@ -159,24 +158,24 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
         row = {"benchmark": several([made[0]["benchmark"]]), "model": several([label(made[0])])}
         row |= {column: several(row[column] for row in made) for column in ("device", "seeds")}
         row["settings that differ"] = differing(line)
-        numbers = {
-            f"{name} {score}": tables.marked(line.get(name, missing), score) for score in COMPARED for name in names
-        }
-        rows.append(row | numbers)
+        scores = [(score, name) for score in COMPARED for name in names]
+        rows.append(row | {f"{name} {score}": tables.marked(line.get(name, missing), score) for score, name in scores})
     old = [name for name in names if any(pd.isna(line[name].get("revision", "")) for line in lines if name in line)]
     return [Table(pd.DataFrame(rows), labels=5), NOTE, *([UNKNOWN + ", ".join(old) + "."] if old else [])]
 
 
 def compared(paths: list[Path]) -> tuple[list[Line], list[str], list[str]]:
-    """The lines of these sources, the names of the sources in the order of columns, and why results were left out.
-    A csv has the paper's numbers, which come first. Raises UserError for two of them, and for other files."""
+    """The lines of these sources, the names of the sources in the order of columns, and why results were left out. The
+    paper's numbers, a csv, come first. Raises UserError for a source that is given twice, and for other files."""
     published = [path for path in paths if path.suffix == ".csv"]
     own = [path for path in paths if path not in published]
     if len(published) > 1 or not own:
         raise UserError(f"{paths[-1]}: give one csv of published numbers at most, and at least one zip or folder")
+    for number, path in enumerate(own):
+        if path.resolve() in map(Path.resolve, own[:number]):
+            raise UserError(f"{path}: this source is given twice; give it once")
     short = [path.absolute().name.removesuffix(path.suffix) for path in own]
-    unique = len({PAPER, *short}) > len(short)
-    names = short if unique else [str(path) for path in own]
+    names = short if len({PAPER, *short}) > len(short) else [str(path) for path in own]
     lines, left_out = board(dict(zip(names, map(read, own), strict=True)))
     if published:
         lines, further = with_paper(lines, tables.read_paper(published[0]))

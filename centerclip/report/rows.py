@@ -1,4 +1,4 @@
-"""The rows of tables: their columns and types, how they are read, and what is said beside their numbers."""
+"""The rows of tables: their columns and types, how they are read, and the remarks beside their numbers."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +15,7 @@ SCORES = [f"{short} {metric}" for short in DIRECTIONS.values() for metric in MET
 RECALLS = [score for score in SCORES if "R@" in score]
 R1 = "t2v R@1"
 DIFFERENCE = f"{R1} difference"  # to the baseline's
-INTERVALS = [  # of queries; `half` of queries and seeds. Missing for results without ranks
+INTERVALS = [  # over queries; `half` over queries and seeds. Missing for results without ranks
     *(f"{recall} {end}" for recall in RECALLS for end in ("low", "high")),
     *(DIFFERENCE, *(f"{DIFFERENCE} {what}" for what in ("low", "high", "p", "seeds", "std", "half"))),
 ]
@@ -26,22 +26,23 @@ MEASURED = [  # of costs
     *("clustering_share", "tokens", "batch", "batch_ms", "videos_s", "turns", "repeats", "inference_gb"),
     *("training_gb", "training_reserved_gb", "training_chunk", "state_mb", "step_ms", "busy"),
 ]
-DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats", "state_mb"]  # of MEASURED, not in each COSTS file's rows
+DERIVED = ["gmacs", "tokens", "videos_s", "turns", "repeats", "state_mb"]  # those of MEASURED that COSTS may lack
 COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left_out"]
-CANDIDATES = "paper videos"  # column: how many the published test split has; missing where nothing is published
-LACKING = 0.02  # share of the published test videos without which recall is compared with the published one
-
+CANDIDATES = "paper videos"  # column: the size of the published test split; missing where nothing is published
+LACKING = 0.02  # largest share of missing test videos with which recall is compared with the published one
+RANDOM = "random"  # weights
+WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # whole numbers
 NAMES = [
     *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
     *("device", "measured_on"),  # of evaluation, of costs
 ]
-WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # numbers that are whole, or missing
-RANDOM = "random"  # weights
+KINDS = dict.fromkeys(NAMES, "str") | dict.fromkeys(ROLES, "boolean") | dict.fromkeys([*WHOLE, "threads"], "Int64")
+KINDS["busy"] = "boolean"
 
 
 @contextmanager
 def naming(source: str | Path, what: str) -> Iterator[None]:
-    """Raise errors about the content of a file, the `source`, which is not `what` it should be, as UserError."""
+    """Raise errors about the content of `source`, which should be `what`, as UserError."""
     try:
         yield
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -50,74 +51,45 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
 
 def read_table(path: Path, known: Collection[str] = (), further: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a csv, as `checked`. Raises UserError for another file."""
-    try:
+    with naming(path, "a table"):
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
-    except ValueError as error:
-        raise UserError(f"{path}: not a table: {first_line(error)}") from None
     return checked(table, path, known, further)
 
 
 def checked(
     table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
 ) -> pd.DataFrame:
-    """`table` with values of the types of KINDS, numbers in other columns; None or nan where a value is missing.
+    """`table` with the types of KINDS and float64 in other columns; whole numbers with gaps are float64, too.
 
-    Raises UserError, one line with the `source`, for a value of another type, for a missing column of `known` or
-    `further`, and for a missing value in a column of `known`.
+    Raises UserError for a value of another type, for a missing column of `known` or `further`, and for a missing value
+    in a column of `known`.
     """
     for column in (*known, *further):
         if column not in table:
-            raise UserError(f"{source}: not about models: there is no {column}")
+            raise UserError(f"{source}: the column {column} is missing")
     if table.empty:
-        raise UserError(f"{source}: there is no row in it")
+        raise UserError(f"{source}: the table has no rows")
     columns = {}
-    for column in table:
-        kind, parsed = KINDS.get(column, number), []
-        for value in table[column]:
-            missing = pd.api.types.is_scalar(value) and pd.isna(value)
-            parsed.append(None if missing else kind(value))
-            if missing and column in known:
-                raise UserError(f"{source}: {column}: a value is missing")
-            if not missing and parsed[-1] is None:
-                raise UserError(f"{source}: {column}: {value!r} is not {kind.__doc__}")
-        gaps = float if None in parsed and kind in (whole, number) else None
-        columns[column] = pd.Series(parsed, table.index, dtype=gaps)
-    return pd.DataFrame(columns, table.index)
-
-
-def text(value: object) -> str | None:
-    """text"""
-    return value if isinstance(value, str) else None
-
-
-def flag(value: object) -> bool | None:
-    """true or false"""
-    return {"True": True, "False": False}.get(str(value))
-
-
-def number(value: object) -> float | None:
-    """a number"""
-    try:
-        parsed = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return (int(parsed) if isinstance(value, int) else parsed) if math.isfinite(parsed) else None
-
-
-def whole(value: object) -> int | None:
-    """a whole number"""
-    parsed = number(value)
-    return int(parsed) if parsed is not None and parsed == int(parsed) and abs(parsed) < 1 << 63 else None
-
-
-KINDS = {column: kind for kind, columns in {text: NAMES, flag: [*ROLES, "busy"], whole: WHOLE}.items()
-         for column in columns}  # fmt: skip
+    for column, values in table.items():
+        kind = KINDS.get(column, float)
+        if column in NAMES and not all(isinstance(value, str) for value in values.dropna()):
+            raise UserError(f"{source}: {column}: a value is not text")
+        with naming(source, f"values of one type in {column}"):
+            found = values.astype(kind)
+        missing = found.isna().any()
+        if missing and column in known:
+            raise UserError(f"{source}: {column}: a value is missing")
+        if found.isin([math.inf, -math.inf]).any():
+            raise UserError(f"{source}: {column}: a value is infinite")
+        numpy = {"Int64": float if missing else int, "boolean": kind if missing else bool}  # for plots
+        columns[column] = found.astype(numpy.get(kind, kind))
+    return pd.DataFrame(columns)
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with types that know missing values, so that a merge matches what is missing in both."""
+    """`table` with types that know missing values, so that a merge matches missing values with each other."""
     names = dict.fromkeys(["backbone", "algorithm"], "string")
-    return table.astype(names | {name: "Int64" for name in WHOLE if name in table})
+    return table.astype(names | {name: "Int64" for name in WHOLE if name in table}).copy()  # or it is fragmented
 
 
 def label(row: Mapping) -> str:
@@ -127,21 +99,21 @@ def label(row: Mapping) -> str:
 
 
 def remarks(row: Mapping) -> list[str]:
-    """That a row's model starts from random weights, and that it is tested on fewer videos than the published ones or,
-    where nothing is published, than its test split has."""
+    """Whether the model starts from random weights, and whether it is tested on fewer videos than the published test
+    split or, without one, its own test split has."""
     said = []
     if pd.notna(row.get("weights")) and row["weights"] == RANDOM:
         said.append("from random weights" if row["trained"] else "random weights")
-    tested, whole = row.get("n_videos"), row.get(CANDIDATES)
-    if pd.notna(tested) and pd.isna(whole):
-        whole = tested + (row.get("n_videos_left_out") or 0)
-    if pd.notna(tested) and tested < whole:
-        said.append(f"on {tested:,.0f} of {whole:,.0f} videos")
+    tested, split = row.get("n_videos"), row.get(CANDIDATES)
+    if pd.notna(tested) and pd.isna(split):
+        split = tested + (row.get("n_videos_left_out") or 0)
+    if pd.notna(tested) and tested < split:
+        said.append(f"on {tested:,.0f} of {split:,.0f} videos")
     return said
 
 
 def too_few(table: pd.DataFrame) -> pd.Series:
-    """Which rows lack more than LACKING of the published test videos, so that their recall is not compared."""
+    """Which rows lack more than LACKING of the published test videos."""
     return table["n_videos"].astype(float) < (1 - LACKING) * table[CANDIDATES].astype(float)
 
 

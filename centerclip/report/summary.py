@@ -1,4 +1,4 @@
-"""The tables of a run -> what it found, in three sentences, and which of the paper's claims hold in it."""
+"""What a run found, in three sentences, and which of the paper's claims hold in it."""
 
 import pandas as pd
 
@@ -8,10 +8,12 @@ from centerclip.report.claims import (
     VERDICTS,
     beside_baseline,
     comparable,
+    counted,
     difference,
     judgements,
     met_within,
     once,
+    sample,
 )
 from centerclip.report.documents import Document, Table
 from centerclip.report.rows import DIFFERENCE, R1, remarks
@@ -19,20 +21,21 @@ from centerclip.report.tables import joined
 
 
 def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame, tolerance: float) -> Document:
-    """What was found, then the claims: each over a table of what was run here, and behind all of them of what was not.
+    """What was found, then each claim with a table of what was run here, then the claims on what was not run.
 
     Args:
-        tables: as `joined` takes them. costs: of `full_size.table`, if they were measured, for a benchmark that is not
-            in `tables`. paper: of `tables.read_paper`. tolerance: as `judgements`'.
+        tables: of `tables.for_programs`. costs: of `full_size.table`; they count where their benchmark is not in
+            `tables`. paper: of `tables.read_paper`. tolerance: as in `judgements`.
     """
     ours = joined(tables)
     further = [] if costs is None else [costs[~costs["benchmark"].isin(ours["benchmark"])]]
     judged = judgements(joined([ours, *further]), paper, tolerance)
     count = pd.concat(judged.values())["verdict"].value_counts()
+    order = sorted(count.index, key=lambda verdict: (list(map(verdict.startswith, VERDICTS)).index(True), verdict))
     parts = [
         *findings(ours, costs, paper),
         "The paper's claims, judged by the tables of this run beside the published numbers: "
-        + ", ".join(f"{verdict} {count[verdict]}" for verdict in sorted(count.index, key=rank))
+        + ", ".join(f"{verdict} {count[verdict]}" for verdict in order)
         + f".{met_within(ours)} Times of a busy machine are left out."
         " Arrows go from the baseline to the best clustering variant of the same backbone and number of frames."
         " ± is half the 95 % interval of a difference over queries and, where there are several, seeds."
@@ -47,15 +50,10 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
     return parts + behind if len(behind) > 1 else parts
 
 
-def rank(verdict: str) -> tuple[int, str]:
-    """Where a verdict stands in a list of them."""
-    return next(place for place, name in enumerate(VERDICTS) if verdict.startswith(name)), verdict
-
-
 def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
-    """Three sentences: what was run, what it found, what it cannot tell; of `joined` tables, else as `summary`."""
+    """Three sentences: what was run, what it found, what it cannot tell. `ours`: of `joined`; else as `summary`."""
     tested = [f"{len(rows)} model{'s' * (len(rows) > 1)} on {benchmark} ({', '.join(rows['backbone'].unique())})"
-              for benchmark, rows in ours.dropna(subset="t2v R@1").groupby("benchmark", sort=False)]  # fmt: skip
+              for benchmark, rows in ours.dropna(subset=R1).groupby("benchmark", sort=False)]  # fmt: skip
     found, measured = [], ""
     if costs is not None:
         found = full_size.savings(costs)
@@ -71,20 +69,22 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 
 
 def change(baseline: pd.Series, best: pd.Series) -> str:
-    """What becomes of the recall of a `baseline` with the `best` clustering variant, and whether that is chance."""
-    model = ", ".join([best["variant"], *remarks(best)])
-    marks = [model, *once(baseline, best)]
+    """How the recall of the `best` clustering variant differs from its `baseline`'s, as far as the interval tells."""
+    marks = [", ".join([best["variant"], *remarks(best)]), *once(baseline, best)]
     goes = f"text-to-video R@1 goes from {baseline[R1]:.1f}, the baseline's, to {best[R1]:.1f}, the best clustering"
     if pd.isna(best[DIFFERENCE]):
         return f"{goes} variant's ({'; '.join([*marks, NO_INTERVAL])})"
-    told = "a gain" if best[DIFFERENCE] > 0 else "a loss"
     if abs(best[DIFFERENCE]) <= best[f"{DIFFERENCE} half"]:
-        told = f"which {best['n_texts']:,.0f} queries cannot tell from 0"
+        counts = sample(best)
+        told = f"which {counted(counts, counts.values()).replace(', ', ' and ')} cannot tell from 0"
+    else:
+        told = "a gain" if best[DIFFERENCE] > 0 else "a loss"
+        told += f", not corrected for the choice of the best of {best['rivals']}" if best["rivals"] > 1 else ""
     return f"{goes} variant's ({'; '.join(marks)}), by {difference(best)} points (95 %), {told}"
 
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
-    """What a run cannot tell, a clause each; arguments as `findings`'."""
+    """What a run cannot tell, a clause each."""
     count, models = len(comparable(ours)), paper["variant"].count()
     measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
     seeds = ours.loc[ours["trained"], "seeds"]

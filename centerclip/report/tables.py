@@ -1,4 +1,4 @@
-"""A benchmark's table in the paper's layout: its cells, what they cost, and the paper's numbers beside them."""
+"""A benchmark's table in the paper's layout: results and costs of its cells beside the paper's numbers."""
 
 import math
 import re
@@ -12,7 +12,6 @@ from centerclip.evaluate import ranks, statistics
 from centerclip.evaluate.ranks import Ranks
 from centerclip.method import reduction
 from centerclip.report.documents import Document, Table
-from centerclip.report.intervals import intervals
 from centerclip.report.rows import (
     CANDIDATES,
     COUNTS,
@@ -36,20 +35,21 @@ from centerclip.report.rows import (
     too_few,
     typed,
 )
+from centerclip.settings import layout
 from centerclip.settings.cell import Cell, check_own, from_settings
 
 AS_AUTHORS = {score: f"{score} published" for score in SCORES}  # with ties counted as the authors' code does
-GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
-MODEL = ["benchmark", "backbone", "trained", *STAGE]  # which tells the paper's models apart
-TIMES = ["ms", "ms_p95", "batch_ms", "videos_s", "clustering_share"]
-BUSY = " (busy)"  # behind times of a busy machine
-FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
-BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
-HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
-ROUNDING = 1e-6  # per cent
-UNRANKED = [*HISTORY, "price"]  # bold marks none of these
 PAPER = {column: f"paper {column}" for column in ("training_gb", "ms", *SCORES)}
-DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # of every model
+GROUP = ["benchmark", "group"]  # Cell.group: what a model shares with its baseline
+MODEL = ["benchmark", "backbone", "trained", *STAGE]  # identifies a model of the paper
+DESCRIBED = ["benchmark", "variant", "backbone", "frames", *ROLES]  # known of every model
+TIMES = ["ms", "ms_p95", "batch_ms", "videos_s", "clustering_share"]
+HISTORY = ["best t2v R@1", "last t2v R@1", "train_s", "gpu_hours", "kwh", "epoch"]  # of training
+UNRANKED = [*HISTORY, "price"]  # without a bold value
+BUSY = " (busy)"  # behind times of a busy machine
+BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
+FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
+ROUNDING = 1e-6  # per cent
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",
     "inference_gb": "encoding, GB",
@@ -82,13 +82,14 @@ SELECTED = {
 
 
 def read_models(path: Path) -> pd.DataFrame:
-    """The rows of a benchmark's table, `for_programs`. Raises UserError for another file."""
+    """The rows of a csv of `for_programs`. Raises UserError for another file."""
     return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *AS_AUTHORS.values(), *COUNTS, *PAPER.values()])
 
 
 def read_paper(path: Path) -> pd.DataFrame:
     """The published numbers: `method`, `variant` (missing for other people's methods), MODEL, ROLES, PAPER's columns
-    and CANDIDATES; `frames` is 0, as all models of a benchmark have equally many. Raises UserError for another file."""
+    and CANDIDATES. `frames` is 0, because all models of a benchmark have equally many. Raises UserError for another
+    file."""
     paper = read_table(path, ["benchmark", "method", "trained", "videos"], ["variant", "backbone", *STAGE, *PAPER])
     paper = typed(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
     if unknown := sorted({*paper["algorithm"].dropna()} - {*reduction.names()}):
@@ -103,66 +104,47 @@ def read_paper(path: Path) -> pd.DataFrame:
 
 
 def read_costs(path: Path) -> dict:
-    """The content of a COSTS file. Raises UserError for another file."""
-    content = read_json(path)
+    """The content of a COSTS file. Raises UserError for another file and for costs of another version."""
+    content, columns = read_json(path), ["variant", *(column for column in MEASURED if column not in DERIVED)]
     with naming(path, "costs, such as results/shapes/costs.json"):
         rows = pd.DataFrame(content["rows"])
         rows["tokens_per_block"].map(sum)
-        conditions = pd.DataFrame([{key: content[key] for key in ("threads", "repeats")}])
-        measured = rows[["variant", *(column for column in MEASURED if column not in DERIVED)]]
-    checked(conditions, path, known=conditions.columns)
-    checked(measured, path, known=["variant", "measured_on"])
+        rows = rows.assign(threads=content["threads"], repeats=content["repeats"])
+    if {*columns} - {*rows}:
+        raise UserError(f"{path}: measured by another version of centerclip; {layout.remake(path, layout.COSTS)}")
+    checked(rows[[*columns, "threads", "repeats"]], path, known=["variant", "measured_on", "threads", "repeats"])
     return content
 
 
-def read_row(path: Path) -> dict:
-    """The row of a RESULT file with `seed` and `ranks`. Raises UserError as `read_result`."""
-    row, result, found = read_result(path)
-    return row | {"seed": result["settings"]["seed"], "ranks": found}
-
-
-def read_result(path: Path) -> tuple[dict, dict, dict[str, Ranks] | None]:
-    """The row, the content and the ranks, None without their file, of a RESULT file. Raises UserError for another file,
-    for results of another cell than they are named after, and as `checked_row`."""
+def read_result(path: Path) -> tuple[dict, dict]:
+    """The `row_of` a RESULT file and its content. Raises UserError for another file and for results of another cell
+    than the file is named after."""
     check_own(path)
     result, file = read_json(path), ranks.beside(path)
     if "settings" not in result:
         raise UserError(f"{path}: this is a cell and not its results")
-    found = ranks.read(file) if file.exists() else None
-    return checked_row(result, found, path), result, found
+    return row_of(result, path, ranks.read(file) if file.exists() else None), result
 
 
-def checked_row(result: dict, found: dict[str, Ranks] | None, source: str | Path) -> dict:
-    """The row of the content of a RESULT file, the `source`. Raises UserError as `row_of`, and where the ranks `found`
-    give other recalls."""
-    row = row_of(result, source)
-    for direction, short in DIRECTIONS.items() if found else ():
-        for k in statistics.RECALLS:
-            score, counted = f"{short} R@{k}", 100 * (found[direction].rank <= k).mean()
-            if abs(float(row[score]) - counted) > ROUNDING:
-                raise UserError(f"{source}: {score} is {row[score]}, but its ranks give {counted}")
-    return row
-
-
-def row_of(result: dict, source: str | Path) -> dict:
-    """The row of the content of a RESULT file, the `source`. Raises UserError for another content."""
+def row_of(result: dict, source: str | Path, found: dict[str, Ranks] | None = None) -> dict:
+    """The row of a RESULT's content, with its `seed` and `ranks`, the ranks `found`. Raises UserError for another
+    content, and where the ranks give other recalls."""
     with naming(source, "the results of a cell"):
         row = description(from_settings(result["settings"])) | measurements(result)
         checked(pd.DataFrame([row]), source, [*DESCRIBED, *SCORES, *AS_AUTHORS.values(), *COUNTS, "device"])
         if row["select"] not in (None, *SELECTED):
             raise ValueError(f"select: {row['select']!r} is not one of {', '.join(SELECTED)}")
-    return row
-
-
-def described(cells: Iterable[Cell], source: str | Path) -> pd.DataFrame:
-    """The `description`s of the cells of a file, the `source`. Raises UserError for settings that are no model's."""
-    with naming(source, "settings of models"):
-        rows = list(map(description, cells))
-    return checked(pd.DataFrame(rows), source, DESCRIBED)
+        seed = int(result["settings"]["seed"])
+    for direction, short in DIRECTIONS.items() if found else ():
+        for k in statistics.RECALLS:
+            score, counted = f"{short} R@{k}", 100 * (found[direction].rank <= k).mean()
+            if abs(float(row[score]) - counted) > ROUNDING:
+                raise UserError(f"{source}: {score} is {row[score]}, but its ranks give {counted}")
+    return row | {"seed": seed, "ranks": found}
 
 
 def description(cell: Cell) -> dict:
-    """What a row is of."""
+    """The columns that say what a cell is."""
     stage = cell.model.stages[0] if cell.model.stages else None
     return {
         "benchmark": cell.benchmark,
@@ -179,7 +161,7 @@ def description(cell: Cell) -> dict:
 
 
 def measurements(result: dict) -> dict:
-    """What a row has of a result: metrics in per cent and ranks, training, counts, the device."""
+    """The columns of a result: metrics in per cent and ranks, training, counts, the device."""
     training, counted = result["training"] or {}, result["published"]
     by_epoch = [epoch["text_to_video"]["R@1"] for epoch in training.get("epochs", [])]
     return {
@@ -188,7 +170,7 @@ def measurements(result: dict) -> dict:
         "best t2v R@1": max(by_epoch, default=None),
         "last t2v R@1": by_epoch[-1] if by_epoch else None,
         "train_s": training.get("seconds"),
-        "gpu_hours": (training.get("gpu_seconds") or math.nan) / 3600,  # of a CPU: missing
+        "gpu_hours": (training.get("gpu_seconds") or math.nan) / 3600,  # missing on a CPU
         "kwh": (training.get("joules") or math.nan) / 3.6e6,
         "epoch": training.get("selected_epoch"),
         "select": training.get("select"),
@@ -198,8 +180,8 @@ def measurements(result: dict) -> dict:
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
-    """A row a variant: the mean of its seeds, with the standard deviation of each score where any has several, and
-    INTERVALS where all its seeds have ranks."""
+    """A row a variant: the mean of its seeds, with the standard deviation of each score where any variant has several,
+    and INTERVALS where all seeds of the variant have ranks."""
     trainings: dict = {}
     for row in rows:
         if "ranks" in row:
@@ -210,14 +192,31 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
     table[numbers] = seeds[numbers].mean()
-    table["seeds"] = seeds["t2v R@1"].count()
+    table["seeds"] = seeds[R1].count()
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
     if table["seeds"].max() > 1:
         table = table.join(seeds[measured(rows)].std().add_suffix(" std"))
     table = typed(table.reset_index())
-    whole = {variant: seeds for variant, seeds in trainings.items() if all(seeds.values())}
-    baselines = dict(zip(table["variant"], of_baselines(table, ["variant"])["variant"], strict=True))
-    return table.join(intervals(whole, baselines), on="variant")
+    whole = {variant: found for variant, found in trainings.items() if all(found.values())}
+    pairs = zip(table["variant"], of_baselines(table, ["variant"])["variant"], strict=True)
+    found = [intervals(*(whole.get(name, {}) for name in names), *names) for names in pairs]
+    return table.join(pd.DataFrame(found, table.index, INTERVALS).astype(float)).copy()
+
+
+def intervals(trainings: dict, baseline: dict, *names: str) -> dict[str, float]:
+    """INTERVALS of a model from {seed: ranks} of its trainings and of its baseline's, the models `names`."""
+    found, paired = {}, sorted(trainings.keys() & baseline.keys()) if trainings is not baseline else []
+    try:
+        for recall, own in (statistics.estimates(list(trainings.values())) if trainings else {}).items():
+            found |= {f"{recall} low": own.low, f"{recall} high": own.high}
+        if paired:
+            both = ([side[seed] for seed in paired] for side in (trainings, baseline))
+            own = statistics.differences(*both)[R1]
+            told = {what: getattr(own, what) for what in ("low", "high", "p", "seeds", "half")} | {"std": own.seeds_std}
+            found |= {DIFFERENCE: own.value} | {f"{DIFFERENCE} {what}": number for what, number in told.items()}
+    except UserError as error:
+        raise UserError(f"the ranks of {' and '.join(names)}: {error}; evaluate both again") from None
+    return found
 
 
 def measured(table: pd.DataFrame) -> list[str]:
@@ -228,11 +227,11 @@ def measured(table: pd.DataFrame) -> list[str]:
 def combine(
     rows: list[dict], costs: dict | None, paper: pd.DataFrame, gpu_hour_price: float | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The benchmark's table, a row a variant, and the published rows that have no counterpart in it.
+    """The benchmark's table, a row a variant, and the published rows without a counterpart in it.
 
     Args:
-        rows: of `read_row`, or only of `description` for cells that are not made.
-        costs: of `read_costs`; None where none were measured. paper: of `read_paper`.
+        rows: of `row_of`, or of `description` for cells without a result. costs: of `read_costs`. paper: of
+            `read_paper`.
     """
     table = completed(over_seeds(rows), costs, paper)
     table["price"] = table["gpu_hours"] * (gpu_hour_price or math.nan)
@@ -258,7 +257,8 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
 
 
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of `for_programs` tables or their csv; what a table has no column for is missing."""
+    """The rows of several tables of `for_programs` or `full_size.table`, with missing values in columns that a table
+    lacks."""
     rows = pd.concat(map(typed, tables), ignore_index=True)
     scores = [*SCORES, *INTERVALS, f"{R1} std", *AS_AUTHORS.values(), *PAPER.values()]
     columns = [*MEASURED, *COUNTS, *scores, CANDIDATES, "weights", "seeds"]
@@ -266,14 +266,14 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def grouped(table: pd.DataFrame) -> pd.Series:
-    """The `group` of each row; its backbone and frames where the paper or an older table tells no more."""
-    older = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
-    return table.get("group", older).fillna(older)
+    """The `group` of each row; its backbone and frames in tables without that column."""
+    names = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
+    return table.get("group", names).fillna(names)
 
 
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """`columns` of each row's baseline, the first of its GROUP whose costs were measured on the same device, with the
-    index of `table`; missing without any."""
+    """`columns` of each row's baseline, with the index of `table`: of the first baseline of its GROUP whose costs were
+    measured on the same device; missing without any."""
     table = table.assign(group=grouped(table))
     same = [*GROUP, *({"measured_on"} & {*table})]
     baselines = table[table["baseline"]].drop_duplicates(same)[[*same, *columns]]
@@ -281,7 +281,7 @@ def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
-    """`column` of each row over that of its baseline."""
+    """`column` of each row as a share of its baseline's."""
     return rows[column].astype(float) / of_baselines(rows, [column])[column].astype(float)
 
 
@@ -309,27 +309,30 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows show the best value of `column`; costs are compared on each device. None if all are equal, and none of
-    the times of a busy machine."""
+    """Which rows show the best value of `column`, where rows differ. Costs are compared on each device. Times of a busy
+    machine have no best."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
-    ranked = column not in (*UNRANKED, DIFFERENCE, "clustering_share") and not (
-        column in TIMES and disturbed(table).any()
-    )
+    unranked = [*UNRANKED, DIFFERENCE, "clustering_share", *(TIMES if disturbed(table).any() else [])]
     extreme = rivals.transform("max" if "R@" in column or column == "videos_s" else "min")
-    return ranked & (rivals.transform("nunique") > 1) & (values == extreme)
+    return (column not in unranked) & (rivals.transform("nunique") > 1) & (values == extreme)
 
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
     """Which rows have times of a busy machine."""
-    return table["busy"].eq(True)
+    return table["busy"].eq(True).fillna(False).astype(bool)
 
 
 def time_mark(row: Mapping) -> str:
-    """What stands behind the times of a row: that the machine was busy, and that they are of fewer turns than asked."""
-    few = row["turns"] < row["repeats"]
-    busy = pd.notna(row["busy"]) and row["busy"]
-    return (BUSY if busy else "") + (f" ({row['turns']:.0f} of {row['repeats']:.0f} turns)" if few else "")
+    """The mark behind the times of a row: of a busy machine, or of fewer turns than asked for."""
+    few = f" ({row['turns']:.0f} of {row['repeats']:.0f} turns)" if row["turns"] < row["repeats"] else ""
+    return (BUSY if pd.notna(row["busy"]) and row["busy"] else "") + few
+
+
+def time_notes(table: pd.DataFrame) -> list[str]:
+    """What the `time_mark`s in a table mean."""
+    notes = {BUSY_NOTE: disturbed(table), FEW_NOTE: table["turns"] < table["repeats"]}
+    return [note for note, rows in notes.items() if rows.any()]
 
 
 def marked(row: Mapping, column: str) -> str:
@@ -345,16 +348,16 @@ def marked(row: Mapping, column: str) -> str:
 
 
 def comparison(table: pd.DataFrame) -> Table:
-    """A line a variant and, where the paper has numbers for it, two more: the paper's, and ours less the paper's, with
-    ties counted as the paper's are. There is no difference in recall where ours is on `too_few` videos."""
+    """A line a variant. Where the paper has numbers for the variant, two more lines: the paper's, and ours less the
+    paper's, with ties counted as in the paper, and without recalls where ours is on `too_few` videos."""
     compared, few = table["paper_row"].notna(), too_few(table)
-    apart = table["best t2v R@1"].mask(table["select"] == "best")  # which is the R@1 of the selected weights
+    apart = table["best t2v R@1"].mask(table["select"] == "best")  # is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
     columns = [column for column in LAYOUT if table[[column, PAPER.get(column, column)]].notna().any(axis=None)]
     stars = pd.DataFrame({column: best(table, column) for column in columns})
     lines, bold = [], []
     for index, row in table.iterrows():
-        variant = label(row) if pd.notna(row["t2v R@1"]) else f"{row['variant']} (not made)"
+        variant = label(row) if pd.notna(row[R1]) else f"{row['variant']} (not made)"
         first = {"variant": variant, "measured on": row["measured_on"], "": "ours"}
         lines.append(first | {column: marked(row, column) for column in columns})
         bold.append(stars.loc[index].to_dict())
@@ -373,7 +376,7 @@ def comparison(table: pd.DataFrame) -> Table:
 
 
 def elsewhere(apart: pd.DataFrame) -> Table:
-    """The paper's rows that nothing here stands beside."""
+    """The paper's rows without a counterpart here."""
     clustered = apart["method"] + apart["segments"].map(", {} segments of ".format) + apart["clusters"].map(str)
     labels = apart["method"].where(apart["segments"].isna(), clustered)
     labels = labels + apart["backbone"].map(", {}".format, na_action="ignore").fillna("")
@@ -383,82 +386,63 @@ def elsewhere(apart: pd.DataFrame) -> Table:
 
 def notes(table: pd.DataFrame, costs: dict | None) -> str:
     """What the table was measured on and how, in sentences."""
-    made = table[table["seeds"] > 0]
+    made, compared = table[table["seeds"] > 0], table["paper_row"].notna()
     first, seeds, short = made.iloc[0], made["seeds"].max(), made[made["n_videos_short"] > 0]
     counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
-    sentences = [
+    devices = table["measured_on"].dropna().unique()
+    trained = "Seeds are paired by their numbers." if seeds > 1 else "Each model was trained once."
+    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
+    (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
+    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
+    sentences = {  # sentence -> whether it applies
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
-        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.",
-        f"Recall and training were measured on {', '.join(made['device'].unique())}.",
+        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.": True,
+        f"Recall and training were measured on {', '.join(made['device'].unique())}.": True,
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
-        f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
-        f"Scores are the mean ± standard deviation of up to {seeds} seeds." if seeds > 1 else "",
-        interval_note(made),
-        *(f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()),
-        *(cost_notes(table, costs) if costs else []),
-        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
-        if table["kwh"].notna().any()
-        else "",
-        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g} each."
-        if table["price"].notna().any()
-        else "",
-        "Bold marks the best in this table; - stands for what does not exist or was not measured.",
-        counts and f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.",
-        "The difference is ours less the paper's, whose memory and time are of its own GPUs."
-        if table["paper_row"].notna().any()
-        else "",
-        f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos."
-        if (too_few(table) & table["paper_row"].notna()).any()
-        else "",
-        ties_note(made),
-    ]
-    return " ".join(filter(None, sentences))
-
-
-def interval_note(made: pd.DataFrame) -> str:
-    """What the intervals are of; nothing without intervals."""
-    if made[f"{R1} low"].isna().all():
-        return ""
-    trained = "Seeds are paired by their numbers." if made["seeds"].max() > 1 else "Each model was trained once."
-    return (
+        f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.": True,
+        f"Scores are the mean ± standard deviation of up to {seeds} seeds.": seeds > 1,
         f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their"
         " captions. A model and its baseline are compared on the same resamples."
-        f" {trained} The noise of training is not in the interval."
-    )
+        f" {trained} The noise of training is not in the interval.": made[f"{R1} low"].notna().any(),
+        **{f"Weights are those {SELECTED[select]}.": True for select in made["select"].dropna().unique()},
+        **dict.fromkeys(cost_notes(table, costs, devices) if costs else [], True),
+        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs.": table[
+            "kwh"
+        ]
+        .notna()
+        .any(),
+        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g}"
+        " each.": table["price"].notna().any(),
+        "Bold marks the best in this table; - stands for what does not exist or was not measured.": True,
+        f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.": bool(
+            counts
+        ),
+        "The difference is ours less the paper's, whose memory and time are of its own GPUs.": compared.any(),
+        f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos.": (
+            too_few(table) & compared
+        ).any(),
+        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
+        " (text to video with several captions a video: equal videos in their order), which"
+        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted"
+        " so.": True,
+    }
+    return " ".join(sentence for sentence, applies in sentences.items() if applies)
 
 
-def cost_notes(table: pd.DataFrame, costs: dict) -> list[str]:
+def cost_notes(table: pd.DataFrame, costs: dict, devices: Iterable[str]) -> list[str]:
     """What costs were measured on and how, in sentences."""
-    devices = table["measured_on"].dropna().unique()
+    several = ["Costs of different devices are not compared: the best of each device is bold."] * (len(devices) > 1)
     return [
         f"Costs were measured on {' and '.join(devices)} with {costs['threads']} threads, with random weights and"
         " generated videos, and while no other job of the run was going on. The variants of a backbone took turns, and"
         f" times are medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms, the"
         " GMACs and the GFLOPs, two for each multiply-add, are those of one video; videos / s are those of the best"
         " batch.",
-        "Costs of different devices are not compared: the best of each device is bold." if len(devices) > 1 else "",
+        *several,
         "GB of training and ms here are the peak of one step's tensors, in 10^9 bytes and with the batch that the"
         " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
         " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
         " ratios to the baseline, as the summary does.",
         *time_notes(table),
     ]
-
-
-def time_notes(table: pd.DataFrame) -> list[str]:
-    """What the `time_mark`s in a table mean."""
-    notes = {BUSY_NOTE: disturbed(table), FEW_NOTE: table["turns"] < table["repeats"]}
-    return [note for note, rows in notes.items() if rows.any()]
-
-
-def ties_note(made: pd.DataFrame) -> str:
-    """How ties count here and in the paper, and which recall that changes most."""
-    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
-    (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
-    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
-    return (
-        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
-        " (text to video with several captions a video: equal videos in their order), which"
-        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted so."
-    )

@@ -9,9 +9,9 @@ from conftest import REPOSITORY
 
 from centerclip.command import write_json
 from centerclip.report import full_size
-from centerclip.report.tables import combine, description, for_programs, measurements, read_paper
+from centerclip.report.tables import combine, for_programs, read_paper, row_of
 from centerclip.settings import layout
-from centerclip.settings.cell import Cell, from_settings
+from centerclip.settings.cell import Cell
 from centerclip.settings.config import cell, read_config
 from centerclip.settings.config import full_size as full_size_cells
 
@@ -29,10 +29,10 @@ def make_result(cell: Cell, r1: float) -> dict:
     """A result with t2v R@1 `r1` and v2t R@1 one less; the first of two epochs is selected."""
     epochs = [{"epoch": n, "loss": 1.0, "text_to_video": scores(r1 - n), "video_to_text": scores(r1)} for n in (1, 2)]
     training = {"select": "best", "selected_epoch": 1, "seconds": 60.0, "epochs": epochs}
+    directions = {"text_to_video": scores(r1), "video_to_text": scores(r1 - 1)}
     return {
-        "text_to_video": scores(r1),
-        "video_to_text": scores(r1 - 1),
-        "published": {"text_to_video": scores(r1), "video_to_text": scores(r1 - 1)},
+        **directions,
+        "published": {direction: dict(found) for direction, found in directions.items()},
         **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 5000, "n_videos_short": 0, "n_videos_left_out": 0},
         "training": training if cell.trained else None,
         "provenance": {"device": "a CPU"},
@@ -46,20 +46,21 @@ def result(benchmark: str, variant: str, r1: float, seed: int = 42) -> dict:
 
 
 def row(result: dict) -> dict:
-    """The row of a table that `tables.read_row` makes of a file of `result`."""
-    return description(from_settings(result["settings"])) | measurements(result)
+    """The row of a table that is made of a file of `result`, without ranks."""
+    found = row_of(result, "a result")
+    return {column: value for column, value in found.items() if column not in ("seed", "ranks")}
 
 
 def costs(*variants: str, **changes) -> dict:
     """The content of a COSTS file: each variant costs less than the one before."""
+    missing = ("inference_gb", "step_ms", "training_gb", "training_reserved_gb", "training_chunk")
     rows = [
         {
-            "variant": variant,
-            "tokens_per_block": [600, 600 - 100 * n],
-            **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "ms_p95": 25.0 - n, "turns": 5},
-            **{"batch": 4, "batch_ms": 10.0 - n, "measured_on": "a CPU", "trainable_m": 150.0, "inference_gb": None},
-            **{"clustering_share": 0.02 * n, "gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n, "step_ms": None},
-            **{"training_gb": None, "training_reserved_gb": None, "training_chunk": None, "busy": False},
+            **dict.fromkeys(missing),
+            **{"variant": variant, "measured_on": "a CPU", "tokens_per_block": [600, 600 - 100 * n], "turns": 5},
+            **{"ms": 20.0 - n, "ms_low": 18.0 - n, "ms_high": 30.0, "ms_p95": 25.0 - n, "batch": 4, "busy": False},
+            **{"batch_ms": 10.0 - n, "trainable_m": 150.0, "clustering_share": 0.02 * n},
+            **{"gflops": 100.0 - n, "saved_mb": 400.0 - 50 * n},
             **changes,
         }
         for n, variant in enumerate(variants)
