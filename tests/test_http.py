@@ -10,7 +10,6 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import formatdate
 
 import numpy as np
 import pytest
@@ -86,8 +85,8 @@ def test_a_file_that_is_there_is_not_asked_for(server, tmp_path):
         ("/f.bin?status=403", [SHA256], "HTTP 403"),
         ("/f.bin?html", [SHA256], "a web page, not the file"),
         ("/f.bin?html", [], "a web page, not the file"),
-        ("/f.bin?status=503", [SHA256], "6 attempts in a row brought nothing, the last: HTTP 503"),
-        ("/f.bin", ["sha256:1234"], f"is {SHA256}, where sha256:1234 is expected"),
+        ("/f.bin?status=503", [SHA256], "HTTP 503"),
+        ("/f.bin", ["sha256:1234"], f"is {SHA256}, expected sha256:1234"),
         ("/f.zip", [], "is not a whole archive"),
     ],
 )
@@ -96,15 +95,14 @@ def test_a_wrong_file_is_refused(server, tmp_path, path, hashes, reason):
 
 
 def test_a_wrong_size_is_refused_before_anything_is_loaded(server, tmp_path):
-    assert "3,000,000 bytes, where 5 are expected" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=5)
+    assert "3,000,000 bytes, expected 5" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=5)
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_line_names_each_source_once_and_what_to_do(tmp_path):
+def test_the_message_names_each_mirror_once_and_what_to_do(tmp_path):
     url = "http://127.0.0.1:9/f.bin"
     line = refused(tmp_path / "f.bin", [url])
-    reason = "6 attempts in a row brought nothing, the last: 127.0.0.1 cannot be reached"
-    assert line.startswith(f"f.bin: could not be downloaded: {url} ({reason}). Try again, ")
+    assert line.startswith(f"f.bin: could not be downloaded: {url} (127.0.0.1 cannot be reached: [Errno 111] ")
     assert line.count(url) == 1 and "name a local copy" in line
 
 
@@ -172,7 +170,7 @@ def test_parts_of_two_versions_are_never_joined(tmp_path, version, answers, if_r
 def test_parts_of_two_versions_are_not_joined_between_two_calls(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "ATTEMPTS", 1)
     with scripted(answer("200 OK", OLD[:70_000], ETag='"1"', **WHOLE)) as server:
-        assert "1 attempts in a row brought nothing" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"])
+        refused(tmp_path / "f.bin", [f"{server.url}/f.bin"])
         server.answers = [answer("200 OK", NEW, ETag='"2"', **WHOLE)]
         download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
     assert (tmp_path / "f.bin").read_bytes() == NEW and server.requests[1][1]["If-Range"] == '"1"'
@@ -204,7 +202,7 @@ def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file(tmp_path):
 def test_more_bytes_than_stated_are_refused_and_not_kept(tmp_path, answers, size):
     with scripted(*answers) as server:
         line = refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=size)
-    assert "sends more than the 100,000 bytes" in line and not list(tmp_path.glob(".*.part"))
+    assert "sends more than the expected 100,000 bytes" in line and not list(tmp_path.glob(".*.part"))
 
 
 OK = answer("200 OK", b"x", Content_Length=1)
@@ -230,22 +228,13 @@ def test_a_redirect_to_another_host_gets_no_credentials_nor_those_of_netrc(tmp_p
     assert logins(first) == ["Basic bWU6c2VjcmV0", None] and logins(second) == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("after", "wait"), [("7", 7), ("0", 0), ("Mon, 01 Jan 2001", 0), ("soon", 0), (formatdate, 60)]
-)
-def test_retry_after_is_kept_to(tmp_path, monkeypatch, after, wait):
-    waits, after = [], after(time.time() + wait, usegmt=True) if callable(after) else after
+@pytest.mark.parametrize(("after", "wait"), [("7", 7), ("301", 300), ("Fri, 01 Jan 2100 00:00:00 GMT", 300)])
+def test_retry_after_is_respected_up_to_a_limit(tmp_path, monkeypatch, after, wait):
+    waits = []
     monkeypatch.setattr(downloads.time, "sleep", waits.append)
     with scripted(answer("503 Busy", Retry_After=after), OK) as server:
         download(tmp_path / "f.bin", [f"{server.url}/f"])
-    assert waits == [pytest.approx(wait, abs=0.5 * wait + 0.01)]
-
-
-@pytest.mark.parametrize("after", ["301", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_server_that_asks_to_wait_for_long_is_not_asked_again(tmp_path, after):
-    with scripted(answer("503 Busy", Retry_After=after), OK) as server:
-        line = refused(tmp_path / "f.bin", [f"{server.url}/f"])
-    assert "HTTP 503 Busy, and it asks to wait for more than 300 s" in line and len(server.requests) == 1
+    assert waits == [wait]
 
 
 def test_an_untrusted_certificate_is_named_without_another_attempt(tmp_path):
@@ -261,11 +250,10 @@ def test_an_untrusted_certificate_is_named_without_another_attempt(tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_not_there_is_named_without_another_attempt(tmp_path, monkeypatch, scheme):
+def test_an_unreachable_proxy_is_named(tmp_path, monkeypatch, scheme):
     monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
     line = refused(tmp_path / "f.bin", [f"{scheme}://example.org/f.bin"])
-    assert "(the proxy fails: " in line and "Connection refused; HTTPS_PROXY, HTTP_PROXY and NO_PROXY" in line
-    assert "attempts" not in line
+    assert "(the proxy fails: " in line and "Connection refused; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY" in line
 
 
 def test_a_proxy_that_wants_a_password_is_named_without_another_attempt(tmp_path, monkeypatch):
@@ -281,7 +269,6 @@ def test_a_proxy_that_wants_a_password_is_named_without_another_attempt(tmp_path
         (answer("404 \x1b[2Jgone\x9b"), "HTTP 404 \\x1b[2Jgone\\x9b"),
         (answer("302 There", Location="file:///etc/passwd"), "No connection adapters were found"),
         (answer("302 There", Location="/f"), "Exceeded 30 redirects"),
-        (answer("200 OK", b"x", Content_Encoding="gzip"), "is sent as gzip, which was not asked for"),
         (answer("204 Nothing"), "HTTP 204 Nothing"),
     ],
 )
@@ -323,7 +310,7 @@ def test_a_quota_is_told_and_what_came_is_kept(server, tmp_path):
         command(tmp_path / "f.bin", f"{server.url}/f.bin"),
         cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=limit,
     )  # fmt: skip
-    assert "DiskFull" in done.stderr and "disk full after 1,500,000 bytes, which are kept" in done.stderr
+    assert "DiskFull" in done.stderr and "disk full after 1,500,000 bytes; free space" in done.stderr
     download(tmp_path / "f.bin", [f"{server.url}/f.bin"], hashes=[SHA256])
     assert ranges(server) == [None, "bytes=1500000-"]
 
@@ -331,6 +318,6 @@ def test_a_quota_is_told_and_what_came_is_kept(server, tmp_path):
 def test_a_full_disk_is_told_before_anything_is_loaded(server, tmp_path, monkeypatch):
     usage = downloads.shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DiskFull, match="3,000,000 bytes are still to come and the disk has 1,000,000 free"):
+    with pytest.raises(DiskFull, match="3,000,000 bytes are missing, but the disk has only 1,000,000 free"):
         download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
     assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob(".*.part"))
