@@ -204,7 +204,7 @@ def test_a_killed_fetch_goes_on_where_it_was_and_leaves_one_copy(place):
 
 def test_a_file_with_another_hash_is_deleted_and_told(place):
     place.tree[0]["lfs"]["oid"] = "f" * 64
-    with pytest.raises(UserError, match=r"test-00000-of-00002.parquet \(is sha256:\w+, where sha256:f+ is expected"):
+    with pytest.raises(UserError, match=r"test-00000-of-00002.parquet \(is sha256:\w+, expected sha256:f+"):
         hub.fetch(SETTINGS, place.source)
     assert not place.source.exists() and not list(place.source.parent.parent.rglob("*.parquet"))
 
