@@ -110,7 +110,7 @@ def test_columns_are_named_in_the_config_and_another_caption_needs_no_file_again
         (shard(video=[b"A"], text=["a"]), r"no column 'caption' for caption; it has text \(`columns` in the config"),
         (shard(video=[b"A"], caption=[3]), r"org/set: no column 'caption' for caption; it has none \("),
         (shard(video=[b"A", None], caption=["a", "b"]), r"test-0.parquet, row 1: no bytes of a video, and its path ''"),
-        (shard(video=["../../x.mp4"], caption=["a"]), r"row 0: no bytes .* '../../x.mp4' is no file of the repository"),
+        (shard(video=["../../x.mp4"], caption=["a"]), r"row 0: no bytes .* '../../x.mp4' is not a file of the repos"),
         (shard(video=[b"A"], caption=["a"])[:-9], r"test-0.parquet: not a whole parquet file: "),
     ],
 )

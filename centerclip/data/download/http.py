@@ -32,10 +32,6 @@ CHUNK = 1 << 16  # bytes; a cut loses the current chunk
 Credentials = tuple[str, str] | Callable  # user and password, or a function that adds a token to a request
 
 
-class DiskFull(UserError):
-    """The disk is full."""
-
-
 class Refused(Exception):
     """This mirror does not have the right file; the next may."""
 
@@ -82,7 +78,7 @@ def download(
 
     Raises:
         UserError: no mirror has the file; the message gives the reason of each.
-        DiskFull: the disk is full. The bytes that arrived are kept.
+        OSError: the disk is full. The bytes that arrived are kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -97,9 +93,8 @@ def download(
             except Refused as error:
                 reasons.append(f"{url} ({error})")
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise
-                raise DiskFull(f"{path}: disk full after {length(part):,} bytes; free space and run again") from None
+                error.filename = error.filename or str(path)  # a full disk names no file
+                raise
             else:
                 os.replace(part, path)
                 for suffix in ("part", "version"):  # of all mirrors
@@ -158,7 +153,7 @@ def explain(error: Exception, url: str) -> str:
 
 def transfer(url: str, part: Path, name: str, size: int | None, auth: Credentials | None, quiet: bool) -> None:
     """Request the missing bytes of `part` once, and append them. A file beside `part` records the version of the file
-    on the server; if that changed, `part` begins again. Raises Refused, Interrupted, RequestException or DiskFull."""
+    on the server; if that changed, `part` begins again. Raises Refused, Interrupted, RequestException or OSError."""
     record = part.with_suffix(".version")
     try:
         total, validator = json.loads(record.read_text(encoding="utf-8"))
@@ -187,7 +182,8 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth: Credential
             raise Refused(f"has {total:,} bytes, expected {size:,}")
         end, free = total or size, shutil.disk_usage(part.parent).free
         if end and end - start > free:
-            raise DiskFull(f"{name}: {end - start:,} bytes are missing, but the disk has only {free:,} free")
+            problem = f"{end - start:,} bytes are missing, but the disk has only {free:,} free"
+            raise OSError(errno.ENOSPC, problem, str(part.with_name(name)))
         if not start:
             part.unlink(missing_ok=True)
             record.write_text(json.dumps([total, now]), encoding="utf-8")

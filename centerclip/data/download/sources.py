@@ -26,7 +26,7 @@ from tqdm import tqdm
 from centerclip import ROOT
 from centerclip.command import UserError, atomic_directory, shown
 from centerclip.data.download.archives import unpack
-from centerclip.data.download.http import DiskFull, Refused, check, download
+from centerclip.data.download.http import Refused, check, download
 
 TABLE = ROOT / "config/sources.csv"
 AT_ONCE = 8  # downloads at a time of videos that are files of their own
@@ -90,7 +90,9 @@ def read_table(path: Path = TABLE) -> dict[str, dict[str, Source]]:
                         raise UserError(f"{path}, line {rows.line_num}: {column}: {value}")
                 inside, mirrors, hashes = (tuple(row[column].split()) for column in ("inside", "mirrors", "hashes"))
                 urls, size = (row["url"], *mirrors) if row["url"] else mirrors, int(row["bytes"] or 0) or None
-                source = Source(row["dataset"], row["file"], inside, urls, size, hashes, row["credentials"], row["licence"])
+                source = Source(
+                    row["dataset"], row["file"], inside, urls, size, hashes, row["credentials"], row["licence"]
+                )
                 table.setdefault(source.dataset, {})[source.file] = source
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a csv: {error}") from None
@@ -164,7 +166,9 @@ def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]
     if lines := needs(dataset, local):
         raise UserError(f"{dataset}: {'; '.join(lines)}")
     with atomic_directory(out) as temporary:
-        for name in sorted(wanted(files), key=lambda name: files[name].each):  # annotations first, which name the videos
+        for name in sorted(
+            wanted(files), key=lambda name: files[name].each
+        ):  # annotations first, which name the videos
             if files[name].each and name not in local:
                 path = downloads / name
                 fetch_each(files[name], video_names(temporary), path)
@@ -211,7 +215,7 @@ def stamp(paths: Iterable[Path]) -> str:
 
 def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
     """Download videos that are files of their own. Videos that fail are named and left out. Raises UserError if a name
-    leads out of `directory`, the disk is full, or more than MAX_LOST fail."""
+    leads out of `directory` or more than MAX_LOST fail, OSError if the disk is full."""
 
     def fetch_video(name: str) -> bool:
         path = PurePosixPath(name)
@@ -220,8 +224,6 @@ def fetch_each(source: Source, names: Iterable[str], directory: Path) -> None:
         urls = [url.format(name=name, stem=os.path.splitext(path.name)[0]) for url in source.urls]
         try:
             download(directory / name, urls, auth=source.auth(), quiet=True)
-        except DiskFull:
-            raise
         except UserError as error:
             tqdm.write(shown(error))
             return False

@@ -1,8 +1,8 @@
 """Reads stored frames one by one.
 
-A shard, such as `0002.lmdb`, holds the i-th frame of a video as a JPEG or PNG under the key `{video_id}/{i:06d}`. Behind
-LMDB's pages it has the checksums of these pages and of `0002.csv` beside it. The report of a store is a csv with the
-number of frames and the shard of each video.
+A shard, such as `0002.lmdb`, holds the i-th frame of a video as a JPEG or PNG under the key `{video_id}/{i:06d}`.
+Behind LMDB's pages it has the checksums of these pages and of `0002.csv` beside it. The report of a store is a csv with
+the number of frames and the shard of each video.
 """
 
 import errno

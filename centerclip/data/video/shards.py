@@ -55,7 +55,9 @@ def write_shard(
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 24, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
             if len(key(video_id, 0)) > store.max_key_size():
-                raise UserError(f"video_id {video_id!r}: longer than {store.max_key_size() - 7} bytes; rename the video")
+                raise UserError(
+                    f"video_id {video_id!r}: longer than {store.max_key_size() - 7} bytes; rename the video"
+                )
         rows = take_over(clips, path, store)
         left = clips[~clips["video_id"].isin(rows)]
         with tqdm(desc=f"frames: {path.name}", total=len(clips), initial=len(rows), unit="video") as progress:
@@ -87,8 +89,8 @@ def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
 
 
 def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[str, tuple[int, str, str]]:
-    """Copy to `store` the frames of unchanged `clips` from the shard `path`. Returns (number of frames, decoder, reason)
-    by video_id."""
+    """Copy to `store` the frames of unchanged `clips` from the shard `path`. Returns (frames, decoder, reason) by
+    video_id."""
     if not (path.exists() and path.with_suffix(".csv").exists()):
         return {}
     try:
