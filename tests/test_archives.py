@@ -1,4 +1,4 @@
-"""Archives are unpacked whole or not at all, and never outside their directory."""
+"""Archives are unpacked all or nothing, and never outside their directory."""
 
 import io
 import os
@@ -54,7 +54,7 @@ def contents(directory):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_a_tar_is_unpacked_and_what_a_killed_process_left_goes(tmp_path, mode):
+def test_tar_is_unpacked_over_remains_of_a_killed_process(tmp_path, mode):
     (tmp_path / ".out.tmp").mkdir()
     (tmp_path / ".out.tmp/half.txt").touch()
     unpack([make_tar(tmp_path / "x.tar", mode=mode)], tmp_path / "out")
@@ -81,7 +81,7 @@ def test_hard_links_stay_links_and_permissions_are_usual_ones(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "size"), [("w", 1000), ("w", 4096), ("w", 200_000), ("w:gz", 100)])
-def test_a_tar_in_parts_is_unpacked(tmp_path, mode, size):
+def test_tar_in_parts_is_unpacked(tmp_path, mode, size):
     data = make_tar(tmp_path / "x.tar", mode=mode).read_bytes()
     parts = [tmp_path / f"x.tar.part-{start:08d}" for start in range(0, len(data), size)]
     for number, part in enumerate(parts):
@@ -90,13 +90,13 @@ def test_a_tar_in_parts_is_unpacked(tmp_path, mode, size):
     assert contents(tmp_path / "out") == FILES
 
 
-def test_a_directory_that_is_there_stays(tmp_path):
+def test_existing_directory_stays(tmp_path):
     (tmp_path / "out").mkdir()
     unpack([tmp_path / "not even there.zip"], tmp_path / "out")
 
 
 def refused(paths, tmp_path):
-    """The line of `unpack`, which leaves nothing."""
+    """The message of a failed `unpack`, which leaves nothing."""
     before = set(tmp_path.rglob("*"))
     with pytest.raises(UserError) as error:
         unpack(paths, tmp_path / "deep/er/out")
@@ -134,26 +134,26 @@ OUT, TAKEN = "leads out of the archive", "another member takes its place"
         (make_zip, [("a.txt/b", 0, "")], f"'a.txt/b': {TAKEN}"),
     ],
 )
-def test_a_member_that_is_refused_is_named(tmp_path, make, members, reason):
+def test_refused_member_is_named(tmp_path, make, members, reason):
     assert f"x: {reason}" in refused([make(tmp_path / "x", members)], tmp_path)
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 @pytest.mark.parametrize("keep", [0.5, 0.02, 0])
-def test_a_truncated_archive_is_refused(tmp_path, make, keep):
+def test_truncated_archive_is_an_error(tmp_path, make, keep):
     path = make(tmp_path / "x")
     os.truncate(path, int(keep * path.stat().st_size))
     assert "x: " in refused([path], tmp_path)
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
-def test_more_bytes_than_the_disk_has_are_refused(tmp_path, make, monkeypatch):
+def test_more_bytes_than_the_free_disk_are_refused(tmp_path, make, monkeypatch):
     usage = archives.shutil.disk_usage(tmp_path)._replace(free=50_000)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage)
     assert "bytes, but the disk has 50,000 free" in refused([make(tmp_path / "x")], tmp_path)
 
 
-def test_a_zip_that_gives_more_than_it_declares_is_refused(tmp_path):
+def test_zip_with_more_bytes_than_declared_is_an_error(tmp_path):
     path = make_zip(tmp_path / "x")
     data = path.read_bytes().replace((100_000).to_bytes(4, "little"), (1_000).to_bytes(4, "little"))
     path.write_bytes(data)
@@ -182,7 +182,7 @@ def test_no_tar_changes_anything_outside_or_leaves_a_link_to_it(members):
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([make_tar, make_zip]), st.data())
-def test_a_damaged_archive_is_one_line_or_is_unpacked(make, data):
+def test_damaged_archive_is_one_line_or_is_unpacked(make, data):
     with tempfile.TemporaryDirectory() as place:
         path = make(Path(place) / "x")
         damaged = bytearray(path.read_bytes())

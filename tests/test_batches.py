@@ -1,5 +1,6 @@
 """Which frames of a video the model sees, and errors of loaders."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -112,6 +113,7 @@ class TestWorkers:
     def test_unexpected_error_keeps_its_traceback(self):
         with pytest.raises(RuntimeError, match="Original Traceback"):
             self.load(Failing(RuntimeError("a bug")))
+        gc.collect()  # ends the workers, which pytest's traceback keeps alive and SIGTERM does not end
 
     def test_killed_worker(self):
         with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\); use fewer `workers`"):

@@ -1,4 +1,4 @@
-"""The table of sources, and getting a dataset's files by it: downloaded, out of archives, local, one by one."""
+"""The table of sources, and fetching files by it: downloads, archives, local copies, single videos."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from centerclip.data.download.sources import fetch, needs, read_table, wanted, w
 COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
 
 
-def test_every_row_of_the_repositorys_table_is_complete():
+def test_every_row_of_the_table_is_complete():
     for dataset, files in read_table().items():
         for name, source in files.items():
             assert source.inside or source.urls, (dataset, name)
@@ -25,7 +25,7 @@ def test_every_row_of_the_repositorys_table_is_complete():
             assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
 
 
-def test_the_advice_names_the_setting_of_a_local_copy():
+def test_setting_of_a_local_copy():
     assert read_table()["clip"]["ViT-B-32.pt"].setting == "weights: {ViT-B-32: path/to/ViT-B-32.pt}"
     assert read_table()["msvd"]["videos"].setting == "source.local"
 
@@ -106,7 +106,7 @@ def test_archives_are_unpacked_and_linked(place):
     assert (place.out / "videos/data/list.txt").is_file()
 
 
-def test_what_was_fetched_is_not_asked_for_again(place):
+def test_fetched_files_are_not_requested_again(place):
     fetch({"reader": "packed"}, place.out, None)
     before = len(place.requests)
     fetch({"reader": "packed"}, place.out, None)
@@ -114,7 +114,7 @@ def test_what_was_fetched_is_not_asked_for_again(place):
     assert len(place.requests) == before
 
 
-def test_local_copies_win_and_are_verified(place, tmp_path):
+def test_local_copies_are_preferred_and_verified(place, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own.txt").write_text("one\ntwo\n")
     local = {"list.txt": str(tmp_path / "own.txt"), "videos": str(tmp_path / "own")}
@@ -123,16 +123,16 @@ def test_local_copies_win_and_are_verified(place, tmp_path):
     (tmp_path / "own.txt").write_text("three\n")
     with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, expected sha256:\w+"):
         fetch({"reader": "packed", "local": local}, place.out, None)
-    assert (place.out / "videos").is_dir()  # what was there before stays
+    assert (place.out / "videos").is_dir()  # the earlier result stays
 
 
-def test_a_local_archive_is_unpacked(place, tmp_path):
+def test_local_archive_is_unpacked(place, tmp_path):
     (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
     fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
     assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
 
 
-def test_a_corrected_local_archive_is_unpacked_again(place, tmp_path):
+def test_replaced_local_archive_is_unpacked_again(place, tmp_path):
     local = {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}
     with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
         file.writestr("other.txt", "of another data set")
@@ -143,7 +143,7 @@ def test_a_corrected_local_archive_is_unpacked_again(place, tmp_path):
     assert (place.out / "list.txt").read_text() == "one\ntwo\n"
 
 
-def test_single_videos_come_from_the_mirror_that_has_them(place):
+def test_single_videos_come_from_a_mirror_that_has_them(place):
     fetch({"reader": "single"}, place.out, names)
     assert (place.out / "videos/m/a.avi").read_bytes() == b"A"
     assert (place.out / "videos/m/b.avi").read_bytes() == b"B"
@@ -152,7 +152,7 @@ def test_single_videos_come_from_the_mirror_that_has_them(place):
     assert kept and not any(b"secret" in path.read_bytes() for path in kept)
 
 
-def test_without_credentials_nothing_is_asked_for(place, monkeypatch):
+def test_without_credentials_nothing_is_requested(place, monkeypatch):
     monkeypatch.delenv("KEY_USER", raising=False)
     monkeypatch.delenv("KEY_PASSWORD", raising=False)
     with pytest.raises(UserError, match="single: set KEY_USER and KEY_PASSWORD, or name local copies, for names"):
@@ -167,7 +167,7 @@ def test_without_credentials_nothing_is_asked_for(place, monkeypatch):
         (b"../../a.avi\n", "leads out of its directory"),
     ],
 )
-def test_too_many_videos_that_fail_are_one_line(place, listed, line):
+def test_too_many_failed_videos_are_an_error(place, listed, line):
     place.files["/names.txt"] = listed
     with pytest.raises(UserError, match=line):
         fetch({"reader": "single"}, place.out, names)
