@@ -88,7 +88,7 @@ def run(monkeypatch, capsys) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def partial(run, tmp_path) -> Callable[..., list[str]]:
-    """A function that runs `partial` for the cells of `tmp_path` and `unmade` cells, and returns the tables it wrote."""
+    """A function that runs `partial` for the cells of `tmp_path` and `unmade` cells: the tables that it wrote."""
 
     def written(*benchmarks: str, unmade: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
         cells = *sorted(tmp_path.glob("*/*/cell.json")), *(tmp_path / name for name in unmade)
