@@ -1,9 +1,8 @@
-"""Archives are unpacked whole or not at all, and never outside their directory."""
+"""Archives are unpacked all or nothing, and never outside their directory."""
 
 import io
 import os
 import stat
-import subprocess
 import tarfile
 import tempfile
 import zipfile
@@ -55,33 +54,34 @@ def contents(directory):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_a_tar_is_unpacked_and_what_a_killed_process_left_goes(tmp_path, mode):
+def test_tar_is_unpacked_over_remains_of_a_killed_process(tmp_path, mode):
     (tmp_path / ".out.tmp").mkdir()
     (tmp_path / ".out.tmp/half.txt").touch()
     unpack([make_tar(tmp_path / "x.tar", mode=mode)], tmp_path / "out")
     assert contents(tmp_path / "out") == FILES
 
 
-def test_a_zip_is_unpacked_without_its_links(tmp_path):
-    unpack([make_zip(tmp_path / "x.zip", [("link", stat.S_IFLNK | 0o777, "a.txt")])], tmp_path / "out")
-    assert contents(tmp_path / "out") == FILES
+@pytest.mark.parametrize(
+    ("make", "link"),
+    [(make_zip, ("d/l", stat.S_IFLNK, "/etc/passwd")), (make_tar, tar_member("d/l", LINK, "/etc/passwd"))],
+)
+def test_symbolic_links_are_left_out_and_counted(tmp_path, make, link, capsys):
+    unpack([make(tmp_path / "x", [link])], tmp_path / "out")
+    assert contents(tmp_path / "out") == FILES and not os.path.lexists(tmp_path / "out/d/l")
+    assert "x: 1 symbolic links left out" in capsys.readouterr().out
 
 
-def test_links_inside_a_tar_stay_links_and_permissions_are_usual_ones(tmp_path):
-    loud = tar_member("d/loud")
+def test_hard_links_stay_links_and_permissions_are_usual_ones(tmp_path):
+    loud, out = tar_member("d/loud"), tmp_path / "out"
     loud.mode = 0o7777
-    links = [tar_member("d/up", LINK, ".././d/../a.txt"), tar_member("e/dir", LINK, "../d")]
     hard = [tar_member("h2", HARD_LINK, "a.txt"), tar_member("h3", HARD_LINK, "h2")]
-    out = tmp_path / "out"
-    unpack([make_tar(tmp_path / "x.tar", [tar_member("./", tarfile.DIRTYPE), *links, *hard, loud])], out)
-    assert os.readlink(out / "d/up") == "../a.txt" and (out / "d/up").read_bytes() == FILES["a.txt"]
-    assert os.readlink(out / "e/dir") == "../d" and (out / "e/dir/b.txt").read_bytes() == FILES["d/b.txt"]
+    unpack([make_tar(tmp_path / "x.tar", [tar_member("./", tarfile.DIRTYPE), *hard, loud])], out)
     assert (out / "h3").samefile(out / "a.txt")
     assert stat.S_IMODE((out / "d/loud").stat().st_mode) & 0o7133 == 0
 
 
 @pytest.mark.parametrize(("mode", "size"), [("w", 1000), ("w", 4096), ("w", 200_000), ("w:gz", 100)])
-def test_a_tar_in_parts_is_unpacked(tmp_path, mode, size):
+def test_tar_in_parts_is_unpacked(tmp_path, mode, size):
     data = make_tar(tmp_path / "x.tar", mode=mode).read_bytes()
     parts = [tmp_path / f"x.tar.part-{start:08d}" for start in range(0, len(data), size)]
     for number, part in enumerate(parts):
@@ -90,13 +90,13 @@ def test_a_tar_in_parts_is_unpacked(tmp_path, mode, size):
     assert contents(tmp_path / "out") == FILES
 
 
-def test_a_directory_that_is_there_stays(tmp_path):
+def test_existing_directory_stays(tmp_path):
     (tmp_path / "out").mkdir()
     unpack([tmp_path / "not even there.zip"], tmp_path / "out")
 
 
 def refused(paths, tmp_path):
-    """The line of `unpack`, which leaves nothing."""
+    """The message of a failed `unpack`, which leaves nothing."""
     before = set(tmp_path.rglob("*"))
     with pytest.raises(UserError) as error:
         unpack(paths, tmp_path / "deep/er/out")
@@ -113,26 +113,20 @@ OUT, TAKEN = "leads out of the archive", "another member takes its place"
     ("make", "members", "reason"),
     [
         (make_tar, [tar_member("../evil")], f"'../evil': {OUT}"),
-        (make_tar, [tar_member("l", LINK, "d/../../evil")], f"'l': {OUT}"),
-        (make_tar, [tar_member("l", LINK, "/etc/passwd")], f"'l': {OUT}"),
+        (make_tar, [tar_member("l", LINK, ".."), tar_member("h", HARD_LINK, "l/precious")], "'h': cannot be unpacked"),
         (make_tar, [tar_member("l", HARD_LINK, "../evil")], f"'l': {OUT}"),
-        (make_tar, [tar_member("l", LINK, "d"), tar_member("l/c.txt")], f"'l': {TAKEN}"),
-        (make_tar, [tar_member("l", LINK, "a.txt"), tar_member("l")], f"'l': {TAKEN}"),
-        (make_tar, [tar_member("l", HARD_LINK, "d"), tar_member("d/s", LINK, "..")], "'l': cannot be unpacked"),
+        (make_tar, [tar_member("l", HARD_LINK, "d")], "'l': cannot be unpacked"),
         (make_tar, [tar_member("l", HARD_LINK, "s"), tar_member("s", LINK, "d")], "'l': cannot be unpacked"),
         (make_tar, [tar_member("l", HARD_LINK, "a.txt"), tar_member("l")], f"'l': {TAKEN}"),
         (make_tar, [tar_member("a.txt")], f"'a.txt': {TAKEN}"),
         (make_tar, [tar_member("a.txt/c.txt")], f"'a.txt/c.txt': {TAKEN}"),
         (make_tar, [tar_member("d")], f"'d': {TAKEN}"),
         (make_tar, [tar_member("n" * 300)], f"'{'n' * 100}': cannot be unpacked: File name too long"),
-        (make_tar, [tar_member("n/" * 600)], f"'{'n/' * 50}': a path longer than 1,000 bytes"),
         (make_tar, [tar_member("null", tarfile.CHRTYPE)], "'null': a device or pipe"),
         (make_tar, [tar_member("\033[2J\nok", tarfile.FIFOTYPE)], r"'\x1b[2J\nok': a device or pipe"),
         (make_zip, [("d/../../evil", 0, "x")], f"'d/../../evil': {OUT}"),
         (make_zip, [("d\\..\\..\\evil", 0, "x")], f"'d/../../evil': {OUT}"),
         (make_zip, [("/evil", 0, "x")], f"'/evil': {OUT}"),
-        (make_zip, [("d/l", stat.S_IFLNK, "../../evil")], f"'d/l': {OUT}"),
-        (make_zip, [("d/l", stat.S_IFLNK, "/etc/passwd")], f"'d/l': {OUT}"),
         (make_zip, [("null", stat.S_IFCHR, "")], "'null': a device or pipe"),
         (make_zip, [("", 0, "x")], "'': a file without a name"),
         (make_zip, [("./", 0, ""), (".", 0, "")], "'.': a file without a name"),
@@ -140,71 +134,39 @@ OUT, TAKEN = "leads out of the archive", "another member takes its place"
         (make_zip, [("a.txt/b", 0, "")], f"'a.txt/b': {TAKEN}"),
     ],
 )
-def test_a_member_that_is_refused_is_named(tmp_path, make, members, reason):
+def test_refused_member_is_named(tmp_path, make, members, reason):
     assert f"x: {reason}" in refused([make(tmp_path / "x", members)], tmp_path)
-
-
-@pytest.mark.parametrize("short", [False, True])
-def test_a_hard_link_through_links_too_deep_to_resolve_changes_nothing_outside(tmp_path, short):
-    """CVE-2025-4517: `tarfile.data_filter` of Python 3.11.7 lets this overwrite a file outside."""
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"old")
-    members, real, linked = [], "", ""
-    for letter in "abcdefghijklmnop":
-        at = linked if short else real
-        members.append(tar_member(f"{at}{'d' * 247}", tarfile.DIRTYPE))
-        members.append(tar_member(f"{at}{letter}", LINK, "d" * 247))
-        real, linked = f"{real}{'d' * 247}/", f"{linked}{letter}/"
-    members.append(tar_member(f"{linked}{'l' * 254}", LINK, "../" * 16))
-    members.append(tar_member("escape", LINK, f"{linked}{'l' * 254}/../precious"))
-    members += [tar_member("hard", HARD_LINK, "escape"), tar_member("hard")]
-    members[-1].size = 3
-    with tarfile.open(tmp_path / "x", "w", format=tarfile.GNU_FORMAT) as tar:
-        for member in members:
-            tar.addfile(member, io.BytesIO(b"new"))
-    reason = "'hard': cannot be unpacked: No such file" if short else f"'{'d' * 100}': a path longer than 1,000 bytes"
-    assert f"x: {reason}" in refused([tmp_path / "x"], tmp_path)
-    assert precious.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 @pytest.mark.parametrize("keep", [0.5, 0.02, 0])
-def test_a_truncated_archive_is_refused(tmp_path, make, keep):
+def test_truncated_archive_is_an_error(tmp_path, make, keep):
     path = make(tmp_path / "x")
     os.truncate(path, int(keep * path.stat().st_size))
     assert "x: " in refused([path], tmp_path)
 
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
-def test_more_bytes_than_the_disk_has_are_refused(tmp_path, make, monkeypatch):
+def test_more_bytes_than_the_free_disk_are_refused(tmp_path, make, monkeypatch):
     usage = archives.shutil.disk_usage(tmp_path)._replace(free=50_000)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage)
-    assert "bytes and the disk has 50,000 free" in refused([make(tmp_path / "x")], tmp_path)
+    assert "bytes, but the disk has 50,000 free" in refused([make(tmp_path / "x")], tmp_path)
 
 
-def test_a_zip_that_gives_more_than_it_declares_is_refused(tmp_path):
+def test_zip_with_more_bytes_than_declared_is_an_error(tmp_path):
     path = make_zip(tmp_path / "x")
     data = path.read_bytes().replace((100_000).to_bytes(4, "little"), (1_000).to_bytes(4, "little"))
     path.write_bytes(data)
     assert "Bad CRC-32" in refused([path], tmp_path)
 
 
-def test_a_sparse_tar_is_refused(tmp_path):
-    with open(tmp_path / "sparse", "wb") as file:
-        file.truncate(1 << 30)
-    command = ["tar", "-C", tmp_path, "--sparse", "--format=gnu", "-cf", tmp_path / "x", "sparse"]
-    subprocess.run(command, check=True)
-    assert (tmp_path / "x").stat().st_size < 100_000
-    assert "sparse" in refused([tmp_path / "x"], tmp_path)
-
-
 PATHS = st.lists(st.sampled_from(["a", "b", "c", "..", ".", "out", ".out.tmp", "/precious"]), max_size=4).map("/".join)
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, LINK, LINK, HARD_LINK])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.builds(tar_member, PATHS, KINDS, PATHS), max_size=6))
-def test_whatever_a_tar_holds_nothing_outside_changes_and_no_link_leads_there(members):
+def test_no_tar_changes_anything_outside_or_leaves_a_link_to_it(members):
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         out, precious = place / "deep/out", place / "precious"
@@ -220,7 +182,7 @@ def test_whatever_a_tar_holds_nothing_outside_changes_and_no_link_leads_there(me
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([make_tar, make_zip]), st.data())
-def test_a_damaged_archive_is_one_line_or_is_unpacked(make, data):
+def test_damaged_archive_is_one_line_or_is_unpacked(make, data):
     with tempfile.TemporaryDirectory() as place:
         path = make(Path(place) / "x")
         damaged = bytearray(path.read_bytes())

@@ -1,8 +1,7 @@
-"""Audits: of a folder of videos, a row a file, in which a wrong frame is found; of results, a line for each fault."""
+"""Audits: of a folder of videos, a row a file; of results, a line for each fault."""
 
 from contextlib import suppress
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,8 +13,6 @@ from centerclip import cli
 from centerclip.backbones.clip import build
 from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError, write_json
-from centerclip.data.video import audit, decoding
-from centerclip.data.video.decoding import Shown
 from centerclip.data.video.frames import seal
 from centerclip.report import audit as results_audit
 from centerclip.settings import layout
@@ -34,42 +31,13 @@ def folder(tmp_path):
 
 def test_a_row_for_every_file(folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "audit.csv"
-    monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(folder), "--out", str(out), "--size", "56"])
+    monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(folder), "--out", str(out)])
     cli.main()
-    assert capsys.readouterr().out == (
-        "3 files: 2 give 18 frames, of which (and of those that search takes) 0 are not what a decode from front to end"
-        " shows; with remarks: 0, without frames: 1\n"
-    )
+    assert capsys.readouterr().out == "3 files: frames stored: 18, with remarks: 0, without frames: 1\n"
     rows = pd.read_csv(out).set_index("file")
-    ts = rows.loc["a.ts"]
-    assert (ts["container"], ts["codec"], ts["decoder"]) == ("mpegts", "h264", "pyav")
-    counts = {"frames": 100, "seconds": 4, "gaps": 0, "stored": 12, "searched": 12, "wrong": 0}
-    assert {name: ts[name] for name in counts} == counts
+    assert rows.loc["a.ts"].tolist()[:6] == ["mpegts", "h264", "pyav", 100, 4.0, 12]
     assert (rows["decoder"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
     assert rows["stored"]["c.mp4"] == 0 and rows["reason"]["c.mp4"].startswith("not a video: ")
-
-
-def test_a_wrong_frame_is_found(folder, monkeypatch):
-    """As if the packets' times were a tenth of a second late, and nobody looked at the frames' own."""
-    plan = decoding.Video.planned
-
-    def late(self):
-        stamps, shown = plan(self)
-        return stamps, Shown(np.concatenate([[0], shown.starts[1:] + 0.1]), shown.end)
-
-    monkeypatch.setattr(decoding.Video, "planned", late)
-    monkeypatch.setattr(decoding, "SPARING", {("h264", "mpegts")})
-    row = audit.audit("a.ts", decoding.idle, folder, 3, 56)
-    assert row["wrong"] == 12  # those of search; what is stored was decoded a second time
-
-
-def test_wrong_frames_are_an_error_after_the_rows_are_written(folder, tmp_path, mistake, monkeypatch):
-    here = lambda work, files, *_: ((name, work(name, decoding.idle)) for name in files)  # noqa: E731
-    monkeypatch.setattr(audit, "watched", here)
-    monkeypatch.setattr(audit, "different", lambda frames, right: len(frames))
-    line = mistake(cli.main, "audit", folder, "--out", tmp_path / "audit.csv", "--size", 56)
-    assert line.startswith("error: 3 files: 2 give 18 frames, of which (and of those that search takes) 24 are not")
-    assert pd.read_csv(tmp_path / "audit.csv")["wrong"].sum() == 24
 
 
 def test_a_folder_without_videos_is_a_mistake(tmp_path, mistake):

@@ -1,5 +1,6 @@
-"""Which frames of a video the model sees."""
+"""Which frames of a video the model sees, and errors of loaders."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -35,7 +36,7 @@ def test_evaluation_rounds_as_the_authors_code(count):
         assert sample(available, count)[0].tolist() == (middles if available >= count else shorter)
 
 
-def test_a_shorter_video_repeats_its_last_frame_masked():
+def test_short_video_repeats_its_last_frame_masked():
     indices, mask = sample(2, 4)
     assert indices.tolist() == [0, 1, 1, 1]
     assert mask.tolist() == [True, True, False, False]
@@ -51,7 +52,7 @@ def test_training_takes_one_frame_of_each_span(available, count, seed):
 
 
 @pytest.mark.parametrize("available", [12, 100])
-def test_the_largest_number_that_can_be_drawn_is_the_last_frame(available):
+def test_largest_random_number_gives_the_last_frame(available):
     """11 plus the float before 1 is 12 in float64."""
     largest = SimpleNamespace(random=lambda count: np.full(count, np.nextafter(1, 0)))
     assert sample(available, 12, largest)[0].max() == available - 1
@@ -60,7 +61,7 @@ def test_the_largest_number_that_can_be_drawn_is_the_last_frame(available):
 @pytest.mark.parametrize(
     ("available", "spans"), [(23, [[i] for i in range(12)]), (30, [[2 * i, 2 * i + 1] for i in range(12)])]
 )
-def test_published_spans_have_whole_frames_and_never_reach_the_videos_end(available, spans):
+def test_floor_spans_have_whole_frames_and_leave_out_the_end(available, spans):
     """12 spans of 23 frames have 1 each: always frames 0 to 11; of 30 they have 2, and never frames 24 to 29."""
     draws = [sample(available, 12, np.random.default_rng(seed), "floor")[0] for seed in range(200)]
     assert [sorted(set(column.tolist())) for column in np.stack(draws, 1)] == spans
@@ -70,7 +71,7 @@ def test_published_spans_have_whole_frames_and_never_reach_the_videos_end(availa
 
 
 NO_MEMORY = (
-    "the processes that load frames ran out of shared memory, /dev/shm: allow more (docker run --shm-size=8g) or set"
+    "/dev/shm: the processes that load frames ran out of shared memory; allow more (docker run --shm-size=8g) or set"
     " `workers: 0`"
 )
 
@@ -87,7 +88,7 @@ class Failing(torch.utils.data.Dataset):
 
 
 class TestWorkers:
-    """What the workers of a DataLoader fail with is one line, and they end."""
+    """Errors of a DataLoader's workers are one line, and the workers end."""
 
     def load(self, dataset):
         with loading_told():
@@ -101,7 +102,7 @@ class TestWorkers:
             (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), NO_MEMORY),
         ],
     )
-    def test_an_error_in_one(self, error, line):
+    def test_error_in_a_worker(self, error, line):
         told = None
         try:
             self.load(Failing(error))
@@ -109,12 +110,13 @@ class TestWorkers:
             told = str(failed)
         assert told == line and not multiprocessing.active_children()
 
-    def test_an_unexpected_error_keeps_its_traceback(self):
+    def test_unexpected_error_keeps_its_traceback(self):
         with pytest.raises(RuntimeError, match="Original Traceback"):
             self.load(Failing(RuntimeError("a bug")))
+        gc.collect()  # ends the workers, which pytest's traceback keeps alive and SIGTERM does not end
 
-    def test_one_that_is_killed(self):
-        with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\): use fewer `workers`"):
+    def test_killed_worker(self):
+        with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\); use fewer `workers`"):
             self.load(Killed([0]))
 
 
@@ -123,7 +125,7 @@ class Killed(Failing):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_normalise_is_clips():
+def test_normalise_is_that_of_clip():
     white, black = normalise(torch.tensor([255, 0], dtype=torch.uint8)[:, None, None, None].expand(2, 3, 2, 2))
     assert white[0, 0, 0].item() == pytest.approx((1 - 0.48145466) / 0.26862954)
     assert black[2, 1, 1].item() == pytest.approx(-0.40821073 / 0.27577711)
@@ -140,7 +142,7 @@ class Store:
 
 
 @pytest.mark.slow
-def test_an_epochs_pairs_depend_on_seed_and_epoch_alone():
+def test_pairs_of_an_epoch_depend_only_on_seed_and_epoch():
     rows = pd.DataFrame({"video_id": ["a", "a", "b"], "caption": ["one", "two", "three"]})
     cell = tiny_cell(data=Data(frames=4, text_tokens=8, image_size=2))
 

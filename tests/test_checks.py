@@ -1,4 +1,4 @@
-"""What is checked before anything heavy: the files of the videos that a run needs, counts, and stored frames."""
+"""Checks before heavy work: video files, counts and stored frames."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from centerclip.settings.cell import read_cell
 
 @pytest.fixture
 def manifest(tmp_path):
-    """20 videos, half of them to train on; nine of those to train on and one of the others are not there."""
+    """20 videos, half of them for training. Nine training videos and one test video are missing."""
     names = [f"v{number}.mp4" for number in range(20)]
     for name in [*names[9:10], *names[11:]]:
         (tmp_path / name).touch()
@@ -23,18 +23,18 @@ def manifest(tmp_path):
     return pd.DataFrame({"split": splits, "video_id": names, "path": paths, "start_s": 0.0, "end_s": None})
 
 
-def test_missing_videos_are_one_line_before_anything_is_decoded(manifest, tmp_path):
+def test_too_many_missing_videos_are_one_line(manifest, tmp_path):
     there = "10 of 20 videos are there (train 1 of 10, test 9 of 10)"
     line = f"benchmark mine: {there}, first missing: 'v0.mp4', looked in {tmp_path}"
     with pytest.raises(UserError) as error:
         checks.check_files(manifest, ["train", "test"], 0.49, "mine")
-    assert str(error.value) == f"{line}; max_unreadable_share allows 49.0%, and partial: true any number"
+    assert str(error.value) == f"{line}; max_unreadable_share allows 49.0% to miss, partial: true any number"
     (tmp_path / "v9.mp4").unlink()
     with pytest.raises(UserError, match=r"0 of 10 videos are there \(train 0 of 10\)"):
         checks.check_files(manifest, ["train"], 1.0, "mine")
 
 
-def test_videos_of_splits_that_a_run_does_not_need_may_be_missing(manifest, capsys):
+def test_videos_of_other_splits_may_be_missing(manifest, capsys):
     checks.check_files(manifest, ["test"], 0.1, "mine")
     told = "benchmark mine: 9 of 10 videos are there (test 9 of 10), first missing: 'v10.mp4'"
     assert capsys.readouterr().err.startswith(told)
@@ -48,7 +48,7 @@ def parsed(line: str) -> argparse.Namespace:
     return parser.parse_args(line.split())
 
 
-def test_the_options_of_a_benchmarks_limits():
+def test_options_of_the_limits_of_a_benchmark():
     block = {"max_unreadable_share": 0.01, "counts": {"train": {"videos": 9, "captions": 9}, "test": {"videos": 4}}}
     given = parsed(checks.limits(block))
     assert dict(given.expect) == {"train.videos": 9, "train.captions": 9, "test.videos": 4}
@@ -57,7 +57,7 @@ def test_the_options_of_a_benchmarks_limits():
     assert dict(parsed(checks.limits({"max_unreadable_share": 0, "counts": None})).expect) == {}
 
 
-def test_a_cells_benchmark_is_checked_for_counts_and_for_frames_of_its_own_splits(tmp_path, capsys):
+def test_counts_and_frames_of_the_splits_of_a_cell_are_checked(tmp_path, capsys):
     cell = read_cell(write_cell(tmp_path / "results", CELL))
     report = pd.read_csv(cell.path(layout.FRAMES), dtype={"reason": object})
     report.loc[report["video_id"] == "v13", "frames"] = 0  # of split val, which the cell does not read

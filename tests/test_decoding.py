@@ -1,11 +1,10 @@
-"""Decoding: the frame that is shown at a time is the one that comes out, whatever the file, and once read is enough.
-
-What is right is read from the pictures (numbered.py): no decoder is asked.
-"""
+"""Decoding gives the frame that a player shows at a time, in all families of files. The pictures themselves say which
+frame they are (support/numbered.py)."""
 
 import errno
 import os
 import struct
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from support import numbered
 from support.numbered import FAMILIES, Family, expected, number, picture, write
 
 from centerclip.data.video import decoding, reading
-from centerclip.data.video.decoding import Shown, Video, decode, exact, gaps, upright
+from centerclip.data.video.decoding import Video, decode, exact
 from centerclip.data.video.extraction import choose, extract, spread
 from centerclip.data.video.reading import MachineFault, NoFrames
 
@@ -37,9 +36,9 @@ def at_three(shown):
     return [choose(shown, 3, 0, NAN)]
 
 
-def numbers(path, select=all_of, **options):
-    """The numbers of the frames chosen, and the remark."""
-    decoded = decode(path, select, number, **options)
+def numbers(path, select=all_of):
+    """The numbers of the chosen frames, and the remark."""
+    decoded = decode(path, select, number)
     return decoded.parts[0], decoded.remark
 
 
@@ -51,17 +50,16 @@ def ts(tmp_path):
 
 class TestFamilies:
     @pytest.mark.parametrize("name", FAMILIES)
-    def test_the_frame_shown_at_a_time_is_what_comes_out(self, name, tmp_path):
+    def test_frame_is_the_one_shown_at_its_time(self, name, tmp_path):
         family = FAMILIES[name]
         path = write(tmp_path / f"v.{family.suffix}", family)
         assert numbers(path, at_three) == (expected(family, 3), "")
-        assert numbers(path, at_three, sparing=True) == (expected(family, 3), "")
 
-    @pytest.mark.parametrize("count", [1, 5, 12])
-    def test_spread_over_the_whole_of_a_video(self, count, tmp_path):
+    @pytest.mark.parametrize("count", [1, 12])
+    def test_frames_spread_over_a_video_are_the_middles_of_spans(self, count, tmp_path):
         path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
         middles = [int((i + 0.5) * 100 / count + 1e-6) for i in range(count)]
-        assert numbers(path, lambda shown: [spread(shown, count)], sparing=True)[0] == middles
+        assert numbers(path, lambda shown: [spread(shown, count)])[0] == middles
 
     @pytest.mark.parametrize(
         ("name", "rate"),
@@ -70,7 +68,7 @@ class TestFamilies:
             *(("mpeg4_bframes24.mkv", 24), ("x264_gop50.ts", 25)),
         ],
     )
-    def test_files_of_ffmpegs_own_making(self, name, rate):
+    def test_files_made_by_ffmpeg(self, name, rate):
         right = [int((8 * i + 4) * rate / 24 + 1e-6) for i in range(87)]
         found = numbers(shared("frames") / name, at_three)[0]
         assert len(found) >= 3 and found == right[: len(found)]
@@ -88,8 +86,8 @@ def decoded(monkeypatch):
     """The time stamps of all frames that were decoded."""
     stamps, plain = [], Video.frames
 
-    def counting(self, needed=None):
-        for frame in plain(self, needed):
+    def counting(self):
+        for frame in plain(self):
             stamps.append(frame.pts)
             yield frame
 
@@ -98,23 +96,12 @@ def decoded(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "count"), [("H.264 ts", 100), ("H.264 raw, 30 a second", 200)])
-def test_a_file_is_decoded_once_or_twice_if_packets_tell_no_times(name, count, decoded, tmp_path):
+def test_file_is_decoded_once_or_twice_without_times_in_packets(name, count, decoded, tmp_path):
     beats = []
     decode(
         write(tmp_path / f"v.{FAMILIES[name].suffix}", FAMILIES[name]), at_three, number, beat=lambda: beats.append(1)
     )
     assert len(decoded) == count and len(beats) >= 200  # packets and frames
-
-
-def test_sparing_leaves_out_what_no_frame_needs_and_stops_at_the_last(decoded, tmp_path):
-    path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
-    assert numbers(path, lambda shown: [np.array([20, 50])], sparing=True)[0] == [20, 50]
-    assert len(decoded) < 40
-
-
-def test_sparing_trusts_no_damaged_file(tmp_path):
-    path = damaged(write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"]), range(31, 40))
-    assert numbers(path, at_three, sparing=True) == numbers(path, at_three)
 
 
 def damaged(path, packets):
@@ -129,7 +116,7 @@ def damaged(path, packets):
 
 
 class TestDamage:
-    def test_frames_that_do_not_decode_are_counted_and_the_others_come_out(self, tmp_path):
+    def test_damaged_packets_are_counted_and_other_frames_decode(self, tmp_path):
         path = damaged(write(tmp_path / "v.mp4", Family("mp4", "libx264", {"g": "1"}, frames=50)), range(20, 25))
         found, remark = numbers(path)
         assert found == [*range(20), *range(25, 50)]
@@ -137,12 +124,12 @@ class TestDamage:
         # what is shown until the next good frame is the last good one
         assert numbers(path, lambda shown: [choose(shown, 25, 0, NAN)])[0] == [*range(20), *[19] * 5, *range(25, 50)]
 
-    def test_a_file_cut_off_gives_what_is_there(self, ts):
+    def test_truncated_file_gives_its_first_frames(self, ts):
         ts.write_bytes(ts.read_bytes()[: ts.stat().st_size // 2])
         found, _ = numbers(ts)
         assert found == sorted(set(found)) and 30 < len(found) < 70
 
-    def test_a_hole_in_time_is_counted(self, tmp_path):
+    def test_gap_in_time_is_counted(self, tmp_path):
         path = write(tmp_path / "v.ts", Family("ts", "mpeg2video", {"g": "1"}))
         data, packet = path.read_bytes(), 188
         third = len(data) // packet // 3 * packet
@@ -151,13 +138,13 @@ class TestDamage:
         assert found == sorted(set(found)) and (found[0], found[-1]) == (0, 99) and 60 < len(found) < 70
         assert "gaps in time: 1, 1.4 s at most" in remark
 
-    def test_time_that_starts_again_goes_on(self, ts):
+    def test_time_stamps_that_restart_continue(self, ts):
         ts.write_bytes(ts.read_bytes() * 2)
         found, remark = numbers(ts)
         assert found == [*range(100), *range(100)] and remark == "breaks in time: 1"
         assert numbers(ts, lambda shown: [choose(shown, 1, 0, NAN)])[0] == [12, 37, 62, 87] * 2
 
-    @pytest.mark.parametrize("spoilt", range(8))
+    @pytest.mark.parametrize("spoilt", range(4))
     def test_any_damage_ends_in_frames_or_a_reason(self, spoilt, tmp_path):
         rng = np.random.default_rng(spoilt)
         name = ["H.264 mp4", "H.264 ts", "VP9 webm", "MPEG-4 avi, B frames"][spoilt % 4]
@@ -166,11 +153,8 @@ class TestDamage:
         for place in rng.integers(0, len(data), 20):
             data[place] = rng.integers(256)
         path.write_bytes(data)
-        try:
-            found, _ = numbers(path, at_three)
-        except NoFrames:
-            return
-        assert numbers(path, at_three, sparing=True)[0] == found
+        with suppress(NoFrames):
+            assert numbers(path, at_three)[0]
 
 
 class TestTime:
@@ -183,32 +167,27 @@ class TestTime:
             ([0, None, 1], 0.04, [0, 0.5, 1], 1.04),  # a missing time lies between its neighbours
         ],
     )
-    def test_the_timeline_of_a_transport_stream(self, stamps, last, starts, end, ts):
+    def test_timeline_of_a_transport_stream(self, stamps, last, starts, end, ts):
         """90,000 ticks a second."""
         ticks = [(None if stamp is None else stamp * 90_000, round(last * 90_000)) for stamp in stamps]
         shown, breaks = Video(ts, decoding.idle).timeline(ticks)
         assert breaks == (2 if -98 in stamps else 0)
         assert shown.starts == pytest.approx(starts, abs=1e-4) and shown.end == pytest.approx(end, abs=1e-3)
 
-    def test_a_still_at_the_end_is_shown_to_the_end(self):
+    def test_last_frame_is_shown_to_the_end(self):
         path = shared("frames") / "vfr_slides.mp4"
         decoded = decode(path, lambda shown: [choose(shown, 1, 0, NAN)], lambda _: 1)
         assert decoded.shown.end == pytest.approx(60.04) and len(decoded.parts[0]) == 60
 
     @pytest.mark.parametrize("rate", [24, 24000 / 1001, 30, 60000 / 1001])
-    def test_times_rounded_to_milliseconds_are_those_of_a_constant_rate(self, rate):
+    def test_rounded_times_of_a_constant_rate_become_exact(self, rate):
         true = np.arange(500) / rate
         assert exact(np.round(true, 3), rate, 1e-3) == pytest.approx(true, abs=1e-12)
 
-    def test_rounded_times_of_no_constant_rate_are_never_late(self):
+    def test_rounded_times_of_a_variable_rate_are_never_late(self):
         true = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.1, 200)) - 0.01
         taken = exact(np.round(true, 3), 25, 1e-3)
         assert np.all(taken <= true + 1e-9) and np.all(taken >= true - 1e-3)
-
-    def test_gaps_are_far_longer_than_the_usual(self):
-        assert gaps(Shown(np.array([0, 0.1, 0.2, 3.2, 3.3]), 3.4)) == pytest.approx([3.0])
-        assert len(gaps(Shown(np.arange(9) * 7.5, 70))) == 0  # slides
-        assert len(gaps(Shown(np.array([0.0]), 1))) == 0
 
 
 def with_sound(path, video_s):
@@ -237,18 +216,17 @@ def with_sound(path, video_s):
 class TestClock:
     """Times count from where a player starts, which may be before the first frame."""
 
-    def test_a_video_that_begins_after_its_sound(self, suffix, tmp_path):
+    def test_video_that_begins_after_its_sound(self, suffix, tmp_path):
         """From 1.5 s on. At 0.25 s nothing is shown, and the first frame counts."""
         path = with_sound(tmp_path / f"v.{suffix}", 1.5)
 
         def select(shown):
             return [choose(shown, 1, time - 0.5, time + 0.5) for time in (0.55, 1.65, 2.55, 5.45, 7)]
 
-        for sparing in (False, True):
-            assert decode(path, select, number, sparing).parts == [[0], [1], [10], [39], []]
+        assert decode(path, select, number).parts == [[0], [1], [10], [39], []]
         assert decode(path, all_of, number).shown.end == pytest.approx(5.5, abs=0.04)
 
-    def test_frames_of_search_are_spread_over_the_pictures(self, suffix, tmp_path):
+    def test_frames_of_search_are_spread_over_the_video_not_the_sound(self, suffix, tmp_path):
         path = with_sound(tmp_path / f"v.{suffix}", 1.5)
         assert numbers(path, lambda shown: [spread(shown, 4)])[0] == [5, 15, 25, 35]
 
@@ -257,7 +235,7 @@ class TestClock:
         assert numbers(path, lambda shown: [choose(shown, 1, 0.05, NAN)])[0] == [5, 15, 25, 35]
 
 
-def test_a_cover_is_no_start():
+def test_presentation_does_not_start_with_a_cover():
     cover, picture = Disposition.attached_pic, Disposition(0)
 
     def starts(*streams):
@@ -289,37 +267,36 @@ class Failing:
 
 
 class TestMachine:
-    """What the machine cannot read is no end of a file: there are no frames, and no judgement of the file."""
+    """A failed read is not the end of a file: it gives MachineFault, and no frames."""
 
-    @pytest.mark.parametrize("name", ["H.264 mp4", "H.264 mkv", "H.264 ts", "MPEG-4 avi, B frames", "animated WebP"])
+    @pytest.mark.parametrize("name", ["H.264 mp4", "H.264 ts", "animated WebP"])
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            *((OSError(number, ""), os.strerror(number)) for number in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)),
+            (OSError(errno.EIO, ""), os.strerror(errno.EIO)),
             (None, os.strerror(errno.EAGAIN)),
             (b"", "reading ended at byte"),
             (MemoryError(), "out of memory"),
         ],
     )
-    def test_a_failed_read(self, name, answer, reason, tmp_path, monkeypatch):
+    def test_failed_read_is_a_machine_fault(self, name, answer, reason, tmp_path, monkeypatch):
         path = write(tmp_path / f"v.{FAMILIES[name].suffix}", FAMILIES[name]._replace(frames=60))
         plain, half = open, path.stat().st_size // 2
         with monkeypatch.context() as patch:
             failing = lambda *given, **how: Failing(plain(*given, **how), half, answer)  # noqa: E731
             patch.setattr(reading, "open", failing, raising=False)
-            for sparing in (False, True):
-                with pytest.raises(MachineFault, match=reason):
-                    decode(path, at_three, number, sparing)
+            with pytest.raises(MachineFault, match=reason):
+                decode(path, at_three, number)
         assert extract(path, [(0, NAN)], 3, 56)[0].frames
 
-    @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EPERM, errno.ESTALE])
-    def test_a_file_that_cannot_be_opened(self, number, ts, monkeypatch):
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+    def test_file_that_cannot_be_opened_is_a_machine_fault(self, number, ts, monkeypatch):
         monkeypatch.setattr(reading, "open", Mock(side_effect=OSError(number, "")), raising=False)
         with pytest.raises(MachineFault, match=os.strerror(number)):
             decode(ts, at_three, np.copy)
 
-    def test_a_full_memory_is_no_damage(self, ts, monkeypatch):
-        """FFmpeg's own error, Python's, and that of a decoder which calls it damage."""
+    def test_full_memory_is_a_machine_fault_not_damage(self, ts, monkeypatch):
+        """FFmpeg's own error, Python's error, and a decoder that reports damage instead."""
         for error in (av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"), MemoryError()):
             with monkeypatch.context() as patch, pytest.raises(MachineFault, match="out of memory"):
                 patch.setattr(Video, "picture", Mock(side_effect=error))
@@ -333,8 +310,8 @@ class TestMachine:
 
 class TestPicture:
     @pytest.mark.parametrize("turn", range(8))
-    def test_any_display_matrix_is_honoured(self, turn, tmp_path):
-        """The eight ways to lay a picture on the screen, each against the picture moved point by point."""
+    def test_display_matrix_is_applied(self, turn, tmp_path):
+        """All eight orientations, each against the picture moved point by point."""
         (a, b), (c, d) = [((1, 0), (0, 1)), ((0, 1), (-1, 0)), ((-1, 0), (0, -1)), ((0, -1), (1, 0))][turn % 4]
         if turn > 3:
             a, c = -a, -c  # mirrored left to right
@@ -354,13 +331,9 @@ class TestPicture:
         assert shown.shape == moved.shape
         assert np.abs(shown.astype(int) - moved).mean() < 4
 
-    def test_a_turn_that_is_no_quarter_is_the_nearest(self):
-        drawn = picture(0)
-        assert np.array_equal(upright(drawn, (60000, 9000, 0, -9000, 60000, 0, 0, 0, 0)), drawn)
-
     @pytest.mark.parametrize(("transfer", "name"), [(18, "arib-std-b67"), (16, "smpte2084")])
     @pytest.mark.slow
-    def test_hdr_is_shown_as_a_viewer_sees_it(self, transfer, name, tmp_path):
+    def test_hdr_is_tone_mapped(self, transfer, name, tmp_path):
         family = Family("mp4", "libx265", pixels="yuv420p10le")
         path = write_hdr(tmp_path / "v.mp4", family, transfer, name)
         (shown,) = decode(path, lambda _: [np.array([5])], np.copy).parts[0]
@@ -369,7 +342,7 @@ class TestPicture:
             assert shown[y, x].astype(int) == pytest.approx(picture(5)[y, x].astype(int), abs=24)
 
     @pytest.mark.slow
-    def test_hdr_that_cannot_be_tone_mapped_is_remarked_on(self, tmp_path, monkeypatch):
+    def test_hdr_that_cannot_be_tone_mapped_has_a_remark(self, tmp_path, monkeypatch):
         path = write_hdr(tmp_path / "v.mp4", Family("mp4", "libx265", pixels="yuv420p10le"), 16, "smpte2084")
         monkeypatch.setattr(decoding, "tone_mapping", Mock(side_effect=av.FFmpegError(22, "no such filter")))
         assert numbers(path) == (list(range(6)), "HDR that could not be tone-mapped")
@@ -424,15 +397,15 @@ class TestNoVideo:
         return str(error.value)
 
     @pytest.mark.parametrize("cover", [False, True])
-    def test_sound_is_no_video_nor_is_its_cover(self, cover, tmp_path):
+    def test_sound_and_its_cover_are_not_a_video(self, cover, tmp_path):
         assert self.reason(sound(tmp_path / "v.mp4", cover)) == "no video stream"
 
     @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "jpg"])
-    def test_a_picture_is_no_video(self, suffix, tmp_path):
+    def test_picture_is_not_a_video(self, suffix, tmp_path):
         Image.fromarray(picture(1)).save(tmp_path / f"v.{suffix}")
-        assert self.reason(tmp_path / f"v.{suffix}") == "a still picture, no video"
+        assert self.reason(tmp_path / f"v.{suffix}") == "a still picture, not a video"
 
-    def test_what_is_no_file(self, tmp_path):
+    def test_reason_for_a_file_that_cannot_be_read(self, tmp_path):
         os.mkfifo(tmp_path / "pipe.mp4")
         (tmp_path / "folder.mp4").mkdir()
         (tmp_path / "empty.mp4").touch()
@@ -445,26 +418,14 @@ class TestNoVideo:
         assert self.reason(tmp_path / "picture.webp").startswith("not a video: ")
         assert self.reason(tmp_path / f"{'long' * 99}.mp4") == "File name too long"
 
-    def test_an_unknown_codec(self, tmp_path):
+    def test_reason_for_an_unknown_codec(self, tmp_path):
         path = write(tmp_path / "v.mp4", FAMILIES["H.264 mp4"])
         path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
         assert self.reason(path) == "a codec that FFmpeg does not know"
 
 
-NAMES = [
-    "2023-05-01T12:30:00.mp4",
-    "http:x.mp4",
-    "file:x",
-    "concat:a|b.mp4",
-    "a%03d.gif",
-    "pipe:0",
-    "{x}.mp4",
-    "*?[a].gif",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_a_files(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["http:x.mp4", "concat:a|b.mp4", "a%03d.gif", "pipe:0", "*?[a].gif"])
+def test_any_name_is_the_name_of_a_file(name, tmp_path, monkeypatch):
     family = "GIF" if name.endswith("gif") else "H.264 mp4"
     write(tmp_path / "plain", FAMILIES[family]._replace(frames=20, container=FAMILIES[family].suffix))
     (tmp_path / "plain").rename(tmp_path / name)
@@ -472,8 +433,7 @@ def test_any_name_is_a_files(name, tmp_path, monkeypatch):
     assert numbers(Path(name))[0] == list(range(20))
 
 
-def test_a_playlist_opens_no_connection(tmp_path):
-    """Not even to this machine: the file is read and that is all."""
+def test_playlist_opens_no_connection(tmp_path):
     for name, text in (
         ("v.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"),
         ("w.mp4", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"),
@@ -484,7 +444,7 @@ def test_a_playlist_opens_no_connection(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
-def test_uneven_frames_of_an_animation(suffix, tmp_path):
+def test_animation_of_uneven_frames(suffix, tmp_path):
     """Three pictures shown for 0.1, 0.5 and 0.3 s."""
     path = tmp_path / f"v.{suffix}"
     first, *rest = [Image.fromarray(picture(index)) for index in (1, 2, 3)]

@@ -1,8 +1,7 @@
-"""Downloads against a real server on loopback that fails in every way the internet does."""
+"""Downloads from a real server on loopback that fails in many ways."""
 
 import hashlib
 import io
-import resource
 import signal
 import ssl
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import formatdate
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from support.server import answer, scripted, serving
 
 from centerclip.command import UserError
 from centerclip.data.download import http as downloads
-from centerclip.data.download.http import DiskFull, download
+from centerclip.data.download.http import download
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -66,14 +64,14 @@ def part_of(path, url):
         ("?status=429&times=1", [None] * 2),
     ],
 )
-def test_a_server_that_fails_for_a_while_gives_the_same_bytes(server, tmp_path, query, requests):
+def test_download_survives_a_server_that_fails_for_a_while(server, tmp_path, query, requests):
     download(tmp_path / "d/f.bin", [f"{server.url}/f.bin{query}"], len(DATA), [SHA256])
     assert (tmp_path / "d/f.bin").read_bytes() == DATA
     assert ranges(server) == requests
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_file_that_is_there_is_not_asked_for(server, tmp_path):
+def test_existing_file_is_not_downloaded(server, tmp_path):
     (tmp_path / "f.bin").write_bytes(b"mine")
     download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
     assert (tmp_path / "f.bin").read_bytes() == b"mine" and not server.requests
@@ -86,29 +84,28 @@ def test_a_file_that_is_there_is_not_asked_for(server, tmp_path):
         ("/f.bin?status=403", [SHA256], "HTTP 403"),
         ("/f.bin?html", [SHA256], "a web page, not the file"),
         ("/f.bin?html", [], "a web page, not the file"),
-        ("/f.bin?status=503", [SHA256], "6 attempts in a row brought nothing, the last: HTTP 503"),
-        ("/f.bin", ["sha256:1234"], f"is {SHA256}, where sha256:1234 is expected"),
+        ("/f.bin?status=503", [SHA256], "HTTP 503"),
+        ("/f.bin", ["sha256:1234"], f"is {SHA256}, expected sha256:1234"),
         ("/f.zip", [], "is not a whole archive"),
     ],
 )
-def test_a_wrong_file_is_refused(server, tmp_path, path, hashes, reason):
+def test_wrong_file_is_refused(server, tmp_path, path, hashes, reason):
     assert reason in refused(tmp_path / path.strip("/").split("?")[0], [server.url + path], hashes=hashes)
 
 
-def test_a_wrong_size_is_refused_before_anything_is_loaded(server, tmp_path):
-    assert "3,000,000 bytes, where 5 are expected" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=5)
+def test_wrong_size_is_refused_before_the_download(server, tmp_path):
+    assert "3,000,000 bytes, expected 5" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=5)
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_line_names_each_source_once_and_what_to_do(tmp_path):
+def test_the_message_names_each_mirror_once_and_what_to_do(tmp_path):
     url = "http://127.0.0.1:9/f.bin"
     line = refused(tmp_path / "f.bin", [url])
-    reason = "6 attempts in a row brought nothing, the last: 127.0.0.1 cannot be reached"
-    assert line.startswith(f"f.bin: could not be downloaded: {url} ({reason}). Try again, ")
+    assert line.startswith(f"f.bin: could not be downloaded: {url} (127.0.0.1 cannot be reached: [Errno 111] ")
     assert line.count(url) == 1 and "name a local copy" in line
 
 
-def test_one_of_several_hashes_and_gits_blob_id_are_enough(server, tmp_path):
+def test_one_matching_hash_is_enough_and_may_be_a_git_blob_id(server, tmp_path):
     blob = subprocess.run(["git", "hash-object", "--stdin"], input=DATA, capture_output=True, check=True)
     hashes = ["sha256:1234", "git:" + blob.stdout.decode().strip()]
     download(tmp_path / "f.bin", [f"{server.url}/f.bin"], hashes=hashes)
@@ -116,13 +113,13 @@ def test_one_of_several_hashes_and_gits_blob_id_are_enough(server, tmp_path):
 
 
 @pytest.mark.parametrize("first", ["/gone.bin", "/f.bin?html", "/other.bin", "/f.bin?status=500", "/short.bin?cut=5"])
-def test_the_next_mirror_is_asked_and_gives_the_whole_file(server, tmp_path, first):
+def test_next_mirror_gives_the_whole_file(server, tmp_path, first):
     server.files["/short.bin"] = DATA[::-1][:10]
     download(tmp_path / "f.bin", [server.url + first, f"{server.url}/f.bin"], hashes=[SHA256])
     assert (tmp_path / "f.bin").read_bytes() == DATA
 
 
-def test_what_other_mirrors_left_goes_when_the_file_is_there(server, tmp_path):
+def test_parts_of_other_mirrors_are_deleted_after_the_download(server, tmp_path):
     part_of(tmp_path / "f.bin", "other").write_bytes(DATA[:9])
     download(tmp_path / "f.bin", [f"{server.url}/f.bin"], hashes=[SHA256])
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["f.bin"]
@@ -130,7 +127,7 @@ def test_what_other_mirrors_left_goes_when_the_file_is_there(server, tmp_path):
 
 @pytest.mark.parametrize("begun", [b"x" * 1000, DATA + b"more"])
 @pytest.mark.parametrize("recorded", ['{"total": null, "ETag": null, "Last-Modified": null}', '{"total"', None])
-def test_a_wrong_beginning_is_loaded_once_more(server, tmp_path, begun, recorded):
+def test_wrong_part_on_the_disk_is_downloaded_again(server, tmp_path, begun, recorded):
     part = part_of(tmp_path / "f.bin", f"{server.url}/f.bin")
     part.write_bytes(begun)
     if recorded:
@@ -169,16 +166,7 @@ def test_parts_of_two_versions_are_never_joined(tmp_path, version, answers, if_r
     assert not list(tmp_path.glob(".*.version"))
 
 
-def test_parts_of_two_versions_are_not_joined_between_two_calls(tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "ATTEMPTS", 1)
-    with scripted(answer("200 OK", OLD[:70_000], ETag='"1"', **WHOLE)) as server:
-        assert "1 attempts in a row brought nothing" in refused(tmp_path / "f.bin", [f"{server.url}/f.bin"])
-        server.answers = [answer("200 OK", NEW, ETag='"2"', **WHOLE)]
-        download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
-    assert (tmp_path / "f.bin").read_bytes() == NEW and server.requests[1][1]["If-Range"] == '"1"'
-
-
-def test_the_same_version_is_continued_even_in_smaller_parts_than_asked_for(tmp_path):
+def test_same_version_continues_even_in_small_parts(tmp_path):
     parts = [
         answer("206 A", OLD[:10_000], ETag='"1"', Content_Range="bytes 65536-75535/100000"),
         answer("206 B", OLD[:24_464], Content_Range="bytes 75536-99999/*"),
@@ -188,12 +176,6 @@ def test_the_same_version_is_continued_even_in_smaller_parts_than_asked_for(tmp_
     assert (tmp_path / "f.bin").read_bytes() == OLD and len(server.requests) == 3
 
 
-def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file(tmp_path):
-    with scripted(answer("206 Rest", OLD[65536:], **REST), answer("200 OK", NEW, **WHOLE)) as server:
-        download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
-    assert (tmp_path / "f.bin").read_bytes() == NEW
-
-
 @pytest.mark.parametrize(
     ("answers", "size"),
     [
@@ -201,10 +183,10 @@ def test_a_part_that_was_not_asked_for_is_not_taken_for_the_file(tmp_path):
         ([answer("200 OK", OLD[:70_000], **WHOLE), answer("206 Rest", OLD[65536:] + b"more", **REST)], None),
     ],
 )
-def test_more_bytes_than_stated_are_refused_and_not_kept(tmp_path, answers, size):
+def test_more_bytes_than_expected_are_refused_and_deleted(tmp_path, answers, size):
     with scripted(*answers) as server:
         line = refused(tmp_path / "f.bin", [f"{server.url}/f.bin"], size=size)
-    assert "sends more than the 100,000 bytes" in line and not list(tmp_path.glob(".*.part"))
+    assert "sends more than the expected 100,000 bytes" in line and not list(tmp_path.glob(".*.part"))
 
 
 OK = answer("200 OK", b"x", Content_Length=1)
@@ -214,14 +196,14 @@ def logins(server):
     return [headers.get("Authorization") for _, headers in server.requests]
 
 
-def test_a_mirror_on_another_server_gets_no_credentials(tmp_path, capsys):
+def test_mirror_on_another_server_gets_no_credentials(tmp_path, capsys):
     with scripted(answer("404 None")) as first, scripted(OK) as second:
         download(tmp_path / "f.bin", [f"{first.url}/f", f"{second.url}/f"], auth=("me", "secret"))
     assert logins(first) == ["Basic bWU6c2VjcmV0"] and logins(second) == [None]
     assert "secret" not in capsys.readouterr().err
 
 
-def test_a_redirect_to_another_host_gets_no_credentials_nor_those_of_netrc(tmp_path, monkeypatch):
+def test_redirect_to_another_host_gets_no_credentials_not_even_from_netrc(tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with scripted(OK) as second, scripted(answer("302 There", Location=f"{second.url}/f")) as first:
@@ -230,25 +212,16 @@ def test_a_redirect_to_another_host_gets_no_credentials_nor_those_of_netrc(tmp_p
     assert logins(first) == ["Basic bWU6c2VjcmV0", None] and logins(second) == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("after", "wait"), [("7", 7), ("0", 0), ("Mon, 01 Jan 2001", 0), ("soon", 0), (formatdate, 60)]
-)
-def test_retry_after_is_kept_to(tmp_path, monkeypatch, after, wait):
-    waits, after = [], after(time.time() + wait, usegmt=True) if callable(after) else after
+@pytest.mark.parametrize(("after", "wait"), [("7", 7), ("301", 300), ("Fri, 01 Jan 2100 00:00:00 GMT", 300)])
+def test_retry_after_is_respected_up_to_a_limit(tmp_path, monkeypatch, after, wait):
+    waits = []
     monkeypatch.setattr(downloads.time, "sleep", waits.append)
     with scripted(answer("503 Busy", Retry_After=after), OK) as server:
         download(tmp_path / "f.bin", [f"{server.url}/f"])
-    assert waits == [pytest.approx(wait, abs=0.5 * wait + 0.01)]
+    assert waits == [wait]
 
 
-@pytest.mark.parametrize("after", ["301", "9" * 400, "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_server_that_asks_to_wait_for_long_is_not_asked_again(tmp_path, after):
-    with scripted(answer("503 Busy", Retry_After=after), OK) as server:
-        line = refused(tmp_path / "f.bin", [f"{server.url}/f"])
-    assert "HTTP 503 Busy, and it asks to wait for more than 300 s" in line and len(server.requests) == 1
-
-
-def test_an_untrusted_certificate_is_named_without_another_attempt(tmp_path):
+def test_untrusted_certificate_is_named_at_once(tmp_path):
     files = "-keyout", tmp_path / "key", "-out", tmp_path / "cert"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", *files]
     subprocess.run(command, check=True, capture_output=True)
@@ -261,18 +234,10 @@ def test_an_untrusted_certificate_is_named_without_another_attempt(tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_not_there_is_named_without_another_attempt(tmp_path, monkeypatch, scheme):
+def test_unreachable_proxy_is_named(tmp_path, monkeypatch, scheme):
     monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
     line = refused(tmp_path / "f.bin", [f"{scheme}://example.org/f.bin"])
-    assert "(the proxy fails: " in line and "Connection refused; HTTPS_PROXY, HTTP_PROXY and NO_PROXY" in line
-    assert "attempts" not in line
-
-
-def test_a_proxy_that_wants_a_password_is_named_without_another_attempt(tmp_path, monkeypatch):
-    with scripted(answer("407 Log in")) as proxy:
-        monkeypatch.setenv("https_proxy", proxy.url)
-        line = refused(tmp_path / "f.bin", ["https://example.org/f"])
-    assert "the proxy fails: Tunnel connection failed: 407" in line and len(proxy.requests) == 1
+    assert "(the proxy fails: " in line and "Connection refused; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY" in line
 
 
 @pytest.mark.parametrize(
@@ -281,17 +246,16 @@ def test_a_proxy_that_wants_a_password_is_named_without_another_attempt(tmp_path
         (answer("404 \x1b[2Jgone\x9b"), "HTTP 404 \\x1b[2Jgone\\x9b"),
         (answer("302 There", Location="file:///etc/passwd"), "No connection adapters were found"),
         (answer("302 There", Location="/f"), "Exceeded 30 redirects"),
-        (answer("200 OK", b"x", Content_Encoding="gzip"), "is sent as gzip, which was not asked for"),
         (answer("204 Nothing"), "HTTP 204 Nothing"),
     ],
 )
-def test_what_a_server_says_is_shown_without_another_attempt(tmp_path, made, reason):
+def test_refusal_of_a_server_is_shown_escaped_and_at_once(tmp_path, made, reason):
     with scripted(made) as server:
         line = refused(tmp_path / "f.bin", [f"{server.url}/f"])
     assert reason in line and "attempts" not in line
 
 
-def test_two_at_once_load_it_once(server, tmp_path):
+def test_two_processes_download_a_file_once(server, tmp_path):
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda _: download(tmp_path / "f.bin", [f"{server.url}/f.bin?slow"]), range(3)))
     assert len(server.requests) == 1 and (tmp_path / "f.bin").read_bytes() == DATA
@@ -303,7 +267,7 @@ def command(path, url):
     return [sys.executable, "-c", code]
 
 
-def test_killed_in_the_middle_it_goes_on(server, tmp_path):
+def test_killed_download_continues(server, tmp_path):
     url = f"{server.url}/f.bin?slow"
     process = subprocess.Popen(command(tmp_path / "f.bin", url), cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     while not any(part.stat().st_size for part in tmp_path.glob("*.part")):
@@ -317,20 +281,9 @@ def test_killed_in_the_middle_it_goes_on(server, tmp_path):
     assert len(server.requests) == 2 and ranges(server)[1] is not None
 
 
-def test_a_quota_is_told_and_what_came_is_kept(server, tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))  # noqa: E731
-    done = subprocess.run(
-        command(tmp_path / "f.bin", f"{server.url}/f.bin"),
-        cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=limit,
-    )  # fmt: skip
-    assert "DiskFull" in done.stderr and "disk full after 1,500,000 bytes, which are kept" in done.stderr
-    download(tmp_path / "f.bin", [f"{server.url}/f.bin"], hashes=[SHA256])
-    assert ranges(server) == [None, "bytes=1500000-"]
-
-
-def test_a_full_disk_is_told_before_anything_is_loaded(server, tmp_path, monkeypatch):
+def test_full_disk_is_an_error_before_the_download(server, tmp_path, monkeypatch):
     usage = downloads.shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DiskFull, match="3,000,000 bytes are still to come and the disk has 1,000,000 free"):
+    with pytest.raises(OSError, match=r"3,000,000 bytes are missing, but the disk has only 1,000,000 free.*f.bin"):
         download(tmp_path / "f.bin", [f"{server.url}/f.bin"])
     assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob(".*.part"))

@@ -1,4 +1,4 @@
-"""The reader of the Hub's data sets: from the Hub's cache, and from a hub on loopback, interrupted and resumed."""
+"""The reader of the Hub's data sets, from the Hub's cache and from a hub on loopback."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def videos(*cells) -> pyarrow.Array:
 
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
-    """Puts files into the Hub's cache and makes the manifest of them, offline."""
+    """A function that puts files into the Hub's cache and makes their manifest offline."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
@@ -88,13 +88,13 @@ def test_captions_are_a_string_or_a_list_and_equal_videos_are_one(cached):
         ["clips/a.mp4", "b.avi"],  # beside the parquet file
     ],
 )
-def test_a_video_is_bytes_or_a_path_in_the_repository(cached, column):
+def test_video_is_bytes_or_a_path_in_the_repository(cached, column):
     files = {"clips/a.mp4": b"A", "clips/b.mp4": b"B", "data/b.avi": b"B"}
     rows = cached(files | {"data/test-0.parquet": shard(video=column, caption=["one", "two"])})
     assert read(rows) == [("test", b"A", "one"), ("test", b"B", "two")]
 
 
-def test_columns_are_named_in_the_config_and_another_caption_needs_no_file_again(cached, tmp_path):
+def test_config_names_columns_and_another_caption_needs_no_download(cached, tmp_path):
     columns = {"video": "clip", "caption": "short"}
     content = shard(clip=videos((b"A", None)), short=["one"], long=["one and two"])
     assert read(cached({"data/test-0.parquet": content}, columns=columns)) == [("test", b"A", "one")]
@@ -110,17 +110,17 @@ def test_columns_are_named_in_the_config_and_another_caption_needs_no_file_again
         (shard(video=[b"A"], text=["a"]), r"no column 'caption' for caption; it has text \(`columns` in the config"),
         (shard(video=[b"A"], caption=[3]), r"org/set: no column 'caption' for caption; it has none \("),
         (shard(video=[b"A", None], caption=["a", "b"]), r"test-0.parquet, row 1: no bytes of a video, and its path ''"),
-        (shard(video=["../../x.mp4"], caption=["a"]), r"row 0: no bytes .* '../../x.mp4' is no file of the repository"),
+        (shard(video=["../../x.mp4"], caption=["a"]), r"row 0: no bytes .* '../../x.mp4' is not a file of the repos"),
         (shard(video=[b"A"], caption=["a"])[:-9], r"test-0.parquet: not a whole parquet file: "),
     ],
 )
-def test_a_file_that_does_not_fit_is_one_line(cached, tmp_path, content, line):
+def test_unsuitable_file_is_one_line(cached, tmp_path, content, line):
     with pytest.raises(UserError, match=line) as error:
         cached({"data/test-0.parquet": content})
     assert "\n" not in str(error.value) and not (tmp_path / "results/set/source").exists()
 
 
-def test_a_glob_without_files_and_a_repository_that_is_not_there_are_one_line(cached):
+def test_glob_without_files_and_missing_repository_are_one_line(cached):
     with pytest.raises(UserError, match=r"org/set: LocalEntryNotFoundError: .*; try again"):
         cached({})
     with pytest.raises(UserError, match=r"org/set: no file 'x-\*'; it has README.md"):
@@ -150,7 +150,7 @@ class Hub(Handler):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A hub on loopback with two parquet files, of which the second is large, and a `command` that fetches them."""
+    """A hub on loopback with a small and a large parquet file, and a `command` that fetches them."""
     noise = os.urandom(300_000)
     files = {
         "data/test-00000-of-00002.parquet": shard(video=videos((b"A", "a.mp4")), caption=["one"]),
@@ -183,7 +183,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_fetch_goes_on_where_it_was_and_leaves_one_copy(place):
+def test_killed_fetch_continues_and_leaves_one_copy(place):
     results, part = place.source.parent.parent, []
     with subprocess.Popen(**place.command) as killed:
         while not (part and part[0].stat().st_size > 100_000):
@@ -202,14 +202,14 @@ def test_a_killed_fetch_goes_on_where_it_was_and_leaves_one_copy(place):
     assert not list(results.rglob("*.parquet")) and not list(results.rglob("*.part"))
 
 
-def test_a_file_with_another_hash_is_deleted_and_told(place):
+def test_file_with_another_hash_is_deleted(place):
     place.tree[0]["lfs"]["oid"] = "f" * 64
-    with pytest.raises(UserError, match=r"test-00000-of-00002.parquet \(is sha256:\w+, where sha256:f+ is expected"):
+    with pytest.raises(UserError, match=r"test-00000-of-00002.parquet \(is sha256:\w+, expected sha256:f+"):
         hub.fetch(SETTINGS, place.source)
     assert not place.source.exists() and not list(place.source.parent.parent.rglob("*.parquet"))
 
 
-def test_a_closed_repository_says_what_to_do(place):
+def test_gated_repository_says_what_to_do(place):
     place.tree = None
     with pytest.raises(UserError, match=r"GatedRepoError: .* if it is gated, accept its terms on its page and set HF_"):
         hub.fetch(SETTINGS, place.source)

@@ -1,4 +1,4 @@
-"""What a failed run could make: which cells count as made, what is told of the others, which files are written."""
+"""Tables of a failed run: which cells count as made, the reasons for missing cells, and the files written."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def set_time(path: Path, seconds: int) -> None:
 
 
 def log(cell: Cell, job: str, text: str, seconds: int) -> None:
-    """Write the log of a cell's job, changed last at a time."""
+    """Write the log of a cell's job, with a time of change."""
     path = layout.path(layout.LOG, cell.results, job=f"{cell.benchmark}/{cell.name}/{job}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -30,16 +30,16 @@ def log(cell: Cell, job: str, text: str, seconds: int) -> None:
 
 @pytest.fixture
 def cell(tmp_path):
-    """A cell that is made at second 10."""
+    """A cell whose result was made at second 10."""
     (cell,) = write_results(tmp_path, "msrvtt", "kmedoids")
     set_time(cell.path(layout.RESULT), 10)
     return cell
 
 
-def test_the_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_path, cell):
+def test_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_path, cell):
     cell = replace(cell, name="kmedoids-seed-7")
     assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
-    log(cell, "evaluate", "error: of an attempt before\n", 1)
+    log(cell, "evaluate", "error: an earlier attempt\n", 1)
     log(cell, "train", "epoch 1\nerror: first\nerror: the loss is nan at step 3\nmore\n", 2)
     assert (tmp_path / "logs/msrvtt/kmedoids-seed-7/train.log").exists()
     assert reason(cell) == "kmedoids-seed-7 is not made: the loss is nan at step 3."
@@ -47,9 +47,9 @@ def test_the_reason_for_a_missing_cell_is_the_last_error_of_its_last_job(tmp_pat
     assert reason(cell) == "kmedoids-seed-7 is not made: it has not run to its end."
 
 
-def test_a_result_of_the_cells_settings_is_made(cell):
+def test_result_with_the_settings_of_the_cell_is_made(cell):
     assert made(cell) and not made(replace(cell, seed=7))
-    cell.path(layout.RESULT).write_text("of before an edit")
+    cell.path(layout.RESULT).write_text("from earlier settings")
     assert not made(cell)
     cell.path(layout.RESULT).unlink()
     assert not made(cell)
@@ -62,13 +62,13 @@ FULL = "error: the disk is full\n"
     ("train", "evaluate", "expected"),
     [
         (("done\n", 5), ("done\n", 9), True),
-        ((FULL, 11), ("done\n", 9), False),  # it was to be trained again
+        ((FULL, 11), ("done\n", 9), False),  # training again failed
         (("done\n", 11), (FULL, 12), False),
-        ((FULL, 4), ("done\n", 9), True),  # an attempt before
+        ((FULL, 4), ("done\n", 9), True),  # an earlier attempt
         (("done\n", 5), (FULL, 9), True),
     ],
 )
-def test_a_result_is_not_made_if_a_later_job_of_it_ended_in_an_error(cell, train, evaluate, expected):
+def test_result_is_not_made_if_a_later_job_failed(cell, train, evaluate, expected):
     log(cell, "train", *train)
     log(cell, "evaluate", *evaluate)
     assert made(cell) == expected
@@ -76,7 +76,7 @@ def test_a_result_is_not_made_if_a_later_job_of_it_ended_in_an_error(cell, train
 
 @pytest.fixture
 def run(monkeypatch, capsys) -> Callable[..., list[str]]:
-    """Runs a command that reads the paper's numbers: its lines on the terminal."""
+    """A function that runs a command with the paper's numbers and returns its lines on the terminal."""
 
     def lines(*words: object) -> list[str]:
         monkeypatch.setattr("sys.argv", ["centerclip", *map(str, words), "--paper", str(PAPER_CSV)])
@@ -88,7 +88,7 @@ def run(monkeypatch, capsys) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def partial(run, tmp_path) -> Callable[..., list[str]]:
-    """Runs `partial` for the cells of `tmp_path` and `unmade` ones: the names of what it writes."""
+    """A function that runs `partial` for the cells of `tmp_path` and `unmade` cells: the tables that it wrote."""
 
     def written(*benchmarks: str, unmade: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
         cells = *sorted(tmp_path.glob("*/*/cell.json")), *(tmp_path / name for name in unmade)
@@ -102,7 +102,7 @@ def partial(run, tmp_path) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def make_table(run, tmp_path) -> Callable[[str], Path]:
-    """Makes the whole table of a benchmark's cells there are."""
+    """A function that makes the table of a benchmark's existing cells."""
 
     def csv(benchmark: str) -> Path:
         out, measured = (layout.path(file, tmp_path, benchmark=benchmark) for file in (layout.TABLE, layout.COSTS))
@@ -120,9 +120,8 @@ def contents(results: Path) -> dict[Path, tuple[bytes, int]]:
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in results.rglob("*") if path.is_file()}
 
 
-def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, partial, make_table):
-    """Of five benchmarks one is whole, one lacks cells, one its table, one all cells, and one its costs, which a table
-    does without."""
+def test_table_names_missing_cells_and_summary_has_all_tables(tmp_path, partial, make_table):
+    """Of five benchmarks one is complete, one lacks cells, one its table, one all cells, and one its costs."""
     write_results(tmp_path, "msvd", "baseline", "kmedoids-s4", r1=46)
     make_table("msvd")
     cells = write_results(tmp_path, "msrvtt", "baseline", "baseline-seed-7", "token_shift", "pooling")
@@ -161,7 +160,7 @@ def test_a_table_with_what_is_missing_and_a_summary_with_whole_tables(tmp_path, 
     assert "| activitynet | baseline | 41.8 |" in unjudged
 
 
-def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, partial):
+def test_costs_of_a_missing_model_are_compared(tmp_path, partial):
     baseline, _ = write_results(tmp_path, "msrvtt", "baseline", "kmedoids-s4")
     baseline.path(layout.RESULT).unlink()
     assert partial("msrvtt") == ["msrvtt", "summary"]
@@ -170,8 +169,8 @@ def test_costs_of_a_model_that_is_not_made_are_compared_all_the_same(tmp_path, p
     assert "| msrvtt | baseline | 43.0 |" in unjudged
 
 
-def test_what_the_papers_models_cost_is_told_where_it_was_measured(tmp_path, run, partial, make_table):
-    """Of a benchmark that is whole: the summary is made in part if that is all that is missing."""
+def test_costs_of_full_size_models_are_in_the_summary_if_measured(tmp_path, run, partial, make_table):
+    """For a complete benchmark without them, only the summary is partial."""
     write_results(tmp_path, "msvd", "baseline", "kmedoids-s4")
     make_table("msvd")
     asked, costs_told = {"options": ("--full-size",)}, "it measured what the paper's models cost"
@@ -185,11 +184,11 @@ def test_what_the_papers_models_cost_is_told_where_it_was_measured(tmp_path, run
     next(tmp_path.glob("msvd_kmedoids-s4.json")).unlink()
     assert partial("msvd") == ["msvd", "summary"] and costs_told not in summary_of(tmp_path)
     assert partial("msvd", **asked) == ["msvd", "summary"] and costs_told in summary_of(tmp_path)
-    measured.unlink()  # as Snakemake does when it measures anew
+    measured.unlink()  # as Snakemake does before a new measurement
     assert partial("msvd", **asked) == ["msvd", "summary"] and costs_told not in summary_of(tmp_path)
 
 
-def test_nothing_is_written_where_all_is_whole_or_nothing_made(tmp_path, partial, make_table):
+def test_nothing_is_written_if_all_is_complete_or_nothing_made(tmp_path, partial, make_table):
     assert partial("msrvtt", unmade=("msrvtt/kmedoids/cell.json",)) == []
     (cell,) = write_results(tmp_path, "msrvtt", "baseline")
     csv = make_table("msrvtt")

@@ -1,4 +1,4 @@
-"""What is known before jobs run: digests of the user's captions and videos, which change when these do."""
+"""Digests of the user's captions and videos before jobs run."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def source(tmp_path):
 
 
 def edit(source, old, new):
-    """Edit the csv, whose size or time then is another."""
+    """Edit the csv."""
     Path(source["captions"]).write_text(CSV.replace(old, new))
 
 
-def test_a_caption_changes_the_digest_of_its_split_alone(source):
+def test_caption_changes_only_the_digest_of_its_split(source):
     before = {split: planning.captions(source, [split]) for split in ("train", "test")}
     edit(source, "two", "three")
     after = {split: planning.captions(source, [split]) for split in ("train", "test")}
@@ -34,12 +34,12 @@ def test_a_caption_changes_the_digest_of_its_split_alone(source):
 
 
 @pytest.mark.parametrize("text", ["", "video\na.mp4\n", 'video,caption\na.mp4,"one\n'])
-def test_of_a_csv_with_a_mistake_nothing_is_known(source, text):
+def test_csv_with_a_mistake_has_no_digest(source, text):
     Path(source["captions"]).write_text(text)
     assert planning.captions(source) == "".join(planning.shards([(source, Path("none.csv"))], SPLITS, 3)) == ""
 
 
-def test_of_a_published_benchmark_nothing_is_known_before_its_manifest(tmp_path):
+def test_published_benchmark_has_no_digest_before_its_manifest(tmp_path):
     source, manifest = {"reader": "msvd"}, tmp_path / "manifest.csv"
     assert planning.captions(source) == "".join(planning.shards([(source, manifest)], SPLITS, 3)) == ""
     row = ["test", "a", str(tmp_path / "a.mp4"), 0, None, "0", "one"]
@@ -48,9 +48,9 @@ def test_of_a_published_benchmark_nothing_is_known_before_its_manifest(tmp_path)
     assert planning.captions(source) == "" and all(planning.shards([(source, manifest)], SPLITS, 3))
 
 
-def test_a_shard_changes_with_its_videos_and_not_with_captions(source, tmp_path):
+def test_digest_of_a_shard_changes_with_videos_not_with_captions(source, tmp_path):
     def shards(splits=SPLITS):
-        planning.all_shards.cache_clear()  # which lasts for a run of Snakemake
+        planning.all_shards.cache_clear()  # kept for a run of Snakemake
         return planning.shards([(source, tmp_path / "none.csv")], splits, 8)
 
     before = shards()

@@ -1,4 +1,4 @@
-"""The table of sources, and getting a dataset's files by it: downloaded, out of archives, local, one by one."""
+"""The table of sources, and fetching files by it: downloads, archives, local copies, single videos."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from centerclip.data.download.sources import fetch, needs, read_table, wanted, w
 COLUMNS = "dataset,file,inside,url,mirrors,bytes,hashes,credentials,seen,licence"
 
 
-def test_every_row_of_the_repositorys_table_is_complete():
+def test_every_row_of_the_table_is_complete():
     for dataset, files in read_table().items():
         for name, source in files.items():
             assert source.inside or source.urls, (dataset, name)
@@ -25,7 +25,7 @@ def test_every_row_of_the_repositorys_table_is_complete():
             assert all(re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", text) for text in source.hashes)
 
 
-def test_the_advice_names_the_setting_of_a_local_copy():
+def test_setting_of_a_local_copy():
     assert read_table()["clip"]["ViT-B-32.pt"].setting == "weights: {ViT-B-32: path/to/ViT-B-32.pt}"
     assert read_table()["msvd"]["videos"].setting == "source.local"
 
@@ -33,22 +33,20 @@ def test_the_advice_names_the_setting_of_a_local_copy():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"{COLUMNS}\na,b,,https://x/b,,,,,,\na,c\n", "line 3: has no inside"),
-        ("dataset,file\na,b\n", "line 2: has no inside"),
-        (f"{COLUMNS}\na,b,,https://x/b,,many,,,,\n", "line 2: bytes: 'many' is not a number"),
-        (f"{COLUMNS}\na,b,,https://x/b,,,md5:12,,,\n", "line 2: hashes: 'md5:12' is neither sha256: and 64"),
-        (f"{COLUMNS}\na,b,,https://x/{{0}},,,,,,\n", "line 2: 'https://x/{0}' is not a url"),
-        (f"{COLUMNS}\na,../b,,https://x/b,,,,,,\n", "line 2: file: '../b' is not a name"),
-        (f"{COLUMNS}\na,b,c.zip,,,,,,,\n", "b: inside: 'c.zip' is no archive of a"),
-        (f"{COLUMNS}\na,b,b,,,,,,,\n", "b: inside: 'b' is no archive of a"),
-        (f"{COLUMNS}\na,\udcff,,https://x/b,,,,,,\n", "not a table: 'utf-8' codec can't decode byte 0xff"),
+        (f"{COLUMNS}\na,b,,https://x/b,,,,,,\na,c\n", ", line 3: inside: is missing"),
+        (f"{COLUMNS}\na,b,,https://x/b,,many,,,,\n", ", line 2: bytes: 'many' is not a number"),
+        (f"{COLUMNS}\na,b,,https://x/b,,,md5:12,,,\n", ", line 2: hashes: 'md5:12' is not sha256:... or git:"),
+        (f"{COLUMNS}\na,b,,https://x/{{0}},,,,,,\n", ", line 2: url: 'https://x/{0}' is not a url"),
+        (f"{COLUMNS}\na,../b,,https://x/b,,,,,,\n", ", line 2: file: '../b' is not a name"),
+        (f"{COLUMNS}\na,b,c.zip,,,,,,,\n", ": b: inside: 'c.zip' is not an archive of a"),
+        (f"{COLUMNS}\na,\udcff,,https://x/b,,,,,,\n", ": not a csv: 'utf-8' codec can't decode byte 0xff"),
     ],
 )
-def test_a_damaged_table_is_one_line(tmp_path, text, reason):
+def test_a_mistake_in_the_table_is_one_line(tmp_path, text, reason):
     (tmp_path / "table.csv").write_text(text, errors="surrogateescape")
     with pytest.raises(UserError) as error:
         read_table(tmp_path / "table.csv")
-    assert str(error.value).startswith(f"{tmp_path}/table.csv: {reason}") and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/table.csv{reason}") and "\n" not in str(error.value)
 
 
 def test_missing_credentials_and_local_copies_are_named(monkeypatch):
@@ -60,8 +58,8 @@ def test_missing_credentials_and_local_copies_are_named(monkeypatch):
     everything = dict.fromkeys(wanted(read_table()["lsmdc"]), "/")
     assert needs("lsmdc", everything) == []
     assert needs("msvd", {}) == []
-    assert needs("msvd", {"videos": "nowhere"}) == ["videos: local copy nowhere does not exist"]
-    assert needs("msvd", {"video": "/"})[0].startswith("video: no such file; the dataset has videos, raw-captions")
+    assert needs("msvd", {"videos": "nowhere"}) == ["videos: no such local copy: nowhere"]
+    assert needs("msvd", {"video": "/"})[0].startswith("video: not a file of the dataset, which has videos, raw-")
     lines = wishes("mine", {"reader": "lsmdc"})
     assert len(lines) == 2 and lines[0].startswith("mine: set LSMDC_USER") and "mine.source.local" in lines[1]
     assert wishes("shapes", {"reader": "shapes"}) == wishes("msvd", {"reader": "msvd"}) == []
@@ -108,7 +106,7 @@ def test_archives_are_unpacked_and_linked(place):
     assert (place.out / "videos/data/list.txt").is_file()
 
 
-def test_what_was_fetched_is_not_asked_for_again(place):
+def test_fetched_files_are_not_requested_again(place):
     fetch({"reader": "packed"}, place.out, None)
     before = len(place.requests)
     fetch({"reader": "packed"}, place.out, None)
@@ -116,36 +114,36 @@ def test_what_was_fetched_is_not_asked_for_again(place):
     assert len(place.requests) == before
 
 
-def test_local_copies_win_and_are_verified(place, tmp_path):
+def test_local_copies_are_preferred_and_verified(place, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own.txt").write_text("one\ntwo\n")
     local = {"list.txt": str(tmp_path / "own.txt"), "videos": str(tmp_path / "own")}
     fetch({"reader": "packed", "local": local}, place.out, None)
     assert not place.requests and (place.out / "list.txt").resolve() == tmp_path / "own.txt"
     (tmp_path / "own.txt").write_text("three\n")
-    with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, where sha256:\w+ is expected"):
+    with pytest.raises(UserError, match=r"list.txt: .*own.txt is sha256:\w+, expected sha256:\w+"):
         fetch({"reader": "packed", "local": local}, place.out, None)
-    assert (place.out / "videos").is_dir()  # what was there before stays
+    assert (place.out / "videos").is_dir()  # the earlier result stays
 
 
-def test_a_local_archive_is_unpacked(place, tmp_path):
+def test_local_archive_is_unpacked(place, tmp_path):
     (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
     fetch({"reader": "packed", "local": {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}}, place.out, None)
     assert not place.requests and (place.out / "list.txt").read_text() == "one\ntwo\n"
 
 
-def test_a_corrected_local_archive_is_unpacked_again(place, tmp_path):
+def test_replaced_local_archive_is_unpacked_again(place, tmp_path):
     local = {"data.zip": str(tmp_path / "own.zip"), "videos": "/"}
     with zipfile.ZipFile(tmp_path / "own.zip", "w") as file:
         file.writestr("other.txt", "of another data set")
-    with pytest.raises(UserError, match=r"data.zip has no list.txt"):
+    with pytest.raises(UserError, match=r"data.zip: it has no list.txt"):
         fetch({"reader": "packed", "local": local}, place.out, None)
     (tmp_path / "own.zip").write_bytes(place.files["/data.zip"])
     fetch({"reader": "packed", "local": local}, place.out, None)
     assert (place.out / "list.txt").read_text() == "one\ntwo\n"
 
 
-def test_single_videos_come_from_the_mirror_that_has_them(place):
+def test_single_videos_come_from_a_mirror_that_has_them(place):
     fetch({"reader": "single"}, place.out, names)
     assert (place.out / "videos/m/a.avi").read_bytes() == b"A"
     assert (place.out / "videos/m/b.avi").read_bytes() == b"B"
@@ -154,7 +152,7 @@ def test_single_videos_come_from_the_mirror_that_has_them(place):
     assert kept and not any(b"secret" in path.read_bytes() for path in kept)
 
 
-def test_without_credentials_nothing_is_asked_for(place, monkeypatch):
+def test_without_credentials_nothing_is_requested(place, monkeypatch):
     monkeypatch.delenv("KEY_USER", raising=False)
     monkeypatch.delenv("KEY_PASSWORD", raising=False)
     with pytest.raises(UserError, match="single: set KEY_USER and KEY_PASSWORD, or name local copies, for names"):
@@ -169,7 +167,7 @@ def test_without_credentials_nothing_is_asked_for(place, monkeypatch):
         (b"../../a.avi\n", "leads out of its directory"),
     ],
 )
-def test_too_many_videos_that_fail_are_one_line(place, listed, line):
+def test_too_many_failed_videos_are_an_error(place, listed, line):
     place.files["/names.txt"] = listed
     with pytest.raises(UserError, match=line):
         fetch({"reader": "single"}, place.out, names)

@@ -1,4 +1,4 @@
-"""Work in other processes: all of it is done, and what hangs, crashes or is interrupted stops nothing else."""
+"""Watched processes finish all work; items that hang or crash do not stop the others."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ from centerclip.data.video.watch import watched
 
 
 def work(item, beat):
-    """What an item says: hang, hang in C, crash, fail, or be slow but going on."""
+    """Do what the item says: hang, crash, fail, or be slow."""
     if item == "hangs":
         time.sleep(600)
     if item == "crashes":
@@ -29,7 +29,7 @@ def work(item, beat):
         os.kill(os.getpid(), signal.SIGKILL)
     if item == "fills the memory":
         raise MemoryError
-    if item.startswith("/"):  # a file that has how often it was tried
+    if item.startswith("/"):  # a file that counts the tries
         tries = Path(item).read_text() + "x"
         Path(item).write_text(tries)
         if "well" in item and len(tries) == 3:
@@ -46,7 +46,7 @@ def work(item, beat):
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_every_item_is_done_once_and_by_one_process_in_their_order(processes):
+def test_every_item_is_done_once_and_in_order_by_one_process(processes):
     items = [f"item {number:02}" for number in range(20)]
     done = list(watched(work, items, processes, 60))
     assert (done if processes == 1 else sorted(done)) == [(item, f"{item} done") for item in items]
@@ -58,7 +58,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr(watch, "PAUSE", 0)
 
 
-def test_what_the_machine_fails_to_do_is_tried_twice_again(tmp_path, at_once):
+def test_fault_of_the_machine_is_tried_three_times(tmp_path, at_once):
     files = [str(tmp_path / name) for name in ("ill", "well", "once")]
     for file in files:
         Path(file).touch()
@@ -69,14 +69,14 @@ def test_what_the_machine_fails_to_do_is_tried_twice_again(tmp_path, at_once):
     assert [len(Path(file).read_text()) for file in files] == [3, 3, 2]
 
 
-def test_after_a_pause(tmp_path, monkeypatch):
+def test_next_try_comes_after_a_pause(tmp_path, monkeypatch):
     monkeypatch.setattr(watch, "PAUSE", 1.5)
     (tmp_path / "once").touch()
     begin = time.monotonic()
     assert list(watched(work, [str(tmp_path / "once")], 1, 60)) and time.monotonic() - begin > 1.5
 
 
-def test_a_killed_process_and_a_full_memory_are_the_machines(at_once):
+def test_killed_process_and_full_memory_are_faults_of_the_machine(at_once):
     found = dict(watched(work, ["is killed", "fills the memory", "a"], 1, 60))
     assert {item: (type(what), str(what)) for item, what in found.items()} == {
         "is killed": (MachineFault, "the decoder crashed (SIGKILL)"),
@@ -85,15 +85,7 @@ def test_a_killed_process_and_a_full_memory_are_the_machines(at_once):
     }
 
 
-def test_many_stalls_are_not_tried_again(at_once, monkeypatch):
-    monkeypatch.setattr(watch, "STALLS", 0)
-    begun, plain = [], watch.Worker.begin
-    monkeypatch.setattr(watch.Worker, "begin", lambda *arguments: begun.append(1) or plain(*arguments))
-    ((_, found),) = watched(work, ["hangs"], 1, 0.5)
-    assert isinstance(found, MachineFault) and len(begun) == 1
-
-
-def test_what_hangs_or_crashes_is_named_and_the_others_go_on(at_once):
+def test_items_that_hang_or_crash_do_not_stop_the_others(at_once):
     begin = time.monotonic()
     found = dict(watched(work, ["a", "hangs", "b", "crashes", "c"], 2, 1))
     assert {item: found[item] for item in "abc"} == {item: f"{item} done" for item in "abc"}
@@ -102,16 +94,16 @@ def test_what_hangs_or_crashes_is_named_and_the_others_go_on(at_once):
     assert time.monotonic() - begin < 30
 
 
-def test_what_goes_on_is_not_ended_however_long_it_takes():
+def test_slow_work_with_progress_is_not_ended():
     assert list(watched(work, ["is slow"], 1, 1)) == [("is slow", "is slow done")]
 
 
-def test_what_work_raises_is_raised():
+def test_other_errors_of_work_are_raised():
     with pytest.raises(KeyError, match="why"):
         list(watched(work, ["a", "fails"], 1, 60))
 
 
-def test_a_process_that_cannot_start_is_an_error_and_no_loss():
+def test_process_that_cannot_start_is_an_error():
     code = "from centerclip.data.video.watch import watched\ndef work(*_): pass\nlist(watched(work, [1], 1, 60))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
@@ -119,14 +111,14 @@ def test_a_process_that_cannot_start_is_an_error_and_no_loss():
 
 
 def hang(item, beat):
-    """As a loop in a library does: no signal reaches Python."""
+    """Hang as a loop in a library: no signal reaches Python."""
     libc = ctypes.PyDLL(None)
     while True:
         libc.sleep(600)
 
 
 def processes_of(group: int) -> list[str]:
-    """The processes of a group that have not ended."""
+    """The running processes of a group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has just gone
@@ -137,8 +129,8 @@ def processes_of(group: int) -> list[str]:
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
-def test_ctrl_c_and_a_kill_end_it_while_a_decoder_hangs(by):
-    """SIGINT goes to the whole group, as from a terminal; SIGKILL to the parent alone."""
+def test_ctrl_c_and_kill_end_hanging_workers_too(by):
+    """SIGINT goes to the whole group, as from a terminal, SIGKILL to the parent only."""
     code = (
         "import sys\nsys.path.append('tests')\nfrom test_watch import hang\n"
         "from centerclip.data.video.watch import watched\n"

@@ -1,7 +1,7 @@
-"""Videos whose pictures say which frame they are, in families of containers and codecs.
+"""Videos whose pictures show their frame number, in families of containers and codecs.
 
-Quadrants red, green / blue, yellow, and across the middle ten blocks, black or white: the frame's number in binary,
-lowest bit left. Frame i is shown from i / rate on, so that the right frame at any time is known by construction.
+Four quadrants of colour, and across the middle ten black or white blocks: the number in binary, lowest bit left.
+Frame i is shown from i / rate on, so that the right frame at any time is known by construction.
 """
 
 import os
@@ -19,7 +19,7 @@ COLOURS = np.array([[(220, 30, 30), (30, 180, 30)], [(30, 60, 220), (220, 200, 3
 
 
 class Family(NamedTuple):
-    """How a video of a family is made: the suffix of its name, its codec, and what FFmpeg is told besides."""
+    """How to make a video of a family: suffix, codec and options for FFmpeg."""
 
     suffix: str
     codec: str
@@ -27,7 +27,7 @@ class Family(NamedTuple):
     pixels: str = "yuv420p"
     rate: Fraction = Fraction(25)
     size: tuple[int, int] = SIZE
-    container: str | None = None  # None: by the suffix
+    container: str | None = None  # None: from the suffix
     muxing: dict | None = None  # options of the container
     frames: int = 100
 
@@ -85,7 +85,7 @@ FAMILIES = {
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """The frame [H, W, 3] uint8 that says `index`."""
+    """The frame [H, W, 3] uint8 with the number `index`."""
     width, height = size
     drawn = COLOURS.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
     side = 0.8 * min(size) / BITS
@@ -96,7 +96,7 @@ def picture(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def number(picture: np.ndarray) -> int:
-    """Which frame a picture [H, W, 3] uint8 says it is, whole or cropped to its centre square, of any size."""
+    """The number in a picture [H, W, 3] uint8 of any size, whole or cropped to its centre square."""
     height, width = picture.shape[:2]
     side = 0.8 * min(height, width) / BITS
     middle = picture[height // 2 - 2 : height // 2 + 3]
@@ -121,11 +121,11 @@ def write(path: Path, family: Family) -> Path:
 
 
 def normal_priority() -> None:
-    """Undo what SVT-AV1 does as root: it gives the whole process real-time priority, above all others for good."""
+    """Undo SVT-AV1's change as root: it gives the whole process real-time priority."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def expected(family: Family, fps: float) -> list[int]:
-    """The numbers of the frames that are shown at (i + 0.5) / fps seconds; of two at their border the later."""
+    """The numbers of the frames shown at (i + 0.5) / fps seconds; at a border of two frames, the later."""
     times = (np.arange(np.ceil(family.frames / float(family.rate) * fps - 0.5 - 1e-6)) + 0.5) / fps
     return [int(time * float(family.rate) + 1e-6) for time in times]

@@ -103,7 +103,7 @@ def scripted(*answers, context=None):
 
 @contextmanager
 def in_a_thread(server):
-    """`server`, which answers in a thread of its own."""
+    """Let `server` answer in its own thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

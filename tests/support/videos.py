@@ -9,7 +9,7 @@ from support.numbered import normal_priority
 
 
 def make_video(path: Path, count=20, rate=10, size=(96, 64), codec="libx264", **options) -> Path:
-    """A video whose i-th frame has grey level 10 i (250 at most), its upper half red."""
+    """A video whose i-th frame has grey level 10 i (at most 250), its upper half red."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"

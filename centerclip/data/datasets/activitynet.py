@@ -1,4 +1,4 @@
-"""ActivityNet Captions: minutes-long videos, each with the paragraph of all its sentences; tested on val_1."""
+"""ActivityNet Captions: videos of minutes, each with a paragraph of all its sentences; tested on val_1."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from centerclip.data.datasets.manifest import from_captions, listed
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """The manifest: the caption of a video joins its sentences in order; a video ends at its annotated duration. With
-    `lists` (see `manifest.listed`), only videos in them count, by their names or by their ids, without the v_."""
+    """The manifest: a caption joins the sentences of a video; a video ends at its annotated duration. With `lists`
+    (see `manifest.listed`), only the videos in them count, by name or by id (without v_)."""
     captions, durations, lists = {}, {}, settings.get("lists")
     for split, file in {"train": "train.json", "test": "val_1.json"}.items():
         videos = json.loads((source / file).read_text())

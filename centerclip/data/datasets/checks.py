@@ -1,4 +1,4 @@
-"""Checks of a benchmark before heavy work: its counts, video files and stored frames. Heavy imports are late."""
+"""Checks a benchmark before heavy work: its counts, video files and stored frames. Heavy imports are late."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Give a command the options that `check_benchmark` reads. Without them, everything passes."""
+    """Add the options that `check_benchmark` reads. Without them, everything passes."""
     parser.add_argument("--expect", nargs="*", default=[], type=count, metavar="SPLIT.WHAT=N", help="train.videos=9000")
     parser.add_argument("--max-unreadable-share", default=1.0, type=float, help="of videos without frames (default: 1)")
     parser.add_argument("--partial", action="store_true", help="missing videos do not count in that share")
@@ -42,8 +42,8 @@ def count(text: str) -> tuple[str, int]:
 
 
 def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
-    """Raise UserError unless the benchmark of `cell` has the counts of `arguments`, and no larger share of videos of
-    the cell's splits lacks frames; with `partial`, missing videos do not count. Prints the videos without frames."""
+    """Raise UserError if the benchmark of `cell` has other counts than `arguments`, or a larger share of videos of the
+    cell's splits lacks frames; with `partial`, missing videos do not count. Prints the videos without frames."""
     from centerclip.data.datasets.manifest import check_counts
     from centerclip.data.datasets.readers import manifest_of
     from centerclip.data.video.frames import read_report
@@ -59,24 +59,24 @@ def check_benchmark(cell: Cell, arguments: argparse.Namespace) -> None:
 
 
 def check_files(manifest: pd.DataFrame, splits: Collection[str], share: float, name: str) -> None:
-    """Raise UserError if more than the `share` of the videos of `splits` of benchmark `name` are missing, or all;
-    else tell how many of each split are there."""
+    """Raise UserError if more than the `share` of the videos of `splits` of benchmark `name` are missing, or all. Tell
+    how many of each split exist if some are missing."""
     clips = manifest[manifest["split"].isin(splits)].drop_duplicates("video_id")
-    there = clips["path"].map(os.path.isfile)
-    if there.all():
+    exists = clips["path"].map(os.path.isfile)
+    if exists.all():
         return
-    found = there.groupby(clips["split"], sort=False).agg(["sum", "size"])
+    found = exists.groupby(clips["split"], sort=False).agg(["sum", "size"])
     counts = ", ".join(f"{split} {here:,} of {wanted:,}" for split, here, wanted in found.itertuples())
-    first = Path(clips.loc[~there, "path"].iloc[0])
+    first = Path(clips.loc[~exists, "path"].iloc[0])
     where = f"first missing: {first.name!r}, looked in {located(first.parent)}"
-    line = f"benchmark {name}: {there.sum():,} of {len(there):,} videos are there ({counts}), {where}"
-    if not there.any():
+    line = f"benchmark {name}: {exists.sum():,} of {len(exists):,} videos are there ({counts}), {where}"
+    if not exists.any():
         raise UserError(line)
-    if (~there).sum() > share * len(there):
-        raise UserError(f"{line}; max_unreadable_share allows {share:.1%}, and partial: true any number")
+    if (~exists).sum() > share * len(exists):
+        raise UserError(f"{line}; max_unreadable_share allows {share:.1%} to miss, partial: true any number")
     tell(line)
 
 
 def needed_splits(path: Path | None) -> list[str]:
-    """The splits whose frames are stored, of a SPLITS file; all without one."""
+    """The splits whose frames are stored, from a SPLITS file; all splits without one."""
     return read_json(path)["splits"] if path else list(SPLITS)

@@ -1,4 +1,4 @@
-"""DiDeMo: videos of Flickr's users, each with the paragraph of all descriptions of its moments."""
+"""DiDeMo: videos of Flickr's users, each with a paragraph of all descriptions of its moments."""
 
 import json
 import os.path
@@ -11,12 +11,12 @@ from centerclip.data.datasets.manifest import from_captions, listed
 
 
 def descriptions(source: Path, split: str) -> list[dict]:
-    """The descriptions of the moments of a split, each with its `video` and its `description`."""
+    """The rows of a split, each with its `video` and its `description`."""
     return json.loads((source / f"{split}_data.json").read_text())
 
 
 def video_names(source: Path) -> list[str]:
-    """The first name of each video: some videos have two names, which differ in the extension."""
+    """The first name of each video; some videos have two names, which differ in the extension."""
     names = {}
     for split in SPLITS:
         for row in descriptions(source, split):
@@ -25,10 +25,10 @@ def video_names(source: Path) -> list[str]:
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """The manifest: the caption of a video joins its descriptions in the order of the file.
+    """The manifest: a caption joins the descriptions of a video in the order of the file.
 
-    `settings` may have `seconds`, where videos end, and `lists` (see `manifest.listed`): only descriptions of the names
-    in them count, as in the authors' code, because some videos have two names.
+    `settings` may have `seconds`, where videos end, and `lists` (see `manifest.listed`): then only descriptions with
+    these names count, as in the authors' code, because some videos have two names.
     """
     captions, lists = {}, settings.get("lists")
     for split in SPLITS:

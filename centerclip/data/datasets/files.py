@@ -1,4 +1,4 @@
-"""The video files of a directory, and the file that a video's name stands for."""
+"""Lists the video files of a directory and finds the file of a video's name."""
 
 import os
 from collections import Counter, deque
@@ -12,7 +12,7 @@ VIDEO_SUFFIXES = (
     *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm"),
     *(".webp", ".wmv"),
 )
-# Folders of file servers and systems, casefolded: thumbnails, snapshots and what was deleted
+# Folders of file servers and systems for thumbnails, snapshots and deleted files; casefolded
 SYSTEM_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "lost+found"),
     *("system volume information", "__macosx"),
@@ -20,24 +20,24 @@ SYSTEM_FOLDERS = {
 
 
 class Listing(NamedTuple):
-    """What there is in and below a folder. Paths are from the folder."""
+    """The files in and below a folder. Paths are relative to it."""
 
     videos: dict[str, tuple[int, int]]  # path -> size in bytes, time of change in ns
-    closed: dict[str, str]  # the folders that cannot be read -> why
-    others: Counter[str]  # the suffix of files that are passed over -> how many
+    closed: dict[str, str]  # folder that cannot be read -> reason
+    others: Counter[str]  # suffix of other files -> count
 
     def passed_over(self) -> str:
-        """How many files were passed over for their suffix, in one line; '' for none."""
+        """The number of other files by suffix, in one line; '' if there are none."""
         common = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
         counts = [f"{suffix or 'without'} {count}" for suffix, count in common[:8]] + ["..."] * (len(common) > 8)
         return f"{self.others.total()} files with other suffixes passed over: {', '.join(counts)}" if common else ""
 
 
 def listing(folder: Path) -> Listing:
-    """The files in and below `folder`. Raises UserError if there is no such folder, or no video in it.
+    """The files in and below `folder`, except hidden files and folders and SYSTEM_FOLDERS. Raises UserError if there is
+    no such folder, or no video in it.
 
-    A file is a video if its suffix is one of VIDEO_SUFFIXES; hidden files and folders, and SYSTEM_FOLDERS, are left
-    out. Links are followed, but each folder is visited once, by its own name rather than by a link's if it has both.
+    Links are followed, but each folder is visited once, under its own name rather than a link's.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -71,7 +71,7 @@ def listing(folder: Path) -> Listing:
 
 
 def changes(path: Path) -> tuple[int, int]:
-    """The size of a file in bytes and its time of change in ns; (-1, -1) for a link to nothing."""
+    """The size of a file in bytes and its time of change in ns; (-1, -1) for a broken link."""
     try:
         status = path.stat()
     except OSError:
@@ -80,8 +80,8 @@ def changes(path: Path) -> tuple[int, int]:
 
 
 def files_by_stem(directory: Path) -> dict[str, str]:
-    """The paths of the files below `directory` by their names without the extension. Of several, a video is preferred
-    to a picture that may move, and that, which may be its thumbnail, to any other file; of equals the first path."""
+    """The paths of the files below `directory` by name without the extension. Of several files with one name, a video
+    is preferred to a .gif or .webp, which may be its thumbnail, and these to other files; then the first path."""
 
     def preference(path: str) -> tuple[bool, bool, str]:
         suffix = os.path.splitext(path)[1].lower()

@@ -1,4 +1,4 @@
-"""Videos of the user's own: a directory of files, and a csv with the columns REQUIRED and maybe OPTIONAL."""
+"""The user's own videos: a directory of files, and a csv with the columns REQUIRED and maybe OPTIONAL."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ OPTIONAL = {"split": "test", "start_s": "0", "end_s": ""}
 
 
 def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
-    """The manifest of a folder. `settings` has `videos` (the directory), `captions` (the csv) and maybe `columns` (its
-    names for the columns).
+    """The manifest of a folder. `settings` has `videos` (the directory), `captions` (the csv) and maybe `columns` (the
+    csv's names for the columns).
 
-    Several rows of a video are its captions; an empty caption makes it a candidate without text. Rows with different
-    bounds are different clips. A `caption_id` is the number of the row. Raises UserError, which names the file or row.
+    Several rows of a video are several captions; an empty caption makes the video a candidate only. Rows with different
+    bounds are different clips. A `caption_id` is the number of the row. Raises UserError with the file or row.
     """
     directory = Path(settings["videos"])
     if not directory.is_dir():
@@ -32,7 +32,7 @@ def manifest(settings: dict, source: Path | None = None) -> pd.DataFrame:
 
 
 def clips(settings: dict) -> pd.DataFrame:
-    """`manifest`, whether or not the videos are there. Raises UserError for a mistake in the csv."""
+    """`manifest`, whether or not the videos exist. Raises UserError for a mistake in the csv."""
     directory, path = Path(settings["videos"]), Path(settings["captions"])
     rows = read_rows(path, settings.get("columns") or {})
     start, end = (seconds(rows[name], name, path) for name in ("start_s", "end_s"))
@@ -44,7 +44,7 @@ def clips(settings: dict) -> pd.DataFrame:
         if split not in SPLITS:
             raise UserError(f"{path}, row {row}: split {split!r} is not one of {', '.join(SPLITS)}")
         if first < 0 or last <= first:
-            raise UserError(f"{path}, row {row}: start_s {first:g} and end_s {last:g} bound no clip")
+            raise UserError(f"{path}, row {row}: start_s {first:g} and end_s {last:g} are not the bounds of a clip")
     if not rows["caption"].any():
         raise UserError(f"{path}: every caption is empty")
     names = rows["video"].map(plain_name)
@@ -64,7 +64,7 @@ def plain_name(name: str) -> str:
 
 
 def find(names: Sequence[str], directory: Path) -> dict[str, str]:
-    """The path below `directory` of each plain name, whether or not there is a file."""
+    """The path below `directory` of each plain name, whether or not the file exists."""
     files = {name: str(directory / name) for name in names}
     if not all(map(os.path.isfile, files.values())):  # Path.is_file raises an error for a name that is too long
         listed = {plain_name(os.path.relpath(path, directory)): path for path in all_files(directory)}
@@ -73,36 +73,14 @@ def find(names: Sequence[str], directory: Path) -> dict[str, str]:
 
 
 def clip_suffix(start: float, end: float) -> str:
-    """What a clip's bounds in seconds add to its video_id: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
-    last = "" if np.isnan(end) else f"{end:.15g}"  # 15 digits tell clips of a long video apart
+    """The part of a video_id for a clip's bounds in s: "[1.5-4]", "[4-]" to the end, "" for a whole video."""
+    last = "" if np.isnan(end) else f"{end:.15g}"  # 15 digits separate the clips of a long video
     return f"[{start:.15g}-{last}]" if start or last else ""
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """The rows of a csv as stripped text, under the standard names of the columns and with OPTIONAL's defaults. The
-    index is the number of the row in a spreadsheet. Raises UserError."""
-    (_, header), *rows = fields(path)
-    names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
-    for standard, column in names.items():
-        if column not in header and standard in (*REQUIRED, *columns):
-            has = f"it has {', '.join(header)} (`columns` in the config maps names)"
-            raise UserError(f"{path}: no column {column!r} for {standard}; {has}")
-        if header.count(column) > 1:
-            raise UserError(f"{path}: column {column!r} is there {header.count(column)} times")
-    if not rows:
-        raise UserError(f"{path}: no rows")
-    for row, values in rows:
-        if len(values) > len(header):
-            more = f"{len(values)} fields where the header has {len(header)}"
-            raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
-    padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
-    table = pd.DataFrame(padded, [row for row, _ in rows], header)
-    present = {name: table[column] for name, column in names.items() if column in table}
-    return pd.DataFrame(OPTIONAL | present, table.index)
-
-
-def fields(path: Path) -> list[tuple[int, list[str]]]:
-    """The number, from 1, and the fields of each row that is not blank, the header first. Raises UserError."""
+    """The rows of a csv as stripped text, with the standard names of the columns and OPTIONAL's defaults. The index is
+    the number of the row in a spreadsheet, from 1 for the header. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{located(path)}: no such csv of captions")
     rows = []
@@ -113,16 +91,33 @@ def fields(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a csv in UTF-8 ({error})") from None
     except csv.Error as error:
-        raise UserError(f"{path}, row {len(rows) + 1}: not a csv's, its quotes do not match ({error})") from None
+        raise UserError(f"{path}, row {len(rows) + 1}: not a row of a csv: the quotes do not match ({error})") from None
     if "\0" in text:
         raise UserError(f"{path}: not a csv in UTF-8 (it has NUL characters)")
     if not any(map(any, rows)):
         raise UserError(f"{path}: empty")
-    return [(number, values) for number, values in enumerate(rows, 1) if any(values)]
+    (_, header), *rows = [(number, values) for number, values in enumerate(rows, 1) if any(values)]
+    names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+    for standard, column in names.items():
+        if column not in header and standard in (*REQUIRED, *columns):
+            has = f"it has {', '.join(header)} (`columns` in the config maps names)"
+            raise UserError(f"{path}: no column {column!r} for {standard}; {has}")
+        if header.count(column) > 1:
+            raise UserError(f"{path}: {header.count(column)} columns {column!r}; rename all but one")
+    if not rows:
+        raise UserError(f"{path}: no rows")
+    for row, values in rows:
+        if len(values) > len(header):
+            more = f"{len(values)} fields, but the header has {len(header)}"
+            raise UserError(f"{path}, row {row}: {more} (a caption with commas needs quotes)")
+    padded = [values + [""] * (len(header) - len(values)) for _, values in rows]
+    table = pd.DataFrame(padded, [row for row, _ in rows], header)
+    present = {name: table[column] for name, column in names.items() if column in table}
+    return pd.DataFrame(OPTIONAL | present, table.index)
 
 
 def seconds(column: pd.Series, name: str, path: Path) -> pd.Series:
-    """A column of times in s, NaN where it is empty. Raises UserError for a row that holds no number."""
+    """A column of times in s, NaN where it is empty. Raises UserError for a row without a number."""
     numbers = pd.to_numeric(column.replace("", np.nan), errors="coerce").astype(float)
     wrong = (column != "") & ~np.isfinite(numbers)
     if wrong.any():

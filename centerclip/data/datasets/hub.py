@@ -23,16 +23,16 @@ from centerclip.data.datasets.files import VIDEO_SUFFIXES
 from centerclip.data.datasets.manifest import from_captions
 from centerclip.data.download.http import Refused, check, download
 
-ROWS = "rows.json"
+ROWS = "rows.json"  # a list of rows {video, texts}: the name of a file without suffix, and lists of strings by column
 GATED = "if it is gated, accept its terms on its page and set HF_TOKEN"
 
 
 def fetch(settings: dict, out: Path) -> None:
     """Make the directory `out` of the videos and the rows of all splits.
 
-    Parquet files are downloaded, verified, unpacked and deleted one after the other. What is unpacked stays in
-    `results/downloads/hub`, so that a fetch that was interrupted goes on. Files in the Hub's own cache are used from
-    there and kept. Raises UserError: no such files, no access, damage, or columns that do not fit.
+    Parquet files are downloaded, verified, unpacked and deleted one after the other. Unpacked files stay in
+    `results/downloads/hub`, so that an interrupted fetch continues. Files in the Hub's own cache are used from there
+    and kept. Raises UserError: no such files, no access, damage, or columns that do not fit.
     """
     if find_spec("pyarrow") is None:
         raise UserError(f"{settings['repository']}: the reader hub needs pyarrow (pip install pyarrow)")
@@ -53,8 +53,8 @@ def fetch(settings: dict, out: Path) -> None:
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """The manifest: rows with the same video, byte for byte, are captions of one video, whose name is its digest. A row
-    without a caption makes its video a candidate."""
+    """The manifest: rows with the same video, byte for byte, are captions of one video, named by its digest. A row
+    without a caption makes its video a candidate only."""
     pairs = {}
     for row in read_json(source / ROWS):
         pairs.setdefault(row["split"], []).extend((row["video"], text) for text in captions(row, settings))
@@ -62,20 +62,20 @@ def manifest(settings: dict, source: Path) -> pd.DataFrame:
 
 
 def captions(row: dict, settings: dict) -> list[str]:
-    """The captions of a row of ROWS. Raises UserError if it has no such column."""
+    """The captions of a row of ROWS. Raises UserError without such a column of text."""
     column = (settings.get("columns") or {}).get("caption", "caption")
     if column not in row["texts"]:
-        raise missing(settings["repository"], "caption", column, row["texts"])
+        raise missing_column(settings["repository"], "caption", column, row["texts"])
     return row["texts"][column] or [""]
 
 
-def missing(where: str, standard: str, column: str, columns: list[str]) -> UserError:
+def missing_column(where: str, standard: str, column: str, columns: list[str]) -> UserError:
     has = f"it has {', '.join(columns) or 'none'} (`columns` in the config maps names)"
     return UserError(f"{where}: no column {column!r} for {standard}; {has}")
 
 
 def add_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Let the user's token, if there is one, go with a request."""
+    """Add the user's token, if there is one, to a request."""
     if token := get_token():
         request.headers["Authorization"] = f"Bearer {token}"
     return request
@@ -90,13 +90,12 @@ class Repository:
         self.commit = {"repo_id": self.name, "repo_type": "dataset", "revision": settings["revision"]}
         try:
             self.files = self.listing()
-        except Exception as error:  # of any of the network's layers
+        except Exception as error:  # each layer of the network has its own errors
             remedy = f"check its name; {GATED}" if isinstance(error, RepositoryNotFoundError) else "try again"
             raise UserError(f"{self.name}: {type(error).__name__}: {first_line(error)}; {remedy}") from None
 
     def listing(self) -> dict[str, tuple[int | None, tuple[str, ...]]]:
-        """The size and the hashes, as far as they are known, of each file of the repository; with HF_HUB_OFFLINE, of
-        each file in the Hub's cache."""
+        """The size and the hashes, if known, of each file of the repository; offline, of each file in the cache."""
         if is_offline_mode():
             folder = Path(snapshot_download(**self.commit, allow_patterns=self.globs, local_files_only=True))
             return {path.relative_to(folder).as_posix(): (None, ()) for path in folder.rglob("*") if path.is_file()}
@@ -107,14 +106,13 @@ class Repository:
         }
 
     def matching(self, glob: str) -> list[str]:
-        """The paths that a glob stands for, sorted. Raises UserError for none."""
+        """The paths that match a glob, sorted. Raises UserError if none does."""
         if not (found := sorted(path for path in self.files if fnmatchcase(path, glob))):
             raise UserError(f"{self.name}: no file {glob!r}; it has {', '.join(sorted(self.files)[:8])}")
         return found
 
     def unpack(self, shard: str) -> Path:
-        """The directory of the videos of a parquet file and its rows, ROWS: `video`, the name of a file without its
-        suffix, and `texts`, the lists of strings by column."""
+        """The directory of the videos of a parquet file and of its ROWS."""
         out = self.store / f"{shard.replace('/', '--')}.{self.video}"
         if not out.exists():
             path = self.obtain(shard)
@@ -125,7 +123,7 @@ class Repository:
         return out
 
     def rows(self, path: Path, shard: str, out: Path) -> Iterator[dict]:
-        """The rows of a parquet file, whose videos are written into `out` on the way."""
+        """The rows of a parquet file. Writes their videos into `out`."""
         import pyarrow
         from pyarrow.parquet import ParquetFile
 
@@ -138,9 +136,9 @@ class Repository:
             with ParquetFile(path) as file:
                 schema = file.schema_arrow
                 if self.video not in schema.names:
-                    raise missing(f"{self.name}, {shard}", "video", self.video, schema.names)
+                    raise missing_column(f"{self.name}, {shard}", "video", self.video, schema.names)
                 texts = [field.name for field in schema if is_text(field.type) and field.name != self.video]
-                batches = file.iter_batches(8, columns=[self.video, *texts])  # of 8 rows, for videos are large
+                batches = file.iter_batches(8, columns=[self.video, *texts])  # few rows, as videos are large
                 for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
                     data, suffix = self.video_of(row.pop(self.video), f"{self.name}, {shard}, row {number}", shard)
                     digest = hashlib.sha256(data).hexdigest()[:16]
@@ -158,7 +156,7 @@ class Repository:
             name = PurePosixPath(path.removeprefix(f"hf://datasets/{self.name}@{self.commit['revision']}/"))
             inside = [p for p in map(str, (name, PurePosixPath(shard).parent / name)) if p in self.files]
             if not inside:
-                raise UserError(f"{where}: no bytes of a video, and its path {path!r} is no file of the repository")
+                raise UserError(f"{where}: no bytes of a video, and its path {path!r} is not a file of the repository")
             file = self.obtain(inside[0])
             data = file.read_bytes()
             self.discard(file)
@@ -168,14 +166,14 @@ class Repository:
     def obtain(self, name: str) -> Path:
         """A file of the repository, from the Hub's cache or downloaded into `store`. Raises UserError."""
         path, (size, hashes) = try_to_load_from_cache(filename=name, **self.commit), self.files[name]
-        if not isinstance(path, str):  # huggingface_hub itself would begin a file again after it was killed
+        if not isinstance(path, str):  # huggingface_hub does not resume after it was killed
             path = self.store / "files" / name
             download(path, [hf_hub_url(filename=name, **self.commit)], size, hashes, add_token, otherwise=GATED)
         elif hashes:
             try:
                 check(Path(path), size, hashes, name)
             except Refused as error:
-                raise UserError(f"{path} {error}: delete it and run again") from None
+                raise UserError(f"{path}: {error}; delete it and run again") from None
         return Path(path)
 
     def discard(self, path: Path) -> None:

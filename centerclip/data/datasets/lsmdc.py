@@ -1,6 +1,6 @@
 """LSMDC (2016): short clips of movies with one description each; tested on the 1,000 clips of the public test.
 
-Its files are tab-separated without a header: clip, start and end as aligned, start and end as extracted, sentence.
+Its files are tab-separated without a header: clip, aligned start and end, extracted start and end, sentence.
 """
 
 import csv
@@ -24,7 +24,7 @@ def clips(path: Path) -> list[tuple[str, str]]:
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
             if len(row) != 6:
-                raise UserError(f"{path.name}, row {number}: {len(row)} fields separated by tabs, where 6 are expected")
+                raise UserError(f"{path}, row {number}: {len(row)} fields separated by tabs, expected 6")
             pairs.append((row[0], row[5]))
     return pairs
 

@@ -1,4 +1,4 @@
-"""The manifest of a benchmark: a table with a row for each caption. No later step looks at a benchmark's own files."""
+"""The manifest of a benchmark: a table with a row for each caption. Later steps read no other file of a benchmark."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ COLUMNS = {
     "split": str,
     "video_id": str,
     "path": str,
-    "start_s": float,  # seconds; 0 = from the beginning
-    "end_s": float,  # seconds; empty = to the end
+    "start_s": float,  # s; 0 is the beginning
+    "end_s": float,  # s; empty is the end
     "caption_id": str,
-    "caption": str,  # empty = the video is only a candidate in the gallery
+    "caption": str,  # empty if the video is only a candidate
 }
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
-    """The rows of a manifest csv, with exactly the columns `COLUMNS`. Raises UserError for another file."""
+    """The rows of a manifest csv, with the columns `COLUMNS`. Raises UserError for another file."""
     try:
         rows = pd.read_csv(path, dtype=COLUMNS, usecols=list(COLUMNS), keep_default_na=False, na_values={"end_s": ""})
     except ValueError as error:
@@ -33,12 +33,12 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
 
 
 def videos(manifest: pd.DataFrame) -> pd.DataFrame:
-    """One row a video (`video_id, path, start_s, end_s`), in the order in which they first appear."""
+    """A row for each video (`video_id, path, start_s, end_s`), in the order of first appearance."""
     return manifest.drop_duplicates("video_id", ignore_index=True)[["video_id", "path", "start_s", "end_s"]]
 
 
 def check_manifest(manifest: pd.DataFrame, name: str) -> None:
-    """Raise UserError if the rows of benchmark `name` do not form a manifest."""
+    """Raise UserError if the rows of benchmark `name` are not a valid manifest."""
     if manifest.empty:
         raise UserError(f"benchmark {name}: no captions at all")
     unknown = sorted(set(manifest["split"]) - set(SPLITS))
@@ -46,7 +46,7 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
         raise UserError(f"benchmark {name}: split {unknown[0]!r} is not one of {', '.join(SPLITS)}")
     twice = manifest["caption_id"][manifest["caption_id"].duplicated()]
     if len(twice):
-        raise UserError(f"benchmark {name}: caption_id {twice.iloc[0]!r} is there twice")
+        raise UserError(f"benchmark {name}: two rows have the caption_id {twice.iloc[0]!r}")
     splits = manifest[["video_id", "split"]].drop_duplicates()
     if not splits["video_id"].is_unique:
         video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
@@ -58,7 +58,7 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
 
 
 def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.DataFrame:
-    """The rows of `split` whose videos have frames: those in `counts`. Raises UserError if none has a caption."""
+    """The rows of `split` whose videos have frames, by `counts`. Raises UserError if none of them has a caption."""
     rows = manifest[(manifest["split"] == split) & manifest["video_id"].map(counts.__contains__)]
     if (rows["caption"] == "").all():
         raise UserError(f"no captioned video of split {split!r} has frames")
@@ -66,14 +66,14 @@ def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.Dat
 
 
 def counted(manifest: pd.DataFrame) -> dict[str, int]:
-    """How many videos and captions each split has: "train.videos", "train.captions" and so on."""
+    """The number of videos and captions of each split: "train.videos", "train.captions" and so on."""
     rows = {split: manifest[manifest["split"] == split] for split in SPLITS}
     videos = {f"{split}.videos": part["video_id"].nunique() for split, part in rows.items()}
     return videos | {f"{split}.captions": len(part) for split, part in rows.items()}
 
 
 def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) -> None:
-    """Raise UserError unless benchmark `name` has the counts, named as in `counted`, that are expected of it."""
+    """Raise UserError unless benchmark `name` has the `expected` counts, named as in `counted`."""
     counts = counted(manifest)
     for key, number in expected.items():
         if counts[key] != number:
@@ -83,18 +83,18 @@ def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) ->
 
 
 def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
-    """16 hex digits that change when a caption of `splits`, or which video it describes, changes."""
+    """16 hex digits that change when a caption of `splits` or its video changes."""
     rows = manifest.loc[manifest["split"].isin(list(splits)), ["split", "video_id", "caption"]]
     return hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def in_shard(paths: pd.Series, shards: int) -> pd.Series:
-    """The number of the shard that the frames of each video file are in; it does not depend on the other files."""
+    """The number of the shard of each video file's frames; it does not depend on other files."""
     return paths.map(lambda path: zlib.crc32(os.fsencode(path)) % shards)
 
 
 def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
-    """16 hex digits for each shard, which change when a clip of it (a row of `videos`) or that clip's file changes."""
+    """16 hex digits for each shard, which change when one of its clips (rows of `videos`) or their files changes."""
     digests = [hashlib.sha256() for _ in range(shards)]
     columns = clips[["video_id", "path", "start_s", "end_s"]].itertuples(index=False)
     for clip, shard in zip(columns, in_shard(clips["path"], shards), strict=True):
@@ -103,8 +103,8 @@ def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
 
 
 def listed(lists: str, split: str, dataset: str) -> set[str]:
-    """The names of videos in the file `lists`, or in its SPLIT_list.txt if it is a directory: words of a text, keys or
-    items of a json. Raises UserError for another file."""
+    """The names of videos in the file `lists`, or in SPLIT_list.txt of a directory: words of a text, keys or items of a
+    json. Raises UserError for another file."""
     path, where = Path(lists), f"(lists in {dataset}'s source)"
     if path.is_dir():
         path /= f"{split}_list.txt"
@@ -118,11 +118,8 @@ def listed(lists: str, split: str, dataset: str) -> set[str]:
 
 
 def from_captions(captions: dict[str, list[tuple[str, str]]], videos: Path) -> pd.DataFrame:
-    """The manifest of whole videos below `videos`, with the pairs (video_id, caption) of each split. A video_id is the
-    name of a file without the extension.
-
-    A video without a file stays in the manifest, so that the report of the frames names it.
-    """
+    """The manifest of whole videos below `videos`, from the pairs (video_id, caption) of each split. A video_id is the
+    name of a file without the extension. Videos without a file stay, so that the report of the frames names them."""
     files = files_by_stem(videos)
     triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
     rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])

@@ -1,4 +1,4 @@
-"""MSR-VTT: 10 s to 32 s clips with 20 captions each; trained on 9,000 or 7,010 of them, tested on 1K-A (JSFusion's)."""
+"""MSR-VTT: clips of 10 s to 32 s with 20 captions each; trained on 9,000 or 7,010 clips, tested on JSFusion's 1K-A."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from centerclip.data.datasets.manifest import from_captions
 
 
 def manifest(settings: dict, source: Path) -> pd.DataFrame:
-    """The manifest: all captions of the training videos that `settings["train"]` chooses, `9k` or `7k`, and one caption
-    of each test video. That one is JSFusion's, which differs from the json's in spaces and punctuation."""
+    """The manifest: all captions of the training videos of the list `settings["train"]`, `9k` or `7k`, and JSFusion's
+    caption of each test video, which differs from the json's in spaces and punctuation."""
     train = pd.read_csv(source / f"MSRVTT_train.{settings['train']}.csv")["video_id"]
     sentences = pd.DataFrame(json.loads((source / "MSRVTT_data.json").read_text())["sentences"])
     sentences = sentences[sentences["video_id"].isin(train)]

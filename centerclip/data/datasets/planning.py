@@ -1,6 +1,6 @@
-"""What the workflow has to know of captions and videos before its jobs run: digests that change when these do.
+"""Digests of captions and videos, which the workflow needs before its jobs run.
 
-Imports nothing heavy unless there are captions to look at.
+Imports nothing heavy unless there are captions to read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from centerclip.data.datasets import SPLITS
 if TYPE_CHECKING:
     import pandas as pd
 
-FOLDER = "folder"  # the reader of captions that the user may edit at any time
+FOLDER = "folder"  # the reader of captions that the user edits
 
 
 def captions(source: dict, splits: Iterable[str] = SPLITS) -> str:
-    """The digest of the user's own captions of `splits` as they are now; '' for captions with a mistake.
-
-    It is '' for a published benchmark too: Snakemake sees by the files themselves when these change.
-    """
+    """The digest of the user's own captions of `splits`; '' if they have a mistake, and for published benchmarks, whose
+    files Snakemake watches itself."""
     if source["reader"] != FOLDER or (rows := planned(*stated(source))) is None:
         return ""
     from centerclip.data.datasets.manifest import captions_digest
@@ -33,14 +31,14 @@ def captions(source: dict, splits: Iterable[str] = SPLITS) -> str:
 
 
 def shards(benchmarks: Iterable[tuple[dict, Path]], splits: Iterable[str], count: int) -> list[str]:
-    """The digests of the `count` shards of the frames of `splits` that `benchmarks`, each a `source` block and a
-    manifest, share. Each is '' as long as nothing says what their videos are."""
+    """The digests of the `count` shards of frames of `splits` that `benchmarks`, each a `source` block and a manifest,
+    share. Each is '' as long as the videos are unknown."""
     return all_shards(tuple(stated(*benchmark) for benchmark in benchmarks), tuple(splits), count) or [""] * count
 
 
 @lru_cache(8)
 def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], splits: tuple[str, ...], count: int) -> list[str]:
-    """The digests of all shards, or none; each of `benchmarks` is as `stated`."""
+    """The digests of all shards, or [] if the videos are unknown; `benchmarks` are as from `stated`."""
     tables = [planned(*benchmark) for benchmark in benchmarks]
     if any(table is None for table in tables):
         return []
@@ -53,17 +51,15 @@ def all_shards(benchmarks: tuple[tuple[str, Path | None, str], ...], splits: tup
 
 
 def stated(source: dict, manifest: Path | None = None) -> tuple[str, Path | None, str]:
-    """The arguments of `planned`: the `source` block as json, the manifest, the state of the file that is read."""
+    """The arguments of `planned`: the `source` block as json, the manifest, the state of the file to read."""
     table = source["captions"] if source["reader"] == FOLDER else manifest
     return json.dumps(source), manifest, file_state(table)
 
 
 @lru_cache(8)  # every cell of a benchmark asks
 def planned(block: str, manifest: Path | None, state: str) -> pd.DataFrame | None:
-    """The manifest of a benchmark as it will be: of the user's own csv as that is now, or else the file `manifest`.
-
-    None where there is none yet, or where the csv has a mistake, of which the job that reads it tells.
-    """
+    """The manifest of a benchmark as it will be: from the user's own csv, or else the file `manifest`. None before that
+    file exists, and for a csv with a mistake, which the job that reads it reports."""
     source = json.loads(block)
     if source["reader"] != FOLDER and not manifest.exists():
         return None

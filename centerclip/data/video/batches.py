@@ -1,4 +1,4 @@
-"""Batches of tensors, made of stored frames and captions."""
+"""Makes batches of tensors from stored frames and captions."""
 
 import re
 import signal
@@ -27,7 +27,7 @@ def stored(
     cell: Cell, splits: Sequence[str], thorough: bool = False
 ) -> tuple[pd.DataFrame, FrameStore, dict[str, pd.DataFrame]]:
     """A cell's manifest, its stored frames, and for each of `splits` the rows whose videos have frames. Raises
-    UserError as `usable`, `check_complete` and `FrameStore`."""
+    UserError as `usable`, `check_complete` and `FrameStore` do."""
     manifest, store = manifest_of(cell), FrameStore(cell.path(layout.FRAMES), thorough)
     rows = {split: usable(manifest, store.counts, split) for split in splits}
     check_complete(manifest, store.report, splits, store.path)
@@ -35,8 +35,8 @@ def stored(
 
 
 def normalise(frames: Tensor) -> Tensor:
-    """The images float32 [..., 3, H, W], normalised for CLIP, of frames uint8 [..., 3, H, W]."""
-    mean, std = (constant.to(frames.device, non_blocking=True) for constant in (MEAN, STD))  # a GPU is not waited for
+    """Frames uint8 [..., 3, H, W] as images float32 [..., 3, H, W], normalised for CLIP."""
+    mean, std = (constant.to(frames.device, non_blocking=True) for constant in (MEAN, STD))  # no synchronisation
     return (frames.float() / 255 - mean) / std
 
 
@@ -46,9 +46,9 @@ def sample(
     """The indices [count] int64 of one frame of each of `count` equal spans of a video, and their mask [count] bool
     (paper, section 4.1).
 
-    The frame is the span's middle one, rounded as in the authors' code, or, with `rng`, a random one. The spans are the
-    `whole` video's or, with "floor" as in the authors' training, have floor(available / count) frames each, which
-    leaves out the video's end. With fewer frames `available`, the last is repeated and masked.
+    The frame is the span's middle one, rounded as in the authors' code, or a random one of `rng`. The spans divide the
+    "whole" video. With "floor", as in the authors' training, each has floor(available / count) frames, and the end of
+    the video is left out. With fewer frames `available` than `count`, the last is repeated and masked.
     """
     if available < count:
         indices = np.arange(count)
@@ -60,28 +60,28 @@ def sample(
 
 
 def leave_sigterm(_: int) -> None:
-    """Make a DataLoader's worker ignore SIGTERM, which SLURM sends to all processes of a job: the process that it loads
-    for writes a checkpoint first."""
+    """Make a DataLoader's worker ignore SIGTERM, which SLURM sends to all processes of a job: training needs it until
+    the checkpoint is written."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def loading_told() -> Iterator[None]:
-    """Raise errors of a DataLoader's workers as a UserError of one line."""
+    """Turn errors of a DataLoader's workers into a UserError of one line."""
     try:
         yield
     except (RuntimeError, OSError, UserError) as error:
-        message = f"{error.__cause__ or ''} {error}".strip()  # a worker's signal may be told by the cause alone
+        message = f"{error.__cause__ or ''} {error}".strip()  # only the cause may name a worker's signal
         if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
-            line = "the processes that load frames ran out of shared memory, /dev/shm"
-            line += ": allow more (docker run --shm-size=8g) or set `workers: 0`"
+            line = "/dev/shm: the processes that load frames ran out of shared memory"
+            line += "; allow more (docker run --shm-size=8g) or set `workers: 0`"
         elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
-            line = f"a process that loads frames was killed ({killed[1]}): use fewer `workers`"
+            line = f"a process that loads frames was killed ({killed[1]}); use fewer `workers`"
         elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
             line = message.splitlines()[-1].partition(": ")[2]
         else:
             raise
-        # PyTorch's frames keep the loader alive, whose workers ignore SIGTERM: exiting would wait for them.
+        # The traceback keeps the loader alive, and its workers ignore SIGTERM: exiting would wait for them.
         error.__traceback__ = None
         raise UserError(line) from None
 
@@ -106,7 +106,7 @@ class Videos(Dataset):
 
 class Pairs(Videos):
     """The pairs of an epoch of `cell`, one a caption: `(frames uint8 [T, 3, H, W], mask bool [T], ids int64 [L])`.
-    Frames are drawn by (seed, epoch, pair) alone, so that an epoch is the same however it is loaded."""
+    The frames depend only on (seed, epoch, pair), so that an epoch is the same however it is loaded."""
 
     def __init__(self, rows: pd.DataFrame, store: FrameStore, cell: Cell, epoch: int):
         super().__init__(rows["video_id"].tolist(), store, cell.data.frames)
@@ -120,6 +120,6 @@ class Pairs(Videos):
         return *self.frames(self.video_ids[index], rng, self.spans), ids
 
     def batches(self, size: int) -> list[list[int]]:
-        """The pairs of the epoch in random order, in whole batches of `size`."""
+        """The indices of the epoch's pairs in random order, in whole batches of `size`."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self))
         return order[: len(self) // size * size].reshape(-1, size).tolist()

@@ -1,4 +1,4 @@
-"""Video files -> pictures for a model, at chosen times. Nothing heavy is imported: decoding processes start quickly."""
+"""Makes pictures for a model from video files. Imports nothing heavy, so that decoding processes start quickly."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
 def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
     """The indices [k] int64 of the frames shown at start_s + (i + 0.5) / fps, ascending, maybe repeated.
 
-    An end of NaN is the video's. Before the first frame is shown, it counts as shown. A part too short for a frame
-    gives the one in its middle; a part outside of the video gives none. With `fps` None, every frame that is first
-    shown from start_s to end_s, both included, as the authors' code reads its re-encoded videos.
+    An end of NaN is the video's end. The first frame counts as shown from 0 s on. A part too short for a frame gives
+    the frame in its middle; a part outside the video gives none. With `fps` None, every frame that first appears from
+    start_s to end_s, both included, as the authors' code reads its re-encoded videos.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
@@ -33,7 +33,7 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 
 
 def spread(shown: Shown, count: int) -> np.ndarray:
-    """The indices of the middle frames of `count` equal spans of the pictures, or of all frames if there are fewer."""
+    """The indices of the middle frames of `count` equal spans of a video, or of all frames if there are fewer."""
     if len(shown.starts) <= count:
         return np.arange(len(shown.starts))
     first = shown.starts[0]
@@ -52,7 +52,7 @@ def squared(frame: np.ndarray, size: int) -> Image.Image:
 
 
 def png(picture: Image.Image) -> bytes:
-    """A picture as a PNG file, which loses nothing."""
+    """A picture as a PNG file, lossless."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -68,22 +68,21 @@ class Clip(NamedTuple):
 
     frames: list[bytes]  # picture files in the order of time
     decoder: str  # what read the file; '' if nothing could
-    reason: str  # why there are no frames, or what is wrong with them; '' for nothing
+    reason: str  # why there are no frames, or what is wrong with them
 
 
 def extract(
     path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: int, beat: Callable[[], None] = idle
 ) -> list[Clip]:
-    """The frames of each clip of a video file, `size` px square; the file is decoded once. `bounds` are as in `choose`.
-    With `fps` None every frame is kept, without loss. Raises MachineFault."""
+    """The frames of each clip (start_s, end_s) of a video file, `size` px square, as JPEGs; with `fps` None every frame
+    as a PNG. The file is decoded once for all clips. `bounds` are as in `choose`. Raises MachineFault."""
     file = jpeg if fps else png
-    whole = any(np.isnan(end) for _, end in bounds)
 
     def select(shown: Shown) -> list[np.ndarray]:
         return [choose(shown, fps, *clip) for clip in bounds]
 
     try:
-        decoded = decode(path, select, lambda picture: file(squared(picture, size)), sparing=not whole, beat=beat)
+        decoded = decode(path, select, lambda picture: file(squared(picture, size)), beat)
     except NoFrames as error:
         return [Clip([], "", str(error))] * len(bounds)
     empty = [f"nothing is shown between start_s {start:g} and end_s {end:g}" for start, end in bounds]
@@ -100,12 +99,12 @@ def extract_file(
 
 def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
     """Frames uint8 [n, size, size, 3], n <= count, `spread` over a video file. Raises Lost."""
-    select, convert = lambda shown: [spread(shown, count)], lambda picture: squared(picture, size)
-    return np.stack(decode(Path(path), select, convert, sparing=True, beat=beat).parts[0])
+    decoded = decode(Path(path), lambda shown: [spread(shown, count)], lambda picture: squared(picture, size), beat)
+    return np.stack(decoded.parts[0])
 
 
 def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
-    """`spread_frames` of a file in `folder`, or why it has none, for `watched`. Raises MachineFault."""
+    """`spread_frames` of a file in `folder`, or the reason why there are none, for `watched`. Raises MachineFault."""
     try:
         return spread_frames(folder / name, count, size, beat)
     except NoFrames as error:

@@ -1,8 +1,8 @@
-"""Stored frames, read one by one.
+"""Reads stored frames one by one.
 
-A shard, such as `0002.lmdb`, holds the i-th frame of a video as a JPEG or a PNG under the key `{video_id}/{i:06d}`, and
-behind LMDB's pages the checksums of these and of `0002.csv` beside it. The report of a store is a csv with the number
-of frames and the shard of each video.
+A shard, such as `0002.lmdb`, holds the i-th frame of a video as a JPEG or PNG under the key `{video_id}/{i:06d}`.
+Behind LMDB's pages it has the checksums of these pages and of `0002.csv` beside it. The report of a store is a csv with
+the number of frames and the shard of each video.
 """
 
 import errno
@@ -23,10 +23,10 @@ from PIL import Image
 from centerclip.command import UserError, first_line, is_damage
 from centerclip.settings import layout
 
-PAGE = 4096  # bytes, of which LMDB's pages are multiples
+PAGE = 4096  # bytes; the size of LMDB's pages is a multiple
 SEAL = struct.Struct("<4sII")  # a mark, the CRC-32 of the pages, the CRC-32 of the csv beside
 MARK = b"CRC1"
-QUICK = 1 << 30  # bytes whose checksum takes less than a second
+QUICK = 1 << 30  # bytes; their checksum takes less than a second
 OPEN = 16  # shards that a process has open at a time
 
 
@@ -48,18 +48,18 @@ def read_report(path: str | Path) -> pd.DataFrame:
 
 
 def unusable(path: Path, fault: str, *others: Path) -> UserError:
-    """The error that a file of stored frames has a `fault`, with how to make it, and `others`, again."""
+    """The error for a `fault` in a file of stored frames, with how to make the file, and `others`, again."""
     present = [file.name for file in (path, *others) if file.exists()]
     delete = f"delete {' and '.join(present)}, then " if present else ""
     return UserError(f"{path}: stored frames cannot be read: {fault}; {delete}{layout.remake(path, layout.SHARD)}")
 
 
 class FrameStore:
-    """The stored frames of a report, in any order; each process opens the shards by itself.
+    """The stored frames of a report. Each process opens the shards by itself.
 
-    `counts` has the number of frames of every video that gave any, `report` all rows. The shards' bytes are compared
-    with their checksums if they are few (`QUICK`) or if this is `thorough`. Raises UserError for a shard that is
-    missing, damaged, or of another report.
+    `counts` has the number of frames of every video with frames, `report` all rows. Checksums of all bytes are compared
+    if the shards are small (`QUICK`) or if this is `thorough`. Raises UserError for a shard that is missing, damaged,
+    or from another report.
     """
 
     def __init__(self, report: str | Path, thorough: bool = False):
@@ -67,12 +67,12 @@ class FrameStore:
         rows = self.report[self.report["frames"] > 0]
         rows = rows.assign(shard=rows["shard"].fillna("") if "shard" in rows else "")
         if not rows["shard"].map(lambda shard: shard.endswith(".lmdb") and "\0" not in shard).all():
-            raise unusable(self.path, "it does not name the shard of every video")
+            raise unusable(self.path, "it lacks the shard of a video")
         self.counts: dict[str, int] = dict(zip(rows["video_id"], rows["frames"].tolist(), strict=True))
         self.shards: dict[str, Path] = {}
         parts = {(self.path.parent / shard).resolve(): part for shard, part in rows.groupby("shard")}
         thorough = thorough or sum(path.stat().st_size for path in parts if path.exists()) <= QUICK
-        for path, part in parts.items():  # Checked here, a fault is one line; the process of a loader would add others.
+        for path, part in parts.items():  # before loaders start, so that a fault is one line
             check_shard(path, thorough)
             if not described(part, path.with_suffix(".csv")):
                 raise unusable(self.path, f"it does not agree with {path.stem}.csv", path)
@@ -80,7 +80,7 @@ class FrameStore:
 
     def read(self, video_id: str, indices: Sequence[int]) -> np.ndarray:
         """Frames uint8 [k, 3, size, size] of a video. Raises KeyError for a frame that the report does not have, and
-        UserError for one that cannot be read."""
+        UserError for a frame that cannot be read."""
         path = self.shards[video_id]
         try:
             with open_shard(path).begin(buffers=True) as transaction:
@@ -97,11 +97,11 @@ class FrameStore:
 def check_complete(manifest: pd.DataFrame, report: pd.DataFrame, splits: Collection[str], path: Path) -> None:
     """Raise UserError unless the `report` of `path` has every video of the manifest's `splits`, with frames or with a
     reason."""
-    told = report["frames"] > 0
+    complete = report["frames"] > 0
     if "reason" in report:
-        told |= report["reason"].fillna("") != ""
+        complete |= report["reason"].fillna("") != ""
     wanted = manifest.loc[manifest["split"].isin(splits), "video_id"].drop_duplicates()
-    missing = wanted[~wanted.isin(report.loc[told, "video_id"])]
+    missing = wanted[~wanted.isin(report.loc[complete, "video_id"])]
     if len(missing):
         lacks = f"it lacks {len(missing):,} of the {len(wanted):,} videos of {' and '.join(splits)}"
         raise unusable(path, f"{lacks} (first missing: {missing.iloc[0]!r})")
@@ -118,15 +118,15 @@ def picture(data: memoryview) -> np.ndarray:
 
 
 def seal(shard: Path, name: str, report: bytes) -> None:
-    """Append the checksums of a shard, to be called `name`, and of its csv `report` to the shard."""
+    """Append to a shard, which will be called `name`, the checksums of its pages and of its csv `report`."""
     crc = checksum(shard, shard.stat().st_size)
     with open(shard, "ab") as file:
         file.write(SEAL.pack(MARK, crc, report_checksum(name, report)))
 
 
 def check_shard(shard: Path, thorough: bool = True) -> None:
-    """Raise UserError if a shard, or the csv beside it, is not what was stored; if `thorough`, all bytes are compared.
-    Of a shard of an earlier version, which has no checksums, only the length is checked."""
+    """Raise UserError if a shard or the csv beside it changed since it was stored; if `thorough`, all bytes are
+    compared. Without checksums, only the length of the shard is checked."""
     try:
         with open(shard, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -148,7 +148,7 @@ def check_shard(shard: Path, thorough: bool = True) -> None:
 
 
 def report_checksum(name: str, report: bytes) -> int:
-    """The CRC-32 of a shard's name and its report, which tells a shard from another's that was copied over it."""
+    """The CRC-32 of a shard's name and its report, which detects a shard that was copied over another."""
     return zlib.crc32(report, zlib.crc32(name.encode()))
 
 
@@ -162,7 +162,7 @@ def checksum(path: Path, length: int) -> int:
 
 
 def described(rows: pd.DataFrame, csv: Path) -> bool:
-    """Whether a shard's report `csv`, if there is one, has the `rows` of a store's report."""
+    """Whether a shard's report `csv`, if it exists, has the `rows` of a store's report."""
     if not csv.exists():
         return True
     columns, theirs = list({"video_id", "frames", "state"} & set(rows)), read_report(csv)
@@ -171,18 +171,18 @@ def described(rows: pd.DataFrame, csv: Path) -> bool:
 
 @lru_cache(OPEN)
 def open_shard(path: Path) -> lmdb.Environment:
-    """A shard, open for reading. Raises UserError if it is not whole, OSError if the machine cannot read it."""
+    """A shard, open for reading. Raises UserError if it is damaged, OSError if the machine cannot read it."""
     try:
         shard = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
-        if error.code > 0 and error.code not in (errno.EINVAL, errno.EBADF):  # the operating system's number
+        if error.code > 0 and error.code not in (errno.EINVAL, errno.EBADF):  # an error of the operating system
             raise OSError(error.code, os.strerror(error.code), str(path)) from None
         raise unusable(path, f"it is not a shard ({first_line(error)})") from None
-    # Memory that is mapped beyond the end of the file is a SIGBUS.
+    # Reading mapped memory beyond the end of the file would raise SIGBUS.
     if (size := path.stat().st_size) < (whole := (shard.info()["last_pgno"] + 1) * shard.stat()["psize"]):
         raise unusable(path, f"it is cut short: {size:,} of {whole:,} bytes")
     return shard
 
 
-# LMDB does not survive a fork, after which the child could not open the file again. So all are closed before one.
+# After a fork, a child could not open an open shard again. So all are closed before.
 os.register_at_fork(before=open_shard.cache_clear)

@@ -1,6 +1,6 @@
-"""Video files as FFmpeg reads them, and the two ways in which one gives no frames.
+"""Opens video files for FFmpeg, and tells faults of the machine from faults of a file.
 
-FFmpeg takes a read that fails for the end of the file. So it reads through a `Reader`, which remembers the failure.
+FFmpeg takes a failed read for the end of the file. So it reads through a `Reader`, which remembers the failure.
 """
 
 import errno
@@ -12,19 +12,19 @@ from stat import S_ISREG
 
 PATH = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)  # mistakes in a path
 MISSING = "no such file"
-PLACE = (errno.EINVAL, errno.EOVERFLOW)  # of seeking, where a damaged file points outside of itself
+PLACE = (errno.EINVAL, errno.EOVERFLOW)  # errors of seeking where a damaged file points outside itself
 
 
 class Lost(Exception):
-    """No frames come out of a video; the message is the reason, in one line."""
+    """A video gives no frames; the message is the reason, in one line."""
 
 
 class NoFrames(Lost):
-    """No frame can be read from a file because of what is in it, or because there is no file."""
+    """The file is missing, or its content gives no frames."""
 
 
 class MachineFault(Lost):
-    """The disk, network, memory, limits or permissions failed: nothing that was read is kept; a retry may succeed."""
+    """The disk, network, memory, limits or permissions failed. Nothing is kept; a retry may succeed."""
 
 
 def reason(error: OSError | MemoryError) -> str:
@@ -35,7 +35,7 @@ def reason(error: OSError | MemoryError) -> str:
 
 @contextmanager
 def machine_checked() -> Iterator[None]:
-    """Raise MachineFault where memory or threads ran out. PyAV's errors for FFmpeg's ENOMEM and EAGAIN are Python's."""
+    """Raise MachineFault if memory or threads run out. PyAV raises Python's errors for FFmpeg's ENOMEM and EAGAIN."""
     try:
         yield
     except MemoryError as error:
@@ -45,20 +45,18 @@ def machine_checked() -> Iterator[None]:
 
 
 class Reader:
-    """A context with a regular file, open for reading, as PyAV and Pillow take one.
+    """A context with a regular file that PyAV and Pillow can read. Opening raises Lost, and never waits for a pipe.
 
-    A read that fails, or finds the end too early, gives the end of the file; leaving the context then raises
-    MachineFault. Opening raises Lost, and waits for no pipe or device.
+    A read that fails or ends too early looks like the end of the file; leaving the context then raises MachineFault.
     """
 
     def __init__(self, path: Path):
-        # The protocol is given, as a colon in a file's name would otherwise choose one.
+        # Without a protocol in front, a colon in the name would choose one.
         self.name, self.fault = f"file:{os.path.abspath(path)}", None
         try:
             status = os.stat(path)
             if not S_ISREG(status.st_mode):
                 raise NoFrames("not a file")
-            # Not blocking, so that a pipe that has just taken the file's place is not waited for.
             opener = lambda name, flags: os.open(name, flags | os.O_NONBLOCK)  # noqa: E731
             self.file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Work that may hang or crash, done in watched processes, which are ended and tried again."""
+"""Runs work that may hang or crash in watched processes, and tries again."""
 
 import argparse
 import os
@@ -22,28 +22,23 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 Work = Callable[[Item, Callable[[], None]], Result]  # calls its second argument, `beat`, while it makes progress
 
 STALL_SECONDS = 60  # how long a video may give no frame
-TRIES = 3  # of an item that the machine fails to read
+TRIES = 3  # for an item that the machine fails to read
 PAUSE = 2.0  # s before the next try
-STALLS = 10  # in a job; after so many, a stalled item is not tried again, so that many do not take days
-# The signals of a decoder's own bugs, which damaged files bring out. Other signals come from outside.
+# Signals of bugs in a decoder, which damaged files trigger. Other signals come from outside.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
 POLL = 0.5  # s between looks at the processes
 START = 60  # s that a process may take to import what it needs
-BEAT = 0.1  # s at least between two messages that the work goes on
+BEAT = 0.1  # s at least between two messages of progress
 
 
 def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
     """Add the option of commands that read videos."""
-    text = f"end a video that gives no frame for so long (default: {STALL_SECONDS})"
+    text = f"give up a video that gives no frame for so long (default: {STALL_SECONDS})"
     parser.add_argument("--stall-seconds", type=above_zero, default=STALL_SECONDS, help=text)
 
 
-class Stall(MachineFault):
-    """The work made no progress."""
-
-
 class Crash(NoFrames):
-    """The work crashed its process. Twice in a row, the file is the cause."""
+    """The work crashed its process. After two crashes in a row the file counts as the cause."""
 
 
 @dataclass
@@ -54,18 +49,15 @@ class Task(Generic[Item]):
     ready: float = 0.0  # when it may begin, on the monotonic clock
     failures: list[Lost] = field(default_factory=list)
 
-    def outcome(self, patient: bool) -> Lost | None:
-        """What the failures come to; None: try again, after a stall only while `patient`."""
-        last, tries = self.failures[-1], len(self.failures)
-        if isinstance(last, Crash):
-            if tries > 1 and isinstance(self.failures[-2], Crash):
-                return last
-            return MachineFault(str(last)) if tries == TRIES else None
-        return last if tries == TRIES or (isinstance(last, Stall) and not patient) else None
+    def outcome(self) -> Lost | None:
+        """The final result after the failures so far; None to try again."""
+        if [type(failure) for failure in self.failures[-2:]] == [Crash, Crash]:
+            return self.failures[-1]
+        return MachineFault(str(self.failures[-1])) if len(self.failures) == TRIES else None
 
 
 class Worker:
-    """A process that does `work` on one item after the other. It is no fork, which would copy locks that are held."""
+    """A process that does `work` on one item after the other. A fork would copy held locks, so it starts afresh."""
 
     def __init__(self, work: Work):
         here, there = socket.socketpair()
@@ -73,7 +65,7 @@ class Worker:
         command = [sys.executable, "-m", "centerclip.data.video.watch", str(there.fileno())]
         options = {"pass_fds": [there.fileno()], "env": os.environ | {"PYTHONPATH": path}}
         with there, ExitStack() as after:
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the process inherits it
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the process inherits the mask
             after.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
         self.connection = Connection(here.detach())
@@ -83,13 +75,13 @@ class Worker:
 
     def begin(self, task: Task) -> None:
         self.task, self.busy, self.quiet = task, True, 0.0
-        with suppress(ConnectionError):  # If the process has died, `result` finds that.
+        with suppress(ConnectionError):  # `result` notices a dead process
             self.connection.send(task.item)
 
     def result(self, passed: float, stall_seconds: float) -> tuple | None:
-        """A tuple of what the work returned, or of a Lost; None if it goes on, `passed` seconds after the last look.
+        """The result of the work or a Lost, in a tuple; None if the work goes on, `passed` seconds after the last look.
 
-        Raises what the work raised, and RuntimeError if the process cannot start.
+        Raises the errors of the work, and RuntimeError if the process cannot start.
         """
         self.quiet += passed
         try:
@@ -111,7 +103,7 @@ class Worker:
         if self.quiet <= (stall_seconds if self.started else max(stall_seconds, START)):
             return None
         self.end()
-        return (Stall(f"gave no frame for {stall_seconds:g} s and was ended"),)
+        return (MachineFault(f"gave no frame for {stall_seconds:g} s and was ended"),)
 
     @property
     def usable(self) -> bool:
@@ -119,19 +111,19 @@ class Worker:
 
     def end(self) -> None:
         self.process.kill()
-        with suppress(subprocess.TimeoutExpired):  # A process that waits for a disk ends when the disk answers.
+        with suppress(subprocess.TimeoutExpired):  # a process that waits for a disk ends when the disk answers
             self.process.wait(POLL)
         self.connection.close()
 
 
 def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: float) -> Iterator[tuple[Item, object]]:
-    """Yield each item with what `work` returns for it, as soon as one of the `processes` has done it.
+    """Yield each item with the result of `work`, as soon as one of the `processes` has it.
 
     If work raises MachineFault, does not call its `beat` for `stall_seconds`, or its process dies, the item is tried
-    again after a pause, TRIES times in all. Then it comes with a `Lost`: NoFrames if its process crashed twice in a
+    again after a pause, TRIES times in all. Then its result is a `Lost`: NoFrames if its process crashed twice in a
     row, else MachineFault. Other errors of work are raised here. Work, items and results are pickled.
     """
-    pending, workers, stalls = deque(map(Task, items)), [], 0
+    pending, workers = deque(map(Task, items)), []
     try:
         looked = time.monotonic()
         while pending or any(worker.busy for worker in workers):
@@ -142,7 +134,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
                 if pending and not worker.busy and pending[0].ready <= looked:
                     worker.begin(pending.popleft())
             wait([worker.connection for worker in workers], POLL)
-            # If this process was stopped in between (Ctrl-Z, preemption on a cluster), so were its workers.
+            # If this process was stopped in between (Ctrl-Z, preemption on a cluster), its workers were, too.
             now = time.monotonic()
             passed, looked = min(now - looked, 2 * POLL), now
             for worker in [worker for worker in workers if worker.busy]:
@@ -150,9 +142,8 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
                     continue
                 worker.busy, task, (outcome,) = False, worker.task, result
                 if isinstance(outcome, MachineFault | Crash):
-                    stalls += isinstance(outcome, Stall)
                     task.failures.append(outcome)
-                    if not (outcome := task.outcome(patient=stalls <= STALLS)):
+                    if not (outcome := task.outcome()):
                         task.ready = now + PAUSE
                         pending.append(task)
                         continue
@@ -163,7 +154,7 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
 
 def serve(connection: Connection) -> None:
-    """Do the work of a `Worker`, in its process, which ends with its parent."""
+    """Do the work of a `Worker` in its process, which ends with its parent."""
     end_with_parent(signal.SIGKILL)
     told = 0.0
 
@@ -184,7 +175,7 @@ def serve(connection: Connection) -> None:
             except Exception as error:
                 answer = pickle.dumps((error, True))
             connection.send_bytes(answer)
-    except (EOFError, ConnectionError):  # There is nothing more to do.
+    except (EOFError, ConnectionError):  # nothing more to do
         return
 
 
