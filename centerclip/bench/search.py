@@ -4,6 +4,7 @@ With weights at random and made-up vectors, which take as long as any.
 """
 
 import argparse
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,7 +19,6 @@ from torch.nn.functional import normalize
 
 from centerclip import backbones
 from centerclip.backbones.device import computed_in
-from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.costs import elapsed, in_turns
 from centerclip.evaluate.metrics import retrieval_metrics
@@ -77,6 +77,11 @@ def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
     answer = partial(elapsed, lambda: searcher.answers([next(sentences)], top=12))
     (times,) = in_turns([answer], repeats * len(SENTENCES))
     return {"videos": videos, "median ms": median(times), "slowest ms": max(times)}
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has had in memory so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB on Linux
 
 
 def ranking(count: int, threads: int) -> dict:
