@@ -12,7 +12,6 @@ from statistics import median
 from typing import NamedTuple
 
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -213,18 +212,18 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, title: str) -> Figure:
     """Time against operations, both as shares of the baseline's: on the diagonal a method saves what it promises."""
     style.apply()
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    axes = figure.subplots()
-    data = rows[rows["budget"].notna()]
-    look = style.looks(data["method"])
-    look |= {"hue": "method", "style": "method"}
-    sns.scatterplot(data, x="gflops_ratio", y="ms_ratio", ax=axes, s=50, edgecolor="black", **look)
+    figure, (axes,) = style.panels(1, 7.2, 4.8)
+    data = rows[rows["budget"].notna()].rename(columns={"method": "variant"})
+    look = style.looks(data["variant"])
+    style.marks(axes, data, "gflops_ratio", "ms_ratio", look)
     low, high = 0.95 * data["gflops_ratio"].min(), 1.05 * max(1, data["ms_ratio"].max())
     axes.plot([low, high], [low, high], color="0.3", linestyle="--", zorder=0.9)
     axes.set(xlabel="operations (share of the baseline's)", ylabel="time of a video (share of the baseline's)")
-    style.join_legends(figure, data["method"])
-    figure.suptitle(title)
-    return figure
+    style.add_legend(figure, style.legend_of(look, lines=False))
+    slower = data.loc[data["ms_ratio"] > 1, "variant"].nunique()
+    finding = f"{slower} of {len(look)} methods take longer than the baseline at some budget"
+    note = "On the dashed line a method saves as much time as operations. Below it, it saves more."
+    return style.describe(figure, data.assign(benchmark=title), finding, note)
 
 
 def main() -> None:

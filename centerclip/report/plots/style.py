@@ -191,7 +191,8 @@ def numbers(axes: Axes, places: Iterable[float], texts: Iterable[str], head: str
     options = {"va": "center", "fontsize": 8, "family": "monospace", "textcoords": "offset points"}
     for place, text in zip(places, texts, strict=True):
         axes.annotate(text, (1, place), (4, 0), xycoords=("axes fraction", "data"), **options)
-    axes.annotate(head, (1, 1), (4, 8), xycoords="axes fraction", **options)
+    if head:
+        axes.annotate(head, (1, 1), (4, 8), xycoords="axes fraction", **options)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
