@@ -91,14 +91,14 @@ def test_a_broken_contract_is_named(new, check, line, written):
     assert line in failures(written(RETURN, new))[check]
 
 
-def test_an_option_that_is_not_declared_has_to_be_refused(written):
+def test_an_algorithm_must_refuse_unknown_options(written):
     assert failures(written()) == {}
     assert failures(written("*, seed=0", "**options")) == {
         "unknown_options": "it took no_such_option=1; keyword-only arguments by name are right, without **"
     }
 
 
-def test_a_k_that_an_algorithm_cannot_do_may_be_refused(written):
+def test_an_algorithm_may_refuse_a_k(written):
     refuses = "if clusters == 1:\n        raise ValueError('1')\n    " + RETURN
     assert failures(written(RETURN, refuses)) == {}
 
@@ -113,14 +113,14 @@ def test_a_k_that_an_algorithm_cannot_do_may_be_refused(written):
         ("KIND = 'sampling'\ndef mine(tokens, clusters, *, p=1): ...", "mine has no option 'q'; its options: p"),
     ],
 )
-def test_a_file_that_is_no_algorithm_is_a_line(content, line, tmp_path):
+def test_a_file_without_an_algorithm_is_one_line(content, line, tmp_path):
     (tmp_path / "mine.py").write_text(content)
     with pytest.raises(UserError) as error:
         subject(str(tmp_path / "mine.py"), {"q": 1})
     assert line in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_command_prints_a_line_a_check_and_its_status_tells(written, monkeypatch, capfd, mistake):
+def test_check_algorithm_prints_a_line_a_check_and_fails_if_one_fails(written, monkeypatch, capfd, mistake):
     path = written()
     monkeypatch.setattr(sys, "argv", ["centerclip", "check-algorithm", str(path), "--options", "seed=3"])
     main()

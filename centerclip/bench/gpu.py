@@ -39,14 +39,14 @@ ALGORITHMS = {"kmedoids": kmedoids, "spectral": partial(spectral, neighbours=15,
 
 
 def headline() -> list[Cell]:
-    """The cells of the paper's claims on cost, of random weights."""
+    """The cells of the paper's claims on cost, with random weights."""
     checked = config.read_config([])
     cells = [config.cell(checked, benchmark, name) for benchmark, names in config.HEADLINE.items() for name in names]
     return [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
 
 
 def precision(device: torch.device) -> str:
-    """What encoding is measured in: bfloat16, or float16 on a GPU before Ampere, which has no units for bfloat16."""
+    """The precision of encoding: bfloat16, or float16 on a GPU before Ampere, which has no units for bfloat16."""
     return "bfloat16" if multiplies_bfloat16(device) else "float16"
 
 
@@ -118,7 +118,7 @@ def page(conditions: dict, tables: dict[str, pd.DataFrame]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.gpu", description=__doc__)
-    parser.add_argument("--repeats", type=positive, default=10, help="turns that each takes (default: 10)")
+    parser.add_argument("--repeats", type=positive, default=10, help="turns of each method (default: 10)")
     parser.add_argument("--out", required=True, type=Path, help="write NAME.md and NAME.json")
 
     def job(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
-"""Every way to reduce tokens at equal cost: each method set to the budgets that are asked for, as shares of the
-baseline's operations, and measured beside it in one run, with made-up weights and videos.
+"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures it
+beside the baseline in one run, with random weights and generated videos.
 """
 
 import argparse
@@ -38,7 +38,7 @@ CONTROLS = {"frames": "frames", "image_size": "pixels"}  # what a control sets -
 
 
 class Encoder(NamedTuple):
-    """A model, and the frames of a video and the pixels of a frame that it is given."""
+    """A model, the frames of its videos, and the side of a frame in pixels."""
 
     model: Model
     frames: int
@@ -46,11 +46,11 @@ class Encoder(NamedTuple):
 
 
 def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
-    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline, and
-    one for all controls that set the same of CONTROLS.
+    """The compared methods, name -> settings: the variants of the config's list `bench` without the baseline. Controls
+    that set the same one of CONTROLS are one method.
 
     Raises:
-        UserError: as `read_config`, or nothing can be set to a budget.
+        UserError: as `read_config`, or a variant has nothing that can be set to a budget.
     """
     checked, found = read_config(overlays), {}
     for name in checked["lists"]["bench"]:
@@ -84,7 +84,7 @@ def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
 
 
 def scheduled(name: str, backbone: str, frames: int, proportional: bool) -> Iterator[Model]:
-    """A schedule with every number of tokens that each frame may lose, the first blocks one more than the others."""
+    """A schedule with each number of tokens that a frame may lose, in the first blocks one more than in the others."""
     blocks = backbones.geometry(backbone).blocks
     for remove, more in product(range(backbones.geometry(backbone).patches // 2), range(blocks)):
         fewer = [remove + (block < more) for block in range(blocks)]
@@ -127,7 +127,7 @@ def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float
 
 
 def setting(encoder: Encoder) -> str:
-    """What was set of a `fitted` method, in words."""
+    """The settings of a `fitted` method, in words."""
     model, frames, image_size = encoder
     if model.plain_clip:
         return f"{frames} frames of {image_size} px"
@@ -155,9 +155,9 @@ def settings(
 
 
 def measured(compared: pd.DataFrame, repeats: int, batch: int, device: torch.device) -> pd.DataFrame:
-    """`compared` with what each model costs. Times of one video and of `batch` of them alternate with the baseline's,
-    so that a slow moment meets both; ratios are medians of the turns' own. The baseline's own row is what the machine's
-    noise makes of two times of one network."""
+    """`compared` with the costs of each model. Times of one video and of `batch` videos alternate with the baseline's,
+    so that a slow moment meets both. Ratios are medians over turns. The baseline's own row shows the noise of the
+    machine: it compares two times of one network."""
     full, rows = compared["encoder"].iloc[0], []
 
     @cache
@@ -231,10 +231,10 @@ def main() -> None:
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's operations")
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
     parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
-    parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
+    parser.add_argument("--repeats", type=positive, default=3, help="least turns of each method (default: 3)")
     parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")
