@@ -1,5 +1,5 @@
-"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures it
-beside the baseline in one run, with random weights and generated videos.
+"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures
+it beside the baseline in one run, with random weights and generated videos.
 """
 
 import argparse
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's operations")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of its operations")
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
     parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="least turns of each method (default: 3)")
