@@ -52,6 +52,7 @@ def draw(data: pd.DataFrame) -> Figure:
             right.margins(0.08)
             axes.set_zorder(right.get_zorder() + 1)  # recall in front of cost
             axes.patch.set_visible(False)
+            axes.grid(False)
         axes.set(xlabel=label, ylabel=style.R1, xticks=values.dropna())
         axes.margins(0.08)
     return style.describe(
