@@ -130,7 +130,7 @@ def draw(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="operations (share of the baseline's)", ylabel="t2v R@1, points above the baseline")
     style.add_legend(figure, style.legend_of(look, lines=False))
     counts = data["verdict"].value_counts()
-    title = f"beside the baseline's R@1, {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    title = f"R@1 beside the baseline's: {', '.join(f'{count} {name}' for name, count in counts.items())}"
     seeds = style.between(table["seeds"])
     note = f"{seeds} seeds a method. Whiskers: 95 % intervals over queries and seeds of the difference."
     return style.describe(figure, data.assign(benchmark=BENCHMARK), title, note)
