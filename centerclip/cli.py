@@ -1,4 +1,4 @@
-"""Text-video retrieval with token clustering. (The paper's tables are Snakemake's: see README.md.)"""
+"""Text-video retrieval with token clustering. (Snakemake makes the paper's tables: see README.md.)"""
 
 import argparse
 import ast
@@ -13,7 +13,7 @@ DIRECTORY = Path(commands.__file__).parent
 
 
 def summaries() -> dict[str, str]:
-    """The commands by name, each with its docstring. Files are parsed and not run: `--help` imports nothing heavy."""
+    """The docstring of each command. Files are parsed, not imported, so that `--help` stays fast."""
     files = sorted(path for path in DIRECTORY.glob("*.py") if path.stem != "__init__")
     return {path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_bytes())) for path in files}
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line's arguments, with the `job` of the command that it names, which alone is imported."""
+    """The command line's arguments, with the `job` of its command. Imports only that command."""
     parser = argparse.ArgumentParser(prog="centerclip", description=__doc__)
     names = parser.add_subparsers(metavar="COMMAND", required=True)
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)

@@ -1,4 +1,4 @@
-"""What every command shares: its log, its way to fail and to write files."""
+"""What all commands share: logs, errors, signals, and files that are written whole or not at all."""
 
 import argparse
 import ctypes
@@ -24,31 +24,30 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
-from types import FrameType
 from typing import IO, NoReturn, TextIO
 
 from centerclip.method.errors import SlowWarning, UserError
 
-ADVICE = {  # of errors of the operating system, what to do
+ADVICE = {  # what to do about errors of the operating system
     errno.EMFILE: "raise the limit of open files, such as `ulimit -n 4096`",
     errno.ENFILE: "the machine has too many open files: end other programs, or raise fs.file-max",
     errno.ENOMEM: "the job needs more memory or, where `ulimit -v` limits it, more address space",
 }
 NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
-FAILED = ".failed"  # + the name of a log: the file whose date is that of the last start that did not succeed
+FAILED = ".failed"  # behind the name of a log: a file that exists after a start without success, with its date
 INTERRUPTED = "interrupted"  # the line after Ctrl-C
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 SRUN = ("PROCID", "STEP_NUM_TASKS", "LOCALID", "STEP_NODELIST", "JOB_ID", "STEP_ID")  # behind SLURM_
 FIRST_NODE = re.compile(r"([^,[]*)(?:\[(\d+)[^]]*\])?([^,[]*)")  # of a node list such as gpu[07-09,12]-ib,cpu1
 Job = Callable[[argparse.Namespace], None]
-terminal: TextIO | None = None  # where the user looks, when `execute` sends all that is printed to a log
+terminal: TextIO | None = None  # the user's, while `execute` sends all output to a log
 
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary sibling of `path`, which takes that name when the block succeeds. Deletes what killed processes
-    of this host left."""
+    """Yield a temporary sibling of `path`, which gets that name when the block succeeds. Deletes siblings that killed
+    processes of this host left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = f".{path.name}.{platform.node()}."
@@ -83,7 +82,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def writable(path: Path) -> None:
-    """Raise UserError if `atomic` cannot write `path`. For commands that work for long before they write."""
+    """Raise UserError if `atomic` cannot write `path`: before long work, not after it."""
     try:
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         tempfile.TemporaryFile(dir=folder).close()
@@ -94,11 +93,11 @@ def writable(path: Path) -> None:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is a process of this number on this host."""
+    """Whether a process of this number runs on this host."""
     try:
         os.kill(pid, 0)
     except OSError as error:
-        return error.errno == errno.EPERM  # it is somebody else's
+        return error.errno == errno.EPERM  # another user's
     return True
 
 
@@ -112,7 +111,7 @@ def file_state(path: str) -> str:
 
 
 def hold(directory: Path, problem: str) -> None:
-    """Lock `directory` until this process ends. Raises UserError: with `problem` if another holds it, or as `flock`."""
+    """Lock `directory` until this process ends. Raises UserError with `problem` if another process holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory.resolve() / ".lock", "a", encoding="utf-8") as lock:
         try:
@@ -129,12 +128,12 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The content of a json file. Raises UserError for another file."""
+    """The content of a json file. Raises UserError if it is not json."""
     return json_of(path.read_bytes(), path)
 
 
 def json_of(content: bytes, source: str | Path) -> dict:
-    """The json in the bytes of a file, the `source`. Raises UserError for other bytes."""
+    """The json in the bytes of a file, the `source`. Raises UserError if they are not json."""
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -142,12 +141,12 @@ def json_of(content: bytes, source: str | Path) -> dict:
 
 
 def located(path: Path) -> str:
-    """`path` for a line that it is not there: where a relative one was looked for, too."""
+    """`path` for an error; for a relative one, with the directory it was looked for in."""
     return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, in one line."""
+    """The first line of a library's error."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -182,19 +181,19 @@ def allow_open_files() -> None:
 
 
 def shown(text: object) -> str:
-    """`text` in one line, as itself: what would steer a terminal, break the line or turn its direction is escaped."""
+    """`text` in one line, with control characters, line breaks and marks of direction escaped."""
     return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def tell(line: str) -> None:
-    """Say something on the user's terminal and, if there is one, in the log, `shown`."""
+    """Print a line, `shown`, on the user's terminal and in the log, if there is one."""
     for stream in (sys.stderr, terminal):
-        with suppress(OSError, RuntimeError):  # nobody can read it, or a signal came while it was written to
+        with suppress(OSError, RuntimeError):  # nobody reads it, or a signal came during a write
             print(shown(line), file=stream, flush=True) if stream else None
 
 
 def tell_slow(message: Warning, category: type, *place: object, show: Callable = warnings.showwarning) -> None:
-    """Say a SlowWarning on the terminal; show other warnings as Python does."""
+    """Print a SlowWarning on the terminal; show other warnings as Python does."""
     tell(f"warning: {message}") if issubclass(category, SlowWarning) else show(message, category, *place)
 
 
@@ -223,13 +222,13 @@ def above_zero(text: str) -> float:
 
 
 def handle(number: int, handler: Callable | int) -> None:
-    """Handle a signal from now on, unless this process was started to ignore it, as by nohup."""
+    """Handle a signal from now on, unless this process was started to ignore it, as nohup does."""
     if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, handler)
 
 
 def end_with_parent(number: int) -> None:
-    """Send this process the signal `number`, or SIGKILL if it ignores that, when its parent ends. Only Linux can."""
+    """Send this process the signal `number`, or SIGKILL if it ignores that, when its parent ends. Only on Linux."""
     if sys.platform == "linux":
         ignored = signal.getsignal(number) is signal.SIG_IGN
         ctypes.CDLL(None).prctl(1, signal.SIGKILL if ignored else number)  # 1 is PR_SET_PDEATHSIG of prctl(2).
@@ -241,11 +240,11 @@ def end_by(number: int) -> NoReturn:
         sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-    os._exit(128 + number)  # the first process of a container cannot be ended by a signal of its own
+    os._exit(128 + number)  # a container's first process ignores its own signals
 
 
 def end_interrupted(*_: object) -> NoReturn:
-    """Say that Ctrl-C was pressed, and end this process with all that it has forked."""
+    """Report Ctrl-C, and end this process and all its forked processes."""
     tell(INTERRUPTED)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch raises an error when a loader ends
     for child in active_children():
@@ -254,43 +253,34 @@ def end_interrupted(*_: object) -> NoReturn:
 
 
 class Interrupt:
-    """Handler of Ctrl-C: raises KeyboardInterrupt and remembers it, because libraries turn it into other errors. During
-    an import, where libraries drop it, it ends the process. Forked processes ignore it."""
+    """Handler of Ctrl-C: raises KeyboardInterrupt and remembers it, because libraries turn it into other errors. Some
+    drop it: the second Ctrl-C ends the process. Forked processes ignore it."""
 
     def __init__(self):
         self.process, self.pressed = os.getpid(), False
 
-    def __call__(self, _: int, frame: FrameType | None) -> None:
+    def __call__(self, *_: object) -> None:
         if os.getpid() != self.process:
             return
+        if self.pressed:
+            end_interrupted()
         self.pressed = True
-        while frame:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
-                end_interrupted()
-            frame = frame.f_back
         raise KeyboardInterrupt
 
 
 @contextmanager
 def interruptible(handler: Callable) -> Iterator[None]:
-    """Let Ctrl-C call `handler` in the block. A KeyboardInterrupt in a finalizer, which nobody can catch, ends the
-    process."""
-    signals, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-
-    def uncaught(unraisable: object) -> None:
-        end_interrupted() if unraisable.exc_type is KeyboardInterrupt else hook(unraisable)
-
+    """Let Ctrl-C call `handler` in the block."""
+    before = signal.getsignal(signal.SIGINT)
     handle(signal.SIGINT, handler)
-    sys.unraisablehook = uncaught
     try:
         yield
     finally:
-        handle(signal.SIGINT, signals)
-        sys.unraisablehook = hook
+        handle(signal.SIGINT, before)
 
 
 def open_standard_streams() -> None:
-    """Open missing standard streams (`2>&-`) on /dev/null: else the next opened file would take their place."""
+    """Open missing standard streams (`2>&-`) on /dev/null; the next opened file would take their place."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -303,8 +293,8 @@ def open_standard_streams() -> None:
 def place() -> dict[str, str] | None:
     """torchrun's variables of this process if several train together, such as RANK; None for a process alone.
 
-    Several are started by torchrun, which `centerclip train --gpus` uses, or by SLURM's `srun` with more than one task.
-    A part of the variables says nothing: platforms and SLURM's batch scripts set some for every process.
+    torchrun, which `centerclip train --gpus` uses, or SLURM's `srun` with more than one task starts several. Only all
+    variables together count: platforms and SLURM's batch scripts set some for every process.
     """
     if all(os.environ.get(name) for name in TORCHRUN):
         return {name: os.environ[name] for name in TORCHRUN}
@@ -321,22 +311,22 @@ def place() -> dict[str, str] | None:
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
-    """Give a command the option that `execute` reads."""
+    """Add the option that `execute` reads."""
     parser.add_argument("--log", type=Path, help="write all output to this file")
 
 
 def execute(job: Job, arguments: argparse.Namespace) -> None:
-    """Run `job`. If it fails, exit with 1 after one line on the terminal; if Ctrl-C ends it, by SIGINT.
+    """Run `job`. If it fails, print one line on the terminal and exit with 1; after Ctrl-C, end by SIGINT.
 
-    With `--log FILE` all output goes to FILE, and the terminal gets only that line. Ranks above 0 of a training
-    (`arguments.rank`) log to FILE.1 and so on, and say nothing on the terminal.
+    With `--log FILE`, all output goes to FILE, and the terminal gets only that line. Ranks above 0 of a training
+    (`arguments.rank`) log to FILE.1 and so on, and print nothing on the terminal.
     """
     rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
         log_to(arguments.log, rank)
     allow_open_files()
     warnings.showwarning = tell_slow
-    with interruptible(interrupt if rank is None else signal.SIG_DFL):  # of a rank the launcher tells
+    with interruptible(interrupt if rank is None else signal.SIG_DFL):  # the launcher reports a rank's
         lines = failure(job, arguments, interrupt)
     if interrupt.pressed and lines:
         end_interrupted()
@@ -348,13 +338,13 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
 
 
 def log_to(path: Path, rank: int | None) -> None:
-    """Send all that this process prints to the log `path`, or to its rank's. Only rank 0 keeps the user's terminal."""
+    """Send all output of this process to the log `path`, or to its rank's. Only rank 0 keeps the user's terminal."""
     global terminal
     path.parent.mkdir(parents=True, exist_ok=True)
     if not rank:
         terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")
     with open(f"{path}.{rank}" if rank else path, "a", encoding="utf-8") as log:
-        if rank != 0:  # whose launcher has begun the log
+        if rank != 0:  # the launcher has begun rank 0's log
             log.truncate(0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -363,15 +353,15 @@ def log_to(path: Path, rank: int | None) -> None:
 
 
 def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> list[str]:
-    """Run `job`, `marked` if it has a log. Returns the lines to end with; none if it succeeds. Prints the traceback of
-    an unexpected error, and in a log also of an OSError."""
+    """Run `job`, `marked` if it has a log. Returns the lines to print at the end; none if it succeeds. Prints the
+    traceback of an unexpected error, and in a log also that of an OSError."""
     mark = arguments.log and not getattr(arguments, "rank", None)
     try:
         with marked(Path(f"{arguments.log}{FAILED}")) if mark else nullcontext():
             job(arguments)
             sys.stdout.flush()
         return []
-    except KeyboardInterrupt:  # not Ctrl-C itself, if somebody else handles that
+    except KeyboardInterrupt:  # or a library's own
         interrupt.pressed = True
         return [INTERRUPTED]
     except UserError as error:
@@ -391,7 +381,7 @@ def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> li
 
 
 def unread() -> bool:
-    """Whether the program that reads this one's output, such as `head`, has ended."""
+    """Whether the reader of this program's output, such as `head`, has ended."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)
@@ -410,12 +400,12 @@ def marked(path: Path) -> Iterator[None]:
 
 
 def typed(parser: argparse.ArgumentParser) -> str:
-    """The command line of a program that is a single command, as it was typed."""
+    """The command line of a program with a single command, as typed."""
     return f"{parser.prog} {shlex.join(sys.argv[1:])}"
 
 
 def run(parser: argparse.ArgumentParser, job: Job) -> None:
-    """Parse the command line of a program that is a single command, and `execute` its job."""
+    """Parse the command line of a program with a single command, and `execute` its job."""
     open_standard_streams()
     add_log(parser)
     with interruptible(end_interrupted):

@@ -1,5 +1,4 @@
-"""Benchmarks: stored frames beside mp4 files, the figures of docs/fidelity.md, methods at equal cost, seeds beside
-their own baseline, and what search takes."""
+"""Benchmarks: the figures of docs/fidelity.md, methods at equal cost, seeds beside their own baseline, and search."""
 
 import json
 import re
@@ -16,41 +15,12 @@ from support.ranks import answered
 from support.videos import make_video
 
 from centerclip.backbones.clip import build
-from centerclip.bench import families, fidelity, frames, recall, search
+from centerclip.bench import families, fidelity, recall, search
 from centerclip.bench import reduction as bench
 from centerclip.command import UserError
 from centerclip.evaluate import costs, operations
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell, cell_names
-
-
-def test_a_sample_of_an_mp4_has_the_videos_frames(tmp_path):
-    """Two seconds at 12 frames a second, of rising grey: six frames at 3 a second, four of the 24 apart."""
-    video = make_video(tmp_path / "v.mp4", count=24, rate=12, size=(300, 240))
-    frames.reencode(video, tmp_path / "usual.mp4")
-    usual = frames.sample_of_mp4(tmp_path / "usual.mp4", np.random.default_rng(0))
-    assert usual.shape == (12, 3, 224, 224)
-    shown = np.unique(usual[:, :, -5:].mean((1, 2, 3)).round())
-    assert len(shown) == 6 and np.all(np.diff(shown) == pytest.approx(40, abs=4))
-
-
-def test_stored_frames_have_a_row_for_every_video_that_decodes(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    good = make_video(tmp_path / "good.mp4", count=24, rate=12, size=(96, 64))
-    (row,) = frames.measure([tmp_path / "broken.mp4", good], tmp_path / "out", 2).to_dict("records")
-    assert row["video"] == "good.mp4" and row["seconds"] == 2
-    assert min(row[name] for name in row if name.endswith(("ms", "bytes"))) > 0
-    with pytest.raises(UserError, match="none of the videos decodes"):
-        frames.measure([tmp_path / "broken.mp4"], tmp_path / "out", 2)
-
-
-def test_projection():
-    """Two videos of 30 s together took 3 s and 6 MB: 0.1 s and 0.2 MB a second of video."""
-    measured = pd.DataFrame({"seconds": [10, 20], "prepare_ms": [1000, 2000], "bytes": [2e6, 4e6]})
-    row = frames.projection(measured).set_index("benchmark").loc["msrvtt"]
-    assert row["minutes, 8 cores"] == pytest.approx(10_000 * 15 * 0.1 / 60 / 8)
-    assert row["GB"] == pytest.approx(10_000 * 15 * 0.2 / 1000)
 
 
 def fidelity_rows() -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """The command line: every command is listed and explains itself, and nothing heavy is imported for that."""
 
 import argparse
-import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_every_command_explains_itself(name, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{file.name}" for file in REPOSITORY.glob("docs/*.md"))])
-def test_documented_commands_and_their_options_are_there(page):
+def test_documented_commands_and_options_exist(page):
     for line in re.findall(r"\bcenterclip ([a-z].*)", (REPOSITORY / page).read_text()):
         name, *words = re.split(r"`|\s#", line)[0].split()
         if name in summaries():
@@ -50,22 +50,18 @@ def test_documented_commands_and_their_options_are_there(page):
             importlib.import_module(f"centerclip.commands.{name.replace('-', '_')}").options(parser)
             known = parser._option_string_actions
             assert {word for word in words if word.startswith("--")} <= known.keys() | {"--log"}, line
-
-
-def test_a_closed_stdout_is_no_mistake():
-    line = [sys.executable, "-m", "centerclip", "backbones"]
-    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *line], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    for module in re.findall(r"python -m (centerclip\.[a-z_.]+[a-z])", (REPOSITORY / page).read_text()):
+        assert importlib.util.find_spec(module), module
 
 
 @pytest.mark.parametrize("command", ["search nowhere dog", "train nowhere.json"])
-def test_a_mistake_is_told_whatever_rank_a_platform_gives_a_process(command, mistake, monkeypatch):
+def test_a_mistake_is_reported_with_any_rank_of_a_platform(command, mistake, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert mistake(main, *command.split()).startswith("error: nowhere")
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_slow(mistake, tmp_path):
+def test_an_unwritable_file_is_reported_before_slow_work(mistake, tmp_path):
     (tmp_path / "file").touch()
     for command in ("features . --backbone tiny --out", "audit . --out"):
         line = mistake(main, *command.split(), tmp_path / "file/x.npz")

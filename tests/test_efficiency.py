@@ -14,10 +14,7 @@ from support.cells import STAGE, TRAINING, tiny_cell
 from centerclip import cli
 from centerclip.backbones import device
 from centerclip.backbones.clip import CenterCLIP, build
-from centerclip.bench import algorithms
 from centerclip.evaluate import costs, efficiency
-from centerclip.method.reduction.kmedoids import kmedoids
-from centerclip.method.reduction.spectral import spectral
 from centerclip.method.stage import Model
 from centerclip.settings.cell import Cell, Costs, Runtime
 from centerclip.train.loop import train_step
@@ -254,23 +251,6 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     assert wrong.endswith("none.yaml: No such file or directory")
     wrong = mistake(cli.main, "efficiency", "--threads", 0, status=2)
     assert "argument --threads: '0' is not a whole number from 1 up" in wrong
-
-
-def test_the_naive_peers_do_the_same_work():
-    """Three planted parts of 20 tokens: one medoid each, for k-medoids the very same."""
-    generator = torch.Generator().manual_seed(0)
-    label = torch.arange(60) % 3
-    tokens = (20 * torch.eye(3, 16)[label] + 0.1 * torch.randn(60, 16, generator=generator))[None]
-    assert torch.equal(algorithms.naive_kmedoids(tokens, 3), kmedoids(tokens, 3)[0])
-    for medoids in (algorithms.naive_spectral(tokens, 3), spectral(tokens, 3)[0]):
-        assert sorted(label[medoids[0]].tolist()) == [0, 1, 2]
-
-
-@pytest.mark.slow
-def test_the_benchmarks_rows():
-    rows = algorithms.measure((2, 70, 9), 2, torch.device("cpu"))
-    assert [row["algorithm"] for row in rows] == ["kmedoids", "spectral"]
-    assert all(row["ratio"] == pytest.approx(row["naive_ms"] / row["ms"]) for row in rows)
 
 
 def test_a_gpus_energy_is_that_of_its_uuid_and_unknown_where_nothing_tells(monkeypatch):

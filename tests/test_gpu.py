@@ -8,15 +8,13 @@ from unittest import mock
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from support.cells import STAGE, tiny_cell
 from support.gpu import on_a_gpu
 from support.training import CELL, Twelve, batch, run_in
 
 from centerclip.backbones.device import pick_device
-from centerclip.bench import gpu, loader
+from centerclip.bench import gpu
 from centerclip.command import UserError
-from centerclip.data.video.extraction import jpeg
 from centerclip.train import loop
 from centerclip.train.loop import Run
 
@@ -56,12 +54,6 @@ def test_a_gpu_that_holds_no_whole_step_has_claims_on_time():
     assert claims["here"].isna().tolist() == [False, False, True]
 
 
-def test_a_naive_way_that_memory_does_not_hold_is_left_out(monkeypatch, capsys):
-    monkeypatch.setattr(gpu.algorithms, "measure", mock.Mock(side_effect=torch.OutOfMemoryError))
-    assert gpu.alone((15, 784, 160), 1, torch.device("cpu")) == []
-    assert capsys.readouterr().err == "warning: the naive way on 15 times 784 tokens is more than the GPU's memory\n"
-
-
 def test_every_headline_setting_is_published():
     names = {(cell.benchmark, cell.variant) for cell in gpu.headline()}
     paper = pd.read_csv(gpu.PUBLISHED)
@@ -83,27 +75,10 @@ def test_encoding_is_measured_at_both_batches():
         assert baseline[f"ms, batch {number}"] > 0
 
 
-def test_the_loader_stands_beside_what_a_step_takes(tmp_path):
-    pairs = loader.made_up(tiny_cell(), tmp_path)
-    taken, *loaded = gpu.loading(pairs, {"step_pairs": 8, "step_s": 0.5}).to_dict("records")
-    assert taken == {"workers": "what a training step takes", "samples a second": 16}
-    assert [row["workers"] for row in loaded][:2] == [0, 1] and all(row["samples a second"] > 0 for row in loaded)
+def test_a_step_and_the_algorithms_alone_are_timed():
     assert gpu.step_seconds(tiny_cell(STAGE), torch.device("cpu")) > 0
-
-
-def test_made_up_pictures_take_as_much_as_real_ones(tmp_path):
-    pairs = loader.made_up(gpu.headline()[0], tmp_path, videos=2, captions=3)
-    frames, mask, ids = pairs[5]
-    assert len(pairs) == 6 and frames.shape == (12, 3, 224, 224) and mask.all() and len(ids) == 32
-    assert not torch.equal(frames, pairs[4][0])
-    sizes = [len(jpeg(Image.fromarray(frame))) for frame in frames.permute(0, 2, 3, 1).numpy()]
-    assert 8e3 < sum(sizes) / 12 < 12e3
-
-
-def test_the_page_has_conditions_and_tables():
-    text = gpu.page({"date": "2027-01-02", "device": "Some GPU"}, {"Claims": gpu.claims(MEASURED, PUBLISHED)})
-    assert text.startswith("# On a GPU, 2027-01-02\n") and "- device: Some GPU\n" in text
-    assert "## Claims\n" in text and "| kmedoids-s4 | ms, batch 1" in text
+    row = gpu.alone((2, 70, 9), 1, torch.device("cpu"))
+    assert row["tokens"] == 70 and row["kmedoids, ms"] > 0 and row["spectral, ms"] > 0
 
 
 def test_all_is_measured_and_written(tmp_path, monkeypatch, capsys):
@@ -117,16 +92,13 @@ def test_all_is_measured_and_written(tmp_path, monkeypatch, capsys):
         gpu, "encoding", lambda cells, *_: [{"benchmark": c.benchmark, "variant": c.variant} | costs for c in cells]
     )
     monkeypatch.setattr(gpu, "training", lambda *_: {"training_gb": 2.0, "step_s": 0.5, "step_pairs": 8})
-    monkeypatch.setattr(gpu.algorithms, "measure", lambda shape, *_: [{"tokens": shape[1]}])
-    monkeypatch.setattr(gpu.loader, "made_up", lambda *_: "made-up pairs")
-    monkeypatch.setattr(gpu, "loading", lambda pairs, step: pd.DataFrame([{"of": pairs} | step]))
+    monkeypatch.setattr(gpu, "alone", lambda shape, *_: {"tokens": shape[1]})
     monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path / "gpu-1.5")])
     gpu.main()
     text, found = (tmp_path / "gpu-1.5.md").read_text(), json.loads((tmp_path / "gpu-1.5.json").read_text())
     assert text in capsys.readouterr().out and "- device: Some GPU\n" in text and "- encoding in: bfloat16\n" in text
-    assert "made-up pairs" in text
     titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
-    assert [title for title in found if isinstance(found[title], list)] == titles and len(titles) == 4
+    assert [title for title in found if isinstance(found[title], list)] == titles and len(titles) == 3
     assert all(found[title] for title in titles)
 
 

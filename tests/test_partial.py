@@ -92,7 +92,7 @@ def partial(run, tmp_path) -> Callable[..., list[str]]:
 
     def written(*benchmarks: str, unmade: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> list[str]:
         cells = *sorted(tmp_path.glob("*/*/cell.json")), *(tmp_path / name for name in unmade)
-        told = f"made of what there is: {tmp_path}/tables/"
+        told = f"written from the finished cells: {tmp_path}/tables/"
         lines = run("partial", "--tolerance", "1", "--benchmarks", *benchmarks, "--cells", *cells, *options)
         assert all(line.startswith(told) for line in lines)
         return [line.removeprefix(told).removesuffix(".partial.md") for line in lines]

@@ -8,9 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import colors
 from matplotlib import pyplot as plt
-from matplotlib.container import ErrorbarContainer
 from support.cells import STAGE, tiny_cell
 
 from centerclip.command import UserError, write_json
@@ -60,125 +58,127 @@ def widths(axes) -> list[list[float]]:
     return [[bar.get_width() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")]
 
 
-def marks(collection) -> list[tuple[float, float]]:
-    return [tuple(point) for point in np.asarray(collection.get_offsets()).tolist()]
+def whiskers(axes, axis: int = 0) -> list[list[float]]:
+    """Both ends of each whisker, in the order of drawing."""
+    segments = (line for collection in axes.collections for line in collection.get_segments())
+    return [line[:, axis].tolist() for line in segments if len(line)]
 
 
-def test_recall_is_bars_of_each_k_and_published_marks(table):
-    figure = recall.draw(table)
+def marks(axes, hollow: bool = False) -> list[tuple[float, float]]:
+    """Where single marks are, such as of one variant."""
+    single = [line for line in axes.lines if len(line.get_xdata()) == 1 and line.get_marker() != "None"]
+    drawn = [line for line in single if (line.get_markerfacecolor() == "none") == hollow]
+    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in drawn]
+
+
+def curves(axes) -> list[list[float]]:
+    lines = (line for line in axes.lines if line.get_linestyle() != "None" and len(line.get_xdata()) > 1)
+    return [list(line.get_ydata()) for line in lines]
+
+
+def test_recall_is_bars_of_each_k_with_published_marks_and_numbers(table):
+    figure = recall.draw(table.assign(**{"t2v R@10 std": [0, 1, 2, 3, 0.5]}))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == table["variant"].tolist()
     for axes, short in zip(figure.axes, ("t2v", "v2t"), strict=True):
         assert widths(axes) == [table[f"{short} {k}"].tolist() for k in ("R@10", "R@5", "R@1")]
-        published = [[x for x, _ in marks(points)] for points in axes.collections if len(points.get_offsets()) == 5]
-        assert [line[1:3] for line in published] == [[88, 89], [73, 74], [43, 44]]
-        assert " ".join(axes.texts[2].get_text().split()) == " ".join(
-            f"{table.loc[1, f'{short} {k}']:.1f}" for k in ("R@1", "R@5", "R@10")
-        )
-
-
-@pytest.mark.parametrize("count", [1, 5])
-def test_no_text_of_recall_overlaps_another(table, count):
-    figure = recall.draw(table[:count])
-    figure.draw_without_rendering()
-    texts = [text for axes in figure.axes for text in (axes.title, *axes.texts)] + [figure._suptitle]
-    boxes = [text.get_window_extent() for text in texts]
-    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+        published = [[x for x in line.get_xdata() if x == x] for line in axes.lines if line.get_marker() in "osD"]
+        assert published == [[88, 89], [73, 74], [43, 44]]
+        expected = [f"{table.loc[1, f'{short} {k}']:.1f}" for k in ("R@1", "R@5", "R@10")]
+        assert axes.texts[1].get_text().split() == expected
+    seeds = [ends for ends in whiskers(figure.axes[0]) if ends[0] != ends[1]]
+    assert seeds == [[84, 86], [85, 89], [83.5, 89.5], [82.5, 83.5]]
 
 
 def test_recall_at_k_is_a_curve_a_variant_and_published_marks(table):
     figure = recall_at_k.draw(table.assign(**{"t2v R@20": [50, 95, 96, 97, 98]}))
     for axes, short, ks in zip(figure.axes, ("t2v", "v2t"), ([1, 5, 10, 20], [1, 5, 10]), strict=True):
-        curves = [line for line in axes.lines if len(line.get_xdata())]
-        assert [line.get_xdata().tolist() for line in curves] == [ks] * 5
-        first = [line.get_ydata().tolist()[:3] for line in curves]
-        assert first == table[[f"{short} R@{k}" for k in (1, 5, 10)]].to_numpy().tolist()
-        assert len({line.get_marker() for line in curves}) == 5
-        rings = axes.collections[0]
-        assert marks(rings) == [(1, 43), (1, 44), (5, 73), (5, 74), (10, 88), (10, 89)]
-        assert not colors.to_rgba_array(rings.get_facecolor()).size
+        assert [curve[:3] for curve in curves(axes)] == table[[f"{short} R@{k}" for k in (1, 5, 10)]].values.tolist()
+        assert marks(axes, hollow=True) == [(1, 43), (1, 44), (5, 73), (5, 74), (10, 88), (10, 89)]
         assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, ks))
-
-
-def test_several_seeds_have_whiskers(table):
-    figure = recall.draw(table.assign(**{"t2v R@10 std": [0, 1, 2, 3, 0.5]}))
-    whiskers = [list(line[:, 0]) for line in figure.axes[0].collections[0].get_segments() if len(line)]
-    assert [ends for ends in whiskers if ends[0] != ends[1]] == [[84, 86], [85, 89], [83.5, 89.5], [82.5, 83.5]]
+    assert figure.get_suptitle() == "toy: the right video is among the first 10 for 83 to 87 % of the sentences"
 
 
 def test_whiskers_are_intervals_where_a_table_has_any(table):
     """From 3 below to 1 above; a variant without an interval has no whiskers."""
     known = table["t2v R@1"].where(table["variant"] != "spectral")
     table = table.assign(**{"t2v R@1 low": known - 3, "t2v R@1 high": known + 1, "t2v R@1 std": 9})
-    for plot, axis, expected in (
-        (recall, 0, [[-1, 3], [37, 41], [39, 43], [35, 39]]),
-        (recall_vs_cost, 1, [[37, 41], [39, 43]]),  # of trained variants with a baseline
-    ):
-        figure = plot.draw(table)
-        *_, whiskers = (drawn for drawn in figure.axes[0].containers if isinstance(drawn, ErrorbarContainer))
-        ends = [line[:, axis].tolist() for line in whiskers[2][0].get_segments() if len(line)]
-        assert ends == expected and "95 % interval over queries" in " ".join(figure.get_supxlabel().split())
+    of_recall, of_cost = recall.draw(table), recall_vs_cost.draw(table)
+    ends = [ends for ends in whiskers(of_recall.axes[0]) if ends[0] == ends[0]]
+    assert ends == [[-1, 3], [37, 41], [39, 43], [35, 39]]
+    trained = [ends for ends in whiskers(of_cost.axes[0], axis=1) if ends[0] == ends[0]]
+    assert trained == [[37, 41], [39, 43]]  # with a baseline
+    assert all("95 % interval over queries" in " ".join(f.get_supxlabel().split()) for f in (of_recall, of_cost))
+
+
+@pytest.mark.parametrize(
+    ("half", "of_recall", "of_cost"),
+    [
+        (None, "the right answer is first for 2 to 42 % of the sentences", "recall against cost"),
+        (
+            9.0,
+            "no difference in R@1 to the baseline is larger than its 95 % interval",
+            "none of the 2 models that save memory gains R@1 by more than its 95 % interval",
+        ),
+        (
+            1.7,
+            "R@1 is higher than the baseline's with kmedoids; R@1 is lower than the baseline's with other; 1 more"
+            " cannot be told apart from it",
+            "with a higher R@1, kmedoids keeps 75 % of the baseline's memory",
+        ),
+    ],
+)
+def test_a_title_says_of_recall_what_an_interval_supports(half, of_recall, of_cost, table):
+    """The difference of the untrained model is not named: it was not trained as the baseline was."""
+    known = {} if half is None else {"t2v R@1 difference": [-38, None, 2, 1.5, -2], "t2v R@1 difference half": half}
+    table = table.assign(**known)
+    for plot, title in ((recall, of_recall), (recall_vs_cost, of_cost)):
+        assert " ".join(plot.draw(table).get_suptitle().split()) == f"toy: {title}"
 
 
 def test_cost_is_bars_with_the_spread_of_time(table):
     figure = cost.draw(table)
     memory, operations, time, share = figure.axes
-    assert widths(memory) == [table["saved_mb"].tolist()] and widths(time) == [table["ms"].tolist()]
-    assert widths(operations) == [table["gflops"].tolist()]
-    np.testing.assert_allclose(widths(share)[0][-3:], [2, 40, 5])  # per cent
-    spread = [tuple(line[:, 0]) for line in time.collections[0].get_segments()]
-    np.testing.assert_allclose(spread, table[["ms_low", "ms_high"]])
-    assert {"8.0", "0.700", "5.0", "40.0"} <= {text.get_text().strip() for axes in figure.axes for text in axes.texts}
+    for axes, column in ((memory, "saved_mb"), (operations, "gflops"), (time, "ms")):
+        assert widths(axes) == [table[column].tolist()]
+    np.testing.assert_allclose(widths(share), [[2, 40, 5]])  # per cent
+    np.testing.assert_allclose(whiskers(time), table[["ms_low", "ms_high"]])
+    assert {"8.0", "0.700", "5.0", "40.0"} <= {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert figure.get_suptitle() == "toy: other needs the least memory, 38 % of the baseline's"
 
 
 def test_gpu_memory_is_shown_where_it_was_measured_and_times_where_they_tell(table):
     assert len(cost.draw(table.assign(training_gb=[np.nan, 10, 8, 8, 4])).axes) == 5
     figure = cost.draw(table.assign(gflops=table["gflops"] / 2))
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == ["memory kept for the", "operations"]
-    assert "Times are in the table" in figure.get_supxlabel()
+    assert "Times are only in the table" in figure.get_supxlabel()
 
 
 def test_recall_against_cost_is_relative_to_the_own_baseline(table):
     figure = recall_vs_cost.draw(table)
     expected = {  # baseline, kmedoids, spectral: x, y
-        "memory": ([(100, 43), (75, 44)], [(100, 40), (75, 42), (75, 41.5)]),
-        "operations": ([(100, 43), (70, 44)], [(100, 40), (70, 42), (80, 41.5)]),  # the paper's are of the same model
+        "memory": ([(100, 40), (75, 42), (75, 41.5)], [(100, 43), (75, 44)]),
+        "operations": ([(100, 40), (70, 42), (80, 41.5)], [(100, 43), (70, 44)]),  # the paper's are of the same model
     }
-    for axes, published_and_ours in zip(figure.axes, expected.values(), strict=True):
-        rings, points = axes.collections[:2]
-        np.testing.assert_allclose(marks(rings), published_and_ours[0])
-        np.testing.assert_allclose(marks(points), published_and_ours[1])
-        assert not colors.to_rgba_array(rings.get_facecolor()).size and len(points.get_facecolor()) == 3
-        sizes = points.get_sizes()
-        np.testing.assert_allclose(sizes / sizes[0], [1, 800 / 1200, 800 / 1200])  # area is tokens
-    shapes = {tuple(path.vertices.ravel()) for path in points.get_paths()}
-    assert len(shapes) == 3, "variants must differ in more than colour"
+    for axes, (ours, published) in zip(figure.axes, expected.values(), strict=True):
+        np.testing.assert_allclose(marks(axes), ours)
+        np.testing.assert_allclose(marks(axes, hollow=True), published)
     assert "Not shown" in figure.get_supxlabel() and "other, zeroshot." in " ".join(figure.get_supxlabel().split())
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["baseline (1,200)", "kmedoids (800)", "spectral (800)", "hollow: published"]
 
 
-def test_recall_stands_against_time_where_the_machine_was_quiet_and_no_label_on_a_point_or_line(table):
+def test_recall_stands_against_time_where_the_machine_was_quiet(table):
     quiet = table.assign(batch_ms=[3, 3, 2.4, 2.7, 1], measured_on="a CPU", busy=False)
     for data, name, expected in (
         (quiet, "time", [100, 80, 90]),
         (quiet.assign(busy=True), "operations", [100, 70, 80]),
         (quiet.assign(measured_on=["a CPU"] * 4 + ["a GPU"]), "time", [100, 80, 90]),  # a row that is not shown
+        (quiet.assign(measured_on=["a CPU"] * 3 + ["a GPU"] * 2), "time", [100, 80]),  # spectral has no baseline there
     ):
-        figure = recall_vs_cost.draw(data)
-        figure.draw_without_rendering()
-        axes = figure.axes[1]
-        np.testing.assert_allclose([x for x, _ in marks(axes.collections[1])], expected)
-        assert axes.get_xlabel() == f"{name} (% of the baseline's)" and not axes.texts
-        legend = figure.legends[0].get_window_extent()
-        assert not any(legend.overlaps(panel.get_window_extent()) for panel in figure.axes)
-    np.testing.assert_allclose(marks(recall_vs_cost.draw(quiet).axes[1].collections[0]), [(100, 43), (80, 44)])
-    two = quiet.assign(measured_on=["a CPU", "a CPU", "a CPU", "a GPU", "a GPU"])
-    assert len(marks(recall_vs_cost.draw(two).axes[1].collections[1])) == 2  # spectral has no baseline there
-
-
-def test_the_frontier_is_what_no_other_beats_in_cost_and_recall():
-    points = pd.DataFrame({"cost": [100, 60, 60, 80, 50], "recall": [40.0, 41, 42, 41, 30]})
-    assert recall_vs_cost.frontier(points).to_numpy().tolist() == [[50, 30], [60, 42]]
+        axes = recall_vs_cost.draw(data).axes[1]
+        np.testing.assert_allclose([x for x, _ in marks(axes)], expected)
+        assert axes.get_xlabel() == f"{name} (% of the baseline's)"
+    np.testing.assert_allclose(marks(recall_vs_cost.draw(quiet).axes[1], hollow=True), [(100, 43), (80, 44)])
 
 
 def write_cells(results, losses: dict[str, list[float]]) -> list:
@@ -198,10 +198,10 @@ def write_cells(results, losses: dict[str, list[float]]) -> list:
 def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
     losses = {"zeroshot": [], "baseline": [3, 2], "baseline-seed-1": [5, 3], "kmedoids": [2, 1]}
     figure = training.draw(training.read(None, write_cells(tmp_path, losses)))
-    drawn = [[line.get_ydata().tolist() for line in axes.lines if len(line.get_xdata())] for axes in figure.axes]
+    drawn = [curves(axes) for axes in figure.axes]
     assert drawn == [[[4, 2.5], [2, 1]], [[0, 10], [0, 10]], [[0, 9], [0, 9]]]
-    assert len({line.get_marker() for line in figure.axes[0].lines if len(line.get_xdata())}) == 2
-    assert "untrained: zeroshot (from random weights)." in " ".join(figure.get_supxlabel().split())
+    assert figure.get_suptitle() == "toy: the loss is lowest after the last epoch for 2 of 2 variants"
+    assert "untrained: zeroshot." in " ".join(figure.get_supxlabel().split())
     plt.close("all")
 
 
@@ -228,9 +228,14 @@ def test_ablation_is_recall_and_costs_over_the_setting_that_varies(table, values
 
 def test_without_costs_an_ablation_is_recall_alone(table):
     figure = ablation.draw(table.assign(block=[1, 2, 4, 6, 8], saved_mb=np.nan, gflops=np.nan))
-    (axes,) = figure.axes
-    assert axes.lines[0].get_ydata().tolist() == table["t2v R@1"].tolist()
+    assert [curves(axes) for axes in figure.axes] == [[table["t2v R@1"].tolist()]]
     assert "cost" not in figure.get_suptitle() + figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(("half", "told"), [(19, "R@1 is higher at 4 than at 1 blocks"), (21, "intervals overlap")])
+def test_the_title_of_an_ablation_says_whether_intervals_are_apart(half, told, table):
+    intervals = {"t2v R@1 low": table["t2v R@1"] - half, "t2v R@1 high": table["t2v R@1"] + half}
+    assert told in ablation.draw(table.assign(block=[1, 2, 4, 6, 8], **intervals)).get_suptitle()
 
 
 def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
@@ -251,7 +256,7 @@ def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
 
 @pytest.mark.parametrize("plot", [recall, recall_at_k, cost, recall_vs_cost, ablation])
 @pytest.mark.parametrize("few", [False, True])
-def test_every_axis_has_a_unit_and_every_plot_a_title(table, plot, few):
+def test_every_axis_has_a_unit_and_no_text_overlaps_a_panel_or_a_text(table, plot, few):
     """`few`: what a benchmark of one's own may have, a model without training and nothing published."""
     figure = plot.draw(table[:1].dropna(axis="columns").reindex(columns=table.columns) if few else table)
     for axes in figure.axes:
@@ -260,6 +265,22 @@ def test_every_axis_has_a_unit_and_every_plot_a_title(table, plot, few):
         if plot is not ablation:  # over blocks, segments, tokens: counts
             assert any(unit in axes.get_xlabel() for unit in UNITS)
     assert figure.get_suptitle().startswith("toy: ") and figure.get_supxlabel()
+    figure.draw_without_rendering()
+    outside = [figure._suptitle, figure._supxlabel, *figure.legends]
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.texts) if text.get_text()]
+    boxes = [drawn.get_window_extent() for drawn in (*outside, *texts)]
+    panels = [axes.bbox for axes in figure.axes[: len(figure.axes) // (2 if plot is ablation else 1)]]
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in (*boxes[:number], *panels))
+
+
+def test_a_method_has_one_colour_and_marker_in_every_plot_and_its_settings_are_lighter():
+    names = [*style.METHODS, "mine"]
+    alone, together = style.looks(["tome"])["tome"], style.looks(names)
+    assert together["tome"] == alone and len({look["marker"] for look in together.values()}) == len(style.METHODS)
+    assert len({(look["marker"], look["color"]) for look in together.values()}) == len(names)
+    first, second = style.looks(["kmedoids-s4 (from random weights)", "kmedoids-s3"]).values()
+    assert first["marker"] == second["marker"] == together["kmedoids"]["marker"]
+    assert first["color"] == together["kmedoids"]["color"] and sum(second["color"]) > sum(first["color"])
 
 
 def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():
@@ -287,11 +308,6 @@ def test_naming_plots_imports_nothing_heavy_and_drawing_no_other_plot(csv, tmp_p
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     names = ["", ".plots", ".plots.style", ".plots.cost", ".rows"]
     assert sorted(eval(done.stdout)) == sorted(f"centerclip.report{name}" for name in names)
-
-
-def test_twelve_variants_differ_in_grey():
-    looks = style.looks([f"variant{number}" for number in range(12)])
-    assert len(set(looks["markers"])) == 12
 
 
 @pytest.mark.parametrize("plot", ["recall_vs_cost", "training"])

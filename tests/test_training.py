@@ -559,7 +559,7 @@ class TestCells:
         [
             (("train", "none.json"), "none.json: No such file or directory"),
             (("train", "{}", "--gpus", 3), "--gpus 3 does not divide training.batch_size 4"),
-            (("train", "{}-untrained"), "this cell is evaluated as it starts, and not trained"),
+            (("train", "{}-untrained"), "its variant has `train: false`: there is nothing to train"),
             (("evaluate", "{}"), "weights.safetensors: no such file"),
         ],
     )

@@ -112,16 +112,6 @@ def family(process: int) -> list[int]:
     return [process, *(member for child in children for member in family(child))]
 
 
-def test_the_loader_benchmark(finished, tmp_path):
-    command = [*CENTERCLIP[:2], "centerclip.bench.loader", "--cell", "results/shapes_kmedoids.json"]
-    arguments = ["--workers", "0", "1", "--out", str(tmp_path / "rates.json")]
-    subprocess.run([*command, *arguments], cwd=finished, env=ENVIRONMENT, check=True)
-    rows = json.loads((tmp_path / "rates.json").read_text())["rows"]
-    assert [row["workers"] for row in rows] == [0, 1] and all(row["samples a second"] > 0 for row in rows)
-    done = subprocess.run([*command, "--workers", "2"], cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == "error: 4 batches are too few to measure 2 workers; 5 is the least"
-
-
 def test_three_trainings_on_two_gpus(finished, tmp_path):
     """Two at a time train side by side, each on a GPU of its own, and nobody has to say so."""
     repository, environment = tmp_path / "repository", machine(tmp_path / "machine", 2)

@@ -1,4 +1,4 @@
-"""What each choice of docs/fidelity.md changes, a table of figures: with made-up weights and videos, on a CPU."""
+"""Measures the figures of docs/fidelity.md, with random weights and generated videos on a CPU, and prints a table."""
 
 import argparse
 import math
@@ -30,7 +30,7 @@ VIDEOS, CAPTIONS, SHARED = 670, 41, 0.157  # MSVD's test split; the share of cap
 
 
 def of_network(backbone: str, count: int) -> Iterator[tuple[str, str]]:
-    """Each choice that changes the network, and by how much it changes `backbone` on `count` generated videos."""
+    """Each choice that changes the network, and how much it changes `backbone` on `count` generated videos."""
     geometry = backbones.geometry(backbone)
     videos, block, baseline = smooth_videos(count, FRAMES, geometry.image_size), geometry.blocks // 2, Model(backbone)
 
@@ -100,23 +100,23 @@ def of_rules() -> Iterator[tuple[str, str]]:
 
 
 def cosine(one: Tensor, other: Tensor) -> str:
-    """The lowest cosine of vectors [V, E] that belong together, in words."""
+    """The lowest cosine between rows of vectors [V, E], in words."""
     return f"cosine {(one * other).sum(-1).min():.6f}"
 
 
 def same(one: Tensor, other: Tensor) -> str:
-    """The share of medoids [B, K] of one that are medoids of the other, in words."""
+    """The share of medoids [B, K] that both have, in words."""
     return f"{(one[:, :, None] == other[:, None]).any(2).double().mean():.0%} of medoids equal"
 
 
 def decayed(model: torch.nn.Module, no_decay: str) -> int:
-    """How many numbers of a model weight decay changes."""
+    """The number of a model's parameters with weight decay."""
     groups = parameter_groups(model, Training(no_decay=no_decay))
     return sum(parameter.numel() for group in groups if group["weight_decay"] for parameter in group["params"])
 
 
 def ties() -> str:
-    """R@1 by either count of made-up vectors in the shape of MSVD's test split, in words."""
+    """R@1 of generated vectors in the shape of MSVD's test split, by both counts of ties, in words."""
     generator = torch.Generator().manual_seed(0)
     videos = F.normalize(torch.randn(VIDEOS, 64, generator=generator), dim=-1)
     noise = torch.randn(VIDEOS * CAPTIONS, 64, generator=generator)

@@ -1,6 +1,6 @@
-"""Recall against cost with intervals: the demo's model trained by every method of the bench at one budget, several
-seeds each, and each seed compared with the same seed's baseline, query by query. It runs the workflow, so that a second
-call goes on where the first one stopped.
+"""Recall against cost with intervals: trains the demo's model by every method of the bench at one budget, several seeds
+each, and compares each seed with the same seed's baseline, query by query. It runs the workflow: a second call goes on
+where the first one stopped.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from centerclip.settings.config import read_config
 OVERLAYS = [ROOT / "config/demo.yaml", ROOT / "config/bench.yaml"]
 BENCHMARK = "shapes"
 TELLS = """\
-R@1 in per cent, mean and standard deviation over seeds. Differences are paired by seed and by query. In brackets: their
+R@1 in per cent: mean and standard deviation over seeds. Differences are paired by seed and by query. In brackets: their
 95 % interval over queries, from 10,000 resamples of videos with all their captions. "Over queries and seeds" adds the
-noise of the seeds (Student's t); a difference larger than that is called better or worse. A seed draws the weights, the
-order of training and the frames; the videos are the same drawn ones for all. The table cannot tell how methods rank on
-real videos, with pretrained weights, or where a model is trained to its end. With so many methods, one in twenty
-differences between equal methods would be told apart by chance."""
+noise of the seeds (Student's t). A difference larger than that is called better or worse. A seed sets the weights, the
+order of training and the frames; all methods see the same generated videos. The table cannot tell how methods rank on
+real videos, with pretrained weights, or after a complete training. With so many methods, chance alone would call one in
+twenty of the differences between equal methods better or worse."""
 
 
 def workflow(targets: list[Path], overlays: list[Path]) -> None:
@@ -62,8 +62,8 @@ def read(files: list[Path]) -> dict[str, dict[int, dict[str, Ranks]]]:
 
 
 def share_of_tokens(cell: Cell) -> float:
-    """The share of their tokens that RLT leaves of a cell's stored videos: its cost is theirs, not that of the smooth
-    videos which costs are measured on."""
+    """The share of tokens that RLT leaves of a cell's stored videos: its cost depends on the video, and costs are
+    measured on smooth ones."""
     (stage,) = cell.model.stages
     store, geometry = FrameStore(cell.path(layout.FRAMES)), backbones.geometry(cell.model.backbone)
     videos = Videos([name for name, count in store.counts.items() if count], store, cell.data.frames)
@@ -122,26 +122,26 @@ def draw(table: pd.DataFrame) -> Figure:
     """The difference to the baseline's R@1 over the share of its operations, a mark a variant, with its interval over
     queries and seeds."""
     style.apply()
-    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = style.panels(1, 7.6, 5.2)
     data = table[table["verdict"].notna()]
     look = style.looks(data["variant"])
-    for row, colour, marker in zip(data.itertuples(), look["palette"], look["markers"], strict=True):
-        bar = {"yerr": row.half, "ecolor": colour, "capsize": 3, "color": colour, "mec": "black", "markersize": 7}
-        axes.errorbar(row.gflops_ratio, row.difference, fmt=marker, label=row.variant, **bar)
+    for row in data.itertuples():
+        axes.errorbar(row.gflops_ratio, row.difference, yerr=row.half, ecolor=look[row.variant]["color"], capsize=3)
+    style.marks(axes, data, "gflops_ratio", "difference", look)
     axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
     axes.set(xlabel="operations (share of the baseline's)", ylabel="t2v R@1, points above the baseline")
-    style.join_legends(figure, data["variant"])
-    seeds = dict.fromkeys([table["seeds"].min(), table["seeds"].max()])
-    axes.set_title(f"{BENCHMARK}: {' to '.join(map(str, seeds))} seeds a method, 95 % intervals over queries and seeds")
-    return figure
+    style.add_legend(figure, style.legend_of(look, lines=False))
+    counts = data["verdict"].value_counts()
+    title = f"R@1 beside the baseline's: {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    seeds = style.between(table["seeds"])
+    note = f"{seeds} seeds a method. Whiskers: 95 % intervals over queries and seeds of the difference."
+    return style.describe(figure, data.assign(benchmark=BENCHMARK), title, note)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.recall", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, help="write NAME.csv, the table NAME.md, the plot NAME.png")
-
-    parser.add_argument("--made", action="store_true", help="compare the results that are there, and run no workflow")
+    parser.add_argument("--made", action="store_true", help="compare existing results, and run no workflow")
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
 
     def job(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
-"""Every way to reduce tokens at equal cost: each method set to the budgets that are asked for, as shares of the
-baseline's operations, and measured beside it in one run, with made-up weights and videos.
+"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures
+it beside the baseline in one run, with random weights and generated videos.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from statistics import median
 from typing import NamedTuple
 
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -39,7 +38,7 @@ CONTROLS = {"frames": "frames", "image_size": "pixels"}  # what a control sets -
 
 
 class Encoder(NamedTuple):
-    """A model, and the frames of a video and the pixels of a frame that it is given."""
+    """A model, the frames of its videos, and the side of a frame in pixels."""
 
     model: Model
     frames: int
@@ -47,11 +46,11 @@ class Encoder(NamedTuple):
 
 
 def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
-    """The methods that are compared, name -> settings: the variants of the config's list `bench` but the baseline, and
-    one for all controls that set the same of CONTROLS.
+    """The compared methods, name -> settings: the variants of the config's list `bench` without the baseline. Controls
+    that set the same one of CONTROLS are one method.
 
     Raises:
-        UserError: as `read_config`, or nothing can be set to a budget.
+        UserError: as `read_config`, or a variant has nothing that can be set to a budget.
     """
     checked, found = read_config(overlays), {}
     for name in checked["lists"]["bench"]:
@@ -85,7 +84,7 @@ def one_stage(stage: Stage, backbone: str, segments: int) -> Iterator[Model]:
 
 
 def scheduled(name: str, backbone: str, frames: int, proportional: bool) -> Iterator[Model]:
-    """A schedule with every number of tokens that each frame may lose, the first blocks one more than the others."""
+    """A schedule with each number of tokens that a frame may lose, in the first blocks one more than in the others."""
     blocks = backbones.geometry(backbone).blocks
     for remove, more in product(range(backbones.geometry(backbone).patches // 2), range(blocks)):
         fewer = [remove + (block < more) for block in range(blocks)]
@@ -128,7 +127,7 @@ def fitted(given: dict, backbone: str, frames: int, segments: int, budget: float
 
 
 def setting(encoder: Encoder) -> str:
-    """What was set of a `fitted` method, in words."""
+    """The settings of a `fitted` method, in words."""
     model, frames, image_size = encoder
     if model.plain_clip:
         return f"{frames} frames of {image_size} px"
@@ -158,9 +157,9 @@ def settings(
 
 
 def measured(compared: pd.DataFrame, repeats: int, batch: int, device: torch.device) -> pd.DataFrame:
-    """`compared` with what each model costs. Times of one video and of `batch` of them alternate with the baseline's,
-    so that a slow moment meets both; ratios are medians of the turns' own. The baseline's own row is what the machine's
-    noise makes of two times of one network."""
+    """`compared` with the costs of each model. Times of one video and of `batch` videos alternate with the baseline's,
+    so that a slow moment meets both. Ratios are medians over turns. The baseline's own row shows the noise of the
+    machine: it compares two times of one network."""
     full, rows = compared["encoder"].iloc[0], []
 
     @cache
@@ -215,18 +214,18 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, title: str) -> Figure:
     """Time against operations, both as shares of the baseline's: on the diagonal a method saves what it promises."""
     style.apply()
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    axes = figure.subplots()
-    data = rows[rows["budget"].notna()]
-    look = style.looks(data["method"])
-    look |= {"hue": "method", "style": "method"}
-    sns.scatterplot(data, x="gflops_ratio", y="ms_ratio", ax=axes, s=50, edgecolor="black", **look)
+    figure, (axes,) = style.panels(1, 7.2, 4.8)
+    data = rows[rows["budget"].notna()].rename(columns={"method": "variant"})
+    look = style.looks(data["variant"])
+    style.marks(axes, data, "gflops_ratio", "ms_ratio", look)
     low, high = 0.95 * data["gflops_ratio"].min(), 1.05 * max(1, data["ms_ratio"].max())
     axes.plot([low, high], [low, high], color="0.3", linestyle="--", zorder=0.9)
     axes.set(xlabel="operations (share of the baseline's)", ylabel="time of a video (share of the baseline's)")
-    style.join_legends(figure, data["method"])
-    figure.suptitle(title)
-    return figure
+    style.add_legend(figure, style.legend_of(look, lines=False))
+    slower = data.loc[data["ms_ratio"] > 1, "variant"].nunique()
+    finding = f"{slower} of {len(look)} methods take longer than the baseline at some budget"
+    note = "On the dashed line a method saves as much time as operations. Below it, it saves more."
+    return style.describe(figure, data.assign(benchmark=title), finding, note)
 
 
 def main() -> None:
@@ -234,10 +233,10 @@ def main() -> None:
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
     parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of its operations")
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
     parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
-    parser.add_argument("--repeats", type=positive, default=3, help="turns that each takes at least (default: 3)")
+    parser.add_argument("--repeats", type=positive, default=3, help="least turns of each method (default: 3)")
     parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
     parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
     parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")

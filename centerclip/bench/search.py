@@ -1,9 +1,9 @@
-"""What search takes: indexing a folder in batches beside one video at a time, an answer, the ranks of many vectors.
-
-With weights at random and made-up vectors, which take as long as any.
+"""Times of search: indexing a folder in batches and one video at a time, an answer, the ranks of many vectors. Weights
+are random and vectors generated: they take as long as real ones.
 """
 
 import argparse
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,7 +18,6 @@ from torch.nn.functional import normalize
 
 from centerclip import backbones
 from centerclip.backbones.device import computed_in
-from centerclip.bench.algorithms import peak_resident
 from centerclip.command import UserError, positive, run, write_json
 from centerclip.evaluate.costs import elapsed, in_turns
 from centerclip.evaluate.metrics import retrieval_metrics
@@ -31,8 +30,8 @@ WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
-    """A row for each way to encode, the first one at a time in float32, the last as `search` does: videos a second that
-    are indexed, the median of `repeats` turns, and by how much a video's vector differs from that of the first.
+    """A row for each way to encode, from one video at a time in float32 to the way of `search`: indexed videos a second
+    (the median of `repeats` turns), and the largest difference of a video's vector to that of the first way.
 
     Raises:
         UserError: no video can be read.
@@ -69,7 +68,7 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
 
 
 def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
-    """Milliseconds from a sentence to its 12 videos, in an index of so many made-up videos."""
+    """Milliseconds from a sentence to its 12 videos, in an index of so many generated vectors."""
     width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
     vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
     index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
@@ -77,6 +76,11 @@ def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
     answer = partial(elapsed, lambda: searcher.answers([next(sentences)], top=12))
     (times,) = in_turns([answer], repeats * len(SENTENCES))
     return {"videos": videos, "median ms": median(times), "slowest ms": max(times)}
+
+
+def peak_resident() -> int:
+    """The largest number of bytes that this process has had in memory."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB on Linux
 
 
 def ranking(count: int, threads: int) -> dict:
@@ -99,11 +103,11 @@ def ranking(count: int, threads: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
-    parser.add_argument("--videos", type=Path, help="index this folder, in which nothing is written")
-    parser.add_argument("--index", type=positive, help="ask an index of so many made-up videos, such as 10000")
+    parser.add_argument("--videos", type=Path, help="index this folder; nothing is written in it")
+    parser.add_argument("--index", type=positive, help="search an index of so many generated vectors, such as 10000")
     parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
-    parser.add_argument("--processes", type=positive, default=2, help="that decode")
+    parser.add_argument("--processes", type=positive, default=2, help="to decode with")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch")
     parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--out", type=Path, help="also write everything here, json")

@@ -1,4 +1,1 @@
-"""The commands of `centerclip`, a file each: `options(parser)` adds its options, `job(arguments)` does it.
-
-They are glue between the command line and the library; nothing imports them.
-"""
+"""The commands of `centerclip`, one file each: `options(parser)` adds options, `job(arguments)` runs the command."""

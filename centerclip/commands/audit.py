@@ -1,4 +1,4 @@
-"""See whether files can be trusted: the frames of a folder of videos, or all that is in a results folder."""
+"""Check the frames of a folder of videos, or all files of a results folder."""
 
 import argparse
 from pathlib import Path
@@ -8,8 +8,8 @@ from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="of videos, folders in it too; or results/")
-    parser.add_argument("--out", type=Path, help="of videos: a row for each file, csv")
+    parser.add_argument("folder", type=Path, help="videos, in subfolders too; or results/")
+    parser.add_argument("--out", type=Path, help="for videos: a row for each file, csv")
     parser.add_argument("--fps", type=above_zero, default=3, help="frames stored a second of video (default: 3)")
     parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
     add_stall_seconds(parser)

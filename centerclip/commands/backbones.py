@@ -1,23 +1,22 @@
 """List the backbones, their sizes and the published weights that work in them."""
 
 import argparse
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from centerclip import backbones
 from centerclip.backbones import pretrained
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Weights are tags of open_clip's, for `weights` in the config; hf-hub:ORG/NAME and files work too."
+    parser.epilog = "Weights are open_clip's tags, for `weights` in the config; hf-hub:ORG/NAME and files work too."
 
 
 def job(_: argparse.Namespace) -> None:
-    sizes = [field.name for field in fields(backbones.Geometry)]
-    rows = [["backbone", *sizes, "activation", "weights"]]
+    from tabulate import tabulate
+
+    rows = []
     for name in backbones.names():
         weights = [tag for tag, trained in pretrained.tags(name).items() if not pretrained.fault(name, trained)]
-        geometry = asdict(backbones.geometry(name)).values()
-        rows.append([name, *map(str, geometry), backbones.activation(name), " ".join(weights)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        more = {"activation": backbones.activation(name), "weights": " ".join(weights)}
+        rows.append({"backbone": name} | asdict(backbones.geometry(name)) | more)
+    print(tabulate(rows, headers="keys", tablefmt="plain", numalign="left"))

@@ -9,9 +9,8 @@ from centerclip.command import UserError
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("algorithm", help="a name in centerclip/method/reduction, or a file NAME.py that defines NAME")
-    parser.add_argument(
-        "--options", nargs="+", default=[], metavar="OPTION=VALUE", type=assigned, help="of the algorithm"
-    )
+    options = {"metavar": "OPTION=VALUE", "type": assigned, "help": "of the algorithm"}
+    parser.add_argument("--options", nargs="+", default=[], **options)
 
 
 def assigned(text: str) -> tuple[str, object]:
@@ -28,9 +27,9 @@ def assigned(text: str) -> tuple[str, object]:
 def job(arguments: argparse.Namespace) -> None:
     from centerclip.bench.contract import outcomes, subject
 
-    asked, failed = subject(arguments.algorithm, dict(arguments.options)), 0
-    for check, wrong in outcomes(asked):
+    checked, failed = subject(arguments.algorithm, dict(arguments.options)), 0
+    for check, wrong in outcomes(checked):
         print(f"fails: {check}: {wrong}" if wrong else f"ok: {check}", flush=True)
         failed += wrong is not None
     if failed:
-        raise UserError(f"{asked.file}: {failed} checks failed; docs/reduction.md has the contract")
+        raise UserError(f"{checked.file}: {failed} checks failed; docs/reduction.md has the contract")

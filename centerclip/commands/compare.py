@@ -24,7 +24,7 @@ def job(arguments: argparse.Namespace) -> None:
     files = [arguments.baseline, *arguments.others]
     baseline, *others = compare.models(files, arguments.group_equal_videos)
     if not others:
-        raise UserError(f"{arguments.baseline}: all files are of the same model; name results of another one, too")
+        raise UserError(f"{arguments.baseline}: all files are results of the same model; add those of another model")
     compared = [compare.compare(model, baseline) for model in others]
     document = [part for comparison in compared for part in compare.for_people(comparison, arguments.flips)]
     print(documents.markdown(document), end="")

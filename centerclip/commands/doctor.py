@@ -1,4 +1,4 @@
-"""Say whether this machine, cluster and your files are fit for a run, and what to do where they are not.
+"""Check whether this machine, cluster and your files are fit for a run, and say what to do if not.
 
 Looks at Python, PyTorch, the driver, GPUs, disk, shared memory, proxies, the hub, SLURM, local copies of videos, and
 failed jobs. Downloads nothing. The exit status is 1 if there is a problem.

@@ -1,6 +1,6 @@
-"""Measure what variants cost beside each other: time, operations, memory.
+"""Measure the costs of variants beside each other: time, operations, memory.
 
-Without a choice of cells, those of the paper's claims on cost are measured.
+By default, measures the cells of the paper's claims on cost.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from centerclip.settings.cell import Cell, read_compared
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to config.yaml, as for snakemake")
     parser.add_argument("--benchmark", help="of the config, with --variants")
-    parser.add_argument("--variants", nargs="+", help="of the config; those of one backbone and length are compared")
+    parser.add_argument("--variants", nargs="+", help="of the config; variants of one backbone and length are compared")
     parser.add_argument("--cells", type=Path, help="instead of these: results/BENCHMARK/compared.json")
     parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
     parser.add_argument("--largest-batch", type=positive, default=1, help="try up to so many videos (default: 1)")
@@ -41,7 +41,7 @@ def job(arguments: argparse.Namespace) -> None:
     end = time.perf_counter() + 60 * arguments.minutes
     for done, group in enumerate(tqdm(groups, "efficiency", unit="group")):
         begin = time.perf_counter()
-        deadline = begin + (end - begin) / (len(groups) - done)  # what is left, in equal parts
+        deadline = begin + (end - begin) / (len(groups) - done)  # equal parts of the remaining time
         rows += efficiency.measure(group, device, arguments.repeats, arguments.largest_batch, deadline)
     table = pd.DataFrame(rows).drop(columns="tokens_per_block").dropna(axis="columns", how="all")
     table["time / GFLOPs"] = table["ms_ratio"] / table["gflops_ratio"]
@@ -52,7 +52,7 @@ def job(arguments: argparse.Namespace) -> None:
 
 
 def chosen(arguments: argparse.Namespace) -> list[Cell]:
-    """The cells that the command line asks for. Raises UserError for what the config does not have."""
+    """The cells that the command line asks for. Raises UserError for unknown ones."""
     if arguments.cells:
         return read_compared(arguments.cells)
     from centerclip.settings import config

@@ -74,7 +74,7 @@ def job(arguments: argparse.Namespace) -> None:
     ids = captioned["caption_id"], captioned["video_id"], rows["video_id"].unique()
     ranks.write(ranks.beside(out), metrics.named(answers, *ids))
     write_json(out, result)
-    checkpoints.remove(cell.path(layout.CHECKPOINTS))  # its weights have proved to be whole
+    checkpoints.remove(cell.path(layout.CHECKPOINTS))  # the weights are complete
 
 
 def commit() -> str | None:

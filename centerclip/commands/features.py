@@ -9,7 +9,7 @@ from centerclip.search import features, models
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
+    parser.add_argument("folder", type=Path, help="videos, in subfolders too")
     parser.add_argument("--out", required=True, type=Path, help="the file to write: .npz or .parquet")
     add_stall_seconds(parser)
     models.options(parser)
@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     cell = models.single(arguments)
     features.check(arguments.out)
-    listing(arguments.folder)  # mistakes are told before anything slow
+    listing(arguments.folder)  # reports mistakes before anything slow
     from centerclip.search.index import up_to_date
     from centerclip.search.retriever import Retriever
 

@@ -1,4 +1,4 @@
-"""Make the table of what the paper's models cost on this machine."""
+"""Make the table of the costs of the paper's models on this machine."""
 
 import argparse
 from pathlib import Path

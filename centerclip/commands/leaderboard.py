@@ -1,4 +1,4 @@
-"""Print one table of what several people's results, and the paper, have on the same models and test splits."""
+"""Print one table of several people's results, and the paper's, on the same models and test splits."""
 
 import argparse
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Make the manifest of a benchmark, a row a caption, from the raw files of its dataset.
 
-Fails where counts differ from the expected ones, or too many of the videos that the run needs are not there.
+Fails if counts differ from the expected ones, or if too many videos that the run needs are missing.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Make what a failed run could make: tables and a summary of the cells that are made, NAME.partial.md."""
+"""Write tables and a summary of the cells that a failed run has finished, NAME.partial.md."""
 
 import argparse
 from pathlib import Path
@@ -10,15 +10,14 @@ from centerclip.settings.cell import read_cell
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--benchmarks", required=True, nargs="+", help="those of the run")
-    parser.add_argument("--full-size", action="store_true", help="it measures what the paper's models cost, too")
+    parser.add_argument("--benchmarks", required=True, nargs="+", help="of the run")
+    parser.add_argument("--full-size", action="store_true", help="the run also measures the paper's models")
     parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 that a recall may miss")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, made or not")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, finished or not")
 
 
 def job(arguments: argparse.Namespace) -> None:
     cells = [read_cell(path) for path in arguments.cells if path.exists()]
     paper = tables.read_paper(arguments.paper)
-    written = partial.write(paper, arguments.benchmarks, cells, arguments.full_size, arguments.tolerance)
-    for path in written:
-        tell(f"made of what there is: {path}")
+    for path in partial.write(paper, arguments.benchmarks, cells, arguments.full_size, arguments.tolerance):
+        tell(f"written from the finished cells: {path}")

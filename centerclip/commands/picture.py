@@ -4,8 +4,8 @@ import argparse
 import importlib
 from pathlib import Path
 
-from centerclip import gpus
 from centerclip.command import natural, positive
+from centerclip.gpus import claim
 from centerclip.report import pictures
 from centerclip.settings.cell import read_cell
 
@@ -14,12 +14,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", choices=pictures.PICTURES)
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results of one benchmark's cells")
     parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
-    parser.add_argument("--gpus", type=natural, default=0, help="wait for so many that no other job has")
+    parser.add_argument("--gpus", type=natural, default=0, help="take so many for this job alone (default: 0, share)")
     parser.add_argument("--out", required=True, type=Path, help="the file to write; the suffix is the format")
 
 
 def job(arguments: argparse.Namespace) -> None:
-    gpus.claim(arguments.gpus)  # before anything else sees them
+    claim(arguments.gpus)
     import torch
 
     from centerclip.report import figures

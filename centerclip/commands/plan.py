@@ -1,7 +1,7 @@
 """Say what a run will take before anything runs: GPU-hours, downloads, disk, decoding. Takes seconds.
 
-What is done already is left out. Operations agree with PyTorch's count, to 1 %. Hours are operations divided by a
-share of each GPU's peak, which is assumed and printed, by your --tflops, or by what --measure finds on this machine.
+Finished work is left out. Operations agree with PyTorch's count to 1 %. Hours are operations divided by a share of
+each GPU's peak, which is assumed and printed, by your --tflops, or by what --measure finds on this machine.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from centerclip.report.forecast import Rates, Work
 from centerclip.settings import layout
 from centerclip.settings.config import read_config
 
-DELETED = {  # when each stage of `forecast.disk` can be
+DELETED = {  # when the files of each stage of `forecast.disk` can be deleted
     "archives": "when all manifests are made: results/downloads/*/*.zip, *.tar",
     "unpacked": "when no cell of the dataset will run again: results/downloads/*/*.unpacked",
     "frames": "when no cell of the dataset will run again: results/*/frames",
-    "checkpoints": "never: the workflow does, when a cell is evaluated",
+    "checkpoints": "the workflow does it when a cell is evaluated",
     "weights": "when the tables are made, if you do not search with them",
 }
 
@@ -31,9 +31,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     changes = "changes to config.yaml, as for snakemake"
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help=changes)
     parser.add_argument("--gpus", type=positive, default=1, help="GPUs that work side by side (default: 1)")
-    parser.add_argument("--gpu", choices=forecast.PEAKS, default="A100", help="whose hours cells get (default: A100)")
-    said = "10^12 operations a second that your GPU does, in float16 and in float32"
-    parser.add_argument("--tflops", type=above_zero, nargs=2, metavar=("HALF", "SINGLE"), help=said)
+    parser.add_argument("--gpu", choices=forecast.PEAKS, default="A100", help="GPU of the hours (default: A100)")
+    rates = "your GPU's 10^12 operations a second, in float16 and in float32"
+    parser.add_argument("--tflops", type=above_zero, nargs=2, metavar=("HALF", "SINGLE"), help=rates)
     parser.add_argument("--measure", action="store_true", help="run a step of each model here: up to 3 minutes")
 
 
@@ -49,11 +49,20 @@ def job(arguments: argparse.Namespace) -> None:
         claim(1)
         gpu, rates = forecast.measured(every)
         by_gpu = {gpu: rates}
-    show_cells(every, gpu, by_gpu[gpu])
+    amount = ["steps", "PFLOPs of training", "of evaluation", f"GPU-hours, {gpu}"]
+    cells = [[work.cell.benchmark, work.cell.name, *amounts([work], by_gpu[gpu])] for work in every]
+    show(["benchmark", "cell", *amount], cells)
+    for work in {(work.cell.benchmark, work.cell.variant): work for work in every}.values():
+        if line := forecast.cannot_pay(work.cell):
+            print(f"{work.cell.benchmark} {work.cell.variant}: {line}", end="\n\n")
     show_storage(config, every, arguments.gpus)
-    show_benchmarks(works | {"all": every}, gpu, by_gpu[gpu])
+    rows = []
+    for name, parts in (works | {"all": every}).items():
+        counts = [len(parts), sum(work.left for work in parts), sum(work.steps > 0 for work in parts)]
+        rows.append([name, *counts, *amounts(parts, by_gpu[gpu])])
+    show(["benchmark", "cells", "left", "trainings", *amount], rows)
     show_hours(every, by_gpu, arguments.gpus)
-    print("A training that is half done counts as whole. If the batch does not fit a GPU's memory, add a third.")
+    print("A half-finished training counts as whole. If the batch does not fit a GPU's memory, add a third.")
     unmeasured = [name for name in works if not Path(layout.COSTS.format(benchmark=name)).exists()]
     if config["run"]["costs"] and unmeasured:
         minutes = config["run"]["costs_minutes"]
@@ -61,7 +70,7 @@ def job(arguments: argparse.Namespace) -> None:
 
 
 def show(header: list[str], rows: list[list]) -> None:
-    """Print a table of texts and numbers, with three digits at least, and ? for None. Nothing without rows."""
+    """Print a table of texts and numbers, with at least three digits, and ? for None. Nothing without rows."""
     if rows:
         texts = [[cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows]
         sides = ["left" if isinstance(cell, str) else "right" for cell in rows[0]]
@@ -75,34 +84,14 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def show_cells(works: list[Work], gpu: str, rates: Rates) -> None:
-    """Print what is left of each cell, and which variants save no time."""
-    rows = [[work.cell.benchmark, work.cell.name, *amounts([work]), work.hours(rates)] for work in works]
-    show(["benchmark", "cell", "steps", "PFLOPs of training", "of evaluation", f"GPU-hours, {gpu}"], rows)
-    told = {f"{work.cell.benchmark} {work.cell.variant}": forecast.cannot_pay(work.cell) for work in works}
-    for name, line in told.items():
-        if line:
-            print(f"{name}: {line}", end="\n\n")
-
-
-def show_benchmarks(works: dict[str, list[Work]], gpu: str, rates: Rates) -> None:
-    """Print what is left of each benchmark and of all."""
-    rows = []
-    for name, parts in works.items():
-        left = [sum(work.left for work in parts), sum(work.steps > 0 for work in parts)]
-        rows.append([name, len(parts), *left, *amounts(parts), sum(work.hours(rates) for work in parts)])
-    header = ["cells", "left", "trainings", "steps", "PFLOPs of training", "of evaluation", f"GPU-hours, {gpu}"]
-    show(["benchmark", *header], rows)
-
-
-def amounts(works: list[Work]) -> list[float]:
-    """Steps, and PFLOPs of training and of evaluation."""
+def amounts(works: list[Work], rates: Rates) -> list[float]:
+    """Steps, PFLOPs of training and of evaluation, and hours."""
     training, evaluation = (sum(getattr(work, what) for work in works) / 1e15 for what in ("training", "evaluation"))
-    return [sum(work.steps for work in works), training, evaluation]
+    return [sum(work.steps for work in works), training, evaluation, sum(work.hours(rates) for work in works)]
 
 
 def show_hours(works: list[Work], by_gpu: dict[str, Rates], gpus: int) -> None:
-    """Print the hours of all on each GPU, and on several side by side."""
+    """Print the hours of all work on each GPU, and on several side by side."""
     rows = []
     for name, rates in by_gpu.items():
         jobs = [(work.hours(rates), work.cell.runtime.gpus if work.steps else 1) for work in works]

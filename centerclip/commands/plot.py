@@ -12,14 +12,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plot", help=f"one of {', '.join([*plots.PLOTS, plots.FULL_SIZE])}, or ablation-GRID")
     parser.add_argument("--table", required=True, type=Path, help="of a benchmark, or of the paper's models, csv")
     parser.add_argument("--cells", default=[], nargs="+", type=Path, help="the results of each variant and seed")
-    parser.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="what to show of them")
+    parser.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="to show")
     parser.add_argument("--out", required=True, nargs="+", type=Path, help="files to write; the suffix is the format")
 
 
 def job(arguments: argparse.Namespace) -> None:
     if not arguments.cells and arguments.plot != plots.FULL_SIZE:
         raise UserError(f"--cells is missing: only the plot {plots.FULL_SIZE} does without")
-    from centerclip.report import figures  # imports what `--help` need not wait for
+    from centerclip.report import figures  # heavy imports, after `--help`
     from centerclip.report.plots import style
 
     plot = importlib.import_module(plots.module(arguments.plot))
@@ -27,9 +27,9 @@ def job(arguments: argparse.Namespace) -> None:
     data = plot.read(arguments.table, arguments.cells)
     shown = data[data["variant"].isin(arguments.variants)]
     if shown.empty:
-        raise UserError(f"{arguments.table}: it has none of the variants {', '.join(arguments.variants)}")
+        raise UserError(f"{arguments.table}: none of the variants {', '.join(arguments.variants)} is in it")
     if arguments.plot in plots.OF_COSTS and shown["gflops"].isna().all():
-        raise UserError(f"{arguments.table}: it has no costs, which the plot {arguments.plot} shows")
+        raise UserError(f"{arguments.table}: the plot {arguments.plot} needs costs, which are missing")
     figure = plot.draw(shown)
     for path in arguments.out:
         figures.save(figure, path)

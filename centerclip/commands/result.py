@@ -1,6 +1,6 @@
-"""Take the evaluation of a cell and its ranks as results/BENCHMARK_VARIANT.json, if its benchmark passes its checks.
+"""Copy the evaluation of a cell and its ranks to results/BENCHMARK_VARIANT.json, if its benchmark passes its checks.
 
-It takes a second, so that changed limits are checked again without any training or evaluation.
+It takes a second: changed limits are checked again without training or evaluation.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from centerclip.search import models
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="of videos; folders in it count too")
+    parser.add_argument("folder", type=Path, help="videos, in subfolders too")
     parser.add_argument("sentences", nargs="*", metavar="sentence")
     parser.add_argument("--top", type=positive, default=5, help="how many videos answer a sentence (default: 5)")
     form = parser.add_mutually_exclusive_group()
@@ -26,11 +26,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     folder, sentences = arguments.folder, arguments.sentences
     if bool(sentences) == arguments.serve:
-        raise UserError("search takes sentences, or --serve for a page that asks for them")
+        raise UserError("give either sentences or --serve")
     if not all(map(str.strip, sentences)):
         raise UserError("the sentence is empty")
     cell = models.single(arguments)
-    listing(folder)  # mistakes are told before anything slow
+    listing(folder)  # reports mistakes before anything slow
     from centerclip.search.index import Searcher, up_to_date
     from centerclip.search.retriever import Retriever
 

@@ -1,4 +1,4 @@
-"""Draw which patches of a video go on after clustering."""
+"""Draw which patches of a video clustering keeps."""
 
 import argparse
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Train a cell: its weights and the history of its epochs come out, beside its cell.json.
+"""Train a cell. Writes its weights and the history of its epochs beside its cell.json.
 
-Stopped or killed, the same command goes on from the last checkpoint. That stays until the cell has been evaluated.
+After a stop or kill, the same command continues from the last checkpoint, which stays until the cell is evaluated.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(**settings_of(Work, arguments), gpus=gpus, threads=arguments.threads, evaluation=evaluation)
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
     if not cell.trained:
-        raise UserError(f"{arguments.cell}: this cell is evaluated as it starts, and not trained")
+        raise UserError(f"{arguments.cell}: its variant has `train: false`: there is nothing to train")
     if arguments.rank is not None and arguments.world != runtime.gpus:
         problem = f"--gpus is {runtime.gpus}, but torchrun or srun started {arguments.world} processes together"
         raise UserError(f"{problem}: give --gpus {arguments.world}, or start this one alone")
@@ -52,7 +52,7 @@ def job(arguments: argparse.Namespace) -> None:
             processes.launch(arguments.gpus, arguments.log)
             return
     else:
-        end_with_parent(signal.SIGTERM)  # whose GPU it uses
+        end_with_parent(signal.SIGTERM)  # the launcher's GPUs
     import torch
 
     from centerclip.backbones.weights import save_weights

@@ -1,4 +1,4 @@
-"""What pictures share: a title, a sentence above, and frames as squares, alone or as a video."""
+"""What pictures share: a title, headings, and frames as squares, alone or as a video."""
 
 import textwrap
 
@@ -7,14 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-RIGHT = "#D55E00"  # of the colour-blind safe palette of Okabe and Ito; a word says the same
-
+RIGHT = "#D55E00"  # from the colour-blind safe palette of Okabe and Ito; a word says the same
 FRAMES = 3  # of each video
 
 
 def titled(figure: Figure, title: str) -> Figure:
-    """`figure` with a title at its left."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    """`figure` with a title at its left, in lines of its width."""
+    figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())), x=0.01, ha="left", fontsize=11)
     return figure
 
 
@@ -24,10 +23,9 @@ def show(axes: Axes, frame: Tensor, left: float) -> None:
 
 
 def head(axes: Axes, heading: str, sentence: str, columns: int) -> None:
-    """Write `heading`, with the shortened `sentence` at its {}, above `axes` in lines of so many characters."""
+    """Write `heading`, with the shortened `sentence` at its {}, above `axes`, wrapped at `columns` characters."""
     width = columns if sentence.isascii() else columns * 2 // 3  # Chinese, Japanese and Korean are twice as wide
-    text = heading.format(shortened(sentence, 330))
-    axes.set_title("\n".join(textwrap.wrap(text, width)), loc="left", fontsize=10)
+    axes.set_title(textwrap.fill(heading.format(shortened(sentence, 330)), width), loc="left", fontsize=10)
 
 
 def shortened(sentence: str, length: int) -> str:
@@ -37,7 +35,7 @@ def shortened(sentence: str, length: int) -> str:
 
 
 def draw_video(axes: Axes, frames: Tensor, left: float, label: str, right: bool) -> None:
-    """Draw frames [FRAMES, 3, H, W] from `left`, the label below; framed and called so if it is the right video."""
+    """Draw frames [FRAMES, 3, H, W] from `left`, the label below; the right video has a frame and a note."""
     for number, frame in enumerate(frames):
         show(axes, frame, left + 1.03 * number)
     text = axes.text(left, 1.06, label, fontsize=9, va="top")

@@ -1,4 +1,4 @@
-"""Which sentences of the test split a clustering model gains and loses at rank 1 against its baseline."""
+"""The sentences of the test split that a clustering model gains and loses at rank 1 against its baseline."""
 
 from collections.abc import Callable
 
@@ -53,9 +53,9 @@ def draw(cells: list[Cell]) -> Figure:
     _, store, splits = stored(cells[0], ["test"])
     rows, videos = splits["test"], Videos([], store, FRAMES)
     title = (
-        f"{cells[0].benchmark}: of {len(answers[0]['text_to_video'].queries):,} sentences {cells[best].name} gains"
-        f" {len(gained)} at rank 1 against {cells[0].name} and loses {len(lost)}; the largest changes of rank, and what"
-        " each model finds"
+        f"{cells[0].benchmark}: of {len(answers[0]['text_to_video'].queries):,} sentences, {cells[best].name} finds"
+        f" {len(gained)} at rank 1 that {cells[0].name} misses, and misses {len(lost)} that {cells[0].name} finds."
+        " Shown: the largest changes of rank"
     )
     captions = dict(zip(rows["caption_id"], rows["caption"], strict=True))
     names = [cells[0].name, cells[best].name]

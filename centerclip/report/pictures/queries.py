@@ -1,4 +1,4 @@
-"""Which sentences of the test split a model answers best and worst, and the videos that it answers with."""
+"""The sentences of the test split that a model answers best and worst, and the videos that it answers with."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], 
     width = (ANSWERS + 1) * step + aside
     figure = Figure(figsize=(0.72 * width, 0.5 + 1.45 * len(rows)), layout="constrained")
     for axes, (kind, query) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
-        head(axes, f"{kind}: “{{}}” - the right video is number {query.rank} of {query.candidates}", query.caption, 150)
+        head(axes, f"{kind}: “{{}}”: the right video is number {query.rank} of {query.candidates}", query.caption, 150)
         for place, (video, similarity) in enumerate(zip(query.answers, query.similarity, strict=True)):
             draw_video(axes, frames(video), place * step, f"{place + 1}: {similarity:.2f}", video == query.right)
         if query.right not in query.answers:
@@ -83,12 +83,13 @@ def draw(cells: list[Cell]) -> Figure:
     _, store, splits = stored(cell, ["test"])
     rows = splits["test"]
     frames = Videos(rows["video_id"].drop_duplicates().tolist(), store, FRAMES)
-    vectors = features(Retriever(cell).model, rows, store, cell)
+    vectors = [part.cpu() for part in features(Retriever(cell).model, rows, store, cell)]
     captions = rows.loc[rows["caption"] != "", "caption"].tolist()
-    best, worst = best_and_worst(*(part.cpu() for part in vectors), captions, QUERIES)
+    best, worst = best_and_worst(*vectors, captions, QUERIES)
     model = label(description(cell) | {"variant": cell.name})
+    found = ranks(vectors[0] @ vectors[1].T, vectors[2])
     title = (
-        f"{cell.benchmark}, {model}: the sentences it answers best and worst, and the {ANSWERS} most"
-        " similar videos it finds for each, with their cosine similarity"
+        f"{cell.benchmark}, {model}: the right video comes first for {(found == 1).sum()} of {len(found):,} sentences."
+        f" Shown: the {QUERIES} best and worst, their {ANSWERS} most similar videos and cosine similarities"
     )
     return draw_queries(best, worst, lambda video: frames[video][0], title)

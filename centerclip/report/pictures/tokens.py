@@ -1,4 +1,4 @@
-"""Which tokens of a video go on after clustering: its frames, and below them a strip for each model."""
+"""The tokens of a video that clustering keeps: its frames, and below them a strip for each model."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -23,10 +23,10 @@ from centerclip.report.tables import description
 from centerclip.search.retriever import Retriever
 from centerclip.settings.cell import Cell
 
-AT_MOST = 12  # frames of a video side by side, where a segment has no more
+AT_MOST = 12  # frames side by side, unless a segment has more
 TITLE = (
-    "{}: patches of a segment's frames form clusters (tints);\none token of each goes on through the network:"
-    " the outlined patch or, where there is none, the mean"
+    "{}: the patches of a segment form clusters (tints). One token of each goes on through the network: the outlined"
+    " patch or, without an outline, the mean"
 )
 
 
@@ -35,13 +35,13 @@ class Clusters(NamedTuple):
 
     label: str
     frames: Tensor  # uint8 [T, 3, H, W]
-    kept: Tensor  # int64 [S, K], the tokens that go on; [S, 0] where clusters' means do
+    kept: Tensor  # int64 [S, K], the tokens that go on; [S, 0] if means go on
     assignment: Tensor  # int64 [S, N], each token's cluster, frame by frame
 
 
 def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
-    """What becomes of the tokens of a video, uint8 [T, 3, H, W] with mask [T]. Raises UserError for a model whose
-    tokens form no clusters."""
+    """The clusters of the tokens of a video, uint8 [T, 3, H, W] with mask [T]. Raises UserError for a model without
+    clusters."""
     name, stages, outputs = retriever.cell.name, retriever.cell.model.stages, []
     if not stages:
         raise UserError(f"{name}: without a clustering stage every token goes on")
@@ -72,8 +72,8 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
 
 
 def positions(row: Clusters) -> list[float]:
-    """Where the frames of a strip lie, in widths of a frame: those of the first segments that have `AT_MOST` frames
-    together, at least of one."""
+    """Where the frames of a strip lie, in widths of a frame: the first segments with at most `AT_MOST` frames together,
+    at least one."""
     frames = len(row.frames) // len(row.kept)
     segments = min(len(row.kept), max(1, AT_MOST // frames))
     return [1.04 * (frame + segment * frames) + 0.2 * segment for segment in range(segments) for frame in range(frames)]
@@ -117,7 +117,7 @@ def edges(patches: np.ndarray) -> np.ndarray:
 
 
 def draw_file(video: Path, cells: list[Cell]) -> Figure:
-    """The picture of a video file, a row for the model of each cell. Raises UserError for one without frames."""
+    """The picture of a video file, a row for the model of each cell. Raises UserError if it has no frames."""
     try:
         rows = [clusters(retriever, *retriever.read(video)) for retriever in map(Retriever, cells)]
     except Lost as error:

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
-from centerclip.report.rows import labelled
 from centerclip.settings.cell import Cell, read_cell
 
 SETTINGS = {  # columns of a table that a grid may vary
@@ -36,27 +34,44 @@ def further_settings(cell: Cell) -> dict[str, str]:
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of `read`, the points of one grid."""
-    data = labelled(data)
+    data, note = style.labelled(data)
     settings = [*SETTINGS, *(column for column in data if column.startswith(ADDED))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
-    label, data = SETTINGS.get(setting, setting.removeprefix(ADDED)), data.assign(value=data[setting])
+    label, values = SETTINGS.get(setting, setting.removeprefix(ADDED)), data[setting]
     costs = [column for column in ("saved_mb", "gflops") if data[column].notna().any()]
     panels = costs or [None]  # recall alone
-    figure, each = style.panels(len(panels), 4.8 * len(panels), 3.8)
+    figure, each = style.panels(len(panels), 4.8 * len(panels), 4.2)
     for axes, column in zip(each, panels, strict=True):
-        sns.lineplot(data, x="value", y="t2v R@1", marker="o", markersize=8, color="black", ax=axes)
-        axes.errorbar(data["value"], data["t2v R@1"], yerr=data["t2v R@1 std"], **style.WHISKERS)
+        axes.plot(values, data["t2v R@1"], "o-", color="black", markersize=8, zorder=3)
+        axes.errorbar(values, data["t2v R@1"], yerr=style.whiskers(data, "t2v R@1"), **style.WHISKERS)
         if column:
-            right, look = axes.twinx(), {"marker": "s", "markersize": 8, "linestyle": "--", "color": style.COLOURS[3]}
-            sns.lineplot(data, x="value", y=column, ax=right, **look)
+            right, colour = axes.twinx(), style.COLOURS[3]
+            right.plot(values, data[column], "s--", color=colour, markersize=8)
             right.grid(False)
-            right.set_ylabel(style.COST_LABELS[column], color=style.COLOURS[3])
-        axes.set(xlabel=label, ylabel=style.R1, xticks=data["value"])
+            right.set_ylabel(style.COST_LABELS[column], color=colour)
+            right.margins(0.08)
+            axes.set_zorder(right.get_zorder() + 1)  # recall in front of cost
+            axes.patch.set_visible(False)
+            axes.grid(False)
+        axes.set(xlabel=label, ylabel=style.R1, xticks=values.dropna())
         axes.margins(0.08)
     return style.describe(
-        figure, data, f"recall and cost over {label}" if costs else f"recall over {label}",
+        figure, data, finding(data, values, label),
         f"From {data['variant'].iloc[0]} to {data['variant'].iloc[-1]} only this changes.",
         "Circles, solid line, left axis: recall, higher is better. Squares, dashed line, right axis: cost, lower is"
         " better." if costs else "Higher is better.",
-        style.seeds_note(data),
+        style.whiskers_note(data),
+        note,
     )  # fmt: skip
+
+
+def finding(data: pd.DataFrame, values: pd.Series, label: str) -> str:
+    """Whether the intervals of the highest and the lowest R@1 are apart."""
+    score, low, high = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
+    best, worst = score.idxmax(), score.idxmin()
+    spread = f"{score[best] - score[worst]:.1f} points of R@1"
+    if pd.isna(low[best]) or pd.isna(high[worst]):
+        return f"recall over {label}: {spread} from the lowest to the highest"
+    if low[best] > high[worst]:
+        return f"R@1 is higher at {values[best]} than at {values[worst]} {label}, by {spread.split()[0]} points"
+    return f"{spread} from the lowest to the highest {label}; their 95 % intervals overlap"

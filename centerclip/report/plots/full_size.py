@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from centerclip.report import full_size
@@ -17,7 +16,7 @@ LABELS = {
     "GPU memory": "GPU memory of training",
     "operations": "operations, GFLOPs",
 }
-LOOK = {"hue_order": ["here", "in the paper"], "palette": [style.COLOURS[0], "white"], "edgecolor": "black"}
+FACES = {"here": "0.5", "paper": "white"}
 
 
 def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
@@ -27,29 +26,38 @@ def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> Figure:
     """The plot of rows of `full_size.table`."""
-    shares = full_size.shares(table).rename(columns={"paper": "in the paper"})
+    shares = full_size.shares(table)
     costs = shares["cost"].unique()
-    figure, each = style.panels(len(costs), 0.6 + 3 * len(costs), 3.6, sharex=True, sharey=True)
+    figure, each = style.panels(len(costs), 0.6 + 3.2 * len(costs), 4, sharex=True, sharey=True)
     for axes, cost in zip(each, costs, strict=True):
-        rows = shares[shares["cost"] == cost]
-        bars = rows.melt("variant", LOOK["hue_order"], "whose", "share")
-        sns.barplot(bars, x="share", y="variant", hue="whose", saturation=1, width=0.7, ax=axes, **LOOK)
-        for drawn in axes.containers:
-            axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=9, bbox={"facecolor": "white", "lw": 0, "pad": 0.5})
+        rows = shares[shares["cost"] == cost].reset_index(drop=True)
+        style.name_rows(axes, rows["variant"])
+        for shift, (whose, face) in zip((-0.18, 0.18), FACES.items(), strict=True):
+            known = rows[whose].dropna()
+            bars = axes.barh(known.index + shift, known, height=0.36, facecolor=face, edgecolor="black")
+            bars.set_label("here" if whose == "here" else "in the paper")
+            style.numbers(axes, known.index + shift, known.map("{:.2f}".format))
         axes.axvline(1, color="0.3", linestyle="--", zorder=0.9)
         label = LABELS[cost] + (BUSY if rows["busy"].any() else "")
-        axes.set(xlabel=f"{label}\n(share of the baseline's)", ylabel="")
-    axes.set_xlim(0, 1.2 * max(1, *shares[LOOK["hue_order"]].max()))
-    style.join_legends(figure, LOOK["hue_order"])
+        axes.set(xlabel=f"{label}\n(share of the baseline's)", xlim=(0, 1.05 * max(1, shares[[*FACES]].max(axis=None))))
+    style.add_legend(figure, each[0].containers)
     first, full = table.iloc[0], table[table["baseline"]].iloc[0]
     mark, note = (BUSY, f"{BUSY_NOTE} Their shares are left out.") if shares["busy"].any() else ("", "")
     return style.describe(
-        figure, table.assign(benchmark=f"{first['backbone']}, {first['frames']} frames"),
-        "what clustering saves on this machine, and in the paper",
-        f"Shorter is better; dashed: the baseline, which keeps every token. Here: {first['measured_on']},"
-        f" {first['threads']} threads, random weights, generated videos, of which the baseline encodes one in"
-        f" {full['ms']:.0f} ms{mark} with {full['gflops']:.0f} GFLOPs and keeps {full['saved_mb']:.0f} MB of it for"
+        figure, table.assign(benchmark=f"{first['backbone']}, {first['frames']} frames"), savings(shares),
+        f"Shorter is better. Dashed: the baseline, which keeps every token. Here: {first['measured_on']},"
+        f" {first['threads']} threads, random weights, generated videos. The baseline encodes a video in"
+        f" {full['ms']:.0f} ms{mark} with {full['gflops']:.0f} GFLOPs and keeps {full['saved_mb']:.0f} MB for"
         f" the backward pass. In the paper, on {first['benchmark']}: inference time and GPU memory of training;"
         " it gives no operations.",
         note,
     )  # fmt: skip
+
+
+def savings(shares: pd.DataFrame) -> str:
+    """What clustering saves of the memory, here and in the paper."""
+    rows = shares[shares["cost"].isin(["memory", "GPU memory"])]
+    rows = rows[rows["cost"] == rows["cost"].iloc[-1]] if len(rows) else shares[shares["cost"] == "operations"]
+    word = "memory" if rows["cost"].iloc[0] != "operations" else "operations"
+    paper = f", in the paper {style.between(rows['paper'], '.2f')}" if rows["paper"].notna().any() else ""
+    return f"with clustering, {word} is {style.between(rows['here'], '.2f')} of the baseline's{paper}"

@@ -3,39 +3,41 @@
 import re
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from centerclip.report.plots import style
-from centerclip.report.rows import labelled
 
 read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of rows of a table."""
-    data = labelled(data)
-    variants = data["variant"]
-    figure, both = style.panels(2, 9.6, 4.6, sharey=True)
+    data, note = style.labelled(data)
+    look = style.looks(data["variant"])
+    figure, both = style.panels(2, 10, 4.8, sharey=True)
     for axes, (short, direction) in zip(both, style.DIRECTIONS.items(), strict=True):
         ours, published = (at_each_k(data, f"{whose}{short} R@") for whose in ("", "paper "))
-        style.rings(published, "k", axes, s=70, zorder=3, **style.looks(variants))
-        sns.lineplot(ours, x="k", y="recall", ax=axes, **style.looks(variants), **style.LINES)
+        for variant, curve in ours.groupby("variant", sort=False):
+            axes.plot(curve["k"], curve["recall"], **look[variant])
+        style.marks(axes, published, "k", "recall", look, hollow=True)
         axes.set(title=direction, xlabel="k (number of answers, log scale)", ylabel="recall@k (% of queries)")
         axes.set_xscale("log")
         axes.set_xticks(ks := sorted(ours["k"].unique()), ks)
         axes.minorticks_off()
     compared = data[[f"paper {short} R@1" for short in style.DIRECTIONS]].notna().any(axis=None)
-    style.join_legends(figure, variants, *([style.RING] if compared else []))
+    style.add_legend(figure, style.legend_of(look, *([style.RING] if compared else [])))
+    videos = f" of {data['n_videos'].max():,.0f}" if data["n_videos"].notna().any() else ""
+    found = style.between(data.loc[data["trained"] | ~data["trained"].any(), "t2v R@10"])
     return style.describe(
-        figure, data, "recall@k",
-        "The queries whose right answer is among the first k: higher is better. The axis need not start at 0.",
-        style.seeds_note(data, "Of several seeds: the mean."),
+        figure, data, f"the right video is among the first 10{videos} for {found} % of the sentences",
+        "Recall@k: queries whose right answer is among the first k. Higher is better. The axis need not start at 0.",
+        style.seeds_note(data, "With several seeds: the mean."),
+        note,
     )  # fmt: skip
 
 
 def at_each_k(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     """The columns `prefix` + k of a table as rows variant, k, recall; none for missing values."""
     columns = {int(column.removeprefix(prefix)): column for column in table if re.fullmatch(rf"{prefix}\d+", column)}
-    parts = [table[["variant"]].assign(k=k, recall=table[column]) for k, column in columns.items()]
+    parts = [table[["variant"]].assign(k=k, recall=table[column]) for k, column in sorted(columns.items())]
     return pd.concat(parts).dropna()

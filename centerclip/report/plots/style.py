@@ -1,19 +1,24 @@
-"""What plots share: how they look, what they say below themselves, and how they read a table."""
+"""What plots share: how they look, the findings in their titles, and how they read a table."""
 
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import cycle, islice
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from centerclip.report import rows as rows_of
+from centerclip.report.rows import DIFFERENCE
 
 DIRECTIONS = {"t2v": "text to video", "v2t": "video to text"}
 RECALLS = {"R@1": ("0.45", "o"), "R@5": ("0.7", "s"), "R@10": ("0.88", "D")}  # shade of the bar, published marker
@@ -25,18 +30,27 @@ COST_LABELS = {
     "ms": "time to encode\n(ms / video)",
     "clustering_share": "clustering's share\nof that time (%)",
 }
-LINES = {"dashes": False, "markersize": 7, "mec": "black", "mew": 0.4}  # solid, with outlined markers
-MARKERS = "osD^vPX<>ph*"
+# Each method has its own colour and marker in every plot. A name is a method and, after a hyphen, its settings.
+METHODS = (
+    *("baseline", "kmedoids", "spectral", "pooling", "sparse_sampling", "tome", "tempme", "dpc_knn", "hpool", "evit"),
+    *("rlt", "random", "first", "norm", "frames", "pixels", "temporal_shift", "token_shift", "pitome", "zeroshot"),
+)
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
+MARKERS = [*"osD^vPX<>d*p", (4, 1, 0), (6, 1, 0), (3, 1, 0), (8, 1, 0), *"hH8", (5, 1, 36)]
+LINESTYLES = ["-", "--", "-.", ":"]
+TINTS = [0, 0.45, 0.75, 0.9]  # shares of white, for further settings of a method
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
-QUERIES = "Whiskers: the 95 % interval over queries. Differences have smaller ones, in the table: all answer the same."
-SEEDS = "Of several seeds: the mean, and one standard deviation as whiskers or bands."
+QUERIES = (
+    "Whiskers: the 95 % interval over queries. The table has the intervals of differences, which are narrower because"
+    " all models answer the same queries."
+)
+SEEDS = "With several seeds: the mean, and one standard deviation as whiskers or bands."
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
     *(name for score in SCORED for name in (f"{score} std", f"paper {score}")),
     *rows_of.INTERVALS,
-    *("paper training_gb", "paper ms", *rows_of.STAGE, *rows_of.MEASURED),
+    *("paper training_gb", "paper ms", "weights", "n_videos", *rows_of.STAGE, *rows_of.MEASURED),
 ]
 
 
@@ -48,10 +62,18 @@ def apply() -> None:
 
 
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
-    """A benchmark's table with all OPTIONAL columns, empty where it has none. Raises UserError for another file."""
+    """A benchmark's table with all OPTIONAL columns, empty where the file lacks them. Raises UserError for another
+    file."""
     known = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
     rows = rows_of.read_table(table, known, SCORED)
     return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
+
+
+def labelled(data: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """`data` with labels in place of its variants, and a sentence on what holds for all of them."""
+    if (data["weights"] == rows_of.RANDOM).all():
+        return rows_of.labelled(data.assign(weights=None)), "All models start from random weights."
+    return rows_of.labelled(data), ""
 
 
 def panels(count: int, width: float, height: float, **shared: bool) -> tuple[Figure, list[Axes]]:
@@ -62,10 +84,39 @@ def panels(count: int, width: float, height: float, **shared: bool) -> tuple[Fig
 
 def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) -> Figure:
     """Write a title above a figure of `data` and how to read it below; returns the figure."""
-    figure.suptitle(f"{data['benchmark'].iloc[0]}: {title}")
-    lines = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * figure.get_figwidth()))
-    figure.supxlabel("\n".join(lines), fontsize=9, color="0.3")
+    width = figure.get_figwidth()
+    lines = textwrap.wrap(f"{data['benchmark'].iloc[0]}: {title}", int(10 * width))
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=12)
+    lines = textwrap.wrap(" ".join(filter(None, sentences)), int(14 * width))
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=9, color="0.3")
     return figure
+
+
+def finding(data: pd.DataFrame) -> str:
+    """What R@1 of the trained rows of a table says beside their baselines'; empty where no interval is known."""
+    rows = data[data["trained"] & data[DIFFERENCE].notna()]
+    told = rows[DIFFERENCE].abs() > rows[f"{DIFFERENCE} half"]
+    if len(rows) and not told.any():
+        return "no difference in R@1 to the baseline is larger than its 95 % interval"
+    above, below = (rows.loc[told & side, "variant"] for side in (rows[DIFFERENCE] > 0, rows[DIFFERENCE] < 0))
+    parts = [
+        f"R@1 is higher than the baseline's with {listed(above)}" if len(above) else "",
+        f"R@1 is lower than the baseline's with {listed(below)}" if len(below) else "",
+        f"{(~told).sum()} more cannot be told apart from it" if (~told).any() else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names as in a sentence."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def between(values: pd.Series, numbers: str = ".0f") -> str:
+    """The smallest and the largest value, or the one that there is."""
+    ends = dict.fromkeys(f"{end:{numbers}}" for end in (values.min(), values.max()))
+    return " to ".join(ends)
 
 
 def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
@@ -77,7 +128,7 @@ def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
 
 
 def whiskers_note(table: pd.DataFrame) -> str:
-    """What the `whiskers` are of; nothing without any."""
+    """What the `whiskers` show; empty without any."""
     return seeds_note(table) if table["t2v R@1 low"].isna().all() else QUERIES
 
 
@@ -92,28 +143,60 @@ def left_out(variants: Iterable[str], why: str) -> str:
     return names and f"Not shown, {why}: {names}."
 
 
-def looks(variants: Iterable[str]) -> dict:
-    """How seaborn tells variants apart: a colour and, for those who see none, a marker each."""
-    order = list(dict.fromkeys(variants))
-    colours, markers = (list(islice(cycle(signs), len(order))) for signs in (COLOURS, MARKERS))
-    look = {"hue": "variant", "hue_order": order, "palette": colours}
-    return look | {"style": "variant", "style_order": order, "markers": markers}
+def looks(variants: Iterable[str]) -> dict[str, dict]:
+    """{variant: options of matplotlib's `plot`}: a colour, a marker and a line style for each method; further settings
+    of the same method are lighter."""
+    found, settings, methods = {}, Counter(), list(METHODS)
+    for variant in dict.fromkeys(variants):
+        method = re.match("[^- (]*", variant)[0]
+        if method not in methods:
+            methods.append(method)
+        number, tint = methods.index(method), TINTS[settings[method] % len(TINTS)]
+        settings[method] += 1
+        found[variant] = {
+            "color": tuple(tint + (1 - tint) * np.array(to_rgb(COLOURS[number % len(COLOURS)]))),
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINESTYLES[number // len(COLOURS) % len(LINESTYLES)],
+            "label": variant,
+            "markeredgecolor": "black",
+            "markeredgewidth": 0.5,
+            "markersize": 7,
+        }
+    return found
 
 
-def join_legends(figure: Figure, labels: Iterable[str], *more: Line2D, title: str = "") -> None:
-    """Put one legend to the right of the figure in place of those of its panels: `labels`, in order, then `more`."""
-    named = {}
-    for axes in figure.axes:
-        named |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        if axes.get_legend():
-            axes.get_legend().remove()
-    handles = [named[label] for label in dict.fromkeys(labels) if label in named]
-    figure.legend(handles=[*handles, *more], title=title, loc="outside right upper", frameon=False, alignment="left")
+def marks(axes: Axes, rows: pd.DataFrame, x: str, y: str, look: dict, hollow: bool = False) -> None:
+    """Draw the mark of each variant of `rows`, by `looks`; hollow ones are published."""
+    for row in rows.to_dict("records"):
+        options = look[row["variant"]] | {"linestyle": ""}
+        if hollow:
+            options |= {"markerfacecolor": "none", "markeredgecolor": options["color"], "markeredgewidth": 1.6}
+        axes.plot(row[x], row[y], **options, zorder=3 if hollow else 2.5)
 
 
-def rings(published: pd.DataFrame, x: str, axes: Axes, **look) -> None:
-    """Draw hollow marks of published recalls over `x`, the first marks in `axes`; RING explains them."""
-    if len(published):
-        sns.scatterplot(published, x=x, y="recall", ax=axes, legend=False, **look)
-        (marks,) = axes.collections
-        marks.set(edgecolor=marks.get_facecolor(), facecolor="none", linewidth=1.6)
+def add_legend(figure: Figure, handles: Iterable[Artist], title: str = "") -> None:
+    """Put one legend to the right of all panels; the figure grows until it is as high."""
+    handles = list(handles)
+    figure.set_figheight(max(figure.get_figheight(), 1.6 + 0.23 * len(handles)))
+    figure.legend(handles=handles, title=title, loc="outside right center", frameon=False, alignment="left")
+
+
+def legend_of(look: dict, *more: Line2D, lines: bool = True) -> list[Line2D]:
+    """The handles of `looks`, then `more`."""
+    return [*(Line2D([], [], **options | ({} if lines else {"linestyle": ""})) for options in look.values()), *more]
+
+
+def numbers(axes: Axes, places: Iterable[float], texts: Iterable[str], head: str = "") -> None:
+    """Write a text to the right of the axes at each place of a vertical axis, and `head` above them."""
+    options = {"va": "center", "fontsize": 8, "family": "monospace", "textcoords": "offset points"}
+    for place, text in zip(places, texts, strict=True):
+        axes.annotate(text, (1, place), (4, 0), xycoords=("axes fraction", "data"), **options)
+    if head:
+        axes.annotate(head, (1, 1), (4, 8), xycoords="axes fraction", **options)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of horizontal bars, the first at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(False)

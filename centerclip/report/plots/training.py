@@ -1,17 +1,18 @@
-"""Loss and both directions' R@1 by epoch; of several seeds the mean and its standard deviation."""
+"""Loss and both directions' R@1 by epoch; with several seeds, the mean and its standard deviation."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from centerclip.command import read_json
 from centerclip.report.plots import style
-from centerclip.report.rows import RANDOM, checked, labelled, naming
+from centerclip.report.rows import RANDOM, checked, naming
 from centerclip.settings.cell import read_cell
+
+AT_MOST = 5  # variants with bands: more would hide each other
 
 
 def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
@@ -19,7 +20,7 @@ def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
     not read."""
     rows, numbers = [], ["epoch", "loss", *style.DIRECTIONS]
     for path in cells:
-        cell, model = read_cell(path), None
+        cell = read_cell(path)
         model = {"benchmark": cell.benchmark, "variant": cell.variant, "trained": cell.trained}
         model["weights"] = cell.model.weights or RANDOM
         with naming(path, "the results of a cell"):
@@ -37,19 +38,30 @@ def numbers_of(epoch: dict) -> dict:
 
 def draw(data: pd.DataFrame) -> Figure:
     """The plot of epochs as `read` gives them."""
-    data = labelled(data)
+    data, note = style.labelled(data)
     shown = data.dropna(subset="epoch")
+    look = style.looks(shown["variant"])
     recalls = {short: f"{direction} R@1 (% of queries)" for short, direction in style.DIRECTIONS.items()}
-    look = style.looks(shown["variant"]) | style.LINES | {"errorbar": "sd"}
-    figure, each = style.panels(3, 10.8, 4.2)
+    several, bands = shown.duplicated(["variant", "epoch"]).any(), len(look) <= AT_MOST
+    figure, each = style.panels(3, 11.4, 4.8)
+    falling = 0
     for axes, (column, label) in zip(each, {"loss": "training loss (nats)", **recalls}.items(), strict=True):
-        sns.lineplot(shown, x="epoch", y=column, ax=axes, **look)
+        for variant, rows in shown.groupby("variant", sort=False):
+            epochs = rows.groupby("epoch")[column]
+            mean, spread = epochs.mean(), epochs.std()
+            axes.plot(mean.index, mean, **look[variant])
+            if bands:
+                color = look[variant]["color"]
+                axes.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
+            falling += column == "loss" and mean.iloc[-1] < mean.iloc[:-1].min()
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.join_legends(figure, shown["variant"])
+    style.add_legend(figure, style.legend_of(look))
+    seeds = style.SEEDS if bands else "With several seeds: the mean."
     return style.describe(
-        figure, data, "training",
+        figure, data, f"the loss is lowest after the last epoch for {falling} of {len(look)} variants",
         "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.",
-        style.SEEDS if shown.duplicated(["variant", "epoch"]).any() else "",
+        seeds if several else "",
+        note,
         style.left_out(set(data["variant"]) - set(shown["variant"]), "untrained"),
     )  # fmt: skip
