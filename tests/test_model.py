@@ -311,15 +311,12 @@ def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SHIFTS)
-def test_a_shift_runs_every_block_and_keeps_every_token(tiny, frames, name, monkeypatch):
+def test_a_shift_changes_a_video_by_the_channels_that_it_moves_alone(tiny, frames, name, monkeypatch):
     model = tiny_model(shift=name).eval()
     model.load_state_dict(tiny.state_dict())
     assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-4)
-    seen = []
-    for shift in ("shifted", "patches_shifted", "class_shifted"):
-        monkeypatch.setattr(shifts, shift, lambda tokens: seen.append(tokens.shape) or tokens)
+    monkeypatch.setattr(shifts, "SHARE", 1000)  # of 64 channels none is shifted
     assert torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
-    assert seen == [(2, 12, 50, 64)] * (4 if name == "temporal_shift" else 8)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def video(model: Model, frames: int, image_size: int | None = None) -> dict[str,
     for index in range(geometry.blocks):
         for inside in (False, True):
             if stage := stages.get((index, inside)):
-                before, counts = counts, tokens_after(stage, counts, [])
+                before, counts = counts, tokens_after(stage, counts)
                 reductions += counts.sequences * of_reduction(stage, before, counts, model)
             blocks += counts.sequences * block(counts.classes + counts.patches, width, ratio, inside)
     pooled = counts.sequences * (counts.classes if geometry.pooling == "tok" else 1)

@@ -5,7 +5,6 @@ is wrong with them, and the state of its file. Made again, a shard decodes only 
 count as square, as in the field's own loaders; rotation and mirroring in the file are honoured.
 """
 
-import hashlib
 import os
 from collections.abc import Container
 from functools import partial
@@ -20,6 +19,7 @@ from centerclip.data.video.extraction import Clip, extract_file
 from centerclip.data.video.frames import check_shard, key, open_shard, read_report, seal
 from centerclip.data.video.reading import Lost, MachineFault
 from centerclip.data.video.watch import STALL_SECONDS, watched
+from centerclip.method.digest import digest
 from centerclip.settings import revisions
 
 MACHINE = "machine"  # in place of the decoder in the row of a video that the machine failed to read
@@ -81,7 +81,7 @@ def had_frames(path: Path) -> bool:
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
     """16 hex digits a clip that change when its file does, where it begins or ends, or how frames are made of it."""
     return [
-        hashlib.sha256(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        digest(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode())
         for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
     ]
 
