@@ -155,10 +155,11 @@ def flipped(*given) -> list[Tensor]:
     return [part.flip(0) for part in alternate_in_steps(*given)]
 
 
+@with_triton
 @pytest.mark.parametrize(
     ("kernel", "problem"),
     [
-        pytest.param(..., "", marks=with_triton),  # the kernel itself, which no CPU runs
+        (..., ""),  # the kernel itself, which no CPU runs
         (mock.Mock(alternate_in_one_launch=flipped), "its kernel chooses other medoids"),
         (None, "import of centerclip"),
     ],
@@ -170,6 +171,7 @@ def test_a_kernel_that_does_not_work_is_a_warning(kernel, problem, monkeypatch):
         assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
+@with_triton
 @pytest.mark.filterwarnings("error")
 def test_a_kernel_that_agrees_is_used_and_a_full_gpu_condemns_none(monkeypatch):
     """A batch that found the GPU full comes again in chunks, and the kernel is asked again."""

@@ -99,7 +99,8 @@ def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant:
         check_cell(checked)
     except Misfit as error:
         places = [origin(config, benchmark, variant, key) for key in error.keys]
-        last = max(places, key=partial(holder, given))  # they fitted each other until it was set
+        set_there = [place for place in places if depth_of_key(config, place) == len(place)]
+        last = max(set_there or places, key=partial(holder, given))  # they fitted each other until it was set
         raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
     check_weights(given, checked, config["weights"][checked.model.backbone])
 
