@@ -15,8 +15,7 @@ from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
 from centerclip.settings import layout, resolve, revisions
-from centerclip.settings.cell import Cell
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import Cell, check_cell
 from centerclip.settings.config import full_size
 
 

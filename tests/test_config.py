@@ -20,7 +20,7 @@ from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.stage import Stage
 from centerclip.settings import layout
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import check_cell
 from centerclip.settings.config import BASE, check_config, merged, read_config, read_yaml
 from centerclip.settings.resolve import cell, cell_names, points, variants
 from centerclip.settings.schema import (

@@ -12,7 +12,7 @@ from centerclip.evaluate import costs, operations
 from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model
 from centerclip.settings import resolve
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import check_cell
 from centerclip.settings.config import read_config
 
 
