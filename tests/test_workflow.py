@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 from support.browser import read_report
 from support.gpus import machine
@@ -198,10 +197,3 @@ class TestMistakes:
             ("plots/shapes_ablation-clusters.png", "clusters is not one of run.grids"),
         ):
             self.line(snakemake(finished, "--dry-run", f"results/{target}"), expected)
-
-    def test_weights(self, finished):
-        (finished / "broken.safetensors").write_bytes(b"no weights")
-        (finished / "other.yaml").write_text(yaml.safe_dump(SMALL | {"weights": {"tiny": "broken.safetensors"}}))
-        files = ["--configfile", "config/demo.yaml", "other.yaml", "--cores", "1"]
-        done = snakemake(finished, *files, "results/shapes_zeroshot.json")
-        self.line(done, "broken.safetensors: not a whole weights file")

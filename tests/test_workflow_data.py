@@ -172,7 +172,8 @@ def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_p
         table = re.sub("7811915,git:[0-9a-f]*", ",", table)  # of the real captions
         (repository / "config/sources.csv").write_text(table)
         without = ENVIRONMENT | {"LSMDC_USER": "", "LSMDC_PASSWORD": ""}
-        done = snakemake(repository, "--keep-going", "all", env=without)
+        targets = "results/tables/msvd.md", "results/lsmdc_zeroshot.json"
+        done = snakemake(repository, "--keep-going", *targets, env=without)
         assert done.returncode != 0 and "Traceback" not in done.stderr
         assert "lsmdc: set LSMDC_USER and LSMDC_PASSWORD, or name local" in done.stderr.split("Job stats")[0]
         result = json.loads((repository / "results/msvd_zeroshot.json").read_text())

@@ -116,8 +116,6 @@ def test_the_loader_benchmark(finished, tmp_path):
     subprocess.run([*command, *arguments], cwd=finished, env=ENVIRONMENT, check=True)
     rows = json.loads((tmp_path / "rates.json").read_text())["rows"]
     assert [row["workers"] for row in rows] == [0, 1] and all(row["samples a second"] > 0 for row in rows)
-    done = subprocess.run([*command, "--workers", "2"], cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == "error: 4 batches are too few to measure 2 workers; 5 is the least"
 
 
 def test_three_trainings_on_two_gpus(finished, tmp_path):
