@@ -51,11 +51,17 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         pixels = reduction.sees_pixels(stage.algorithm)
         inner = problems_of_pixels(stage, model, geometry) if pixels else problems_of_counts(stage, counts)
         for problem, *keys in chain(problems_of_place(stage, last, model, geometry), inner):
-            own = {key: ["stages", number, *key.split(".")] for key in keys} | {"stage": ["stages", number]}
-            raise Misfit(problem, *([key] if key in OF_MODELS else own[key] for key in keys))
+            raise Misfit(problem, *(place(key, number) for key in keys))
         counts, last = counts if pixels else tokens_after(stage, counts), stage.place
     if counts.classes > 1 and geometry.pooling != "tok":
         raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
+
+
+def place(key: str, stage: int) -> list:
+    """Where a key of the model or of a stage, by its number, is in the config."""
+    if key in OF_MODELS:
+        return [key]
+    return ["stages", stage, *([] if key == "stage" else key.split("."))]
 
 
 def tokens_after(stage: Stage, given: TokenCounts) -> TokenCounts:

@@ -2,8 +2,8 @@
 imported.
 
 A schedule takes the number of the encoder's blocks and of a video's frames; its options are its keyword-only arguments.
-`remove` is one number for all of its blocks or a list with one for each block. Each raises UserError for what does not
-fit.
+`remove` is how many tokens a frame loses, or which share: one number for all of the schedule's blocks, or a list with
+one for each block of the encoder. A schedule raises UserError for options that do not fit.
 """
 
 import inspect
@@ -16,9 +16,8 @@ from centerclip.method.stage import Stage
 
 
 def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
-    """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, `remove` tokens of each
-    frame,
-    at most half of its patches, join those that they are most like, by the keys of the block's attention."""
+    """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, tokens of each frame, at most
+    half of its patches, join those that they are most like, by the keys of the block's attention."""
     return [merging(block, number) for block, number in removed(remove, blocks, range(blocks))]
 
 
@@ -54,11 +53,11 @@ def tempme(
 ) -> list[Stage]:
     """Temporal token merging (Shen et al., ICLR 2025): ToMe within frames, then neighbouring clips join step by step.
 
-    In front of each of the last blocks but one, as many as there are `joins`, so many neighbouring clips become one
-    sequence with all their [CLASS] tokens. The share `across` of its tokens merges by likeness; then a learned vector
-    is added for each clip. In these blocks and in the last, the share `within` merges by keys; the blocks before are
-    those of `tome`. Published for 12 frames, with `remove` 2 for ViT-B/32 and 10 for ViT-B/16. Facts about its public
-    code were used, too.
+    Each number of `joins` belongs to one block; these blocks come right before the last. In front of such a block, so
+    many neighbouring clips become one sequence with all their [CLASS] tokens. The share `across` of its tokens merges
+    by likeness; then a learned vector is added for each clip. In these blocks and in the last, the share `within`
+    merges by keys; the blocks before are those of `tome`. Published for 12 frames, with `remove` 2 for ViT-B/32 and 10
+    for ViT-B/16. Facts about its public code were used, too.
     """
     if frames % math.prod(joins) or len(joins) >= blocks:
         raise UserError(f"joins {list(joins)} do not go with {frames} frames and {blocks} blocks")
