@@ -312,17 +312,6 @@ def test_published_weights_are_a_file_by_their_name_so_that_others_train_again(b
     assert cell(base, "msrvtt", "baseline").model.weights == path
 
 
-def test_any_backbone_is_a_line_of_the_config_and_one_of_its_weights():
-    run = {"run": {"variants": ["zeroshot", "baseline", "kmedoids", "spectral"]}}
-    mine = config(run, {"backbone": "ViT-L-14", "weights": {"ViT-L-14": "datacomp_xl_s13b_b90k"}})
-    check_config(mine, {"config.yaml": mine})
-    kmedoids = cell(mine, "msrvtt", "kmedoids")
-    assert (kmedoids.model.backbone, kmedoids.data.image_size) == ("ViT-L-14", 224)
-    larger = config(run, {"backbone": "ViT-H-14-378-quickgelu", "weights": {"ViT-H-14-378-quickgelu": None}})
-    check_config(larger, {"config.yaml": larger})
-    assert cell(larger, "msrvtt", "kmedoids").data.image_size == 378
-
-
 def test_controls_see_less_and_are_compared_with_the_whole_baseline():
     base = config()
     baseline, larger = (cell(base, "msrvtt", name) for name in ("baseline", "baseline-b16"))

@@ -175,17 +175,6 @@ def test_class_attention_is_the_rows_of_the_softmax_by_hand():
         assert got.dtype == torch.float32 and torch.allclose(got, rows, atol=1e-6)
 
 
-def test_class_attention_is_computed_for_those_that_ask_alone(monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "centerclip.method.video.class_attention", lambda *given: asked.append(1) or class_attention(*given)
-    )
-    for name, model in METHODS.items():
-        build(model, 0).eval().encode_video(smooth_videos(1, 6, 56))
-        assert len(asked) == (len(model.stages) if name == "evit" else 0), name
-        asked.clear()
-
-
 @torch.no_grad()
 def test_scores_of_joined_frames_are_each_frames_own(monkeypatch):
     stage = Stage("evit", 2, 2, 20, "attention", inside=True)
