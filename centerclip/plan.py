@@ -1,6 +1,5 @@
 """What the workflow's jobs read, and what their results depend on, before any job runs."""
 
-import hashlib
 import json
 import math
 import os
@@ -13,10 +12,10 @@ from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
 from centerclip.data.download import sources
+from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
 from centerclip.settings import layout, resolve, revisions
-from centerclip.settings.cell import Cell
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import Cell, check_cell
 from centerclip.settings.config import full_size
 
 
@@ -177,16 +176,11 @@ class Plan:
         """The digest of a cell's settings and data, with the captions of `splits`, and of `how`."""
         captions = planning.captions(self.source(cell.benchmark), splits)
         weights = file_state(cell.model.weights) if self.own_weights(cell) else ""
-        return digest(self.settings(cell), captions, self.shards(cell.dataset), weights, how)
+        return json_digest(self.settings(cell), captions, self.shards(cell.dataset), weights, how)
 
     def tables_from(self, *benchmarks: str) -> str:
         """The digest of what the tables of benchmarks depend on."""
         recalls = [self.metrics_from(cell) for name in benchmarks for cell in self.cells(name)]
         compared = [self.compared(name) for name in benchmarks if self.config["run"]["costs"]]
         costs = [[cell.cost_settings() for cell in cells] + revisions.of_costs(cells) for cells in compared]
-        return digest(recalls, costs)
-
-
-def digest(*parts: object) -> str:
-    """16 hex digits of the json of `parts`."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return json_digest(recalls, costs)

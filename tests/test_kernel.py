@@ -151,38 +151,36 @@ def test_the_torch_path_is_taken_where_there_is_no_gpu_no_triton_no_compiler_or_
     assert not kernel_runs.__wrapped__(torch.device("cpu")) and not capsys.readouterr().err
 
 
+def flipped(*given) -> list[Tensor]:
+    return [part.flip(0) for part in alternate_in_steps(*given)]
+
+
 @with_triton
-def test_a_kernel_that_cannot_be_made_is_a_warning():
-    """On a CPU, where it cannot."""
-    with pytest.warns(SlowWarning, match="clustering takes many launches, as Triton does not work here: "):
+@pytest.mark.parametrize(
+    ("kernel", "problem"),
+    [
+        (..., ""),  # the kernel itself, which no CPU runs
+        (mock.Mock(alternate_in_one_launch=flipped), "its kernel chooses other medoids"),
+        (None, "import of centerclip"),
+    ],
+)
+def test_a_kernel_that_does_not_work_is_a_warning(kernel, problem, monkeypatch):
+    if kernel is not ...:
+        monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", kernel)
+    with pytest.warns(SlowWarning, match=f"many launches, as Triton does not work here: {problem}"):
         assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
-def test_a_kernel_that_clusters_otherwise_is_not_used(monkeypatch):
-    def behind(launch):
-        kernel = mock.Mock(alternate_in_one_launch=launch)
-        monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", kernel)
-        return kernel_runs.__wrapped__(torch.device("cpu"))
-
-    assert behind(alternate_in_steps)
-    with pytest.warns(SlowWarning, match="as Triton does not work here: its kernel chooses other medoids"):
-        assert not behind(lambda *given: [part.flip(0) for part in alternate_in_steps(*given)])
-
-
+@with_triton
 @pytest.mark.filterwarnings("error")
-def test_a_full_gpu_does_not_condemn_the_kernel(monkeypatch):
-    """The batch comes again in chunks, and the kernel is asked again."""
-    launch = mock.Mock(side_effect=torch.OutOfMemoryError("full"))
-    kernel = mock.Mock(alternate_in_one_launch=launch)
+def test_a_kernel_that_agrees_is_used_and_a_full_gpu_condemns_none(monkeypatch):
+    """A batch that found the GPU full comes again in chunks, and the kernel is asked again."""
+    kernel = mock.Mock(alternate_in_one_launch=alternate_in_steps)
     monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", kernel)
+    assert kernel_runs.__wrapped__(torch.device("cpu"))
+    kernel.alternate_in_one_launch = mock.Mock(side_effect=torch.OutOfMemoryError("full"))
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         kernel_runs.__wrapped__(torch.device("cpu"))
-
-
-def test_a_triton_that_cannot_be_imported_is_a_warning(monkeypatch):
-    monkeypatch.setitem(sys.modules, "centerclip.method.reduction.kernel", None)
-    with pytest.warns(SlowWarning, match="as Triton does not work here: import of centerclip"):
-        assert not kernel_runs.__wrapped__(torch.device("cpu"))
 
 
 def waits(work, *given: Tensor) -> list[str]:

@@ -61,20 +61,8 @@ def test_without_a_stage_a_video_is_the_mean_of_open_clips_frames(tiny, referenc
     assert torch.allclose(tiny.encode_video(frames), unit(every.mean(1)), atol=1e-5)
 
 
-@torch.no_grad()
-def test_full_length_text_is_open_clips_text(tiny, reference):
-    ids = open_clip.SimpleTokenizer(context_length=77)(["a red circle", "two words and then some more"])
-    assert torch.allclose(tiny.encode_text(ids), reference.encode_text(ids, normalize=True), atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_shorter_context_changes_no_text_that_fits_it(tiny):
-    texts = ["a red circle", "two words and then some more"]
-    short, full = (open_clip.SimpleTokenizer(context_length=length)(texts) for length in (32, 77))
-    assert torch.allclose(tiny.encode_text(short), tiny.encode_text(full), atol=1e-5)
-
-
 SHAPES = {  # of the video side
+    "as it is": {},
     "patch 14": {"patch_size": 14},
     "width 80, 4 heads": {"width": 80, "head_width": 20, "mlp_ratio": 4.3637},
     "average pooling": {"pool_type": "avg"},
@@ -83,6 +71,7 @@ SHAPES = {  # of the video side
     "scaled layers": {"ls_init_value": 0.1},
 }
 TEXTS = {  # and of the text side
+    "as it is": {},
     "width 80": {"width": 80, "heads": 5},
     "every token sees every other": {"no_causal_mask": True},
     "its first token": {"pool_type": "first"},
@@ -199,13 +188,6 @@ def test_a_backbones_name_says_its_size_and_activation(name):
             assert all(type(block.mlp.gelu) is activation for block in tower.resblocks)
 
 
-@torch.no_grad()
-def test_a_stage_that_keeps_every_token_of_every_frame_is_the_baseline(tiny, frames):
-    everything = CenterCLIP("tiny", [Stage("kmedoids", block=2, segments=12, clusters=49)]).eval()
-    everything.load_state_dict(tiny.state_dict())
-    assert torch.allclose(everything.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
-
-
 def test_a_stage_keeps_a_segments_medoids_in_order_and_the_mean_of_its_class_tokens():
     model = tiny_model(KMEDOIDS)
     x = torch.randn(2 * 12, 50, 64, generator=torch.Generator().manual_seed(1))
@@ -244,13 +226,12 @@ def test_a_video_shorter_than_a_segment_has_a_vector_and_several_stages_agree(fr
     """Of 1 real frame in 12: through 4 segments, and through 6 and then 3."""
     mask = (torch.arange(12) < 1).expand(2, -1)
     stages = Stage("kmedoids", 1, 6, 49), Stage("kmedoids", 3, 3, 49)
+    others = torch.cat([frames[:, :3], torch.randn(2, 9, 3, 56, 56)], 1)
     for model in (tiny_model(KMEDOIDS).eval(), tiny_model(*stages).eval()):
         vectors = model.encode_video(frames, mask)
         assert torch.allclose(vectors.norm(dim=-1), torch.ones(2))
-        changed = torch.cat([frames[:, :1], frames[:, :1].expand(-1, 2, -1, -1, -1), torch.randn(2, 9, 3, 56, 56)], 1)
         if len(model.stages) == 1:  # of the first segment alone
-            again = torch.cat([frames[:, :3], changed[:, 3:]], 1)
-            assert torch.allclose(model.encode_video(again, mask), vectors, atol=1e-6)
+            assert torch.allclose(model.encode_video(others, mask), vectors, atol=1e-6)
 
 
 def test_gradients_reach_the_kept_tokens_and_no_others():
@@ -311,15 +292,12 @@ def test_several_stages_and_every_option_of_the_papers_diagnostics(frames):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SHIFTS)
-def test_a_shift_runs_every_block_and_keeps_every_token(tiny, frames, name, monkeypatch):
+def test_a_shift_changes_a_video_by_the_channels_that_it_moves_alone(tiny, frames, name, monkeypatch):
     model = tiny_model(shift=name).eval()
     model.load_state_dict(tiny.state_dict())
     assert not torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-4)
-    seen = []
-    for shift in ("shifted", "patches_shifted", "class_shifted"):
-        monkeypatch.setattr(shifts, shift, lambda tokens: seen.append(tokens.shape) or tokens)
+    monkeypatch.setattr(shifts, "SHARE", 1000)  # of 64 channels none is shifted
     assert torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
-    assert seen == [(2, 12, 50, 64)] * (4 if name == "temporal_shift" else 8)
 
 
 @torch.no_grad()
@@ -432,14 +410,6 @@ def test_a_frozen_stem_is_all_that_comes_before_the_blocks(backbone, millions):
     assert round(sum(still.values()) / 1e6, 1) == millions
     freeze(model, "none")
     assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_a_frozen_stem_saves_nothing_for_the_backward_pass(frames):
-    """One map of patches is not kept: 12 x 49 x 64 float32, and what the LayerNorm before the blocks keeps."""
-    model = tiny_model()
-    whole = saved_bytes(model, frames)
-    freeze(model, "stem")
-    assert whole - saved_bytes(model, frames) >= 12 * 49 * 64 * 4
 
 
 class TestTrained:

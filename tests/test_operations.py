@@ -15,7 +15,7 @@ from centerclip.method.errors import Misfit
 from centerclip.method.reduced import ReducedCLIP
 from centerclip.method.stage import Model, Stage
 from centerclip.settings import resolve
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import check_cell
 from centerclip.settings.config import read_config
 
 

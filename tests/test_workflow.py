@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pandas as pd
-import pytest
-import yaml
 from PIL import Image
 from support.browser import read_report
 from support.gpus import machine
@@ -56,17 +54,9 @@ def costs(directory: Path) -> pd.DataFrame:
 
 
 def test_clustering_costs_less(finished):
-    """By hand, 6 frames of 49 patches, width 64, 4 blocks, 2 segments of 147 tokens that keep 49."""
-    width, embedding = 64, 6 * 49 * 2 * 3 * 8 * 8 * 64
-
-    def blocks(sequences, count):
-        return sequences * count * 2 * (12 * width**2 * 50 + 2 * width * 50**2)
-
-    baseline = embedding + blocks(6, 4) + 6 * 2 * width * 64
-    products = 73 * 147 + 74 * 74  # of 147 tokens, but those below the diagonal that are copied
-    clustered = embedding + blocks(6, 2) + 2 * 2 * products * width + blocks(2, 2) + 2 * 2 * width * 64
+    """Counted by hand: test_model.py."""
     table = costs(finished)
-    assert table.loc["kmedoids", "gflops"] / table.loc["baseline", "gflops"] == pytest.approx(clustered / baseline)
+    assert 0.6 < table.loc["kmedoids", "gflops"] / table.loc["baseline", "gflops"] < 0.8
     assert table.loc["spectral", "saved_mb"] < 0.75 * table.loc["baseline", "saved_mb"]
     assert table.loc["zeroshot", "gflops"] == table.loc["baseline", "gflops"]
 
@@ -153,29 +143,23 @@ class TestWhatTheUserTypes:
         told = done.stdout + done.stderr
         assert "results/msrvtt/frames/224px/0031.lmdb" in told and "LSMDC" not in told
 
-    def test_all_of_the_paper_is_planned_quickly(self, tmp_path):
-        done = typed(copy_repository(tmp_path, {}), "snakemake --cores 8 all --dry-run")
+    def test_all_of_the_paper_on_a_cluster(self, tmp_path):
+        """For real: test_slurm.py."""
+        done = typed(copy_repository(tmp_path, {}), "snakemake --workflow-profile profiles/slurm all --dry-run")
         assert done.returncode == 0, done.stderr
         told = done.stdout + done.stderr
         assert 100 < int(re.search(r"^total +(\d+)$", told, re.MULTILINE)[1]) < 1500
         assert "lsmdc: set LSMDC_USER and LSMDC_PASSWORD" in told
         assert re.search(r"^frames +488$", told, re.MULTILINE)  # those of MSR-VTT once, for 9k and 7k
 
-    def test_a_cluster(self, tmp_path):
-        """For real: test_slurm.py."""
-        done = typed(copy_repository(tmp_path, {}), "snakemake --workflow-profile profiles/slurm all --dry-run")
-        assert done.returncode == 0, done.stderr
-
-    def test_one_cell_for_real_from_scratch_has_the_same_metrics(self, finished, tmp_path):
-        again = copy_repository(tmp_path, SMALL)
-        line = "snakemake results/shapes_kmedoids.json --configfile config/demo.yaml small.yaml"
-        done = typed(again, line, machine(tmp_path / "machine", 0))
+    def test_one_cell_from_scratch_in_another_directory_has_the_same_metrics_and_weights(self, finished, tmp_path):
+        repository, again = copy_repository(tmp_path / "repository", SMALL), tmp_path / "again"
+        line = f"snakemake results/shapes_kmedoids.json --configfile config/demo.yaml small.yaml --directory {again}"
+        done = typed(repository, line, machine(tmp_path / "machine", 0))
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("no GPU on this machine: what runs here trains and evaluates on the CPU") == 1
-        assert not (again / "results/shapes_baseline.json").exists()
-        first, second = (
-            json.dumps({key: result(place, "kmedoids")[key] for key in METRICS}) for place in (finished, again)
-        )
+        assert not (again / "results/shapes_baseline.json").exists() and not (repository / "results").exists()
+        first, second = ([result(place, "kmedoids")[key] for key in METRICS] for place in (finished, again))
         assert first == second
         weights = "results/shapes/kmedoids/weights.safetensors"
         assert (again / weights).read_bytes() == (finished / weights).read_bytes()
@@ -190,34 +174,17 @@ class TestMistakes:
         assert "Traceback" not in done.stderr + done.stdout
 
     def test_in_the_config(self, tmp_path):
-        for overlay, expected in (
-            ({"trainig": {}}, "small.yaml: trainig: unknown key; allowed are run, seed"),
-            ({"run": {"variants": ["kmean"]}}, "small.yaml: run.variants: 'kmean' is not one of "),
-            ({"benchmarks": {"shapes": {"frames": 7}}}, "segments 2 does not divide the 7 frames"),
-        ):
-            directory = copy_repository(tmp_path / str(len(list(tmp_path.iterdir()))), overlay)
-            self.line(snakemake(directory, "--dry-run", "all"), expected)
-        done = snakemake(copy_repository(tmp_path / "right", {}), "--dry-run", "all", "--config", "select=middle")
-        self.line(done, "--config: select: 'middle' should be 'best', 'val' or 'last'")
-        done = snakemake(tmp_path / "right", "--dry-run", "all", "--config", "training={gpus: 2}")
+        """All others: test_config.py."""
+        repository = copy_repository(tmp_path, {"trainig": {}})
+        self.line(snakemake(repository, "--dry-run", "all"), "small.yaml: trainig: unknown key; allowed are run, seed")
+        (repository / "small.yaml").write_text("{}")
+        done = snakemake(repository, "--dry-run", "all", "--config", "training={gpus: 2}")
         self.line(done, "--config: training.gpus: '2' should be a valid integer; Snakemake takes what is in brackets")
 
     def test_in_the_target(self, finished):
-        done = snakemake(finished, "--dry-run", "results/shapes_kmean.json")
-        self.line(done, "No rule to produce results/shapes_kmean.json")
-        done = snakemake(finished, "--dry-run", "results/shapes_kmedoids-s4.json")
-        self.line(done, "segments 4 does not divide the 6 frames")
-        done = snakemake(finished, "--dry-run", "results/shapes/zeroshot/weights.safetensors")
-        self.line(done, "zeroshot is evaluated as it starts, and not trained")
-        done = snakemake(finished, "--dry-run", "results/plots/shapes_ablation-clusters.png")
-        self.line(done, "clusters is not one of run.grids")
-
-    def test_weights(self, finished):
-        (finished / "broken.safetensors").write_bytes(b"no weights")
-        for name, expected in (
-            ("broken.safetensors", "broken.safetensors: not a whole weights file"),
-            ("none.safetensors", "other.yaml: weights.tiny: none.safetensors (in "),
+        for target, expected in (
+            ("shapes_kmedoids-s4.json", "segments 4 does not divide the 6 frames"),
+            ("shapes/zeroshot/weights.safetensors", "zeroshot is evaluated as it starts, and not trained"),
+            ("plots/shapes_ablation-clusters.png", "clusters is not one of run.grids"),
         ):
-            (finished / "other.yaml").write_text(yaml.safe_dump(SMALL | {"weights": {"tiny": name}}))
-            files = ["--configfile", "config/demo.yaml", "other.yaml", "--cores", "1"]
-            self.line(snakemake(finished, *files, "results/shapes_zeroshot.json"), expected)
+            self.line(snakemake(finished, "--dry-run", f"results/{target}"), expected)

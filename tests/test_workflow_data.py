@@ -35,13 +35,6 @@ from centerclip.method.stage import Model
 REPORT = "results/shapes/frames/56px/report.csv"
 
 
-def test_in_another_directory(tmp_path):
-    repository = copy_repository(tmp_path / "repository", SMALL)
-    done = snakemake(repository, "--directory", str(tmp_path / "elsewhere"), REPORT)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "elsewhere" / REPORT).exists() and not (repository / "results").exists()
-
-
 def test_as_a_module_of_another_workflow(tmp_path):
     repository, other = copy_repository(tmp_path / "repository", SMALL), tmp_path / "other"
     (other / "workflow").mkdir(parents=True)
@@ -71,20 +64,14 @@ def test_published_weights_are_made_once_and_others_make_a_cell_anew(tmp_path):
     (cache / "snapshots/0/open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
     save_file(model, cache / "snapshots/0/open_clip_model.safetensors")
     repository = copy_repository(tmp_path / "repository", SMALL | {"weights": {"tiny": "hf-hub:org/name"}})
-    assert jobs(repository, "results/shapes_zeroshot.json")["pretrained_weights"] == 1
-    made, offline = (
-        "results/weights/tiny/hf-hub:org/name.safetensors",
-        {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
-    )
+    made = "results/weights/tiny/hf-hub:org/name.safetensors"
+    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = snakemake(repository, made, env=ENVIRONMENT | offline)
     assert done.returncode == 0, done.stderr
     assert all(torch.equal(load_file(repository / made)[name], tensor) for name, tensor in model.items())
     assert "pretrained_weights" not in jobs(repository, "results/shapes_zeroshot.json")
     (repository / "small.yaml").write_text(yaml.safe_dump(SMALL | {"weights": {"tiny": "hf-hub:org/other"}}))
     assert jobs(repository, "results/shapes_zeroshot.json")["pretrained_weights"] == 1
-    done = snakemake(repository, "results/weights/tiny/hf-hub:org/other.safetensors", env=ENVIRONMENT | offline)
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "error: weights hf-hub:org/other: HF_HUB_OFFLINE is set, and they are not in its cache; name" in done.stderr
 
 
 def test_a_folder_of_ones_own_videos(tmp_path):
@@ -143,23 +130,6 @@ def test_a_video_repaired_replaced_or_deleted_after_a_run_is_noticed(tmp_path):
     assert jobs(repository, target)["manifest"] == 1
 
 
-def test_a_folder_of_real_clips_good_and_broken(shared_clips, tmp_path):
-    overlay = folder_overlay(shared_clips, shared_clips / "manifest.csv", 0.2, columns={"video": "file"})
-    repository = copy_repository(tmp_path, overlay)
-    done = snakemake(repository, "results/mine_zeroshot.json")
-    assert done.returncode == 0, done.stderr
-    report = pd.read_csv(repository / "results/mine/frames/56px/report.csv", keep_default_na=False)
-    bad = report[report["frames"] == 0].set_index("video_id")["reason"].to_dict()
-    assert bad == {
-        "moviepy__result.webm": "empty file (0 bytes)",
-        "exoplayer__invalid-bitstream.webm": "no frame decodes",
-        "exoplayer__sample_opus.mp4": "no video stream",
-    }
-    result = json.loads((repository / "results/mine_zeroshot.json").read_text())
-    assert (result["n_videos"], result["n_videos_left_out"]) == (len(report) - 3, 3)
-    assert result["n_texts"] == (pd.read_csv(shared_clips / "manifest.csv")["caption"].notna()).sum()
-
-
 def tiny_msvd(videos: int) -> dict[str, bytes]:
     """The archives of an MSVD of a few short videos, by their paths on a server: one is missing, one no video."""
     names = [f"v{number}_0_1" for number in range(videos)]
@@ -199,7 +169,8 @@ def test_a_published_benchmark_from_its_servers_and_one_that_cannot_be_had(tmp_p
         table = re.sub("7811915,git:[0-9a-f]*", ",", table)  # of the real captions
         (repository / "config/sources.csv").write_text(table)
         without = ENVIRONMENT | {"LSMDC_USER": "", "LSMDC_PASSWORD": ""}
-        done = snakemake(repository, "--keep-going", "all", env=without)
+        targets = "results/tables/msvd.md", "results/lsmdc_zeroshot.json"
+        done = snakemake(repository, "--keep-going", *targets, env=without)
         assert done.returncode != 0 and "Traceback" not in done.stderr
         assert "lsmdc: set LSMDC_USER and LSMDC_PASSWORD, or name local" in done.stderr.split("Job stats")[0]
         result = json.loads((repository / "results/msvd_zeroshot.json").read_text())

@@ -116,11 +116,11 @@ def encoding(parts: Parts, stages: Sequence[Stage], frames: int) -> dict[str, fl
 
 
 def reduced(parts: Parts, stages: Sequence[Stage], frames: int) -> Iterator[tuple[Stage, TokenCounts, TokenCounts]]:
-    """The stages that reduce tokens, in order, each with the counts before and after it. Raises Misfit."""
+    """The stages that reduce tokens, in order, each with the counts before and after it."""
     counts = TokenCounts(frames, parts.geometry.patches, parts.geometry.classes)
     for stage in sorted(stages, key=lambda stage: stage.place):
         if not reduction.sees_pixels(stage.algorithm):
-            before, counts = counts, tokens_after(stage, counts, [])
+            before, counts = counts, tokens_after(stage, counts)
             yield stage, before, counts
 
 

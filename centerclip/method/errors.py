@@ -1,19 +1,19 @@
-"""What a user did wrong, as errors whose message is all that they need."""
+"""Errors and warnings whose message is all that a user needs."""
 
 
 class UserError(Exception):
-    """A mistake of the user's, or bad data: the message is all they need, no traceback. Each argument is a line."""
+    """A mistake of the user's, or bad data: shown without a traceback. Each argument is a line."""
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.args))
 
 
 class SlowWarning(UserWarning):
-    """What works, and takes longer than it would elsewhere. Commands show it on the terminal."""
+    """Something works, but slowly. Commands show it on the terminal."""
 
 
 class Misfit(UserError):
-    """Settings that do not fit each other: `keys` are theirs, the one most likely wrong first."""
+    """Settings that do not fit each other; `keys` are their places in the config, the likeliest mistake first."""
 
     def __init__(self, problem: str, *keys: list):
         super().__init__(problem)

@@ -1,6 +1,8 @@
 """Whether the stages of a model fit its encoder."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import isqrt
 from typing import NamedTuple
 
@@ -9,6 +11,8 @@ from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model, Stage
 
 COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
+Problems = Iterator[tuple[str, ...]]  # each: what does not fit, then the keys to blame, the likeliest first
+OF_MODELS = ("backbone", "frames", "shift")  # keys that are a model's; others are a stage's, or "stage" itself
 
 
 @dataclass(frozen=True)
@@ -31,38 +35,6 @@ class Geometry:
         return self.image_size // isqrt(self.patches)
 
 
-def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
-    """Raise Misfit where the stages of a model do not fit its backbone, of this geometry, each other, or videos of so
-    many frames."""
-    stages = model.stages
-    counts = TokenCounts(frames, geometry.patches, geometry.classes)
-    last = (-1, False)
-    for number, stage in sorted(enumerate(stages), key=lambda item: item[1].place):
-        key = ["stages", number]
-        check_algorithm(stage, key)
-        if not (last < stage.place and 0 <= stage.block < geometry.blocks):
-            problem = f"block {stage.block}: stages need different blocks from 0 to {geometry.blocks - 1}"
-            raise Misfit(f"{problem}: {model.backbone} has {geometry.blocks} blocks", [*key, "block"], ["backbone"])
-        if stage.sees == "keys" and not stage.inside:
-            raise Misfit("sees keys: only a stage inside a block does", [*key, "sees"])
-        if stage.scored and not stage.inside:
-            asks = "keep attention" if stage.keep == "attention" else stage.algorithm
-            raise Misfit(f"{asks}: only a stage inside a block has [CLASS]'s attention", [*key, "inside"], key)
-        if stage.scored and not geometry.classes:
-            raise Misfit(
-                f"{stage.algorithm}: {model.backbone} has no [CLASS], whose attention it needs", ["backbone"], key
-            )
-        if model.shift and stage.inside:
-            raise Misfit(f"shift {model.shift} runs whole blocks: no stage is inside one", ["shift"], [*key, "inside"])
-        if reduction.sees_pixels(stage.algorithm):
-            check_pixels(model, stage, geometry, key)
-        else:
-            counts = tokens_after(stage, counts, key)
-        last = stage.place
-    if counts.classes > 1 and geometry.pooling != "tok":
-        raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
-
-
 class TokenCounts(NamedTuple):
     """A video inside the encoder: its sequences, and the patches and [CLASS] tokens of each."""
 
@@ -71,61 +43,95 @@ class TokenCounts(NamedTuple):
     classes: int
 
 
-def tokens_after(stage: Stage, given: TokenCounts, key: list) -> TokenCounts:
-    """Token counts of a video after the stage at `key`, from those `given` before it. Raises Misfit."""
+def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
+    """Raise Misfit where the stages of a model do not fit its backbone, of this geometry, each other, or videos of so
+    many frames."""
+    counts, last = TokenCounts(frames, geometry.patches, geometry.classes), (-1, False)
+    for number, stage in sorted(enumerate(model.stages), key=lambda item: item[1].place):
+        pixels = reduction.sees_pixels(stage.algorithm)
+        inner = problems_of_pixels(stage, model, geometry) if pixels else problems_of_counts(stage, counts)
+        for problem, *keys in chain(problems_of_place(stage, last, model, geometry), inner):
+            raise Misfit(problem, *(place(key, number) for key in keys))
+        counts, last = counts if pixels else tokens_after(stage, counts), stage.place
+    if counts.classes > 1 and geometry.pooling != "tok":
+        raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
+
+
+def place(key: str, stage: int) -> list:
+    """Where a key of the model or of a stage, by its number, is in the config."""
+    if key in OF_MODELS:
+        return [key]
+    return ["stages", stage, *([] if key == "stage" else key.split("."))]
+
+
+def tokens_after(stage: Stage, given: TokenCounts) -> TokenCounts:
+    """Token counts of a video after a stage that fits those `given` before it."""
     segments = given.sequences if stage.segments is None else stage.segments
-    if segments < 1 or (stage.clusters is not None and stage.clusters < 1):
-        problem = f"segments {segments}, clusters {stage.clusters}: neither may be less than 1"
-        raise Misfit(problem, [*key, "segments"], [*key, "clusters"])
+    joined = given.sequences // segments
+    classes = given.classes * (joined if stage.classes == "all" else 1)
+    return TokenCounts(segments, stage.kept(joined * given.patches, classes), classes)
+
+
+def problems_of_place(stage: Stage, last: tuple[int, bool], model: Model, geometry: Geometry) -> Problems:
+    """What is wrong with a stage's algorithm, its options, and where it acts: behind the place of the `last` stage."""
+    name = stage.algorithm
+    if name not in reduction.names():
+        yield f"algorithm {name!r} is not one of {', '.join(reduction.names())}", "algorithm"
+    reduction.kind(name)
+    for option in stage.options:
+        if option not in (known := reduction.options(name)):
+            yield f"{name} has no option {option!r}; it has {', '.join(known)}", f"options.{option}"
+    if not (last < stage.place and 0 <= stage.block < geometry.blocks):
+        needed = f"stages need different blocks from 0 to {geometry.blocks - 1}"
+        yield f"block {stage.block}: {needed}: {model.backbone} has {geometry.blocks} blocks", "block", "backbone"
+    if stage.sees == "keys" and not stage.inside:
+        yield "sees keys: only a stage inside a block does", "sees"
+    if stage.scored and not stage.inside:
+        asks = "keep attention" if stage.keep == "attention" else name
+        yield f"{asks}: only a stage inside a block has [CLASS]'s attention", "inside", "stage"
+    if stage.scored and not geometry.classes:
+        yield f"{name}: {model.backbone} has no [CLASS], whose attention it needs", "backbone", "stage"
+    if model.shift and stage.inside:
+        yield f"shift {model.shift} runs whole blocks: no stage is inside one", "shift", "inside"
+
+
+def problems_of_counts(stage: Stage, given: TokenCounts) -> Problems:
+    """What is wrong with a stage's numbers for the token counts `given` before it."""
+    keeps, clusters = reduction.keeps(stage.algorithm), stage.clusters
+    segments = given.sequences if stage.segments is None else stage.segments
+    if segments < 1 or (clusters is not None and clusters < 1):
+        yield f"segments {segments}, clusters {clusters}: neither may be less than 1", "segments", "clusters"
     if given.sequences % segments:
         problem = f"segments {segments} does not divide the {given.sequences} frames (or earlier segments)"
-        raise Misfit(problem, [*key, "segments"], ["frames"])
-    if (stage.clusters is None) == (stage.remove is None):
-        raise Misfit("a stage has either clusters or remove", [*key, "clusters"], [*key, "remove"])
-    if stage.embedding and stage.clusters is None:
-        raise Misfit("embedding needs `clusters`, but this stage sets `remove`", [*key, "embedding"])
-    if reduction.keeps(stage.algorithm) == reduction.PATCHES and stage.clusters != given.patches:
-        problem = f"{stage.algorithm} keeps every patch: clusters must be {given.patches}, not {stage.clusters}"
-        raise Misfit(problem, [*key, "clusters"], [*key, "algorithm"], ["backbone"])
+        yield problem, "segments", "frames"
+    if (clusters is None) == (stage.remove is None):
+        yield "a stage has either clusters or remove", "clusters", "remove"
+    if stage.embedding and clusters is None:
+        yield "embedding needs `clusters`, but this stage sets `remove`", "embedding"
+    if keeps == reduction.PATCHES and clusters != given.patches:
+        problem = f"{stage.algorithm} keeps every patch: clusters must be {given.patches}, not {clusters}"
+        yield problem, "clusters", "algorithm", "backbone"
     joined = given.sequences // segments
     if stage.classes == "mean" and joined > 1 and given.classes > 1:
-        raise Misfit("classes mean: of several [CLASS] tokens a segment, all have to go on", [*key, "classes"])
+        yield "classes mean: of several [CLASS] tokens a segment, all have to go on", "classes"
     if stage.clip_embedding not in (0, given.sequences):
         problem = f"clip_embedding {stage.clip_embedding}: the stage is given {given.sequences} frames or segments"
-        raise Misfit(problem, [*key, "clip_embedding"])
-    patches, classes = joined * given.patches, given.classes * (joined if stage.classes == "all" else 1)
-    kept = stage.kept(patches, classes)
+        yield problem, "clip_embedding"
+    patches, kept = joined * given.patches, tokens_after(stage, given).patches
+    numbers = "clusters", "segments", "frames", "backbone"
     if kept > patches:
-        problem = f"clusters {kept} is more than the {patches} tokens of a segment"
-        raise Misfit(problem, [*key, "clusters"], [*key, "segments"], ["frames"], ["backbone"])
-    if reduction.keeps(stage.algorithm) == reduction.HALF and kept < patches - patches // 2:
-        problem = f"{stage.algorithm} removes half of the {patches} tokens of a segment at most: {kept} is too few"
-        raise Misfit(problem, [*key, "clusters"], [*key, "segments"], ["frames"], ["backbone"])
-    return TokenCounts(segments, kept, classes)
+        yield f"clusters {kept} is more than the {patches} tokens of a segment", *numbers
+    if keeps == reduction.HALF and kept < patches - patches // 2:
+        most = f"removes half of the {patches} tokens of a segment at most"
+        yield f"{stage.algorithm} {most}: {kept} is too few", *numbers
 
 
-def check_pixels(model: Model, stage: Stage, geometry: Geometry, key: list) -> None:
-    """Raise Misfit where the stage at `key`, which is given the frames and not the tokens, cannot be."""
+def problems_of_pixels(stage: Stage, model: Model, geometry: Geometry) -> Problems:
+    """What is wrong with a stage that is given frames in place of tokens."""
+    name = stage.algorithm
     if geometry.pooling != "tok":
-        problem = f"{stage.algorithm}: {model.backbone} pools patches, of which a frame may have none left"
-        raise Misfit(problem, [*key, "algorithm"], ["backbone"])
+        yield f"{name}: {model.backbone} pools patches, but a frame may keep none", "algorithm", "backbone"
     if len(model.stages) > 1 or model.shift or model.proportional:
-        raise Misfit(
-            f"{stage.algorithm} goes with no other stage, shift or proportional attention", [*key, "algorithm"]
-        )
-    if stage != Stage(stage.algorithm, block=0, padded=stage.padded, options=stage.options):
-        raise Misfit(
-            f"{stage.algorithm} is given pixels: at block 0, and without other keys than options", [*key, "block"]
-        )
-
-
-def check_algorithm(stage: Stage, key: list) -> None:
-    """Raise Misfit where the stage at `key` names an algorithm, or an option of it, that there is not."""
-    if stage.algorithm not in reduction.names():
-        problem = f"algorithm {stage.algorithm!r} is not one of {', '.join(reduction.names())}"
-        raise Misfit(problem, [*key, "algorithm"])
-    reduction.kind(stage.algorithm)
-    options = reduction.options(stage.algorithm)
-    if unknown := [option for option in stage.options if option not in options]:
-        problem = f"{stage.algorithm} has no option {unknown[0]!r}; it has {', '.join(options)}"
-        raise Misfit(problem, [*key, "options", unknown[0]])
+        yield f"{name} goes with no other stage, shift or proportional attention", "algorithm"
+    if stage != Stage(name, block=0, padded=stage.padded, options=stage.options):
+        yield f"{name} is given pixels: at block 0, and without other keys than options", "block"

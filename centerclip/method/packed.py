@@ -1,8 +1,8 @@
-"""Frames of which some patches are left out, each frame another number of them: packed, not padded.
+"""Frames that keep different numbers of patches: packed, not padded.
 
-The tokens of all frames stand behind each other, so that the layers that work token by token, 99 % of a ViT-B/32's
-operations at 50 tokens a frame, see no padding. Attention alone is padded to the longest frame. Padding the whole would
-save nothing: the first frame of a video has every patch.
+The tokens of all frames are one sequence, so that the layers that work token by token, 99 % of a ViT-B/32's operations
+at 50 tokens a frame, see no padding. Attention alone is padded to the longest frame. Padding everything would save
+nothing: the first frame of a video has every patch.
 """
 
 from typing import NamedTuple
@@ -15,9 +15,9 @@ from centerclip.method.towers.tower import Tower, heads
 
 
 class Packing(NamedTuple):
-    """Where packed tokens are in sequences [S, L] padded to the longest: `slots` [M] of each in S * L, `real` [S, L]
-    bool the slots that are filled, `first` [S] of each sequence's first token in M, and `places` [S, L] of the tokens
-    in their frames; None: the tower does not need them."""
+    """Where M packed tokens are in sequences [S, L] padded to the longest: `slots` [M], the index of each in S * L;
+    `real` [S, L] bool, the slots that are filled; `first` [S], the index of each sequence's first token in M; `places`
+    [S, L] of the tokens in their frames, None if the tower does not need them."""
 
     slots: Tensor
     real: Tensor
@@ -26,8 +26,9 @@ class Packing(NamedTuple):
 
 
 def pack(tokens: Tensor, keep: Tensor, places: Tensor | None = None) -> tuple[Tensor, Packing]:
-    """Those of tokens [S, N, D], with their places [S, N], to `keep`, [S, N] bool, packed [1, M, D]; the first of each
-    sequence has to be."""
+    """The tokens to `keep` [S, N] bool of tokens [S, N, D] with places [S, N], packed [1, M, D]. The first token of
+    each
+    sequence must be kept."""
     lengths = keep.sum(1)
     real = torch.arange(int(lengths.max()), device=keep.device) < lengths[:, None]
     slots = real.flatten().nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""A CLIP that one already holds, with a way to reduce the tokens of its videos: `centerclip.reduce`."""
+"""`centerclip.reduce`: an open_clip model in memory with a way to reduce the tokens of its videos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from centerclip.method.video import VideoSide
 
 
 class ReducedCLIP(VideoSide, nn.Module):
-    """A model of open_clip, as `clip` unchanged and its weights shared, that encodes videos by stages."""
+    """A model of open_clip that encodes videos by stages: `clip`, unchanged, whose weights it shares."""
 
     def __init__(self, clip: nn.Module, stages: Sequence[Stage], proportional: bool, frames: int = 12):
         super().__init__()
@@ -47,7 +47,7 @@ class ReducedCLIP(VideoSide, nn.Module):
         return videos if text is None else (videos, self.encode_text(text), self.clip.logit_scale.exp())
 
     def get_extra_state(self) -> Tensor:
-        """What PyTorch adds to the state dict: it keeps the settings."""
+        """The settings, which PyTorch adds to the state dict."""
         return self.settings.tensor()
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -76,7 +76,7 @@ def reduce(
     """A model whose `encode_video(frames [B, T, 3, H, W], mask [B, T] or None)` gives [B, E] float32 unit vectors.
 
     Args:
-        model: of open_clip, of one of the families in docs/backbones.md; it is not changed, and its weights are shared.
+        model: of open_clip, of a family in docs/backbones.md; it is not changed, and its weights are shared.
         method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
             "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
@@ -86,7 +86,7 @@ def reduce(
         options: of the algorithm or the schedule.
 
     Raises:
-        UserError: another video side, an unknown method or option, or what does not fit.
+        UserError: another kind of video side, an unknown method or option, or settings that do not fit.
     """
     geometry = held_geometry(model)
     if method in SCHEDULES:

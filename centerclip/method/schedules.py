@@ -1,4 +1,10 @@
-"""Methods that reduce tokens in many places, as the stages that they stand for. Nothing heavy is imported."""
+"""Published methods that reduce tokens in many places, as stages. All are written from the papers. Nothing heavy is
+imported.
+
+A schedule takes the number of the encoder's blocks and of a video's frames; its options are its keyword-only arguments.
+`remove` is how many tokens a frame loses, or which share: one number for all of the schedule's blocks, or a list with
+one for each block of the encoder. A schedule raises UserError for options that do not fit.
+"""
 
 import inspect
 import math
@@ -10,34 +16,25 @@ from centerclip.method.stage import Stage
 
 
 def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
-    """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, `remove` tokens of each frame
-    join those that they are most like, by the keys of the block's attention.
-
-    A number a block or one for all; at most half of the patches there join. Written from the paper. Raises UserError
-    for another count of numbers.
-    """
+    """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, tokens of each frame, at most
+    half of its patches, join those that they are most like, by the keys of the block's attention."""
     return [merging(block, number) for block, number in removed(remove, blocks, range(blocks))]
 
 
 def pitome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
     """PiToMe (Tran et al., NeurIPS 2024): as `tome`, but rare tokens are protected, by a margin that falls with depth
-    from 0.9 to 0. Written from the paper. Raises UserError as `tome`."""
-
-    def protecting(stage: Stage) -> Stage:
-        margin = round(0.9 * (1 - stage.block / blocks), 4)
-        return replace(stage, algorithm="pitome", options={"margin": margin})
-
-    return [protecting(stage) for stage in tome(blocks, frames, remove=remove)]
+    from 0.9 to 0."""
+    return [
+        replace(stage, algorithm="pitome", options={"margin": round(0.9 * (1 - stage.block / blocks), 4)})
+        for stage in tome(blocks, frames, remove=remove)
+    ]
 
 
 def evit(blocks: int, frames: int, *, remove: float | Sequence[float] = 0.26) -> list[Stage]:
-    """EViT (Liang et al., ICLR 2022): between attention and MLP, the patches of a frame that [CLASS] attends to most
-    stay; the others become one, their mean weighted by that attention.
-
-    `remove`, a number or a share, is that of the blocks at a quarter, a half and three quarters of the depth, as
-    published; a list has one for each block. The default leaves 36, 27 and 20 of ViT-B/32's 49 patches, the fused one
-    counted, as the paper's keep rate of 0.7 does. Written from the paper. Raises UserError as `tome`.
-    """
+    """EViT (Liang et al., ICLR 2022): in the blocks at a quarter, a half and three quarters of the depth, between
+    attention and MLP, the patches of a frame that [CLASS] attends to most stay; the others become one, their mean
+    weighted by that attention. The default leaves 36, 27 and 20 of ViT-B/32's 49 patches, the fused one counted, as the
+    paper's keep rate of 0.7 does."""
     places = [blocks * quarter // 4 for quarter in (1, 2, 3)]
     return [
         Stage("evit", block, remove=number, keep="attention", inside=True)
@@ -56,12 +53,11 @@ def tempme(
 ) -> list[Stage]:
     """Temporal token merging (Shen et al., ICLR 2025): ToMe within frames, then neighbouring clips join step by step.
 
-    The last block but as many as there are `joins` comes first: in front of it, and of those after it, so many clips
-    as `joins` says become one sequence with the [CLASS] of all, of which the share `across` of its tokens merges by
-    their likeness, after which a vector learned for each clip is added. In these blocks and in the last, the share
-    `within` merges by keys. Blocks before them do as `tome`'s, of `remove`. Published for 12 frames: with 2 and
-    ViT-B/32, with 10 and ViT-B/16. Written from the paper and from facts about its public code. Raises UserError as
-    `tome`, and for joins that do not fit.
+    Each number of `joins` belongs to one block; these blocks come right before the last. In front of such a block, so
+    many neighbouring clips become one sequence with all their [CLASS] tokens. The share `across` of its tokens merges
+    by likeness; then a learned vector is added for each clip. In these blocks and in the last, the share `within`
+    merges by keys; the blocks before are those of `tome`. Published for 12 frames, with `remove` 2 for ViT-B/32 and 10
+    for ViT-B/16. Facts about its public code were used, too.
     """
     if frames % math.prod(joins) or len(joins) >= blocks:
         raise UserError(f"joins {list(joins)} do not go with {frames} frames and {blocks} blocks")
@@ -76,8 +72,7 @@ def tempme(
 
 
 def removed(remove: float | Sequence[float], blocks: int, places: Container[int]) -> list[tuple[int, float]]:
-    """Each block that removes tokens, and how many: `remove` is one number for the blocks in `places`, or one a block.
-    Raises UserError for another count of numbers."""
+    """Each block that removes tokens, and how many; one number is that of the blocks in `places`."""
     if isinstance(remove, int | float):
         remove = [remove if block in places else 0 for block in range(blocks)]
     if len(remove) != blocks:
@@ -94,8 +89,7 @@ SCHEDULES: dict[str, Callable[..., list[Stage]]] = {"tome": tome, "pitome": pito
 
 
 def stages(name: str, blocks: int, frames: int, options: dict) -> tuple[Stage, ...]:
-    """The stages of schedule `name` with its options, its keyword-only arguments, in an encoder of so many blocks, of
-    videos of so many frames. Raises UserError for what there is not, and for what does not fit."""
+    """The stages of schedule `name`. Raises UserError for an unknown name or option, and for what does not fit."""
     if name not in SCHEDULES:
         raise UserError(f"schedule {name!r} is not one of {', '.join(SCHEDULES)}")
     known = inspect.getfullargspec(SCHEDULES[name]).kwonlyargs

@@ -9,17 +9,18 @@ from centerclip.method import reduction
 class Stage:
     """One reduction stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
 
-    With `segments` None frames, or the segments of earlier stages, stay apart. Instead of `clusters` there may be
-    `remove`: how many tokens fewer a segment has, as a number or as a share of them, [CLASS] counted; half of the
-    patches at most. What is kept is each cluster's `medoid` or, with another `keep`, the mean of its tokens: each
-    counts once ("mean"), as often as it stands for patches ("weighted"), or by the "attention" of [CLASS] to it in the
-    block around the stage. `embedding` adds a learned vector to each.
-
-    An `inside` stage acts in the block that comes next, between attention and MLP. It may compare what the block's
-    attention `sees`, "keys" (their mean over heads), in place of the tokens. `classes` says what becomes of the [CLASS]
-    of joined frames: their "mean", or "all" go on. `clip_embedding` is how many frames or segments the stage is given
-    that get a learned vector each, 0 if none does. `padded`, "drop" or "keep", says which segments of a short video
-    count (`ReductionStage`). `options` go to the algorithm.
+    segments: None: frames, or the segments of earlier stages, stay apart. remove: in place of `clusters`, how many
+    tokens fewer a segment has, or which share of them, [CLASS] counted; at most
+        half of the patches.
+    keep: what stays of a cluster: its "medoid" or the mean of its tokens, each counted once ("mean"), as often as it
+        stands for patches ("weighted"), or by the "attention" of [CLASS] to it in the block around the stage.
+    embedding: add a learned vector to each kept token.
+    inside: act in the block that comes next, between attention and MLP.
+    sees: what an inside stage compares: "tokens" or the attention's "keys", their mean over heads.
+    classes: what becomes of the [CLASS] of joined frames: their "mean", or "all" go on.
+    clip_embedding: how many frames or segments the stage is given, each of which gets a learned vector; 0: no vectors.
+    padded: which segments of a short video count, "drop" or "keep" (`ReductionStage`).
+    options: the algorithm's.
     """
 
     algorithm: str
@@ -56,10 +57,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Model:
-    """A video-text model: a backbone, what it starts from (None: random weights) and what is done to its tokens.
-
-    With `proportional` attention a token weighs as much as the patches that it stands for.
-    """
+    """A video-text model: a backbone, its first weights (None: random ones) and what is done to its tokens. With
+    `proportional` attention a token weighs as much as the patches that it stands for."""
 
     backbone: str
     weights: str | None = None

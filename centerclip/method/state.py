@@ -1,4 +1,4 @@
-"""How a model reduces tokens, kept in its state dict: weights without it would be taken for those of another model."""
+"""How a model reduces tokens, kept in its state dict, so that its weights are not read into another model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from centerclip.method.stage import Stage
 
-SETTINGS = "_extra_state"  # PyTorch's name, in a state dict, of what a module adds to its parameters
+SETTINGS = "_extra_state"  # PyTorch's name in a state dict for what a module adds to its parameters
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Settings:
     frames: int
 
     def tensor(self) -> Tensor:
-        """For a state dict: the codes of json's characters, as floats, which survive what is done to parameters (half
-        precision, a moving average)."""
+        """Json's characters as floats, which survive half precision and a moving average of a state dict."""
         return torch.tensor([float(code) for code in json.dumps(asdict(self)).encode()])
 
     @classmethod
@@ -37,7 +36,7 @@ class Settings:
 
 
 def other_reduction(codes: Tensor, model: nn.Module) -> str | None:
-    """How the settings in a state dict differ from those of `model`, and what to do; None: both reduce alike."""
+    """What is wrong with the settings of a state dict for `model`, and what to do; None: both reduce alike."""
     try:
         settings = Settings.of_tensor(codes)
     except ValueError as error:

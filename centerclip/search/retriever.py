@@ -15,8 +15,7 @@ from centerclip.data.video.batches import normalise, sample
 from centerclip.data.video.extraction import spread_frames
 from centerclip.evaluate.features import cut
 from centerclip.settings import revisions
-from centerclip.settings.cell import Cell
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import Cell, check_cell
 from centerclip.train.finished import build_finished
 
 

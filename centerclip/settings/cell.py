@@ -8,13 +8,15 @@ from centerclip import backbones
 from centerclip.backbones import pretrained
 from centerclip.command import UserError
 from centerclip.method import reduction
+from centerclip.method.errors import Misfit
+from centerclip.method.fit import check_stages
 from centerclip.method.stage import Model, Stage
 from centerclip.settings import layout
-from centerclip.settings.schema import Runtime, Training
+from centerclip.settings.schema import Runtime, Training, option_problem
 
 LOW_RANK = ("tune", "rank", "where")
-COSTLY = ("frozen", "precision", *LOW_RANK)  # what costs depend on of a recipe
-PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
+COSTLY = ("frozen", "precision", *LOW_RANK)  # keys of a recipe that costs depend on
+PUBLISHED_FRAMES = {"activitynet": 60}  # frames of a video in the paper's main tables; 12 for other benchmarks
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Costs:
-    """What costs are measured on, which no other result depends on."""
+    """What costs are measured on. No other result depends on it."""
 
     batch_size: int = 64  # videos of the training step whose memory is measured
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one benchmark. `training` is None for a model that is not trained; `results` is the directory that
-    its files are in. With `source`, a `source` block of the config, captions come from there, not from the manifest."""
+    """One model on one benchmark. `training` is None for a model that is not trained; `results` is the directory of its
+    files. With `source`, a `source` block of the config, captions come from there, not from the manifest."""
 
     benchmark: str
-    dataset: str  # whose files and stored frames it uses
+    dataset: str  # the benchmark whose files and stored frames it uses
     variant: str
     seed: int
     name: str  # VARIANT, or VARIANT-seed-N for a further seed
@@ -55,7 +57,7 @@ class Cell:
     runtime: Runtime = field(default_factory=Runtime)
     results: Path = Path("results")
     source: dict | None = None
-    against: str | None = None  # of a control: the `kind` of the baseline that it is compared with
+    against: str | None = None  # the `kind` of the baseline that a control is compared with
 
     @property
     def trained(self) -> bool:
@@ -63,29 +65,27 @@ class Cell:
 
     @property
     def tunes_all(self) -> bool:
-        """Whether it is trained, and not by low-rank factors."""
+        """Whether it is trained without low-rank factors."""
         return self.trained and self.training.tune == "all"
 
     @property
     def baseline(self) -> bool:
-        """Whether others of its `group` are measured against it: trained, with every token kept as it is, and no
-        control."""
+        """Whether others of its `group` are measured against it: it is trained, keeps all tokens and is no control."""
         return self.trained and self.model.plain_clip and self.against is None
 
     @property
     def clustering(self) -> bool:
-        """Whether its first stage brings like tokens together; the paper's sampling baselines do not. False for an
-        algorithm that is not known here, as of somebody else's results."""
+        """Whether its first stage is of the KIND "clustering". False for an algorithm that is not installed here."""
         first = self.model.stages[0].algorithm if self.model.stages else None
         return first in reduction.names() and reduction.kind(first) == reduction.CLUSTERING
 
     @property
     def method(self) -> str:
-        """The name of its method: the schedule or the algorithms of its stages, its shift or, without these, the first
-        word of its variant's name, such as `frames` of frames-8."""
+        """The name of its method: the algorithms of its stages, its shift or the first word of its variant's name, such
+        as `frames` of frames-8."""
         stages = self.model.stages
         if any(stage.classes == "all" for stage in stages):
-            return "tempme"  # whose stages are of ToMe's algorithm
+            return "tempme"  # its stages use ToMe's algorithm
         algorithms = dict.fromkeys(stage.algorithm for stage in stages)
         return "+".join(algorithms) or self.model.shift or self.variant.partition("-")[0]
 
@@ -97,7 +97,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """Its backbone, frames and pixels, which a baseline shares with all but controls."""
+        """Its backbone, frames and pixels. All but controls share them with their baseline."""
         return f"{self.model.backbone}, {self.data.frames} frames of {self.data.image_size} px"
 
     @property
@@ -122,7 +122,7 @@ class Cell:
 
     @property
     def located_model(self) -> Model:
-        """Its model as it starts, whose pretrained weights are found from any directory."""
+        """Its model, with an absolute path to pretrained weights in a file of the user's own."""
         weights = self.model.weights
         if weights and not pretrained.published(weights):
             weights = str(self.results.absolute().parent / weights)
@@ -135,11 +135,11 @@ class Cell:
 
     @property
     def trained_files(self) -> list[Path]:
-        """Its trained weights and their history; none if it is not trained."""
+        """Its trained weights and their history, if it is trained."""
         return [self.path(layout.WEIGHTS), self.path(layout.HISTORY)] if self.trained else []
 
     def settings(self) -> dict:
-        """All that its trained weights depend on, for json."""
+        """All settings that its trained weights depend on, for json."""
         groups = asdict(self)
         for group in ("precision", "costs", "runtime", "results", "source"):
             del groups[group]
@@ -151,10 +151,32 @@ class Cell:
         return json.loads(json.dumps(groups))
 
     def cost_settings(self) -> dict:
-        """All that its costs depend on, for json: neither its weights nor most of its recipe."""
+        """All settings that its costs depend on, for json: neither its weights nor most of its recipe."""
         recipe = self.training and Training(**{name: getattr(self.training, name) for name in COSTLY})
         bare = replace(self, seed=0, name=self.variant, model=replace(self.model, weights=None), training=recipe)
         return bare.settings() | {"precision": self.precision, "costs": asdict(self.costs)}
+
+
+def check_cell(cell: Cell) -> None:
+    """Raise Misfit where a cell's settings do not fit each other: text, GPUs, algorithms, segments, clusters."""
+    backbone, size, reads = cell.model.backbone, cell.data.image_size, cell.data.text_tokens
+    own, geometry = backbones.geometry(backbone), backbones.geometry(backbone, size)
+    if size != own.image_size and size % own.patch_size:
+        problem = f"image_size {size} is not a multiple of {own.patch_size}, the patch size of {backbone}"
+        raise Misfit(problem, ["image_size"], ["backbone"])
+    if reads > geometry.context:
+        problem = f"text_tokens {reads} is more than {backbone} reads ({geometry.context})"
+        raise Misfit(problem, ["text_tokens"], ["backbone"])
+    if cell.training and cell.training.batch_size % cell.runtime.gpus:
+        problem = f"training.gpus {cell.runtime.gpus} does not divide training.batch_size {cell.training.batch_size}"
+        raise Misfit(problem, ["training", "gpus"], ["training", "batch_size"])
+    if cell.data.frames < 1:
+        raise Misfit(f"frames {cell.data.frames}: a video has at least 1", ["frames"])
+    check_stages(cell.model, cell.data.frames, geometry)
+    for number, stage in enumerate(cell.model.stages):
+        for option, value in stage.options.items():
+            if wrong := option_problem(reduction.annotation(stage.algorithm, option), value):
+                raise Misfit(wrong, ["stages", number, "options", option])
 
 
 def from_settings(settings: dict, **fields) -> Cell:

@@ -12,12 +12,11 @@ from centerclip import ROOT
 from centerclip.backbones import pretrained
 from centerclip.command import UserError, located
 from centerclip.method.errors import Misfit
-from centerclip.settings.cell import Cell
-from centerclip.settings.checks import check_cell
+from centerclip.settings.cell import Cell, check_cell
 from centerclip.settings.resolve import cell, every_variant, points, variants
 from centerclip.settings.schema import Config, mistake
 
-COMMAND = "--config"  # what no file has was given so
+COMMAND = "--config"  # in place of a file, for keys that no file has
 FULL_SIZE = "msrvtt", ["zeroshot", "baseline", "kmedoids-s4", "spectral-s4"]
 BASE = ROOT / "config/config.yaml"
 HEADLINE = {  # benchmark -> variants of the paper's claims on cost, the baseline first
@@ -28,10 +27,10 @@ HEADLINE = {  # benchmark -> variants of the paper's claims on cost, the baselin
 
 
 def check_config(config: dict, files: dict[str, dict]) -> None:
-    """Raise UserError, one line with file, key, value and what is allowed, at the first thing wrong with `config`.
+    """Raise UserError, one line with file, key, value and what is allowed, at the first mistake in `config`.
 
-    `files` is what `config` was merged from, file -> content, later ones overriding; the last that holds a key gets the
-    blame. What no file has was given on the command line.
+    `files` is what `config` was merged from, file -> content, later ones overriding. The last file with a key gets the
+    blame. A key in no file was given on the command line.
     """
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_settings(config, given)
@@ -69,8 +68,8 @@ def check_settings(config: dict, given: dict[str, dict]) -> None:
 
 
 def check_grids(given: dict[str, dict], config: dict) -> None:
-    """Raise UserError for a grid of a variant that there is not or that has nothing to set, and for a variant called
-    like a grid's point."""
+    """Raise UserError for a grid whose variant is unknown or has nothing to set, and for a variant with the name of a
+    grid's point."""
     for name, grid in config["grids"].items():
         key = ["grids", name, "of"]
         check_names(given, key, [grid["of"]], config["variants"])
@@ -99,7 +98,8 @@ def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant:
         check_cell(checked)
     except Misfit as error:
         places = [origin(config, benchmark, variant, key) for key in error.keys]
-        last = max(places, key=partial(holder, given))  # they fitted each other until it was set
+        set_there = [place for place in places if depth_of_key(config, place) == len(place)]
+        last = max(set_there or places, key=partial(holder, given))  # they fitted each other until it was set
         raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
     check_weights(given, checked, config["weights"][checked.model.backbone])
 
@@ -118,8 +118,8 @@ def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str
 
 
 def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> None:
-    """Raise UserError where the `weights` that a cell starts from are a local file that is not there, or are to be
-    downloaded and are none of its backbone's."""
+    """Raise UserError where the `weights` that a cell starts from are a missing file, or are published for another
+    backbone."""
     key, file = ["weights", cell.model.backbone], Path(cell.model.weights or "")
     if weights is None or file.is_file():
         return
@@ -130,7 +130,7 @@ def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> No
 
 
 def read_config(overlays: Iterable[Path]) -> dict:
-    """BASE with `overlays`, later ones overriding. Raises UserError for what is wrong with it."""
+    """BASE with `overlays`, later ones overriding, checked."""
     files = read_yaml([BASE, *overlays])
     config = reduce(merged, files.values())
     check_config(config, files)
@@ -138,7 +138,7 @@ def read_config(overlays: Iterable[Path]) -> dict:
 
 
 def full_size() -> list[Cell]:
-    """The paper's models whose costs a run may measure: those of BASE, whatever the run's own config says."""
+    """The paper's models whose costs a run may measure, by BASE, whatever the run's own config says."""
     (base,) = read_yaml([BASE]).values()
     benchmark, names = FULL_SIZE
     return [cell(base, benchmark, name) for name in names]
@@ -159,8 +159,8 @@ class Loader(yaml.SafeLoader):
 
 
 def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
-    """The contents of config files, by their names. Raises UserError for one that holds no mapping, a key twice, a
-    number that is not finite, or a value inside itself."""
+    """The contents of config files, by their names. Raises UserError for a file that is not a mapping, and for a key
+    twice, a number that is not finite, or a value inside itself."""
     given = {}
     for file in files:
         try:
@@ -175,8 +175,7 @@ def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
 
 
 def check_values(file: str | Path, node: object, key: list, above: list) -> None:
-    """Raise UserError where `node`, which is at `key` of `file` inside the nodes `above`, is or has a value that json
-    could not say."""
+    """Raise UserError where `node`, at `key` of `file` inside the nodes `above`, is or has a value that json lacks."""
     name = ".".join(map(str, key))
     if isinstance(node, float) and not math.isfinite(node):
         raise UserError(f"{file}: {name}: {node} is not a finite number")
@@ -195,7 +194,7 @@ def merged(base: dict, overlay: dict) -> dict:
 
 
 def difference(config: dict, base: dict) -> dict:
-    """What of `config` is not in `base`."""
+    """The part of `config` that is not in `base`."""
     changed = {key: value for key, value in config.items() if key not in base or base[key] != value}
     return {key: difference(value, base[key]) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
             for key, value in changed.items()}  # fmt: skip
@@ -209,13 +208,13 @@ def check_names(given: dict[str, dict], key: list, names: Iterable[str], known: 
 
 
 def complaint(given: dict[str, dict], key: list, problem: str) -> UserError:
-    """The one line: the file to blame, the key, and what is wrong."""
+    """One line: the file to blame, the key, and what is wrong."""
     file = list(given)[holder(given, key)]
     return UserError(f"{file}: {'.'.join(map(str, key)) or 'config'}: {problem}")
 
 
 def holder(given: dict[str, dict], key: list) -> int:
-    """The place in `given` of the file to blame for `key`: the last of those that hold most of it."""
+    """The place in `given` of the file to blame for `key`: the last of the files that hold most of it."""
     depths = [depth_of_key(content, key) for content in given.values()]
     return max(range(len(depths)), key=lambda place: (depths[place], place))
 
@@ -231,8 +230,7 @@ def depth_of_key(node: object, key: list) -> int:
 
 
 def origin(config: dict, benchmark: str, variant: str, key: list) -> list:
-    """Where `config` sets what a cell has at `key`: of its grid, its variant, its benchmark or the top level, the first
-    that does, as in `cell`."""
+    """Where `config` sets a cell's `key`: in its grid, its variant, its benchmark or at the top level, as in `cell`."""
     for name, grid in config["grids"].items():
         if variant in points(config, name):
             return ["grids", name] if grid["sets"] == key[-1] else origin(config, benchmark, grid["of"], key)

@@ -6,7 +6,7 @@ A `variant` in them is a cell's name: VARIANT or VARIANT-seed-N.
 from pathlib import Path
 
 RESULT = "results/{benchmark}_{variant}.json"
-RANKS = "results/{benchmark}_{variant}.ranks.npz"  # of every query of RESULT
+RANKS = "results/{benchmark}_{variant}.ranks.npz"  # of the queries of RESULT
 CELL = "results/{benchmark}/{variant}/cell.json"
 WEIGHTS = "results/{benchmark}/{variant}/weights.safetensors"
 HISTORY = "results/{benchmark}/{variant}/history.json"
@@ -22,7 +22,7 @@ COSTS = "results/{benchmark}/costs.json"
 FULL_SIZE = "full_size"  # in COMPARED, COSTS and TABLE: the paper's models, of no benchmark of the run
 
 SOURCE = "results/{dataset}/source"
-SPLITS = "results/{dataset}/splits.json"  # those whose frames are stored
+SPLITS = "results/{dataset}/splits.json"  # the splits whose frames are stored
 SHARD = "results/{dataset}/frames/{size}px/{shard}.lmdb"
 SHARD_REPORT = "results/{dataset}/frames/{size}px/{shard}.csv"
 FRAMES = "results/{dataset}/frames/{size}px/report.csv"
@@ -47,6 +47,6 @@ def path(template: str, results: Path, **names: object) -> Path:
 
 
 def remake(path: Path, template: str) -> str:
-    """How a file of `template` is made again, and nothing that was made of it."""
+    """How to make a file of `template` again without the files that were made of it."""
     target = Path("results", *path.parts[1 - len(Path(template).parts) :])
     return f"make it again by your snakemake command with {target} as its only target"

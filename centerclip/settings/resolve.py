@@ -1,4 +1,4 @@
-"""The config -> the cells that it stands for, with nothing left to look up."""
+"""The config -> the cells that it stands for, with all settings."""
 
 from dataclasses import fields
 from functools import reduce
@@ -15,13 +15,13 @@ from centerclip.settings import layout
 from centerclip.settings.cell import Cell, Costs, Data
 from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, Training, TrainingBlock
 
-FRAME_KEYS = ("frames", "segment_frames")  # what a grid sets of a variant itself
+# A grid sets one of these keys of a variant, one of its stages, or an option of the algorithm or the schedule.
+FRAME_KEYS = ("frames", "segment_frames")
 STAGE_KEYS = [field.name for field in fields(Stage) if field.name not in ("algorithm", "options")]
-# What else a grid sets is an option of the algorithm, or of the schedule.
 
 
 def listed(config: dict, benchmark: str) -> list[str]:
-    """The variants that `all` makes of a benchmark without any grid: run.variants, a list or the name of one, or its
+    """The variants that `all` makes of a benchmark without grids: run.variants, a list or its name, or the benchmark's
     own."""
     chosen = config["run"]["variants"]
     return config["lists"][chosen] if isinstance(chosen, str) else chosen or config["benchmarks"][benchmark]["variants"]
@@ -34,14 +34,14 @@ def variants(config: dict, benchmark: str) -> list[str]:
 
 
 def cell_names(config: dict, benchmark: str) -> list[str]:
-    """The cells that `all` makes of a benchmark: its variants, those that train once more for each further seed."""
+    """The cells that `all` makes of a benchmark: its variants, and again for each further seed if they train."""
     known, names = every_variant(config), variants(config, benchmark)
     seeds = [f"-seed-{seed}" for seed in config["seeds"][1:]]
     return [name + seed for name in names for seed in ("", *(seeds if known[name].get("train", True) else ()))]
 
 
 def points(config: dict, name: str) -> dict[str, dict]:
-    """The variants of a grid, name -> settings: that which it is `of`, with one thing changed."""
+    """The variants of a grid, name -> settings: the variant that it is `of`, with one key changed."""
     grid = config["grids"][name]
     base, key = config["variants"][grid["of"]], grid["sets"]
 
@@ -60,7 +60,7 @@ def points(config: dict, name: str) -> dict[str, dict]:
 
 
 def every_variant(config: dict) -> dict[str, dict]:
-    """All variants by name, those of grids too."""
+    """All variants by name, with the points of grids."""
     return reduce(or_, [points(config, name) for name in config["grids"]], config["variants"])
 
 
@@ -70,7 +70,7 @@ def dataset(config: dict, benchmark: str) -> str:
 
 
 def benchmark_settings(config: dict, benchmark: str) -> dict:
-    """What a benchmark's raw files and captions come from, for json."""
+    """The settings that a benchmark's raw files and captions depend on, for json."""
     source = config["benchmarks"][benchmark]["source"]
     return {"benchmark": benchmark, "dataset": dataset(config, benchmark), "source": source}
 
@@ -81,10 +81,10 @@ def benchmarks_of(config: dict, name: str) -> list[str]:
 
 
 def cell(config: dict, benchmark: str, name: str) -> Cell:
-    """The cell `name`, VARIANT or VARIANT-seed-N, of a benchmark, with nothing left to look up.
+    """The cell `name`, VARIANT or VARIANT-seed-N, of a benchmark.
 
-    A variant's own settings override its benchmark's, which override the config's. Raises UserError for a name that
-    the config does not have, and Misfit for a backbone without weights.
+    A variant's own settings override its benchmark's, which override the config's. Raises UserError for an unknown
+    name, and Misfit for a backbone without weights.
     """
     if benchmark not in config["benchmarks"]:
         raise UserError(f"unknown benchmark {benchmark!r}; the config has {', '.join(config['benchmarks'])}")
@@ -132,7 +132,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
 
 
 def stage(defaults: dict, given: dict) -> Stage:
-    """A stage of a variant, which takes what it leaves out from its benchmark's `stage`."""
+    """A stage of a variant. The `defaults` of its benchmark fill in what it leaves out."""
     if reduction.sees_pixels(given["algorithm"]):
         return Stage(**{"block": 0} | given)
     if "remove" in given:
@@ -141,8 +141,7 @@ def stage(defaults: dict, given: dict) -> Stage:
 
 
 def scheduled(schedule: dict, blocks: int, frames: int) -> tuple[Stage, ...]:
-    """The stages of a schedule for an encoder of so many blocks and videos of so many frames. Raises Misfit if it does
-    not fit them."""
+    """The stages of a schedule. Raises Misfit if it does not fit the encoder's blocks or the video's frames."""
     options = {key: value for key, value in schedule.items() if key != "name"}
     try:
         return schedules.stages(schedule["name"], blocks, frames, options)
@@ -151,5 +150,5 @@ def scheduled(schedule: dict, blocks: int, frames: int) -> tuple[Stage, ...]:
 
 
 def common(group: type, given: object) -> dict:
-    """What `given` has of the settings of a group."""
+    """The settings of a group that `given` has."""
     return {field.name: getattr(given, field.name) for field in fields(group) if hasattr(given, field.name)}

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from centerclip.command import UserError, atomic, first_line, flock, is_damage, tell
+from centerclip.method.digest import digest
 from centerclip.settings import revisions
 from centerclip.settings.cell import Cell
 from centerclip.train import processes
@@ -40,7 +41,7 @@ def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
 
 def fingerprint(*parts: bytes) -> str:
     """16 hex digits that tell different contents apart."""
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+    return digest(*(hashlib.sha256(part).digest() for part in parts))
 
 
 @contextmanager

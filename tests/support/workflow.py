@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 from conftest import REPOSITORY
 
+from support import hashed
+
 SMALL = {
     "run": {
         "variants": ["zeroshot", "baseline", "kmedoids", "spectral"],
@@ -48,6 +50,16 @@ def snakemake(directory: Path, *arguments: str, env: dict = ENVIRONMENT) -> subp
 def typed(directory: Path, line: str, env: dict = ENVIRONMENT) -> subprocess.CompletedProcess:
     """Run a line as a user types it in `directory`."""
     return subprocess.run(line, cwd=directory, env=env, capture_output=True, text=True, shell=True)
+
+
+def hashed_jobs(directory: Path) -> dict[str, str]:
+    """An environment in which the jobs of the repository in `directory` are `support.hashed`."""
+    python = directory / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!{sys.executable} -S\n{Path(hashed.__file__).read_text()}")
+    python.chmod(0o755)
+    (directory / "fate").write_text("0 0")
+    return ENVIRONMENT | {"PATH": f"{python.parent}:{ENVIRONMENT['PATH']}"}
 
 
 def jobs(directory: Path, *arguments: str) -> dict[str, int]:

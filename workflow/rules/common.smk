@@ -25,8 +25,8 @@ PREFIX = workflow.modifier.path_modifier.prefix or ""  # of a module, before the
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    # Private, like the prefix above, but nothing public tells the files that the config came from,
-    # and a mistake in it is blamed on a file. --configfile overrides the Snakefile's own, which is listed last.
+    # Private, like the prefix above: nothing public tells the config's files, which errors name. Those of --configfile
+    # override the Snakefile's own, which is listed last.
     files = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
     check_config(config, read_yaml(map(os.path.relpath, files)))
 except UserError as error:
@@ -51,7 +51,7 @@ wildcard_constraints:
 
 
 onstart:
-    # Until this process ends. Snakemake's own lock is beside `results/`, which may be a link that others have, too.
+    # Until this process ends. Snakemake's own lock is beside `results/`, which may be a link that other runs share.
     try:
         hold(Path(PREFIX + "results"), "another run of snakemake writes there; wait for it or stop it")
     except UserError as error:
@@ -65,6 +65,6 @@ def log_file(job):
 
 
 def last_failure(job):
-    """A params function: what changes when a job fails or is killed, for one whose earlier output is then left.
-    Snakemake records such a job as if it had been done. (A function of the output would trigger nothing.)"""
+    """A params function whose value changes when a job fails or is killed, so that Snakemake runs it again although its
+    earlier output is left. (A function of the output would trigger nothing.)"""
     return lambda wildcards: file_state(PREFIX + log_file(job).format(**wildcards) + FAILED)

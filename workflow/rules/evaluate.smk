@@ -1,4 +1,4 @@
-# A cell's weights -> its metrics. The variants of a benchmark, or the paper's -> what they cost beside each other.
+# A cell's weights -> its metrics. The variants of a benchmark, or the paper's models -> their costs, measured together.
 
 
 rule evaluate:
@@ -32,7 +32,7 @@ rule evaluate:
         " --precision {params.precision} --out {output.result} --log {log}"
 
 
-# All that is made of a cell is made of its result: limits that change are checked again, in a second, and hide nothing.
+# Tables and plots are made of results. After a change of limits, only this check runs again, in a second.
 rule result:
     input:
         cell=layout.CELL,
@@ -40,7 +40,7 @@ rule result:
         manifest=layout.MANIFEST,
         frames=frames("test"),
     output:
-        update(layout.RESULT),  # kept where a check fails
+        update(layout.RESULT),  # kept if a check fails
         update(layout.RANKS),
     log:
         log_file("{benchmark}/{variant}/result"),
@@ -67,7 +67,7 @@ rule efficiency:
         layout.JOB_BENCHMARK.format(job="{compared}/efficiency")
     conda:
         ENVIRONMENT
-    # Every core, so that no other job runs beside it and times are honest. All that recall needs has a higher priority.
+    # Every core, so that no other job runs beside it and disturbs times. Jobs that recall needs have a higher priority.
     threads: all_cores(otherwise=config["training"]["threads"])
     resources:
         gpu=1,

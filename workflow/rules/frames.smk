@@ -1,4 +1,4 @@
-# Video files -> stored frames of a dataset, in shards that one job each makes; their report.
+# Video files -> stored frames of a dataset, in shards, a job each; their report.
 
 
 rule frames:
@@ -6,7 +6,7 @@ rule frames:
         splits=layout.SPLITS,
         manifests=lambda wildcards: plan.manifests(*resolve.benchmarks_of(config, wildcards.dataset)),
     output:
-        # Not removed beforehand: what it has of videos that did not change is taken over.
+        # Not removed beforehand: frames of unchanged videos are taken over.
         shard=update(layout.SHARD),
         report=update(layout.SHARD_REPORT),
     log:

@@ -1,4 +1,4 @@
-# Input functions: what a job reads, and the options that it is given. What its result depends on besides: `plan`.
+# Input functions: what a job reads, and its options. `plan` tells what else its result depends on.
 
 
 def cell(wildcards):
@@ -7,21 +7,21 @@ def cell(wildcards):
 
 
 def users_own(*paths):
-    """Those of the user's own files that can be inputs: jobs tell more than Snakemake of files that are not there, and
-    braces in a path are wildcards to it. A module's `prefix` is not for them."""
+    """The user's own files that can be inputs, without a module's `prefix`. Missing files are left to the job, which
+    tells more than Snakemake; braces in a path would be wildcards."""
     return [local(path) for path in paths if Path(path).is_file() and "{" not in path]
 
 
 def local_files(wildcards):
-    """The user's own copies of a dataset's files. What the user must do to have the rest is told, once."""
+    """The user's own copies of a dataset's files. Prints once how to get the others."""
     for line in plan.wishes(wildcards.dataset):
         print(line, file=sys.stderr)
     return users_own(*(plan.source(wildcards.dataset).get("local") or {}).values())
 
 
 def frames(*splits):
-    """An input function: the report of the stored frames, for a job that reads these splits, or all of its cell's. It
-    notes them for `plan.splits`, which Snakemake asks when it knows all jobs."""
+    """An input function: the report of the stored frames, for a job that reads these splits or all of its cell's. It
+    notes the splits for `plan.splits`, which Snakemake calls when it knows all jobs."""
 
     def report(wildcards):
         plan.read.setdefault(cell(wildcards).dataset, set()).update(splits or cell(wildcards).splits)
@@ -40,14 +40,14 @@ def results(wildcards):
 
 
 def pictured(files):
-    """An input function: `files` of each cell that a picture shows."""
+    """An input function: `files` of the cells that a picture shows."""
     return lambda wildcards: [
         str(file) for cell in plan.pictured(wildcards.benchmark, wildcards.picture) for file in files(cell)
     ]
 
 
 def limits(wildcards):
-    """What a benchmark is checked for, as options of commands."""
+    """The limits that a benchmark is checked by, as options of commands."""
     return checks.limits(config["benchmarks"][wildcards.benchmark])
 
 
@@ -59,7 +59,7 @@ def options(kind):
 
 
 def all_cores(otherwise):
-    """All that Snakemake may use; on a cluster, where a job has its cores to itself and none are said, `otherwise`."""
+    """All cores that Snakemake may use; `otherwise` on a cluster, where no number is given."""
     try:
         return workflow.cores
     except WorkflowError:

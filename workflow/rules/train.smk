@@ -1,4 +1,4 @@
-# Stored frames and captions -> trained weights. Checkpoints are no output: Snakemake deletes those of a failed job.
+# Stored frames and captions -> trained weights. Checkpoints are no output: Snakemake deletes outputs of a failed job.
 
 
 rule pretrained_weights:
@@ -10,7 +10,7 @@ rule pretrained_weights:
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,  # ViT-H-14 twice; ViT-bigG-14 takes two attempts
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,  # enough for ViT-H-14; ViT-bigG-14 takes two attempts
     params:
         revision=revisions.WEIGHTS,
         downloads=f"{PREFIX}{layout.DOWNLOADS}/clip",

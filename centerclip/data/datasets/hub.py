@@ -3,7 +3,6 @@
 The video is bytes, a path in the repository, or a struct of `bytes` and `path`; captions are a string or a list.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -22,6 +21,7 @@ from centerclip.command import UserError, atomic_directory, first_line, read_jso
 from centerclip.data.datasets.files import VIDEO_SUFFIXES
 from centerclip.data.datasets.manifest import from_captions
 from centerclip.data.download.http import Refused, check, download
+from centerclip.method.digest import digest
 
 ROWS = "rows.json"  # a list of rows {video, texts}: the name of a file without suffix, and lists of strings by column
 GATED = "if it is gated, accept its terms on its page and set HF_TOKEN"
@@ -141,10 +141,10 @@ class Repository:
                 batches = file.iter_batches(8, columns=[self.video, *texts])  # few rows, as videos are large
                 for number, row in enumerate(row for batch in batches for row in batch.to_pylist()):
                     data, suffix = self.video_of(row.pop(self.video), f"{self.name}, {shard}, row {number}", shard)
-                    digest = hashlib.sha256(data).hexdigest()[:16]
-                    (out / f"{digest}{suffix}").write_bytes(data)
+                    name = digest(data)
+                    (out / f"{name}{suffix}").write_bytes(data)
                     strings = {name: [text] if isinstance(text, str) else text or [] for name, text in row.items()}
-                    yield {"video": digest, "texts": {name: [t for t in text if t] for name, text in strings.items()}}
+                    yield {"video": name, "texts": {name: [t for t in text if t] for name, text in strings.items()}}
         except pyarrow.ArrowException as error:
             raise UserError(f"{path}: not a whole parquet file: {first_line(error)}") from None
 

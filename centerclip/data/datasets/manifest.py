@@ -1,6 +1,5 @@
 """The manifest of a benchmark: a table with a row for each caption. Later steps read no other file of a benchmark."""
 
-import hashlib
 import os
 import zlib
 from collections.abc import Container, Iterable
@@ -11,6 +10,7 @@ import pandas as pd
 from centerclip.command import UserError, file_state, first_line, read_json, shown
 from centerclip.data.datasets import SPLITS
 from centerclip.data.datasets.files import files_by_stem
+from centerclip.method.digest import digest
 
 COLUMNS = {
     "split": str,
@@ -85,7 +85,7 @@ def check_counts(manifest: pd.DataFrame, expected: dict[str, int], name: str) ->
 def captions_digest(manifest: pd.DataFrame, splits: Iterable[str]) -> str:
     """16 hex digits that change when a caption of `splits` or its video changes."""
     rows = manifest.loc[manifest["split"].isin(list(splits)), ["split", "video_id", "caption"]]
-    return hashlib.sha256(rows.to_csv(index=False).encode(errors="surrogateescape")).hexdigest()[:16]
+    return digest(rows.to_csv(index=False).encode(errors="surrogateescape"))
 
 
 def in_shard(paths: pd.Series, shards: int) -> pd.Series:
@@ -95,11 +95,11 @@ def in_shard(paths: pd.Series, shards: int) -> pd.Series:
 
 def shard_digests(clips: pd.DataFrame, shards: int) -> list[str]:
     """16 hex digits for each shard, which change when one of its clips (rows of `videos`) or their files changes."""
-    digests = [hashlib.sha256() for _ in range(shards)]
+    states = [[] for _ in range(shards)]
     columns = clips[["video_id", "path", "start_s", "end_s"]].itertuples(index=False)
     for clip, shard in zip(columns, in_shard(clips["path"], shards), strict=True):
-        digests[shard].update(f"{tuple(clip)} {file_state(clip.path)}\n".encode(errors="surrogateescape"))
-    return [digest.hexdigest()[:16] for digest in digests]
+        states[shard].append(f"{tuple(clip)} {file_state(clip.path)}\n".encode(errors="surrogateescape"))
+    return [digest(*parts) for parts in states]
 
 
 def listed(lists: str, split: str, dataset: str) -> set[str]:

@@ -5,7 +5,6 @@ damaged frames, and the state of its file. Made again, a shard decodes only the 
 as square, as in other loaders of the field; rotation and mirroring in the file are applied.
 """
 
-import hashlib
 import os
 from collections.abc import Container
 from functools import partial
@@ -20,6 +19,7 @@ from centerclip.data.video.extraction import Clip, extract_file
 from centerclip.data.video.frames import check_shard, key, open_shard, read_report, seal
 from centerclip.data.video.reading import Lost, MachineFault
 from centerclip.data.video.watch import STALL_SECONDS, watched
+from centerclip.method.digest import digest
 from centerclip.settings import revisions
 
 MACHINE = "machine"  # the decoder of a video that the machine failed to read
@@ -83,7 +83,7 @@ def had_frames(path: Path) -> bool:
 def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
     """16 hex digits a clip, which change with its file, its bounds and the way frames are made."""
     return [
-        hashlib.sha256(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode()).hexdigest()[:16]
+        digest(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode())
         for clip in clips[["video_id", "path", "start_s", "end_s"]].itertuples()
     ]
 

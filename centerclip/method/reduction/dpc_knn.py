@@ -23,30 +23,22 @@ def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: Annotated[int, ">= 1"]
     passes over the distances, memory O(B N^2).
 
     Args:
-        tokens: [B, N, D], any float dtype, finite.
-        clusters: K, 1..N.
         neighbours: of each token, itself counted; at most N.
 
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
     Raises:
-        ValueError: K outside 1..N, or neighbours < 1.
-        FloatingPointError: a token that is not finite. On a GPU, for which nothing waits, it is kept instead, so that a
-            network's output is not finite either.
+        FloatingPointError: a token that is not finite, unless on a GPU, which would have to be waited for: there it is
+            kept, so that a network's output is not finite either.
     """
     check_clusters(tokens, clusters)
     if neighbours < 1:
         raise ValueError(f"neighbours {neighbours} must be positive")
     _, count, width = tokens.shape
     distances = pairwise_distances(tokens) / math.sqrt(width)
-    if distances.device.type != "cuda":  # which the host would wait for
+    if distances.device.type != "cuda":
         check_finite(distances)
     near = distances.topk(min(neighbours, count), largest=False, sorted=False).values
     spread = near.double().square().mean(-1)
-    order = spread.argsort(
-        dim=1, stable=True
-    )  # of falling density; large spreads differ where their densities are all 0
+    order = spread.argsort(dim=1, stable=True)  # densest first; exp(-spread) itself may be 0 for many
     rank = order.argsort(1)
     denser = rank[:, None, :] < rank[:, :, None]
     indicator = torch.where(denser, distances, torch.inf).amin(-1)

@@ -15,17 +15,6 @@ def evit(tokens: Tensor, clusters: int, *, scores: Tensor) -> tuple[Tensor, Tens
 
     With `keep: attention` that cluster becomes its tokens' mean, weighted by score: the paper's fused token, which in
     the paper is the weighted sum, and comes last. Of equal scores the lower index goes first. O(N log N).
-
-    Args:
-        tokens: [B, N, D]; only their shape counts.
-        clusters: K, 1..N.
-        scores: [B, N] float, the attention of [CLASS] to each token.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K outside 1..N.
     """
     check_clusters(tokens, clusters)
     order = scores.argsort(dim=1, descending=True, stable=True)

@@ -21,33 +21,27 @@ def hpool(
 ) -> tuple[Tensor, Tensor]:
     """Join the two clusters of least mean distance between their tokens, again and again, until K are left.
 
-    A cluster is kept for its first token, which says nothing about it: a stage needs `keep: mean`. Of equal mean
-    distances the pair of lowest first tokens joins. Summed distances are exact in float64 (`kmedoids.costs` says why)
-    and their means rounded to float32, so that what ties on paper ties. A Gram matrix and N - K steps of N^2
-    comparisons a problem, all problems at a time; memory O(B N^2).
+    A cluster's medoid is its first token, which says nothing about it: a stage needs `keep: mean`. Of equal mean
+    distances the pair of lowest first tokens joins. Sums of distances are exact in float64 (see `kmedoids.costs`) and
+    their means are rounded to float32, so that means that are equal by hand are equal here. A Gram matrix and N - K
+    steps of N^2 comparisons a problem, all problems at a time; memory O(B N^2).
 
     Args:
-        tokens: [B, N, D], any float dtype, finite.
-        clusters: K, 1..N.
         distance: 1 - cosine, as published, or "euclidean".
 
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
     Raises:
-        ValueError: K outside 1..N, or an unknown distance.
-        FloatingPointError: a token that is not finite. On a GPU, for which nothing waits, it joins a cluster instead,
-            so that the cluster's mean is not finite either.
+        FloatingPointError: a token that is not finite, unless on a GPU, which would have to be waited for: there it
+            joins a cluster, whose mean is then not finite either.
     """
     check_clusters(tokens, clusters)
     means = pairwise_distances(tokens, distance)
-    if means.device.type != "cuda":  # which the host would wait for
+    if means.device.type != "cuda":
         check_finite(means)
     batch, count, _ = tokens.shape
     sums, sizes = means.double(), means.new_ones(batch, count, dtype=torch.float64)
-    means.diagonal(dim1=1, dim2=2).fill_(torch.inf)  # at infinity: itself, and clusters that joined another
+    means.diagonal(dim1=1, dim2=2).fill_(torch.inf)  # no token joins itself, nor a cluster that is gone
     problem, place = torch.arange(batch, device=tokens.device), torch.arange(count, device=tokens.device)
-    first = place.repeat(batch, 1)  # token of each token's cluster
+    first = place.repeat(batch, 1)  # token of the cluster of each token
     for _ in range(count - clusters):
         one = means.amin(2).argmin(1)
         other = means[problem, one].argmin(1)

@@ -12,9 +12,9 @@ ROWS = 16  # of distances that are looked at together
 def one_problem(
     distances, first, medoids, assignment, costs, count, clusters, iterations, BLOCK: tl.constexpr, ROWS: tl.constexpr
 ):
-    """The problem of this program's number. Columns are its tokens, all at once; rows of distances come in tiles.
+    """Cluster the problem of this program. Columns are its tokens, all at once; rows of distances come in tiles.
 
-    Threads tell each other the medoids, the assignment and the costs by memory, with a barrier behind each.
+    Threads share medoids, assignment and costs through memory, with a barrier after each.
     """
     problem = tl.program_id(0).to(tl.int64)
     distances += problem * count * count
@@ -87,16 +87,15 @@ def compiled_for(count: int) -> dict[str, int | bool]:
 
 
 def alternate_in_one_launch(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
-    """As `kmedoids.alternate`, by one program a problem, which the host need not wait for.
+    """As `kmedoids.alternate`, by one program a problem, without synchronising with the host.
 
-    Distances [B, N, N] float32, contiguous and symmetric, N up to 1,024, as a program's threads hold N numbers of
-    several kinds in registers; first [B] int64; any K. A program reads K rows of N distances one after another and, in
-    each round, K N distances for the assignment and those within clusters for the sums, from the GPU's caches, and
-    compares N^2 pairs of sums. Beside what it returns it takes 8 B N bytes. Sums are float64: `kmedoids.costs` says
-    why.
+    Distances [B, N, N] float32, contiguous and symmetric, N up to 1,024, as a program holds N numbers of several kinds
+    in registers; first [B] int64; any K. A program reads K rows of N distances one after another and, in each round,
+    K N distances for the assignment and those within clusters for the sums, and compares N^2 pairs of sums. It takes
+    8 B N bytes beside its results. Sums are float64 (see `kmedoids.costs`).
 
-    A distance that is not finite counts as 0. Where the first medoid is at such a distance from a token, as where it is
-    not finite itself, no medoid moves, so that it stays: what is wrong goes on, and is seen in what comes of it.
+    A distance that is not finite counts as 0. If the first medoid has such a distance to a token, no medoid moves: a
+    token that is not finite stays a medoid, and the network's output shows it.
     """
     batch, count, _ = distances.shape
     medoids = torch.empty(batch, clusters, dtype=torch.int64, device=distances.device)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Annotated, Literal
@@ -46,11 +46,11 @@ def kmedoids(
 ) -> tuple[Tensor, Tensor]:
     """Cluster each problem's tokens around K of them. Deterministic; memory O(B N^2).
 
-    The first medoid is the token of largest L2 norm, each next one the token farthest from its nearest medoid; then
-    tokens join their nearest medoid and the member with the least summed distance to its cluster becomes the medoid,
+    The first medoid is the token of largest L2 norm, each next one the token farthest from its nearest medoid. Then
+    tokens join their nearest medoid, and the member with the least summed distance to its cluster becomes the medoid,
     until nothing moves or after `iterations` rounds. Ties go to the lower index, as in the authors' code: the medoid of
-    two members is the first. But a medoid always belongs to its own cluster, so that duplicates cannot empty one. The
-    rounds cannot go in circles: the summed distance never rises, and while it stays equal, no medoid's index rises.
+    two members is the first. A medoid always belongs to its own cluster, so that duplicates cannot empty one. The
+    rounds end: the summed distance never rises, and while it stays equal, no medoid's index rises.
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -64,8 +64,8 @@ def kmedoids(
 
     Raises:
         ValueError: K outside 1..N or an unknown distance.
-        FloatingPointError: a token that is not finite. Where a GPU takes all in one launch, for which nothing waits,
-            such a token is a medoid instead, so that a network's output is not finite either.
+        FloatingPointError: a token that is not finite. Where the kernel runs, which the host does not wait for, such a
+            token becomes a medoid instead, so that a network's output is not finite either.
     """
     check_clusters(tokens, clusters)
     return alternate(pairwise_distances(tokens, distance, normalise), longest(tokens), clusters, iterations)
@@ -82,24 +82,13 @@ def longest(tokens: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.float64).argmax(-1)
 
 
-def copies(tokens: Tensor, precision: torch.dtype) -> Iterator[Tensor]:
-    """The problems of tokens [B, N, D] a few at a time, as copies of `precision`."""
-    _, count, width = tokens.shape
-    size = max(1, PIECE[tokens.device.type] // (precision.itemsize * count * max(count, width)))
-    return (points.to(precision, copy=True) for points in tokens.split(size))
-
-
 def pairwise_distances(
     tokens: Tensor, distance: str | float = "euclidean", normalise: bool = False, precision: torch.dtype = torch.float64
 ) -> Tensor:
-    """Distances [B, N, N] float32 between tokens [B, N, D]; symmetric, zero diagonal; the rest as in `kmedoids`.
+    """Distances [B, N, N] float32 between tokens [B, N, D], as in `kmedoids`; symmetric, zero diagonal.
 
-    They are computed in `precision`: in float64 (`gram` says how on GPUs that are slow at it) they are right to
-    float32's last digit; in float32, in half the time, those above 2e-3 of the tokens' norms are right to about 2
-    digits and the others are zero.
-
-    Raises:
-        ValueError: an unknown distance.
+    In the `precision` float64 they are right to float32's last digit. In float32, in half the time, those above 2e-3 of
+    the tokens' norms are right to about 2 digits and the others are zero. Raises ValueError for an unknown distance.
     """
     if distance == "euclidean":
         between = euclidean
@@ -111,8 +100,11 @@ def pairwise_distances(
             return torch.cdist(points, points, p=float(distance))
     else:
         raise ValueError(f"distance {distance!r} is not euclidean, cosine or a number from 1")
+    _, count, width = tokens.shape
+    problems = max(1, PIECE[tokens.device.type] // (precision.itemsize * count * max(count, width)))
     pieces = []
-    for points in copies(tokens, precision):
+    for points in tokens.split(problems):
+        points = points.to(precision, copy=True)
         piece = between(F.normalize(points, dim=-1) if normalise else points).float()
         pieces.append(torch.maximum(piece, piece.mT))  # a matrix product is symmetric up to rounding only
     return torch.cat(pieces)
@@ -125,11 +117,8 @@ def check_finite(distances: Tensor) -> None:
 
 
 def euclidean(points: Tensor) -> Tensor:
-    """[B, N, N] between points [B, N, D], which it centres in place.
-
-    A Gram matrix is many times faster than subtracting every pair. Centred points keep its cancellation small, and
-    what is below its rounding is cut to zero: equal points are at 0.
-    """
+    """[B, N, N] between points [B, N, D], which it centres in place: cancellation in their Gram matrix is small then.
+    What is below its rounding is cut to zero, so that equal points are at 0."""
     points -= points.mean(1, keepdim=True)
     products = gram(points)
     norms = products.diagonal(dim1=1, dim2=2)
@@ -149,13 +138,12 @@ def cosine(points: Tensor) -> Tensor:
 def gram(points: Tensor) -> Tensor:
     """Scalar products [B, N, N] of points [B, N, D], in their precision.
 
-    Float64 points on a GPU whose float64 units are few, as on a T4, A10, L4 or RTX, are multiplied in float32 and
-    without loss (Ozaki's scheme). Each is the sum of 4 slices, whole numbers of b bits times powers of two, and a rest.
-    A product of two slices adds up D numbers below 2^2b, in float32 without any rounding while D 2^2b <= 2^24: b is 7
-    for D = 768. The rest is left out. It is below 2^-(4 b + 4) of the problem's largest number, 2^-32 for D = 768. So
-    the products, and the distances that come of them, are those of points that are off by so much: cancellation between
-    near points adds no error, equal points stay equal, and a distance d is off by 2^-32 of the largest number of the
-    points, in which float32, which distances are rounded to, has 2^-25 d. Sums of slices are added up in float64.
+    Float64 points on a GPU with few float64 units, such as a T4, A10, L4 or RTX, are multiplied in float32 without loss
+    (Ozaki's scheme). Each number is the sum of 4 slices, which are whole numbers of b bits times powers of two, and a
+    rest. A product of two slices adds up D numbers below 2^2b, which float32 does without rounding while
+    D 2^2b <= 2^24: b is 7 for D = 768. The products are added up in float64. The rest is left out; it is below
+    2^-(4 b + 4), 2^-32 for D = 768, of the problem's largest number. So the products are those of points that are off
+    by so much: near points cancel without further error, and equal points stay equal.
     """
     if points.dtype is torch.float64 and slow_at_float64(points.device):
         return sliced_gram(points)
@@ -190,8 +178,8 @@ def sliced_gram(points: Tensor) -> Tensor:
 
 
 def slow_at_float64(device: torch.device) -> bool:
-    """Whether a device multiplies float64 at 1/32 of float32's rate or less: all NVIDIA GPUs but data centres' large
-    ones, whose compute capability is 6.0, 7.0, 8.0, 9.0 or 10.0."""
+    """Whether a device multiplies float64 at 1/32 of float32's rate or less: all NVIDIA GPUs but the large ones of data
+    centres, of compute capability 6.0, 7.0, 8.0, 9.0 or 10.0."""
     if device.type != "cuda":
         return False
     major, minor = torch.cuda.get_device_capability(device)
@@ -226,9 +214,8 @@ def in_one_launch(distances: Tensor) -> bool:
 
 @cache
 def kernel_runs(device: torch.device) -> bool:
-    """Whether Triton is installed, and makes a kernel for a GPU that clusters an example as PyTorch does; a warning
-    says if not. It compiles with a C compiler, which not every machine has. A GPU whose memory is full is
-    asked again when it is not."""
+    """Whether Triton is installed and its kernel clusters an example as PyTorch does; else a SlowWarning says why, such
+    as a missing C compiler. A full GPU raises OutOfMemoryError, which is not cached."""
     if not find_spec("triton"):
         return False
     tokens = torch.rand(4, 147, 8, generator=torch.Generator().manual_seed(0)).to(device)
@@ -284,7 +271,7 @@ def costs(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
     """[B, N] float64: each token's summed distance to the members of its cluster.
 
     Up to 1,024 float32 numbers have an exact sum in float64 unless one is 2^19 times another. So the order in which a
-    device adds changes nothing, and what ties on paper ties. O(N M), M the members of the largest cluster.
+    device adds changes nothing, and sums that are equal by hand are equal here. O(N M), M the largest cluster's size.
     """
     batch, count = assignment.shape
     ordered = assignment.argsort(dim=1, stable=True)  # cluster by cluster

@@ -14,18 +14,7 @@ REVISION = 1
 def norm(tokens: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """The K tokens of largest L2 norm; of equal norms the lower index goes first. O(N D + N log N).
 
-    A token that is not kept is put to the kept one before it, the first ones to the first kept. A token that is not
-    finite is kept.
-
-    Args:
-        tokens: [B, N, D], any float dtype.
-        clusters: K, 1..N.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K outside 1..N.
+    Each other token joins the kept one before it; those before all join the first. A token that is not finite is kept.
     """
     check_clusters(tokens, clusters)
     norms = torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.float64)

@@ -18,18 +18,11 @@ def pitome(tokens: Tensor, clusters: int, *, margin: float = 0.9) -> tuple[Tenso
     A token's energy is the mean over its cosines x to all others: x itself counts from the `margin` on, below it
     exp(x - margin) - 1. The tokens of highest energy, in falling order, alternate into two sets: each of the first
     joins that of the second with the largest cosine. Of equal energies the lower index goes first, of equal cosines the
-    higher energy. One round, no iteration: a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
+    higher energy. In PiToMe tokens are the keys of the block's attention, averaged over heads. One round, no iteration:
+    a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
 
     Args:
-        tokens: [B, N, D], any float dtype; in PiToMe the keys of the block's attention, averaged over heads.
-        clusters: K, up to N and from N / 2.
         margin: from which on a cosine counts as it is; in the paper it falls with depth, from 0.9 to 0.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K outside 1..N, or less than half of N.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape

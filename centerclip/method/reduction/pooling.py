@@ -9,19 +9,7 @@ REVISION = 1
 
 
 def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:
-    """A cluster is one patch in all frames, its medoid the middle frame's; a stage with `keep: mean` pools.
-
-    Args:
-        tokens: [B, N, D], frame by frame.
-        clusters: K, which must be the patches of a frame, N / frames.
-        frames: how many the tokens come from.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K is another number.
-    """
+    """A cluster is one patch in all frames, its medoid the middle frame's; a stage with `keep: mean` pools."""
     batch, count, _ = tokens.shape
     if clusters * frames != count:
         raise ValueError(f"pooling keeps {count // frames} tokens of {count} in {frames} frames, not {clusters}")

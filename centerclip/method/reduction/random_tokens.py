@@ -15,23 +15,13 @@ REVISION = 1
 def random_tokens(
     tokens: Tensor, clusters: int, *, seed: Annotated[int, ">= 0"] = 0, segments: int = 1, training: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """K tokens drawn at random without looking at them, in training others in every step.
+    """K tokens drawn at random: in training others in every step, in evaluation always the same.
 
-    A draw is one for the whole batch, another for each segment of a video, as in `sparse_sampling`. A token that is not
-    kept is put to the kept one before it, the first ones to the first kept. O(N log N).
+    The whole batch has one draw for each segment of a video, as in `sparse_sampling`. Each other token joins the kept
+    one before it; those before all join the first. O(N log N).
 
     Args:
-        tokens: [B, N, D].
-        clusters: K, 1..N.
-        seed: of the draws in evaluation, which are always the same.
-        segments: of a video, whose rows follow each other.
-        training: whether to draw from PyTorch's generator.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K outside 1..N.
+        seed: of the draws in evaluation.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape

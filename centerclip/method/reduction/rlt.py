@@ -15,8 +15,8 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
     patch of the frame before them.
 
     They differ if the mean absolute difference of their pixels is more than `threshold`. How many are left depends on
-    the video, so that frames have different numbers of tokens (`model.packed`). Here patches are left out behind the
-    patch embedding, which is 3 % of a ViT-B/32's operations; survivors keep their positions. O(pixels).
+    the video, so that frames have different numbers of tokens (`packed.py`). Patches are left out behind the patch
+    embedding, which is 3 % of a ViT-B/32's operations; the others keep their positions. O(pixels).
 
     Args:
         frames: [B, T, 3, H, W] float, normalised.

@@ -14,20 +14,8 @@ def sparse_sampling(
 ) -> tuple[Tensor, Tensor]:
     """One token of each of K equal spans of the sequence: its middle one, a random one in training.
 
-    A draw is one for the whole batch, another for each segment of a video, as in the authors' code. So it depends on
-    the generator's state alone, not on how many videos are encoded at a time.
-
-    Args:
-        tokens: [B, N, D].
-        clusters: K, 1..N.
-        segments: of a video, whose rows follow each other.
-        training: whether to draw at random.
-
-    Returns:
-        medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1: the span of each token.
-
-    Raises:
-        ValueError: K outside 1..N.
+    A span is a cluster. The whole batch has one draw for each segment of a video, as in the authors' code. So it
+    depends on the generator's state alone, not on how many videos are encoded at a time.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape

@@ -17,8 +17,8 @@ from centerclip.method.reduction.kmedoids import (
 
 KIND = "clustering"
 REVISION = 1
-STEPS = 64  # of `projector`: as many as tell eigenvalues apart that differ by 1e-5 of their range
-DONE = 1e-2  # the most that its trace and the sum of x - x^2 of its eigenvalues x are off when it has them right
+STEPS = 64  # of `projector`, enough to separate eigenvalues that differ by 1e-5 of their range
+DONE = 1e-2  # a problem of `projector` is done when its trace and the sum of x - x^2 are off by no more
 
 
 @in_own_precision
@@ -36,11 +36,11 @@ def spectral(
 ) -> tuple[Tensor, Tensor]:
     """Cluster each problem's tokens in the eigenvectors of its graph's normalised Laplacian, then by k-medoids++.
 
-    Edges weigh exp(-d^2 / 2 sigma^2). The rows of the K eigenvectors of the Laplacian's smallest eigenvalues, scaled
-    to unit length, are the points of `kmedoids`. All have the same norm, so its first medoid is token 0 (the lower
-    index of a tie). Only the eigenvectors' span matters: signs and rotations change no distance. On a CPU
-    all eigenvectors are computed, in float32, by LAPACK's symmetric solver: at K of N / 3 to N / 5 a partial one is no
-    faster, and float64's, at twice the time, leads to the same medoids. On a GPU none is: see `projector`.
+    Edges weigh exp(-d^2 / 2 sigma^2). The rows of the K eigenvectors of the Laplacian's smallest eigenvalues, scaled to
+    unit length, are the points of `kmedoids`. All have the same norm, so its first medoid is token 0, the lower index
+    of a tie. Only the eigenvectors' span matters: signs and rotations change no distance. A CPU computes all
+    eigenvectors, in float32: at K of N / 3 to N / 5 a partial solver is no faster, and float64, in twice the time,
+    leads to the same medoids. A GPU computes none (`projector`).
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -49,7 +49,7 @@ def spectral(
         neighbours: of each token in a knn graph, itself counted; at most N. None: the paper's 5 a frame, and 5 more
             from 100 tokens a frame on.
         sigma: width of the kernel, in units of the distance: 2 in the authors' code, between tokens as they are. None:
-            the root mean square length of the graph's edges, which makes the weights free of the tokens' scale.
+            the root mean square length of the graph's edges, so that the tokens' scale changes no weight.
         distance, normalise, iterations: as in `kmedoids`; the distance is the tokens', not the rows'.
         frames: how many the tokens come from.
 
@@ -62,7 +62,7 @@ def spectral(
     """
     check_clusters(tokens, clusters)
     if neighbours is None:
-        neighbours = published_neighbours(tokens.shape[1], frames)
+        neighbours = 5 * frames + (5 if tokens.shape[1] >= 100 * frames else 0)
     if graph not in ("knn", "heat"):
         raise ValueError(f"graph {graph!r} is not knn or heat")
     if neighbours < 1 or (sigma is not None and sigma <= 0):
@@ -76,15 +76,8 @@ def spectral(
     return alternate(rows(affinity(distances, edges, sigma), clusters), first, clusters, iterations)
 
 
-def published_neighbours(tokens: int, frames: int) -> int:
-    """Neighbours of each of so many tokens, of so many frames, in the paper: 5 a frame, 5 more from 100 tokens a frame
-    on."""
-    return 5 * frames + (5 if tokens >= 100 * frames else 0)
-
-
 def nearest(distances: Tensor, neighbours: int) -> Tensor:
-    """Edges [B, N, N] bool of the symmetric graph of distances [B, N, N] that joins each token to the `neighbours`
-    nearest, itself being one."""
+    """Edges [B, N, N] bool of the symmetric graph that joins each token to its `neighbours` nearest, itself counted."""
     ranked = distances.topk(min(neighbours, distances.shape[-1]), largest=False, sorted=False).indices
     edges = torch.zeros_like(distances, dtype=torch.bool).scatter_(2, ranked, True)
     edges.diagonal(dim1=1, dim2=2).fill_(True)
@@ -103,8 +96,7 @@ def affinity(distances: Tensor, edges: Tensor, sigma: float | None) -> Tensor:
 
 
 def uses_matrix_products(distances: Tensor) -> bool:
-    """Whether `distances_by_products` is the faster way: on a GPU, which a solver of many small problems leaves idle,
-    and with which it synchronises."""
+    """Whether `distances_by_products` is faster: on a GPU, where a solver of many small problems is slow and waits."""
     return distances.device.type == "cuda"
 
 
@@ -137,17 +129,17 @@ def normalised(weights: Tensor) -> Tensor:
 def projector(weights: Tensor, clusters: int) -> Tensor:
     """[B, N, N] float32: V V^T of the K smallest eigenvectors V of the normalised Laplacian L of `weights`.
 
-    It takes products of matrices alone: second-order purification (Niklasson, Physical Review B 66, 155115, 2002). X
-    starts as I - L / b, whose eigenvalues x are in [0, 1], the wanted ones largest. Each step takes x to x^2 where the
-    trace is above K, which is how many are to be 1 in the end, and to 2 x - x^2 where it is not. Where eigenvalues K
+    Second-order purification (Niklasson, Physical Review B 66, 155115, 2002), which is matrix products alone. X starts
+    as I - L / b, whose eigenvalues x are in [0, 1], the wanted ones largest. Each step takes x to x^2 where the trace
+    is above K, the number of eigenvalues that are 1 in the end, and to 2 x - x^2 where it is not. Where eigenvalues K
     and K + 1 are equal, as among tokens without edges, rounding decides, as it does in a solver.
     """
     edges = weights.clone()
     edges.diagonal(dim1=1, dim2=2).zero_()
     degrees = edges.sum(-1)
     diagonal, root = degrees / (1 + degrees), (1 + degrees).rsqrt()  # of L; a token's weight to itself is 1
-    # L's eigenvalues are at most twice that, by Gershgorin's circles; those of x stay off 0, which no step would raise,
-    # and off 1, which rounding would
+    # L's eigenvalues are at most twice its largest diagonal element (Gershgorin). Those of X must not be 0, which no
+    # step raises, nor 1, which rounding raises.
     bound = (2.002 * diagonal.amax(-1)).clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
     x = edges * root[:, :, None] * root[:, None, :] / bound + torch.diag_embed(1 - diagonal / bound[:, 0])
     x *= 0.999

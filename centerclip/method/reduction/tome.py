@@ -14,23 +14,13 @@ KEEPS = "half"
 
 @torch.no_grad()
 def tome(tokens: Tensor, clusters: int, *, classes: int = 1) -> tuple[Tensor, Tensor]:
-    """Join the N - K tokens most like one of every other token to it: no more than half of them can be.
+    """Join N - K tokens, at most half of all, to the tokens that they are most like.
 
-    Tokens alternate into two sets: the first is in B behind an odd number of [CLASS] tokens, else in A. Each of A has a
-    partner, that of B with the largest cosine, the first of a tie; the N - K of A most like their partners join them,
-    of equally alike ones the first. In the order after it the rest of A comes first, then B; where none joins, all stay
-    as they are. One round, no iteration: a quarter of a Gram matrix, N^2 D / 2 operations, and a sort.
-
-    Args:
-        tokens: [B, N, D], any float dtype; in ToMe the keys of the block's attention, averaged over heads.
-        clusters: K, up to N and from N - floor(N / 2).
-        classes: [CLASS] tokens in front of the N.
-
-    Returns:
-        medoids [B, K] int64, in that order, assignment [B, N] int64 into 0..K-1.
-
-    Raises:
-        ValueError: K outside 1..N, or less than half of N.
+    Tokens alternate into two sets, A and B. The first token is in B behind an odd number of [CLASS] tokens, else in A.
+    The partner of a token of A is the token of B with the largest cosine, the first of a tie. The N - K tokens of A
+    that are most like their partners join them, of equally alike ones the first. The rest of A goes on first, then B;
+    where no token joins, all go on in their order. In ToMe tokens are the keys of the block's attention, averaged over
+    heads. One round, no iteration: a quarter of a Gram matrix, N^2 D / 2 operations, and a sort.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape
@@ -38,9 +28,8 @@ def tome(tokens: Tensor, clusters: int, *, classes: int = 1) -> tuple[Tensor, Te
     a, b = place[classes % 2 :: 2], place[1 - classes % 2 :: 2]
     joining = count - clusters
     if joining > min(len(a), count // 2):
-        raise ValueError(
-            f"{clusters} clusters of {count} tokens: no more than {min(len(a), count // 2)} can join others"
-        )
+        most = min(len(a), count // 2)
+        raise ValueError(f"{clusters} clusters of {count} tokens: no more than {most} can join others")
     if joining == 0:
         return place.expand(batch, -1), place.expand(batch, -1)
     unit = F.normalize(tokens.double(), dim=-1)
