@@ -75,7 +75,7 @@ def in_turns(
     """What each measurement returns, a list of its turns, without a first turn that warms up.
 
     Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
-    After the first turn none starts that would end later than `deadline`, a time of `perf_counter`."""
+    No turn after the first starts that would end later than `deadline` (`perf_counter`)."""
     found, end = [[] for _ in measurements], time.perf_counter() + seconds
     for turn in count():
         begin = time.perf_counter()
@@ -153,7 +153,7 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
 
 
 def generated(count: int, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
-    """`count` smooth videos for each of `shapes` (frames, pixels); for equal shapes one tensor."""
+    """`count` smooth videos for each of `shapes` (frames, pixels); one tensor for equal shapes."""
     made = {shape: smooth_videos(count, *shape).to(device) for shape in dict.fromkeys(shapes)}
     return [made[shape] for shape in shapes]
 

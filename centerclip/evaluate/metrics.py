@@ -18,8 +18,8 @@ PATIENCE = 5  # s of ranking without a progress bar
 class Answers(NamedTuple):
     """How the queries of one direction are answered: [Q] int64 each.
 
-    rank: of the right candidate, from 1; candidates as similar as it is are ranked before it. first, last: the ranks,
-    both included, that the authors' code counts, each as a query. best: the candidate ranked first.
+    rank: of the right candidate, from 1; ties are ranked before it. first, last: the ranks, both included, that the
+    authors' code counts, each as a query. best: the candidate ranked first.
     """
 
     rank: Tensor
@@ -29,23 +29,23 @@ class Answers(NamedTuple):
 
 
 def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """[Q] int64 each: how many candidates of similarity [Q, C] are more similar than candidate truth[q], and how many
-    equal it, itself among them. -inf stands for a candidate that cannot be retrieved."""
+    """[Q] int64 each: how many candidates of similarity [Q, C] are above candidate truth[q], and how many equal it,
+    itself included. -inf stands for a candidate that cannot be retrieved."""
     right = similarity.gather(1, truth[:, None])
     better, equal = (found.sum(1, dtype=torch.int32) for found in (similarity > right, similarity == right))
     return better.long(), equal.long()
+
+
+def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
+    """[Q] int64: the rank, from 1, of candidate truth[q] in row q of similarity [Q, C]. Ties are ranked before it, so
+    that a model that tells nothing apart scores nothing."""
+    return sum(better_and_equal(similarity, truth))
 
 
 def equal_before(similarity: Tensor, truth: Tensor) -> Tensor:
     """[Q] int64: how many candidates of similarity [Q, C] equal candidate truth[q] and have a lower index."""
     right, index = similarity.gather(1, truth[:, None]), torch.arange(similarity.shape[1], device=truth.device)
     return ((similarity == right) & (index < truth[:, None])).sum(1)
-
-
-def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the rank, from 1, of candidate truth[q] among similarity[q]'s ([Q, C]). Candidates as similar as the
-    right one are ranked before it, so that a model that tells nothing apart scores nothing."""
-    return sum(better_and_equal(similarity, truth))
 
 
 def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
@@ -56,8 +56,8 @@ def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
 
 
 def best(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: the right one, truth[q], if it is above all
-    others, else the best other one, of equal ones that of the lowest index."""
+    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: truth[q] if it is above all others, else the
+    best other one, of equal ones that of the lowest index."""
     right = similarity.gather(1, truth[:, None])
     other = similarity.scatter(1, truth[:, None], -torch.inf).max(1)
     return torch.where(right[:, 0] > other.values, truth, other.indices)
@@ -108,7 +108,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
         closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 
-    # Two passes: a query's own similarity has to come from the same product as the others', which alone rounds the same
+    # Two passes: a query's similarities have to come from one product, which alone rounds equal ones equally
     captioned = video_of_text.unique()
     queries = {
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
@@ -117,7 +117,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     several = len(texts) > len(captioned)  # texts of a video
     result = {}
     for direction, (similarities, asked) in queries.items():
-        found = asked.new_empty(4, len(asked))  # made once: small pieces kept between the large ones would waste memory
+        found = asked.new_empty(4, len(asked))  # once: small pieces kept between the large ones would waste memory
         chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
         for chunk, ranked in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
             compared = similarities(chunk)
@@ -150,13 +150,8 @@ def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) ->
 
 
 def metrics(answers: dict[str, Answers], candidates: int) -> dict:
-    """Both directions' metrics, from the answers among so many videos.
-
-    Returns:
-        {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
-        summary}, "n_texts": T, "n_videos": V}, of the ranks, and as the authors' code counts: `authors_counts` and the
-        lower median.
-    """
+    """{"text_to_video": summary, "video_to_text": summary, "published": the same as the authors' code counts
+    (`authors_counts`, the lower median), "n_texts": T, "n_videos": V}, from the answers among so many videos."""
     as_authors = {
         direction: summary(authors_counts(found.first, found.last, candidates), lower_median=True)
         for direction, found in answers.items()
