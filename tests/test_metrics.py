@@ -89,8 +89,6 @@ def test_hand_worked_summary():
     assert summary(counts, lower_median=True) == recalls | {"MdR": 2.0, "MnR": 5.0}
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 120), min_size=1, max_size=9))
 @pytest.mark.parametrize("count", [20, 5000])  # as published 5,000 queries have 25 million ranks
 def test_a_model_that_tells_nothing_apart_scores_nothing(count):
     same = torch.ones(count, 4) / 2

@@ -164,8 +164,8 @@ def chunks(videos: int) -> list[int]:
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
-    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often it is as large
-    when each video's answers are those of either model at random."""
+    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often it is as
+    large when each video's answers are those of either model at random."""
     generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
     for size in chunks(videos):
         signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))
