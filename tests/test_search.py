@@ -401,7 +401,7 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((folder, "grey", "--cell", other), "other.safetensors: not a cell or its results"),
         ((folder, "grey", "--cell", tmp_path / "no.json"), "no.json: No such file or directory"),
         ((folder, "grey", "--cell", cell, "--frames", 3), "segments 2 does not divide the 3 frames"),
-        ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "a cell has its own backbone"),
+        ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "go with --weights; a cell has its own"),
     ):
         line = mistake(cli.main, "search", *arguments)
         assert line.startswith("error: ") and expected in line

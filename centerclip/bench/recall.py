@@ -15,7 +15,7 @@ from centerclip import ROOT, backbones
 from centerclip.command import UserError, atomic, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
-from centerclip.evaluate import ranks
+from centerclip.evaluate import operations, ranks
 from centerclip.evaluate.ranks import Ranks
 from centerclip.evaluate.statistics import Estimate, differences, estimates
 from centerclip.method.reduction.rlt import rlt
@@ -86,7 +86,7 @@ def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFra
             row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
             row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
         rows.append(row)
-    shares = costs.set_index("variant")[["gflops_ratio", "saved_mb_ratio"]]
+    shares = costs.set_index("variant").reindex(columns=["gflops_ratio", "saved_mb_ratio", "index_bytes"])
     return pd.DataFrame(rows).join(shares, on="variant")
 
 
@@ -110,6 +110,7 @@ def shown(table: pd.DataFrame) -> str:
             "it is": table["verdict"],
             "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
             "ratio of bytes for backward": table["saved_mb_ratio"].map("{:.3f}".format).replace("nan", "-"),
+            "index, bytes a video in float16": table["index_bytes"].map("{:.0f}".format),
         }
     )
     text.loc[~compared, text.columns[3:6]] = ""
@@ -117,21 +118,28 @@ def shown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """The difference to the baseline's R@1 over the share of its operations, a mark a variant, with its interval over
-    queries and seeds."""
+    """The difference to the baseline's R@1 over the share of its operations and, if they differ, over the bytes of a
+    video in an index: a mark a variant, with its interval over queries and seeds."""
     style.apply()
-    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
-    axes = figure.subplots()
     data = table[table["verdict"].notna()]
+    over = {"gflops_ratio": "operations (share of the baseline's)"}
+    if table["index_bytes"].nunique() > 1:
+        over["index_bytes"] = "bytes of a video in a float16 index"
+    figure = Figure(figsize=(7.6 * len(over), 5.2), layout="constrained")
+    panels = figure.subplots(1, len(over), sharey=True, squeeze=False)[0]
     look = style.looks(data["variant"])
-    for row, colour, marker in zip(data.itertuples(), look["palette"], look["markers"], strict=True):
-        bar = {"yerr": row.half, "ecolor": colour, "capsize": 3, "color": colour, "mec": "black", "markersize": 7}
-        axes.errorbar(row.gflops_ratio, row.difference, fmt=marker, label=row.variant, **bar)
-    axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
-    axes.set(xlabel="operations (share of the baseline's)", ylabel="t2v R@1, points above the baseline")
+    for axes, (column, words) in zip(panels, over.items(), strict=True):
+        for row, colour, marker in zip(data.to_dict("records"), look["palette"], look["markers"], strict=True):
+            bar = {"yerr": row["half"], "ecolor": colour, "capsize": 3, "color": colour, "mec": "black"}
+            axes.errorbar(row[column], row["difference"], fmt=marker, label=row["variant"], markersize=7, **bar)
+        axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
+        axes.set(xlabel=words, xscale="log" if column == "index_bytes" else "linear")
+    panels[0].set_ylabel("t2v R@1, points above the baseline")
     style.join_legends(figure, data["variant"])
     seeds = dict.fromkeys([table["seeds"].min(), table["seeds"].max()])
-    axes.set_title(f"{BENCHMARK}: {' to '.join(map(str, seeds))} seeds a method, 95 % intervals over queries and seeds")
+    figure.suptitle(
+        f"{BENCHMARK}: {' to '.join(map(str, seeds))} seeds a method, 95 % intervals over queries and seeds"
+    )
     return figure
 
 
@@ -155,6 +163,8 @@ def main() -> None:
         if of_rlt.any():
             measured.loc[of_rlt, "gflops_ratio"] = share_of_tokens(resolve.cell(config, BENCHMARK, "rlt"))
         measured.loc[of_rlt, "saved_mb_ratio"] = None
+        cells = [resolve.cell(config, BENCHMARK, variant) for variant in measured["variant"]]
+        measured["index_bytes"] = [operations.index_bytes(cell.model, *cell.data.shape) for cell in cells]
         table = compare(read(files), measured)
         text = shown(table)
         print(text)

@@ -68,15 +68,20 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
     ]
 
 
-def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
-    """Milliseconds from a sentence to its 12 videos, in an index of so many made-up videos."""
-    width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
-    vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
-    index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
+def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> dict:
+    """Milliseconds from a sentence to its 12 videos, in an index of so many made-up videos of one vector or `several`,
+    and the memory that this takes."""
+    before, drawn = peak_resident(), torch.Generator().manual_seed(0)
+    shape = (several, retriever.width) if several > 1 else (retriever.width,)
+    index = {}
+    for number in range(videos):
+        vector = normalize(torch.randn(shape, generator=drawn), dim=-1)
+        index[f"{number:09}.mp4"] = Entry(0, 0, (vector.half() if several > 1 else vector).numpy())
     searcher, sentences = Searcher(index, retriever), cycle(SENTENCES)
     answer = partial(elapsed, lambda: searcher.answers([next(sentences)], top=12))
     (times,) = in_turns([answer], repeats * len(SENTENCES))
-    return {"videos": videos, "median ms": median(times), "slowest ms": max(times)}
+    taken = {"median ms": median(times), "slowest ms": max(times), "MB added": (peak_resident() - before) / 1e6}
+    return {"videos": videos, "vectors a video": several, **taken, "MB of vectors": searcher.vectors.nbytes / 1e6}
 
 
 def ranking(count: int, threads: int) -> dict:
@@ -101,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
     parser.add_argument("--videos", type=Path, help="index this folder, in which nothing is written")
     parser.add_argument("--index", type=positive, help="ask an index of so many made-up videos, such as 10000")
+    parser.add_argument("--vectors", type=positive, default=1, help="of a made-up video in that index (default: 1)")
     parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
     parser.add_argument("--processes", type=positive, default=2, help="that decode")
@@ -119,7 +125,7 @@ def main() -> None:
         if arguments.videos:
             found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, arguments.repeats)
         if arguments.index:
-            found["answers"] = [answering(retriever, arguments.index, arguments.repeats)]
+            found["answers"] = [answering(retriever, arguments.index, arguments.vectors, arguments.repeats)]
         if not found:
             raise UserError("nothing to measure: name --videos, --index or --ranks")
         for rows in found.values():

@@ -30,9 +30,11 @@ def job(arguments: argparse.Namespace) -> None:
 
     retriever = Retriever(models.in_fast_precision(cell))
     index, left_out = up_to_date(folder, retriever, arguments.stall_seconds)
+    vectors = np.stack([entry.vector for entry in index.values()])
     arrays = {
         "ids": [*index],
-        "vectors": np.stack([entry.vector for entry in index.values()]),
+        "vectors": vectors,
+        **({"mask": vectors.any(-1)} if vectors.ndim == 3 else {}),
         "left_out": np.array([*left_out], str),
         "reasons": np.array([*left_out.values()], str),
         "model": retriever.fingerprint(),

@@ -32,7 +32,7 @@ def plain_attention():
 def gflops(model: CenterCLIP, frames: Tensor) -> float:
     """10^9 floating-point operations (2 a multiply-add) of encoding `frames` [B, T, 3, H, W], per video."""
     with plain_attention(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.encode_video(frames)
+        model.video_vectors(frames)
     return counter.get_total_flops() / len(frames) / 1e9
 
 
@@ -49,7 +49,7 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.encode_video(frames)
+        model.video_vectors(frames)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / len(frames)
 
 
@@ -62,7 +62,7 @@ def milliseconds(
     @torch.no_grad()
     def encode(model: CenterCLIP, frames: Tensor) -> tuple[float, float]:
         with in_reductions(model) as inside:
-            whole = elapsed(lambda: model.encode_video(frames), frames)
+            whole = elapsed(lambda: model.video_vectors(frames), frames)
         return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
 
     encodings = [partial(encode, *pair) for pair in zip(models, videos, strict=True)]
@@ -146,7 +146,7 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
 
     hooks = [block.ln_1.register_forward_pre_hook(note) for block in model.visual.transformer.resblocks]
     with plain_attention(), torch.no_grad():
-        model.encode_video(frames)
+        model.video_vectors(frames)
     for hook in hooks:
         hook.remove()
     return counts

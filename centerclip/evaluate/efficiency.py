@@ -180,7 +180,7 @@ def inference_memory(cell: Cell, device: torch.device) -> dict:
     torch.cuda.reset_peak_memory_stats(device)
     try:
         with autocast(device, cell.precision):
-            model.encode_video(videos)
+            model.video_vectors(videos)
     except torch.OutOfMemoryError:
         return {"inference_gb": None}
     return {"inference_gb": torch.cuda.max_memory_allocated(device) / 1e9}

@@ -9,8 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from centerclip.evaluate.ranks import Ranks
+from centerclip.method.maxsim import maxsim_in_parts
 
 CHUNK = 256  # queries ranked at a time
+AT_A_TIME = 1 << 24  # numbers, of similarities to the vectors of videos that have several
 RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
 PATIENCE = 5  # s of ranking without a progress bar
 
@@ -88,7 +90,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     Where a video has several texts, the authors' code counts one rank a text, with equal videos in their order.
 
     Args:
-        texts: [T, E] float unit vectors. videos: [V, E] float unit vectors.
+        texts: [T, E] float unit vectors. videos: [V, E] float unit vectors, or [V, k, E], as `maxsim` takes them.
         video_of_text: [T] int64, the video that each text describes. Videos with no text are only candidates.
 
     Returns:
@@ -100,11 +102,17 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     if not (torch.isfinite(texts).all() and torch.isfinite(videos).all()):
         raise ValueError("features are not finite: similarities would be NaN and ranks meaningless")
 
+    if videos.ndim == 3 and videos.shape[1] == 1:
+        videos = videos[:, 0]
+    one = videos.ndim == 2
+
     def of_texts(chunk: Tensor) -> tuple[Tensor, Tensor]:
-        return texts[chunk] @ videos.T, video_of_text[chunk]
+        asked = texts[chunk]
+        return asked @ videos.T if one else maxsim_in_parts(videos, asked, AT_A_TIME).T, video_of_text[chunk]
 
     def of_videos(chunk: Tensor) -> tuple[Tensor, Tensor]:
-        similarity = videos[chunk] @ texts.T
+        asked = videos[chunk]
+        similarity = asked @ texts.T if one else maxsim_in_parts(asked, texts, AT_A_TIME)
         closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 

@@ -41,12 +41,26 @@ def video(model: Model, frames: int, image_size: int | None = None) -> dict[str,
                 reductions += counts.sequences * of_reduction(stage, before, counts, model)
             blocks += counts.sequences * block(counts.classes + counts.patches, width, ratio, inside)
     pooled = counts.sequences * (counts.classes if geometry.pooling == "tok" else 1)
+    if model.vectors == "medoids":
+        pooled = counts.sequences * counts.patches
     return {
         "stem": frames * geometry.patches * 2 * 3 * geometry.patch_size**2 * width,
         "blocks": blocks,
         "reductions": reductions,
         "projection": pooled * 2 * width * backbones.model_config(model.backbone)["embed_dim"],
     }
+
+
+def index_bytes(model: Model, frames: int, image_size: int | None = None) -> int:
+    """Bytes of a video's vectors in float16."""
+    geometry = backbones.geometry(model.backbone, image_size)
+    counts = TokenCounts(frames, geometry.patches, geometry.classes)
+    for stage in sorted(model.stages, key=lambda stage: stage.place):
+        if not reduction.sees_pixels(stage.algorithm):
+            counts = tokens_after(stage, counts, [])
+    sequences, classes = counts.sequences, max(1, counts.classes)
+    vectors = {"mean": 1, "segments": sequences * classes, "medoids": sequences * counts.patches}[model.vectors]
+    return 2 * vectors * backbones.model_config(model.backbone)["embed_dim"]
 
 
 def of_reduction(stage: Stage, before: TokenCounts, after: TokenCounts, model: Model) -> float:

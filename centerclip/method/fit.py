@@ -59,6 +59,8 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         else:
             counts = tokens_after(stage, counts, key)
         last = stage.place
+    if model.vectors == "medoids" and not any(not reduction.sees_pixels(stage.algorithm) for stage in stages):
+        raise Misfit("vectors medoids: needs a stage that keeps as many tokens of every segment", ["vectors"])
     if counts.classes > 1 and geometry.pooling != "tok":
         raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
 

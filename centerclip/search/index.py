@@ -24,9 +24,11 @@ from centerclip.data.datasets.files import listing
 from centerclip.data.video.extraction import spread_or_reason
 from centerclip.data.video.reading import MachineFault, NoFrames, Reader
 from centerclip.data.video.watch import STALL_SECONDS, watched
+from centerclip.method.maxsim import maxsim_in_parts
 from centerclip.search.retriever import Retriever
 
 BATCH_SIZE = 2  # videos encoded together: on a CPU more are not faster
+AT_A_TIME = 1 << 20  # numbers of float16 vectors that become float32 together: as many as a CPU's cache holds
 
 
 class Entry(NamedTuple):
@@ -34,7 +36,7 @@ class Entry(NamedTuple):
 
     size: int  # bytes
     changed: int  # ns
-    vector: np.ndarray  # float32 [E], of unit length
+    vector: np.ndarray  # float32 [E], or float16 [k, E] of a model with several vectors a video
 
 
 def index_file(folder: Path, retriever: Retriever) -> Path:
@@ -59,9 +61,10 @@ def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
         return {}
     kinds = "".join(column.dtype.kind for column in (paths, sizes, changes))
     shapes = {column.shape for column in (paths, sizes, changes)}
-    if kinds != "Uii" or vectors.dtype != np.float32 or vectors.ndim != 2 or shapes != {vectors.shape[:1]}:
+    known = (vectors.dtype.name, vectors.ndim) in (("float32", 2), ("float16", 3))
+    if kinds != "Uii" or not known or shapes != {vectors.shape[:1]}:
         return {}
-    if width not in (None, vectors.shape[1]) or not np.isfinite(vectors).all():
+    if width not in (None, vectors.shape[-1]) or not np.isfinite(vectors).all():
         return {}
     rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
     return {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
@@ -115,6 +118,7 @@ def update(
 
     def encode(batch: dict[str, np.ndarray]) -> None:
         vectors = retriever.encode_frames([retriever.padded(frames) for frames in batch.values()])
+        vectors = vectors.half() if vectors.ndim == 3 else vectors
         index.update({name: Entry(*files[name], vector) for name, vector in zip(batch, vectors.numpy(), strict=True)})
 
     # Threads that compute one product wait for each other, and for long where decoders have the cores: each its own
@@ -176,11 +180,13 @@ class Searcher:
 
     def __init__(self, index: dict[str, Entry], retriever: Retriever):
         self.videos, self.retriever = list(index), retriever
-        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E]
+        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E] or [V, k, E]
 
     def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
         """For each sentence the `top` videos, the most similar first; equal ones by path."""
-        similarities = self.retriever.encode_sentences(sentences) @ self.vectors.T
+        asked = self.retriever.encode_sentences(sentences)
+        one = self.vectors.ndim == 2
+        similarities = asked @ self.vectors.T if one else maxsim_in_parts(self.vectors, asked, AT_A_TIME).T
         orders = similarities.argsort(descending=True, stable=True)[:, :top]
         values = similarities.gather(1, orders)
         return [

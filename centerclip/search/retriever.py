@@ -42,13 +42,14 @@ class Retriever:
 
     @torch.no_grad()
     def encode_frames(self, videos: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """[V, E] float32 unit vectors of videos in one batch, each given as by `read`."""
+        """[V, E] or [V, k, E] float32 vectors of videos in one batch, each given as by `read`: the model's
+        `video_vectors`."""
         frames, masks = (torch.stack(parts).to(self.device) for parts in zip(*videos, strict=True))
         with autocast(self.device, self.cell.precision):
-            return self.model.encode_video(normalise(frames), masks).cpu()
+            return self.model.video_vectors(normalise(frames), masks).cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
-        """[V, E] float32 unit vectors of video files. Raises Lost."""
+        """As `encode_frames`, of video files. Raises Lost."""
         return torch.cat([self.encode_frames([self.read(path)]) for path in paths])
 
     @torch.no_grad()
