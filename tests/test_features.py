@@ -159,8 +159,8 @@ def test_equal_videos_and_other_lengths_are_noted(tmp_path, capsys):
     ("change", "expected"),
     [
         ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
-        ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers [T, E], not float64 [3]"),
-        ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D array of numbers [T, E], not <U1 [4, 3]"),
+        ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers, not float64 [3]"),
+        ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D or 3-D array of numbers, not <U1 [4, 3]"),
         ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
         ({"video_of_text": np.arange(5)}, "video_of_text must be one whole number a text, not int64 [5]"),
         ({"video_of_text": np.zeros(6)}, "video_of_text must be one whole number a text, not float64 [6]"),
