@@ -144,7 +144,7 @@ def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypat
     def encode(frames):
         clock.now += 10 * len(frames)
 
-    model = SimpleNamespace(encode_video=encode, stages={}, logit_scale=torch.zeros(()))
+    model = SimpleNamespace(video_vectors=encode, stages={}, logit_scale=torch.zeros(()))
     monkeypatch.setattr(costs.time, "perf_counter", lambda: clock.now)
     for deadline, turns in ((0, 1), (44, 1), (65, 2), (1e9, 5)):
         clock.now = 0.0

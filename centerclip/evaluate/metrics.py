@@ -104,15 +104,16 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
 
     if videos.ndim == 3 and videos.shape[1] == 1:
         videos = videos[:, 0]
-    one = videos.ndim == 2
+    mask = None if videos.ndim == 2 else videos.any(-1)
 
     def of_texts(chunk: Tensor) -> tuple[Tensor, Tensor]:
         asked = texts[chunk]
-        return asked @ videos.T if one else maxsim_in_parts(videos, asked, AT_A_TIME).T, video_of_text[chunk]
+        similarity = asked @ videos.T if mask is None else maxsim_in_parts(videos, asked, mask, AT_A_TIME).T
+        return similarity, video_of_text[chunk]
 
     def of_videos(chunk: Tensor) -> tuple[Tensor, Tensor]:
         asked = videos[chunk]
-        similarity = asked @ texts.T if one else maxsim_in_parts(asked, texts, AT_A_TIME)
+        similarity = asked @ texts.T if mask is None else maxsim_in_parts(asked, texts, mask[chunk], AT_A_TIME)
         closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 

@@ -181,12 +181,15 @@ class Searcher:
     def __init__(self, index: dict[str, Entry], retriever: Retriever):
         self.videos, self.retriever = list(index), retriever
         self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E] or [V, k, E]
+        self.mask = self.vectors.any(-1) if self.vectors.ndim == 3 else None
 
     def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
         """For each sentence the `top` videos, the most similar first; equal ones by path."""
         asked = self.retriever.encode_sentences(sentences)
-        one = self.vectors.ndim == 2
-        similarities = asked @ self.vectors.T if one else maxsim_in_parts(self.vectors, asked, AT_A_TIME).T
+        if self.mask is None:
+            similarities = asked @ self.vectors.T
+        else:
+            similarities = maxsim_in_parts(self.vectors, asked, self.mask, AT_A_TIME).T
         orders = similarities.argsort(descending=True, stable=True)[:, :top]
         values = similarities.gather(1, orders)
         return [
