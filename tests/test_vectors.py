@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from support.cells import STAGE, tiny_cell
 from support.videos import make_video
 from torch.nn.functional import normalize
 
 from centerclip.backbones.clip import build
+from centerclip.bench import recall
 from centerclip.command import UserError
 from centerclip.evaluate import costs, metrics, operations, vector_file
 from centerclip.evaluate.metrics import retrieval_metrics
@@ -21,8 +23,10 @@ from centerclip.method.stage import Model, Stage
 from centerclip.search.index import Searcher, index_file, read_index, up_to_date
 from centerclip.search.models import cell_of_weights
 from centerclip.search.retriever import Retriever
+from centerclip.settings import resolve
 from centerclip.settings.cell import from_settings
 from centerclip.settings.checks import check_cell
+from centerclip.settings.config import read_config
 from centerclip.train.loop import contrastive_loss
 
 
@@ -178,3 +182,18 @@ def test_bytes_of_an_index_and_operations_are_those_of_the_vectors():
         vectors = built.video_vectors(frames)
         assert vectors.half().nbytes == operations.index_bytes(model, 6) == count * 2 * 64
     assert operations.of_video(model, 6) == pytest.approx(1e9 * costs.gflops(built, frames), rel=0.01)
+
+
+def test_the_overlay_has_three_seeds_of_each_way():
+    config = read_config([*recall.OVERLAYS, REPOSITORY / "config/vectors.yaml"])
+    cells = [resolve.cell(config, "shapes", name) for name in resolve.cell_names(config, "shapes")]
+    for cell in cells:
+        check_cell(cell)
+    found = {cell.variant: (cell.model.vectors, operations.index_bytes(cell.model, 6) // 128) for cell in cells}
+    assert len(cells) == 15 and found == {
+        "baseline": ("mean", 1),
+        "baseline-segments": ("segments", 6),
+        "kmedoids": ("mean", 1),
+        "kmedoids-segments": ("segments", 2),
+        "kmedoids-medoids": ("medoids", 98),
+    }
