@@ -132,7 +132,7 @@ class TestRecall:
 
         trainings = {"baseline": {1: found(30), 2: found(40)}, "tome": {2: found(62), 1: found(50)}}
         ratios = {"variant": ["tome", "baseline"], "gflops_ratio": [0.7, 1.0], "saved_mb_ratio": [0.6, 1.0]}
-        ratios["trainable_m"] = [0.025, 3.5]
+        ratios |= {"trainable_m": [0.025, 3.5], "index_bytes": [512, 128]}
         table = recall.compare(trainings, pd.DataFrame(ratios)).set_index("variant")
         tome = table.loc["tome"]
         assert tome[["value", "difference", "gflops_ratio"]].tolist() == [56, 21, 0.7]
@@ -140,8 +140,9 @@ class TestRecall:
         assert tome["half"] == pytest.approx(np.hypot((tome["high"] - tome["low"]) / 2, 12.7062), rel=1e-4)
         assert (tome["verdict"], table.loc["baseline", "std"]) == ("better", pytest.approx(50**0.5))
         assert re.search(r"\+21.0 \[.* 0.025 +\|", recall.shown(table.reset_index()))
-        labels = [text.get_text() for text in recall.draw(table.reset_index()).legends[0].get_texts()]
-        assert labels == ["tome"]
+        figure = recall.draw(table.reset_index())
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tome"]
+        assert [axes.get_xlabel() for axes in figure.axes][1] == "bytes of a video in a float16 index"
 
     def test_its_config_has_five_seeds_of_every_method(self):
         config = read_config(recall.OVERLAYS)

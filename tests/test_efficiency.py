@@ -41,13 +41,6 @@ def test_tokens_per_block():
     assert costs.tokens_per_block(build(PLAIN, 0).eval(), frames) == [300] * 4
 
 
-def test_a_smooth_videos_frames_resemble_their_neighbours():
-    video = costs.smooth_videos(1, 12, 56)
-    assert video.shape == (1, 12, 3, 56, 56)
-    near, far = (video[:, 1:] - video[:, :-1]).abs().mean(), (video[:, 6:] - video[:, :-6]).abs().mean()
-    assert 0 < near < far / 2
-
-
 def test_time_in_clustering_is_counted_and_only_there():
     models = [build(PLAIN, 0).eval(), build(STAGED, 0).eval()]
     plain, clustered = costs.milliseconds(models, [costs.smooth_videos(1, 6, 56)] * 2, 3)
@@ -128,20 +121,17 @@ def test_one_network_with_two_times_tells_of_a_busy_machine(zeroshot, baseline, 
 
 
 def test_the_baseline_is_timed_twice_without_another_of_its_network(monkeypatch, capsys):
-    """Between the two times of a turn something else began to run."""
-    times = iter([[(10, 0)] * 3, [(9, 0)] * 3, [(20, 0)] * 3])
+    """Between the two times of a turn something else began to run. The 95th percentile of 1 to 11 ms lies half a step
+    below the last."""
+    times = iter([[(float(ms), 0) for ms in range(11, 0, -1)], [(9.0, 0)] * 11, [(20.0, 0)] * 11])
     monkeypatch.setattr(efficiency, "milliseconds", lambda models, *_: [next(times) for _ in models])
-    rows = efficiency.encoding(cells("baseline", "kmedoids"), torch.device("cpu"), repeats=3, largest=1)
-    assert [(row["ms"], row["busy"], row["turns"]) for row in rows] == [(10, True, 3), (9, True, 3)]
-    assert "baseline was timed twice and took times that differ by 100%" in capsys.readouterr().err
-
-
-def test_the_95th_percentile_of_turns_lies_between_them(monkeypatch):
-    """Of 1 to 11 ms, 10 steps of 10 %: half a step below the last."""
-    turns = [(float(ms), 0.0) for ms in range(11, 0, -1)]
-    monkeypatch.setattr(efficiency, "milliseconds", lambda models, *_: [turns for _ in models])
-    (row,) = efficiency.encoding(cells("baseline"), torch.device("cpu"), repeats=11, largest=1)
-    assert (row["ms"], row["ms_p95"], row["ms_high"]) == (6, pytest.approx(10.5), 11)
+    rows = efficiency.encoding(cells("baseline", "kmedoids"), torch.device("cpu"), repeats=11, largest=1)
+    assert [(row["ms"], row["ms_high"], row["busy"], row["turns"]) for row in rows] == [
+        (6, 11, True, 11),
+        (9, 9, True, 11),
+    ]
+    assert rows[0]["ms_p95"] == pytest.approx(10.5)
+    assert "baseline was timed twice and took times that differ by" in capsys.readouterr().err
 
 
 def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypatch):
@@ -151,7 +141,7 @@ def test_no_turn_and_no_batch_starts_that_would_end_after_the_deadline(monkeypat
     def encode(frames):
         clock.now += 10 * len(frames)
 
-    model = SimpleNamespace(encode_video=encode, stages={}, logit_scale=torch.zeros(()))
+    model = SimpleNamespace(video_vectors=encode, stages={}, logit_scale=torch.zeros(()))
     monkeypatch.setattr(costs.time, "perf_counter", lambda: clock.now)
     for deadline, turns in ((0, 1), (44, 1), (65, 2), (1e9, 5)):
         clock.now = 0.0
@@ -186,28 +176,12 @@ def test_the_best_batch_is_the_last_that_gained_noticeably(monkeypatch):
         return [[(times[model.name][batch], 0.0)] * repeats for model in models]
 
     monkeypatch.setattr(efficiency, "milliseconds", milliseconds)
-    made = efficiency.generated
     models = [SimpleNamespace(name=name, logit_scale=torch.zeros(())) for name in "abc"]
     best = efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000)
     assert best == [(8, 5), (1, 10), (16, 100 / 16)]
     assert asked == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"]), (16, ["a", "c"]), (32, ["c"])]
-    assert efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=4) == [
-        (4, 6),
-        (1, 10),
-        (4, 25),
-    ]
-
-    def no_room(count, shapes, device):
-        if count == 4:
-            raise torch.OutOfMemoryError
-        return made(count, shapes, device)
-
-    monkeypatch.setattr(efficiency, "generated", no_room)  # for the batch itself
-    assert efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=1000) == [
-        (2, 8),
-        (1, 10),
-        (2, 50),
-    ]
+    best = efficiency.best_batches(models, [(2, 8)] * 3, [10, 10, 100], repeats=3, largest=4)
+    assert best == [(4, 6), (1, 10), (4, 25)]
 
 
 def test_a_training_step_is_the_real_one_on_the_whole_batch():

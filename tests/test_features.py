@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from pyarrow import parquet
 from support.ranks import metrics_of
 from support.videos import make_video
 from torch.testing import assert_close
@@ -50,12 +49,6 @@ def test_features_of_a_stage_are_of_reduced_tokens(run, folder, weights, tmp_pat
         assert json.loads(stored["settings"].item())["model"]["stages"][0]["clusters"] == 9
 
 
-def test_weights_null_are_random(folder, run):
-    asked = ("--backbone", "tiny", "--weights", "null", "--frames", 4)
-    found = json.loads(run("search", folder, "a dog", "--json", *asked))
-    assert len(found["answers"][0]["videos"]) == 5
-
-
 def test_a_block_beyond_the_backbone_is_a_mistake(folder, tmp_path, mistake):
     asked = ("--backbone", "tiny", "--weights", "null", "--stage", 6, 4, 49)
     line = mistake(cli.main, "features", folder, "--out", tmp_path / "f.npz", *asked)
@@ -71,21 +64,11 @@ def test_weights_of_a_reduced_model_want_its_stage(folder, tmp_path, mistake):
     assert "(--stage 2 2 9)" in line
 
 
-@pytest.fixture
-def write(run, folder, weights):
-    """Writes the features of `folder`: the arrays of the file, if it is a .npz."""
-
-    def written(out):
-        run("features", folder, "--out", out, "--backbone", "tiny", "--weights", weights, "--frames", 4)
-        if out.suffix == ".npz":
-            with np.load(out) as stored:
-                return dict(stored)
-
-    return written
-
-
-def test_npz_has_the_vectors_and_what_was_left_out(write, folder, weights, tmp_path):
-    made = write(tmp_path / "features.npz")
+def test_the_file_has_the_vectors_and_what_was_left_out(run, folder, weights, tmp_path, monkeypatch):
+    """A second time nothing is encoded again."""
+    asked = ("features", folder, "--backbone", "tiny", "--weights", weights, "--frames", 4, "--out")
+    run(*asked, tmp_path / "features.npz")
+    made = dict(np.load(tmp_path / "features.npz"))
     retriever = Retriever(in_fast_precision(cell_of_weights("tiny", str(weights), 4)))
     expected = retriever.encode_videos([folder / f"{number}.mp4" for number in range(5)])
     assert made["ids"].tolist() == [f"{number}.mp4" for number in range(5)]
@@ -93,36 +76,16 @@ def test_npz_has_the_vectors_and_what_was_left_out(write, folder, weights, tmp_p
     assert made["left_out"].tolist() == ["broken.mp4"] and made["reasons"][0].startswith("not a video")
     assert made["model"] == retriever.fingerprint()
     assert json.loads(str(made["settings"])) == retriever.cell.settings()
-
-
-def test_parquet_has_the_same_as_npz(write, tmp_path):
-    made = write(tmp_path / "features.npz")
-    write(tmp_path / "features.parquet")
-    table = parquet.read_table(tmp_path / "features.parquet")
-    rows = table.to_pylist()
-    assert [row["id"] for row in rows] == [*made["ids"], *made["left_out"]]
-    assert np.array_equal(np.array([row["vector"] for row in rows[:5]], np.float32), made["vectors"])
-    assert rows[5]["vector"] is None and rows[5]["reason"] == made["reasons"][0]
-    assert all(row["reason"] is None for row in rows[:5])
-    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    assert about == {"model": made["model"], "settings": made["settings"]}
-
-
-def test_videos_of_the_index_are_not_encoded_again(write, tmp_path, monkeypatch):
-    first = write(tmp_path / "first.npz")
     monkeypatch.setattr(Retriever, "encode_frames", None)
-    second = write(tmp_path / "second.npz")
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    run(*asked, tmp_path / "second.npz")
+    assert all(np.array_equal(array, made[name]) for name, array in np.load(tmp_path / "second.npz").items())
 
 
-def test_mistakes_are_told_before_anything_is_computed(folder, mistake, tmp_path, monkeypatch):
+def test_mistakes_are_told_before_anything_is_computed(folder, mistake, tmp_path):
     line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.csv")
-    assert line.endswith("features.csv: features are written as .npz or .parquet")
+    assert line.endswith("features.csv: features are written as .npz")
     line = mistake(cli.main, "features", tmp_path / "none", "--out", tmp_path / "features.npz")
     assert line.endswith("none: no such folder")
-    monkeypatch.setattr("centerclip.search.features.find_spec", lambda name: None)
-    line = mistake(cli.main, "features", folder, "--out", tmp_path / "features.parquet")
-    assert "parquet needs pyarrow (pip install pyarrow)" in line
     assert not list(tmp_path.glob("*features*"))
 
 
@@ -133,12 +96,14 @@ def unit_vectors(texts=6, videos=4, width=3):
     return given | {"video_of_text": np.arange(texts) % videos}
 
 
-def test_metrics_of_a_file_are_those_of_results(run, tmp_path, capsys):
+def test_metrics_of_a_file_are_those_of_results(run, tmp_path):
+    """Of numbers of any kind: half precision, whole numbers."""
     given = unit_vectors()
+    given |= {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
     np.savez(tmp_path / "mine.npz", **given)
     printed = run("metrics", tmp_path / "mine.npz", "--out", tmp_path / "metrics.json")
     expected = retrieval_metrics(*(torch.tensor(one).float() for one in (given["texts"], given["videos"])),
-                                 torch.tensor(given["video_of_text"]))  # fmt: skip
+                                 torch.tensor(given["video_of_text"]).long())  # fmt: skip
     found = json.loads((tmp_path / "metrics.json").read_text())
     low, high = found["intervals"]["t2v R@1"]
     assert low <= expected["text_to_video"]["R@1"] <= high and found == expected | {"intervals": found["intervals"]}
@@ -162,23 +127,7 @@ def test_metrics_are_those_of_the_file_of_ranks(tmp_path):
         assert_close(metrics.metrics(answers, 9), expected)
 
 
-def test_whole_numbers_and_half_precision_are_taken(run, tmp_path):
-    given = unit_vectors()
-    halves = {"texts": given["texts"].astype(np.float16), "video_of_text": given["video_of_text"].astype(np.uint8)}
-    np.savez(tmp_path / "mine.npz", **given | halves)
-    assert run("metrics", tmp_path / "mine.npz").startswith("6 texts, 4 videos")
-
-
-def test_other_lengths_are_noted(tmp_path, capsys):
-    given = unit_vectors()
-    np.savez(tmp_path / "mine.npz", **given | {"texts": 2 * given["texts"]})
-    vector_file.read(tmp_path / "mine.npz")
-    assert capsys.readouterr().err == (
-        "note: texts are not of unit length: similarities are inner products, no cosines\n"
-    )
-
-
-def test_equal_videos_are_noted_or_grouped(tmp_path, capsys):
+def test_equal_videos_and_other_lengths_are_noted(tmp_path, capsys):
     """A row a caption: the right answer to each perfect vector ties with wrong ones. Rows that differ by rounding
     stay apart, and -0 equals 0."""
     texts, videos = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.eye(4), 3, axis=0)
@@ -199,28 +148,22 @@ def test_equal_videos_are_noted_or_grouped(tmp_path, capsys):
     line = f"note: {tmp_path}/pairs.npz: the 12 rows of videos are 4 different ones, and an equal row counts as"
     told = capsys.readouterr().err
     assert told.startswith(line) and "--group-equal-videos" in told and told.count("\n") == 1
-
-
-def test_grouped_metrics_are_those_of_each_video_once(run, tmp_path):
-    once = unit_vectors(texts=40, videos=8, width=5)
-    np.savez(tmp_path / "once.npz", **once)
-    pairs = {"videos": once["videos"][once["video_of_text"]], "video_of_text": np.arange(40)}
-    np.savez(tmp_path / "pairs.npz", **once | pairs)
-    grouped = run("metrics", tmp_path / "pairs.npz", "--group-equal-videos")
-    assert grouped == run("metrics", tmp_path / "once.npz")
+    np.savez(tmp_path / "long.npz", **once | {"texts": 2 * texts})
+    vector_file.read(tmp_path / "long.npz")
+    assert (
+        capsys.readouterr().err == "note: texts are not of unit length: similarities are inner products, no cosines\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
-        ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers [T, E], not float64 [3]"),
-        ({"texts": np.ones((0, 3))}, "texts must be a 2-D array of numbers [T, E], not float64 [0, 3]"),
-        ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D array of numbers [T, E], not <U1 [4, 3]"),
-        ({"videos": np.full((4, 3), np.nan)}, "videos has numbers that are not finite"),
+        ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers, not float64 [3]"),
+        ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D or 3-D array of numbers, not <U1 [4, 3]"),
         ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
-        ({"video_of_text": np.arange(5)}, "video_of_text [5] int64 is not a whole number a text"),
-        ({"video_of_text": np.zeros(6)}, "video_of_text [6] float64 is not a whole number a text"),
+        ({"video_of_text": np.arange(5)}, "video_of_text must be one whole number a text, not int64 [5]"),
+        ({"video_of_text": np.zeros(6)}, "video_of_text must be one whole number a text, not float64 [6]"),
         ({"video_of_text": np.arange(6) - 1}, "video_of_text has -1 to 4 for videos 0 to 3"),
         ({"texts": np.full((6, 3), None)}, "not a whole .npz of numbers"),
     ],

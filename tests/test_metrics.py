@@ -27,17 +27,6 @@ def test_hand_worked_ranks_in_both_counts():
     assert ranks(similarity, torch.tensor([0, 1, 1, 2])).tolist() == [1, 2, 3, 3]
 
 
-def test_videos_with_a_caption_in_common_in_both_counts():
-    """Videos 0 and 1 have the same caption, video 2 another: each finds its own. Video to text, 0 and 1 tie: against
-    the query both are second; as published there are five ranks, 1 2, 1 2 and 1."""
-    videos = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    result = retrieval_metrics(videos, videos, torch.arange(3))
-    assert result["video_to_text"]["R@1"] == pytest.approx(100 / 3)
-    published = result["published"]["video_to_text"]
-    assert published["R@1"] == pytest.approx(100 * 3 / 5) and published["R@2"] == 100
-    assert (published["MdR"], published["MnR"]) == (1, pytest.approx(7 / 5))
-
-
 def places_by_loops(row, right):
     """The published way: the places of the sorted row that hold what the right candidate has."""
     return [place for place, value in enumerate(sorted(row, reverse=True), 1) if value == row[right]]
@@ -98,14 +87,6 @@ def test_hand_worked_summary():
     counts = torch.bincount(torch.tensor([1, 2, 6, 11]) - 1)
     assert summary(counts) == recalls | {"MdR": 4.0, "MnR": 5.0}
     assert summary(counts, lower_median=True) == recalls | {"MdR": 2.0, "MnR": 5.0}
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 120), min_size=1, max_size=9))
-def test_a_summary_is_numpys(found):
-    result = summary(torch.bincount(torch.tensor(found) - 1))
-    assert (result["MdR"], result["MnR"]) == (np.median(found), pytest.approx(np.mean(found)))
-    assert [result[f"R@{k}"] for k in (1, 10, 100)] == [100 * np.mean([r <= k for r in found]) for k in (1, 10, 100)]
 
 
 @pytest.mark.parametrize("count", [20, 5000])  # as published 5,000 queries have 25 million ranks

@@ -4,19 +4,16 @@ import errno
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import save_file
 from support.cells import STAGE, tiny_cell
 from support.videos import make_video
@@ -54,8 +51,7 @@ def folder(tmp_path):
     """Three videos, one of them in a folder, one file that is broken and things that are no videos."""
     (tmp_path / "videos/more").mkdir(parents=True)
     for number, name in enumerate(("a.mp4", "b.MKV", "more/c.avi")):
-        codec = "mpeg4" if name.endswith("avi") else "libx264"
-        make_video(tmp_path / "videos" / name, count=8 + 6 * number, codec=codec)
+        make_video(tmp_path / "videos" / name, count=8 + 6 * number, codec="mpeg4" if number == 2 else "libx264")
     (tmp_path / "videos/broken.mp4").write_text("not a video")
     (tmp_path / "videos/notes.txt").write_text("not a video")
     (tmp_path / "videos/._a.mp4").write_text("what some systems leave behind")
@@ -99,17 +95,14 @@ class TestFolder:
         assert closed == {} and files["to nothing.mp4"] == (-1, -1)
 
     def test_a_closed_folder_is_named(self, folder, monkeypatch, retriever):
-        scan = os.scandir
-
-        def scandir(path):
+        def scandir(path, scan=os.scandir):
             if Path(path).name == "more":
                 raise PermissionError(13, "Permission denied")
             return scan(path)
 
         monkeypatch.setattr(os, "scandir", scandir)
-        files, closed, _ = listing(folder)
-        assert list(files) == ["a.mp4", "b.MKV", "broken.mp4"] and closed == {"more": "Permission denied"}
-        assert update({}, folder, retriever).keys() == {"more", "broken.mp4"}
+        assert list(listing(folder).videos) == ["a.mp4", "b.MKV", "broken.mp4"]
+        assert update({}, folder, retriever)["more"] == "Permission denied"
 
     def test_other_files_are_counted_and_system_folders_not_entered(self, folder, retriever, capsys):
         for name in ("@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information", ".Trash-0"):
@@ -136,11 +129,6 @@ class TestFolder:
             bound.bind(str(tmp_path / "s.mp4"))
             (tmp_path / "device.mp4").symlink_to("/dev/zero")
             assert update({}, tmp_path, retriever) == dict.fromkeys(["pipe.mp4", "s.mp4", "device.mp4"], "not a file")
-
-    @pytest.mark.parametrize("suffix", ["gif", "webp", "vob", "asf", "m2v", "mxf", "mts", "TS"])
-    def test_files_of_all_kinds_of_videos_are_looked_at(self, suffix, tmp_path):
-        (tmp_path / f"v.{suffix}").touch()
-        assert list(listing(tmp_path).videos) == [f"v.{suffix}"]
 
 
 class TestFrames:
@@ -221,22 +209,16 @@ class TestIndex:
         whole = file.read_bytes()
         for change in (
             {"path": np.array(["a", b"b"], object)},  # a pickle
-            {"path": [1, 2]},
             {"path": ["a"]},
             {"size": [1.5, 2]},
             {"changed": [[3, 4]]},
-            {"changed": ["3", "4"]},
             {"vector": np.ones((2, 3))},
-            {"vector": np.ones(2, np.float32)},
             {"vector": np.ones((3, 3), np.float32)},
             {"vector": np.array([[1, 1, np.nan]] * 2, np.float32)},
         ):
             np.savez(file, **sound | change)
             assert read_index(file) == {}, change
-        with open(file, "wb") as out:
-            np.save(out, np.ones(3))
-        assert read_index(file) == {}
-        for _ in range(300):
+        for _ in range(100):
             damaged = bytearray(whole)
             for place in rng.integers(0, len(whole), rng.integers(1, 9)):
                 damaged[place] = rng.integers(256)
@@ -268,7 +250,7 @@ class TestIndex:
         assert failed["a.mp4"] == "gave no frame for 1 s and was ended"
         assert sorted(index) == ["b.MKV", "more/c.avi"]
 
-    def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever):
+    def test_models_are_told_apart_by_what_changes_a_videos_vector(self, retriever, monkeypatch):
         cell, mine = retriever.cell, retriever.fingerprint()
         shorter = replace(cell.data, text_tokens=20)
         assert Retriever(replace(cell, data=shorter, name="other")).fingerprint() == mine
@@ -279,12 +261,10 @@ class TestIndex:
             {"model": Model("tiny", shift="token_shift")},
         ):
             assert Retriever(replace(cell, **change)).fingerprint() != mine
-
-    @pytest.mark.parametrize("stage", ["FRAMES", "EVALUATION"])
-    def test_another_way_to_decode_or_encode_makes_another_model(self, retriever, monkeypatch, stage):
-        before = retriever.fingerprint()
-        monkeypatch.setattr(revisions, stage, 99)
-        assert retriever.fingerprint() != before
+        for stage in ("FRAMES", "EVALUATION"):
+            with monkeypatch.context() as patch:
+                patch.setattr(revisions, stage, 99)
+                assert retriever.fingerprint() != mine
 
     def test_search_encodes_in_the_precision_of_evaluation_which_makes_another_model(self, retriever, monkeypatch):
         """Lowered to bfloat16, as on a GPU or a CPU that has units for it."""
@@ -298,16 +278,6 @@ class TestIndex:
         assert not torch.equal(one, other) and one @ other > 0.99
         one, other = (model.encode_sentences(["a grey video"]) for model in (exact, lower))
         assert not torch.equal(one, other)
-
-    def test_each_model_has_its_own_index(self, folder):
-        encode = mock.patch.object(Retriever, "encode_frames", autospec=True, side_effect=Retriever.encode_frames)
-        encoded = []
-        for frames in (4, 6, 4, 6):
-            with encode as calls:
-                up_to_date(folder, Retriever(cell_of_weights("tiny", None, frames)))
-            encoded.append(sum(len(call.args[1]) for call in calls.call_args_list))
-        assert encoded == [3, 3, 0, 0]
-        assert len(list(folder.glob(".centerclip-*"))) == 2
 
     def test_an_interrupted_update_keeps_what_it_has(self, folder, monkeypatch):
         encode, calls = Retriever.encode_frames, []
@@ -324,18 +294,6 @@ class TestIndex:
         with pytest.raises(KeyboardInterrupt):
             up_to_date(folder, retriever)
         assert len(read_index(index_file(folder, retriever))) == 1
-
-    def test_pytorch_has_its_threads_again_after_an_update(self, retriever, folder, monkeypatch):
-        """Each of three encoders has its share of six; what they raise is raised."""
-        seen, threads = [], torch.get_num_threads()
-        monkeypatch.setattr(Retriever, "encode_frames", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
-        torch.set_num_threads(6)
-        try:
-            with pytest.raises(ZeroDivisionError):
-                update({}, folder, retriever, batch_size=1, encoders=3)
-            assert set(seen) == {2} and torch.get_num_threads() == 6
-        finally:
-            torch.set_num_threads(threads)
 
     @pytest.mark.parametrize("stages", [(), (STAGE,)])
     def test_batches_change_vectors_by_rounding_alone(self, stages, folder):
@@ -368,11 +326,8 @@ def cell(tmp_path):
     return path
 
 
-def test_a_trained_cell_has_the_weights_it_was_trained_to(cell, monkeypatch):
-    expected = build(Model("tiny"), 7).visual.proj
-    assert torch.equal(Retriever(read_cell(cell)).model.visual.proj, expected)
-    monkeypatch.chdir(cell.parent)
-    assert torch.equal(Retriever(read_cell(cell.name)).model.visual.proj, expected)
+def test_a_trained_cell_has_its_trained_weights(cell):
+    assert torch.equal(Retriever(read_cell(cell)).model.visual.proj, build(Model("tiny"), 7).visual.proj)
 
 
 def test_an_untrained_cells_weights_are_found_from_any_directory(tmp_path, monkeypatch):
@@ -407,37 +362,15 @@ def test_what_follows_a_sentences_end_changes_nothing(retriever):
     assert torch.allclose(retriever.encode_sentences(SENTENCES), whole, atol=1e-6)
 
 
-def test_a_short_sentence_is_computed_short(retriever, monkeypatch):
-    seen, encode = [], retriever.model.encode_text
-    monkeypatch.setattr(retriever.model, "encode_text", lambda ids: seen.append(ids.shape[1]) or encode(ids))
-    retriever.encode_sentences(["a dog"])
-    assert seen == [4]
-
-
-def command(*arguments):
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    words = [sys.executable, "-m", "centerclip", *map(str, arguments)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.slow
-def test_the_command_prints_rank_similarity_and_path(folder, cell):
-    """Twice: the second time nothing is decoded, so that there is no progress to show, and the answer is the same."""
-    first = command("search", folder, "something grey", "--cell", cell, "--top", 2)
-    assert first.returncode == 0, first.stderr
-    lines = [line.split() for line in first.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["1", "2"]
-    assert 1 >= float(lines[0][1]) >= float(lines[1][1]) >= -1
-    assert {line[2] for line in lines} < {str(folder / name) for name in ("a.mp4", "b.MKV", "more/c.avi")}
-    assert "4/4" in first.stderr and f"left out: {folder / 'broken.mp4'}: not a video" in first.stderr
-    (folder / "broken.mp4").unlink()
-    second = command("search", folder, "something grey and much more than this model reads of a sentence, in words",
-                     "--cell", cell, "--top", 2)  # fmt: skip
-    assert "index:" not in second.stderr and "note: only the sentence's first 10 tokens are read" in second.stderr
-
-
-@pytest.mark.slow
-def test_several_sentences_have_their_answers_under_them(folder, cell, run):
+def test_the_command_prints_rank_similarity_and_path_of_each_sentence(folder, cell, run, capsys, monkeypatch):
+    """One file's name is not UTF-8, one cannot be read, and one sentence is longer than what the model reads."""
+    (folder / "a.mp4").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4"))
+    monkeypatch.setattr(sys, "argv", ["centerclip", "search", str(folder), "many words " * 9, "--cell", str(cell)])
+    cli.main()
+    told = capsys.readouterr()
+    assert r"\udcff.mp4" in told.out and f"left out: {folder / 'broken.mp4'}: not a video" in told.err
+    assert "note: only the sentence's first 10 tokens are read" in told.err
+    (folder / os.fsdecode(b"\xff.mp4")).unlink()
     sentences = ["something grey", "red", "something grey"]
     asked = ("search", folder, *sentences, "--cell", cell, "--top", 2)
     parts = [part.splitlines() for part in run(*asked).split("\n\n")]
@@ -468,15 +401,11 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((folder, "grey", "--cell", other), "other.safetensors: not a cell or its results"),
         ((folder, "grey", "--cell", tmp_path / "no.json"), "no.json: No such file or directory"),
         ((folder, "grey", "--cell", cell, "--frames", 3), "segments 2 does not divide the 3 frames"),
-        ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "a cell has its own backbone"),
+        ((folder, "grey", "--cell", cell, "--backbone", "tiny"), "go with --weights; a cell has its own"),
     ):
         line = mistake(cli.main, "search", *arguments)
         assert line.startswith("error: ") and expected in line
-    for name in ("a.mp4", "b.MKV", "more/c.avi"):
-        (folder / name).unlink()
-    assert mistake(cli.main, "search", folder, "grey", "--cell", cell) == (
-        f"error: {folder}: none of the 1 videos in it can be read"
-    )
+    assert "'0' is not a whole number from 1 up" in mistake(cli.main, "search", ".", "grey", "--top", 0, status=2)
 
 
 def test_real_clips_good_and_broken(shared_clips, retriever):
@@ -487,21 +416,3 @@ def test_real_clips_good_and_broken(shared_clips, retriever):
         "exoplayer__sample_opus.mp4": "no video stream",
     }
     assert len(index) == len(pd.read_csv(shared_clips / "manifest.csv")["file"].unique()) - 3
-
-
-@pytest.mark.parametrize("arguments", [("search", ".", "grey", "--top", 0), ("tokens", "v.mp4", "--frames", -1)])
-def test_numbers_that_make_no_sense_are_refused_at_once(arguments, mistake):
-    line = mistake(cli.main, *arguments, status=2)
-    assert f"{str(arguments[-1])!r} is not a whole number from 1 up" in line
-
-
-def test_a_benchmark_without_variants_is_refused(mistake):
-    assert mistake(cli.main, "efficiency", "--benchmark", "msrvtt") == "error: --benchmark and --variants go together"
-
-
-@pytest.mark.slow
-def test_a_file_name_that_is_no_utf_8_is_found(folder, cell):
-    (folder / "a.mp4").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4"))
-    done = command("search", folder, "grey", "--cell", cell)
-    assert done.returncode == 0, done.stderr
-    assert r"\udcff.mp4" in done.stdout

@@ -44,12 +44,6 @@ def test_a_difference_has_the_interval_and_the_p_value_of_mcnemar():
     assert found.p == pytest.approx(binomtest(b, b + c).pvalue, abs=0.02)
 
 
-def test_a_models_difference_to_itself_is_nothing_for_sure():
-    model = answered(hits(np.random.default_rng(2), 0.4))
-    for found in differences([model], [model]).values():
-        assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
-
-
 @pytest.mark.slow
 @pytest.mark.soak
 def test_intervals_cover_the_truth_in_93_to_97_of_100_simulations(monkeypatch):

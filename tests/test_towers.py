@@ -43,6 +43,13 @@ def pooled(visual: nn.Module, x: Tensor) -> Tensor:
     return normalize(visual.head(visual.trunk.forward_head(visual.trunk.norm(x[None]))), dim=-1)[0]
 
 
+def alone(visual: nn.Module, token: Tensor) -> Tensor:
+    """The unit vector of one token [D] by the head of the trunk's pool."""
+    trunk, x = visual.trunk, visual.trunk.norm(token[None])
+    x = trunk.attn_pool(x[None]) if trunk.global_pool == "map" else x
+    return normalize(visual.head(trunk.head(trunk.fc_norm(x))), dim=-1)[0]
+
+
 @pytest.fixture(scope="module")
 def video() -> Tensor:
     return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -76,9 +83,13 @@ class TestFamily:
     def test_kmedoids_is_the_loop_over_segments_with_the_trunks_own_blocks(self, family, video):
         held = clip(family)
         trunk, classes = held.visual.trunk, held.visual.trunk.num_prefix_tokens
-        got = centerclip.reduce(held, "kmedoids", segments=2, clusters=7, block=1, frames=4).encode_video(video)
-        for vector, frames in zip(got, video, strict=True):
-            vectors = []
+        reduced = centerclip.reduce(held, "kmedoids", segments=2, clusters=7, block=1, frames=4)
+        got, segments, medoids = (
+            reduced.encode_video(video),
+            *(reduced.encode_video(video, vectors=several)[0] for several in ("segments", "medoids")),
+        )
+        for vector, of_segments, of_medoids, frames in zip(got, segments, medoids, video, strict=True):
+            vectors, tokens = [], []
             for segment in frames.unflatten(0, (2, 2)):
                 x = trunk.blocks[0](embedded(trunk, segment), **rotations(trunk, torch.arange(16)))
                 patches = x[:, classes:].flatten(0, 1)
@@ -87,7 +98,10 @@ class TestFamily:
                 for block in trunk.blocks[1:]:
                     x = block(x, **rotations(trunk, kept % 16))
                 vectors.append(pooled(held.visual, x[0]))
+                tokens += [alone(held.visual, token) for token in x[0, classes:]]
             assert torch.allclose(vector, normalize(torch.stack(vectors).mean(0), dim=-1), atol=1e-5)
+            assert torch.allclose(of_segments, torch.stack(vectors), atol=1e-5)
+            assert torch.allclose(of_medoids, torch.stack(tokens), atol=1e-5)
 
     def test_tome_is_the_loop_over_frames_with_the_trunks_own_attention(self, family, video):
         """Tokens are compared by their keys without rotation; attention adds the logarithms of their sizes."""

@@ -482,7 +482,9 @@ class TestCells:
         """Of the 4 videos of `test`, and the 9 of `train`, an odd number."""
         cell = read_cell(path)
         manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-        for split in ("test", "train"):
+        for split, several in (("test", "mean"), ("train", "segments")):
+            cell = replace(cell, model=replace(cell.model, vectors=several))
+            path.write_text(json.dumps(cell.settings()))
             expected = evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
             two_processes(split, tmp_path, path)
             for rank in (0, 1):

@@ -31,9 +31,10 @@ class CenterCLIP(VideoSide, open_clip.CLIP):
         shift: str | None = None,
         proportional: bool = False,
         image_size: int | None = None,
+        vectors: str = "mean",
     ):
         super().__init__(**backbones.model_config(backbone, image_size))
-        self.reduce_by(stages, shift, proportional)
+        self.reduce_by(stages, shift, proportional, vectors)
 
     def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
         """Encode token ids [B, L], L up to the backbone's context, to [B, E] float32 vectors, of unit length if
@@ -57,7 +58,7 @@ def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
     frames of `image_size` pixels, None: of the backbone's own size. A stage's embedding starts as the positional
     embedding of the first K patches, as the authors' does. Raises UserError as `load_weights`."""
     torch.manual_seed(seed)
-    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional, image_size)
+    built = CenterCLIP(model.backbone, model.stages, model.shift, model.proportional, image_size, model.vectors)
     if model.weights is not None:
         load_weights(built, model.backbone, model.weights)
     for stage in built.stages.values():

@@ -15,7 +15,7 @@ from centerclip import ROOT, backbones
 from centerclip.command import UserError, atomic, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
-from centerclip.evaluate import ranks
+from centerclip.evaluate import operations, ranks
 from centerclip.evaluate.ranks import Ranks
 from centerclip.evaluate.statistics import Estimate, differences, estimates
 from centerclip.method.reduction.rlt import rlt
@@ -87,8 +87,10 @@ def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFra
             row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
             row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
         rows.append(row)
-    taken = costs.set_index("variant")[["gflops_ratio", "saved_mb_ratio", "trainable_m"]]
-    return pd.DataFrame(rows).join(taken, on="variant")
+    shares = costs.set_index("variant").reindex(
+        columns=["gflops_ratio", "saved_mb_ratio", "trainable_m", "index_bytes"]
+    )
+    return pd.DataFrame(rows).join(shares, on="variant")
 
 
 def verdict(less: Estimate) -> str:
@@ -112,6 +114,7 @@ def shown(table: pd.DataFrame) -> str:
             "GFLOPs ratio": table["gflops_ratio"].map("{:.3f}".format),
             "ratio of bytes for backward": table["saved_mb_ratio"].map("{:.3f}".format).replace("nan", "-"),
             "10^6 parameters trained": table["trainable_m"].map("{:.3f}".format),
+            "index, bytes a video in float16": table["index_bytes"].map("{:.0f}".format),
         }
     )
     text.loc[~compared, text.columns[3:6]] = ""
@@ -119,22 +122,29 @@ def shown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """The difference to the baseline's R@1 over the share of its operations, a mark a variant, with its interval over
-    queries and seeds."""
+    """The difference to the baseline's R@1 of each variant, with its interval over queries and seeds, from the best to
+    the worst; beside it, if they differ, over the bytes of a video in an index."""
     style.apply()
-    figure, (axes,) = style.panels(1, 7.6, 5.2)
-    data = table[table["verdict"].notna()]
-    look = style.looks(data["variant"])
-    for row in data.itertuples():
-        axes.errorbar(row.gflops_ratio, row.difference, yerr=row.half, ecolor=look[row.variant]["color"], capsize=3)
-    style.marks(axes, data, "gflops_ratio", "difference", look)
-    axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
-    axes.set(xlabel="operations (share of the baseline's)", ylabel="t2v R@1, points above the baseline")
-    style.add_legend(figure, style.legend_of(look, lines=False))
+    data = table[table["verdict"].notna()].sort_values("difference", ignore_index=True)
+    by_bytes = table["index_bytes"].nunique() > 1
+    axes, *beside = style.panels(1 + by_bytes, 6.6 + 5 * by_bytes, 1.8 + 0.28 * len(data))[1]
+    figure, look, words = axes.figure, style.looks(data["variant"]), "t2v R@1, points above the baseline"
+    for place, row in enumerate(data.to_dict("records")):
+        mark = look[row["variant"]] | {"linestyle": "", "ecolor": look[row["variant"]]["color"], "capsize": 3}
+        axes.errorbar(row["difference"], place, xerr=row["half"], **mark)
+        for panel in beside:
+            panel.errorbar(row["index_bytes"], row["difference"], yerr=row["half"], **mark)
+            panel.set(xscale="log", xlabel="bytes of a video in a float16 index", ylabel=words)
+            panel.axhline(0, color="0.3", linestyle="--", zorder=0.9)
+    axes.axvline(0, color="0.3", linestyle="--", zorder=0.9)
+    axes.set_yticks(range(len(data)), data["variant"])
+    axes.set_xlabel(words)
+    style.numbers(axes, range(len(data)), data["gflops_ratio"].map("{:.2f}".format), "GFLOPs")
     counts = data["verdict"].value_counts()
     title = f"R@1 beside the baseline's: {', '.join(f'{count} {name}' for name, count in counts.items())}"
     seeds = style.between(table["seeds"])
     note = f"{seeds} seeds a method. Whiskers: 95 % intervals over queries and seeds of the difference."
+    note += " GFLOPs: share of the baseline's."
     return style.describe(figure, data.assign(benchmark=BENCHMARK), title, note)
 
 
@@ -157,6 +167,8 @@ def main() -> None:
         if of_rlt.any():
             measured.loc[of_rlt, "gflops_ratio"] = share_of_tokens(resolve.cell(config, BENCHMARK, "rlt"))
         measured.loc[of_rlt, "saved_mb_ratio"] = None
+        cells = [resolve.cell(config, BENCHMARK, variant) for variant in measured["variant"]]
+        measured["index_bytes"] = [operations.index_bytes(cell.model, *cell.data.shape) for cell in cells]
         table = compare(read(files), measured)
         text = shown(table)
         print(text)

@@ -67,15 +67,19 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
     ]
 
 
-def answering(retriever: Retriever, videos: int, repeats: int) -> dict:
-    """Milliseconds from a sentence to its 12 videos, in an index of so many generated vectors."""
-    width = retriever.encode_sentences(SENTENCES[:1]).shape[1]
-    vectors = normalize(torch.randn(videos, width, generator=torch.Generator().manual_seed(0))).numpy()
-    index = {f"{number:09}.mp4": Entry(0, 0, vector) for number, vector in enumerate(vectors)}
+def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> dict:
+    """Milliseconds from a sentence to its 12 videos, in an index of so many generated videos of one vector or
+    `several`, and the memory that this takes."""
+    width, generator = retriever.encode_sentences(SENTENCES[:1]).shape[1], torch.Generator().manual_seed(0)
+    before, shape, index = peak_resident(), (several, width) if several > 1 else (width,), {}
+    for number in range(videos):
+        vector = normalize(torch.randn(shape, generator=generator), dim=-1)
+        index[f"{number:09}.mp4"] = Entry(0, 0, (vector.half() if several > 1 else vector).numpy())
     searcher, sentences = Searcher(index, retriever), cycle(SENTENCES)
     answer = partial(elapsed, lambda: searcher.answers([next(sentences)], top=12))
     (times,) = in_turns([answer], repeats * len(SENTENCES))
-    return {"videos": videos, "median ms": median(times), "slowest ms": max(times)}
+    taken = {"median ms": median(times), "slowest ms": max(times), "MB added": (peak_resident() - before) / 1e6}
+    return {"videos": videos, "vectors a video": several, **taken, "MB of vectors": searcher.vectors.nbytes / 1e6}
 
 
 def peak_resident() -> int:
@@ -104,7 +108,8 @@ def ranking(count: int, threads: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
     parser.add_argument("--videos", type=Path, help="index this folder; nothing is written in it")
-    parser.add_argument("--index", type=positive, help="search an index of so many generated vectors, such as 10000")
+    parser.add_argument("--index", type=positive, help="search an index of so many generated videos, such as 10000")
+    parser.add_argument("--vectors", type=positive, default=1, help="of a generated video in that index (default: 1)")
     parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
     parser.add_argument("--processes", type=positive, default=2, help="to decode with")
@@ -123,7 +128,7 @@ def main() -> None:
         if arguments.videos:
             found["indexing"] = indexing(retriever, arguments.videos, arguments.processes, arguments.repeats)
         if arguments.index:
-            found["answers"] = [answering(retriever, arguments.index, arguments.repeats)]
+            found["answers"] = [answering(retriever, arguments.index, arguments.vectors, arguments.repeats)]
         if not found:
             raise UserError("nothing to measure: name --videos, --index or --ranks")
         for rows in found.values():

@@ -7,7 +7,7 @@ from centerclip.command import write_json
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    arrays = "texts [T, E], videos [V, E], of unit length, and video_of_text [T], each text's row of videos, from 0"
+    arrays = "texts [T, E], videos [V, E] or [V, k, E], unit vectors, and video_of_text [T], each text's row of videos"
     parser.add_argument("file", type=Path, help=f"a .npz: {arrays}")
     grouped = "count rows of videos that are equal as one video, such as those of files with a row a caption"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)

@@ -51,7 +51,7 @@ def counted(work: Callable[[], object], module: nn.Module) -> int:
 
 def gflops(model: CenterCLIP, frames: Tensor) -> float:
     """10^9 floating-point operations (2 a multiply-add) of encoding `frames` [B, T, 3, H, W], per video."""
-    return counted(lambda: model.encode_video(frames), model) / len(frames) / 1e9
+    return counted(lambda: model.video_vectors(frames), model) / len(frames) / 1e9
 
 
 def parts(model: nn.Module) -> dict:
@@ -96,7 +96,7 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.encode_video(frames)
+        model.video_vectors(frames)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / len(frames)
 
 
@@ -109,7 +109,7 @@ def milliseconds(
     @torch.no_grad()
     def encode(model: CenterCLIP, frames: Tensor) -> tuple[float, float]:
         with in_reductions(model) as inside:
-            whole = elapsed(lambda: model.encode_video(frames), frames)
+            whole = elapsed(lambda: model.video_vectors(frames), frames)
         return whole / len(frames), 1000 * sum(starmap(between, inside)) / len(frames)
 
     encodings = [partial(encode, *pair) for pair in zip(models, videos, strict=True)]
@@ -122,7 +122,7 @@ def in_turns(
     """What each measurement returns, a list of its turns, without a first turn that warms up.
 
     Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
-    After the first turn none starts that would end later than `deadline`, a time of `perf_counter`."""
+    No turn after the first starts that would end later than `deadline` (`perf_counter`)."""
     found, end = [[] for _ in measurements], time.perf_counter() + seconds
     for turn in count():
         begin = time.perf_counter()
@@ -194,14 +194,14 @@ def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
     norms = [block.ln_1 if hasattr(block, "ln_1") else block.norm1 for block in model.tower.blocks]
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     with plain_attention(), torch.no_grad():
-        model.encode_video(frames)
+        model.video_vectors(frames)
     for hook in hooks:
         hook.remove()
     return counts
 
 
 def generated(count: int, shapes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
-    """`count` smooth videos for each of `shapes` (frames, pixels); for equal shapes one tensor."""
+    """`count` smooth videos for each of `shapes` (frames, pixels); one tensor for equal shapes."""
     made = {shape: smooth_videos(count, *shape).to(device) for shape in dict.fromkeys(shapes)}
     return [made[shape] for shape in shapes]
 

@@ -28,21 +28,15 @@ SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the mach
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:
     """`cells` in groups that can be compared."""
-    by_group = {}
-    for cell in cells:
-        by_group.setdefault(cell.group, []).append(cell)
-    return list(by_group.values())
+    return [[cell for cell in cells if cell.group == group] for group in dict.fromkeys(cell.group for cell in cells)]
 
 
 def baseline(cells: list[Cell]) -> int:
     """The index of the cell that the others of its group are compared with: the first without stages and shift that is
     no control, trained rather than not, or else the first of all."""
 
-    def fitness(index: int) -> tuple[bool, bool, int]:
-        cell = cells[index]
-        return cell.model.plain_clip and cell.against is None, cell.trained, -index
-
-    return max(range(len(cells)), key=fitness)
+    plain = [(cell.model.plain_clip and cell.against is None, cell.trained) for cell in cells]
+    return plain.index(max(plain))
 
 
 def measure(
@@ -58,9 +52,8 @@ def measure(
 
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = inf) -> list[dict]:
-    """The costs of encoding, per video: times in the precision of evaluation on `device`, medians of `turns`, the other
-    costs in float32. Ratios are to the group's baseline, that of times is the median of the turns' own ratios. The
-    `training_costs` are None for a cell that is not trained."""
+    """The costs of encoding a video: times in the precision of evaluation on `device`, medians of `turns`, the other
+    costs in float32. Ratios are to the group's baseline; that of times is the median of the turns' own ratios."""
     models, visuals, first = [], {}, baseline(cells)
     for cell in cells:
         size = cell.data.image_size
@@ -118,14 +111,13 @@ def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
-    """Whether `times`, a list of turns a cell, of cells that are one network differ by more than QUIET in the median
-    turn: something else ran beside them, no time of the group is right, and a line on the terminal says so."""
+    """Whether the `times` of one network, a list of turns a cell, differ by more than QUIET in the median turn. Then
+    something else ran beside them, no time of the group is right, and a line on the terminal says so."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
         apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
         if (one.model, one.data) == (other.model, other.data) and apart > 1 + QUIET:
-            names = f"{one.variant} was timed twice"
-            if one.variant != other.variant:
-                names = f"{one.variant} and {other.variant} are one network"
+            same = f"{one.variant} and {other.variant} are one network"
+            names = same if one.variant != other.variant else f"{one.variant} was timed twice"
             times_differ = f"{names} and took times that differ by {apart - 1:.0%}"
             tell(f"warning: {one.benchmark}: {times_differ}: the machine was busy, and the times are marked so")
             return True
@@ -141,8 +133,8 @@ def best_batches(
     deadline: float = inf,
 ) -> list[tuple[int, float]]:
     """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of its shape (frames, pixels) a
-    second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains it less than GAIN, all
-    are when one runs out of the GPU's memory or would take past `deadline`."""
+    second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains less than GAIN; all are
+    done when a batch does not fit the GPU's memory or would end later than `deadline`."""
     best = [(1, alone) for alone in ms]
     gaining, batch = list(range(len(models))), 2
     while gaining and batch <= largest:
@@ -163,8 +155,8 @@ def best_batches(
 
 
 def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
-    """The training run of a cell after each of any number of real steps, on `costs.batch_size` pairs of noise. The
-    first makes AdamW's moments and finds out how many pairs the memory holds at a time; later ones are alike."""
+    """The training run of a cell after each of any number of real steps on `costs.batch_size` pairs of noise. The first
+    step makes AdamW's moments and finds out how many pairs the memory holds at a time."""
     count, (frames, size) = cell.costs.batch_size, cell.data.shape
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
@@ -188,7 +180,7 @@ def inference_memory(cell: Cell, device: torch.device) -> dict:
     torch.cuda.reset_peak_memory_stats(device)
     try:
         with autocast(device, cell.precision):
-            model.encode_video(videos)
+            model.video_vectors(videos)
     except torch.OutOfMemoryError:
         return {"inference_gb": None}
     return {"inference_gb": torch.cuda.max_memory_allocated(device) / 1e9}

@@ -27,9 +27,9 @@ def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 @torch.no_grad()
 @loading_told()
 def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors [C, E] float32 of the captions of `rows` that are not empty, [V, E] float32 of the videos, in order, and
-    each caption's video [C] int64: arguments of `retrieval_metrics`, on the device of `model`. It stays in evaluation
-    mode."""
+    """The arguments of `retrieval_metrics`, on the device of `model`, which stays in evaluation mode: vectors [C, E]
+    float32 of the captions of `rows` that are not empty, `video_vectors` of the videos, in order, and each caption's
+    video [C] int64."""
     model.eval()
     device = model.logit_scale.device
     video_ids = rows["video_id"].drop_duplicates().tolist()
@@ -49,7 +49,7 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 
     def encode_videos(batch: list[Tensor]) -> Tensor:
         frames, mask = (part.to(device, non_blocking=True) for part in batch)
-        return model.encode_video(normalise(frames), mask)
+        return model.video_vectors(normalise(frames), mask)
 
     def encode_texts(batch: list[str]) -> Tensor:
         return model.encode_text(tokenizer(batch).to(device))

@@ -9,8 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from centerclip.evaluate.ranks import Ranks
+from centerclip.method.maxsim import maxsim_in_parts
 
 CHUNK = 256  # queries ranked at a time
+AT_A_TIME = 1 << 24  # numbers, of similarities to the vectors of videos that have several
 RECALLED = (1, 2, 5, 10, 20, 50, 100)  # the k of R@k: the paper has 1, 5 and 10
 PATIENCE = 5  # s of ranking without a progress bar
 
@@ -18,8 +20,8 @@ PATIENCE = 5  # s of ranking without a progress bar
 class Answers(NamedTuple):
     """How the queries of one direction are answered: [Q] int64 each.
 
-    rank: of the right candidate, from 1; candidates as similar as it is are ranked before it. first, last: the ranks,
-    both included, that the authors' code counts, each as a query. best: the candidate ranked first.
+    rank: of the right candidate, from 1; ties are ranked before it. first, last: the ranks, both included, that the
+    authors' code counts, each as a query. best: the candidate ranked first.
     """
 
     rank: Tensor
@@ -29,23 +31,23 @@ class Answers(NamedTuple):
 
 
 def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """[Q] int64 each: how many candidates of similarity [Q, C] are more similar than candidate truth[q], and how many
-    equal it, itself among them. -inf stands for a candidate that cannot be retrieved."""
+    """[Q] int64 each: how many candidates of similarity [Q, C] are above candidate truth[q], and how many equal it,
+    itself included. -inf stands for a candidate that cannot be retrieved."""
     right = similarity.gather(1, truth[:, None])
     better, equal = (found.sum(1, dtype=torch.int32) for found in (similarity > right, similarity == right))
     return better.long(), equal.long()
+
+
+def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
+    """[Q] int64: the rank, from 1, of candidate truth[q] in row q of similarity [Q, C]. Ties are ranked before it, so
+    that a model that tells nothing apart scores nothing."""
+    return sum(better_and_equal(similarity, truth))
 
 
 def equal_before(similarity: Tensor, truth: Tensor) -> Tensor:
     """[Q] int64: how many candidates of similarity [Q, C] equal candidate truth[q] and have a lower index."""
     right, index = similarity.gather(1, truth[:, None]), torch.arange(similarity.shape[1], device=truth.device)
     return ((similarity == right) & (index < truth[:, None])).sum(1)
-
-
-def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the rank, from 1, of candidate truth[q] among similarity[q]'s ([Q, C]). Candidates as similar as the
-    right one are ranked before it, so that a model that tells nothing apart scores nothing."""
-    return sum(better_and_equal(similarity, truth))
 
 
 def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
@@ -56,8 +58,8 @@ def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
 
 
 def best(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: the right one, truth[q], if it is above all
-    others, else the best other one, of equal ones that of the lowest index."""
+    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: truth[q] if it is above all others, else the
+    best other one, of equal ones that of the lowest index."""
     right = similarity.gather(1, truth[:, None])
     other = similarity.scatter(1, truth[:, None], -torch.inf).max(1)
     return torch.where(right[:, 0] > other.values, truth, other.indices)
@@ -88,7 +90,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     Where a video has several texts, the authors' code counts one rank a text, with equal videos in their order.
 
     Args:
-        texts: [T, E] float unit vectors. videos: [V, E] float unit vectors.
+        texts: [T, E] float unit vectors. videos: [V, E] float unit vectors, or [V, k, E], as `maxsim` takes them.
         video_of_text: [T] int64, the video that each text describes. Videos with no text are only candidates.
 
     Returns:
@@ -100,15 +102,22 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     if not (torch.isfinite(texts).all() and torch.isfinite(videos).all()):
         raise ValueError("features are not finite: similarities would be NaN and ranks meaningless")
 
+    if videos.ndim == 3 and videos.shape[1] == 1:
+        videos = videos[:, 0]
+    mask = None if videos.ndim == 2 else videos.any(-1)
+
     def of_texts(chunk: Tensor) -> tuple[Tensor, Tensor]:
-        return texts[chunk] @ videos.T, video_of_text[chunk]
+        asked = texts[chunk]
+        similarity = asked @ videos.T if mask is None else maxsim_in_parts(videos, asked, mask, AT_A_TIME).T
+        return similarity, video_of_text[chunk]
 
     def of_videos(chunk: Tensor) -> tuple[Tensor, Tensor]:
-        similarity = videos[chunk] @ texts.T
+        asked = videos[chunk]
+        similarity = asked @ texts.T if mask is None else maxsim_in_parts(asked, texts, mask[chunk], AT_A_TIME)
         closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 
-    # Two passes: a query's own similarity has to come from the same product as the others', which alone rounds the same
+    # Two passes: a query's similarities have to come from one product, which alone rounds equal ones equally
     captioned = video_of_text.unique()
     queries = {
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
@@ -117,7 +126,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     several = len(texts) > len(captioned)  # texts of a video
     result = {}
     for direction, (similarities, asked) in queries.items():
-        found = asked.new_empty(4, len(asked))  # made once: small pieces kept between the large ones would waste memory
+        found = asked.new_empty(4, len(asked))  # once: small pieces kept between the large ones would waste memory
         chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
         for chunk, ranked in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
             compared = similarities(chunk)
@@ -150,13 +159,8 @@ def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) ->
 
 
 def metrics(answers: dict[str, Answers], candidates: int) -> dict:
-    """Both directions' metrics, from the answers among so many videos.
-
-    Returns:
-        {"text_to_video": summary, "video_to_text": summary, "published": {"text_to_video": summary, "video_to_text":
-        summary}, "n_texts": T, "n_videos": V}, of the ranks, and as the authors' code counts: `authors_counts` and the
-        lower median.
-    """
+    """{"text_to_video": summary, "video_to_text": summary, "published": the same as the authors' code counts
+    (`authors_counts`, the lower median), "n_texts": T, "n_videos": V}, from the answers among so many videos."""
     as_authors = {
         direction: summary(authors_counts(found.first, found.last, candidates), lower_median=True)
         for direction, found in answers.items()

@@ -90,10 +90,10 @@ def of_video(model: Model, frames: int, image_size: int | None = None) -> float:
 
 def video(model: Model, frames: int, image_size: int | None = None) -> dict[str, float]:
     """`encoding` of a video of frames of `image_size` pixels; None: of the backbone's own size."""
-    return encoding(parts(model.backbone, image_size), model.stages, frames)
+    return encoding(parts(model.backbone, image_size), model.stages, frames, model.vectors)
 
 
-def encoding(parts: Parts, stages: Sequence[Stage], frames: int) -> dict[str, float]:
+def encoding(parts: Parts, stages: Sequence[Stage], frames: int, vectors: str = "mean") -> dict[str, float]:
     """Operations of encoding a video by stages: `stem`, in front of the blocks, `blocks`, `reductions` and
     `projection`, which includes an attention pool."""
     geometry, blocks, reductions = parts.geometry, 0.0, 0.0
@@ -107,6 +107,8 @@ def encoding(parts: Parts, stages: Sequence[Stage], frames: int) -> dict[str, fl
             tokens = counts.classes + counts.patches
             blocks += counts.sequences * tokens * (parts.mlp if inside else parts.attention + parts.pair * tokens)
     pooled = counts.sequences * (counts.classes if geometry.pooling == "tok" else 1)
+    if vectors == "medoids":  # each token is pooled alone
+        pooled, tokens = counts.sequences * counts.patches, counts.patches
     return {
         "stem": frames * parts.stem,
         "blocks": blocks,
@@ -122,6 +124,16 @@ def reduced(parts: Parts, stages: Sequence[Stage], frames: int) -> Iterator[tupl
         if not reduction.sees_pixels(stage.algorithm):
             before, counts = counts, tokens_after(stage, counts)
             yield stage, before, counts
+
+
+def index_bytes(model: Model, frames: int, image_size: int | None = None) -> int:
+    """Bytes of a video's vectors in float16."""
+    given = parts(model.backbone, image_size)
+    whole = TokenCounts(frames, given.geometry.patches, given.geometry.classes)
+    *_, counts = whole, *(after for _, _, after in reduced(given, model.stages, frames))
+    sequences, classes = counts.sequences, max(1, counts.classes)
+    vectors = {"mean": 1, "segments": sequences * classes, "medoids": sequences * counts.patches}[model.vectors]
+    return 2 * vectors * backbones.model_config(model.backbone)["embed_dim"]
 
 
 def of_reduction(stage: Stage, before: TokenCounts, after: TokenCounts, parts: Parts) -> float:

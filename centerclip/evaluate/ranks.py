@@ -95,8 +95,9 @@ def check(ranks: Ranks, where: str) -> None:
 def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]:
     """The Ranks of one direction of all `trainings`, in the order of the queries' ids. Raises UserError for other
     queries."""
-    found = [training[direction] for training in trainings]
-    in_order = [Ranks(*(array[order] for array in ranks)) for ranks in found for order in [np.argsort(ranks.queries)]]
+    orders = [np.argsort(training[direction].queries) for training in trainings]
+    both = zip(trainings, orders, strict=True)
+    in_order = [Ranks(*(array[order] for array in training[direction])) for training, order in both]
     for ranks in in_order:
         if not all(map(np.array_equal, ranks[:2], in_order[0][:2])):
             raise UserError(f"{direction}: the queries are not the same")

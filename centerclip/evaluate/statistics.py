@@ -1,8 +1,8 @@
 """Intervals and tests of retrieval metrics, by resampling videos with all of their captions.
 
-The queries of one video are not independent, so that whole videos are drawn, with replacement. Both directions are
-counted over the same draws. All metrics of a draw come from one product: how often each video is drawn [R, V] times how
-often each video has each rank [V, K], a sparse matrix.
+The queries of one video are not independent, so whole videos are drawn, with replacement, the same for both directions.
+All metrics of a draw come from one product: how often each video is drawn [R, V] times how often each video has each
+rank [V, K], a sparse matrix.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that oc
 class Estimate(NamedTuple):
     """A metric or a difference of metrics, and how sure it is.
 
-    value: the mean over seeds. low, high: its 95 % interval over queries. p: of a difference, how probable one as large
-    is between equal models; nan for a metric. seeds, queries, videos: their numbers. seeds_std: the standard deviation
-    of the value over seeds, nan for one.
+    value: the mean over seeds. low, high: its 95 % interval over queries. p: the probability of a difference as large
+    between equal models; nan for a metric. seeds, queries, videos: their numbers. seeds_std: the standard deviation of
+    the value over seeds; nan for one seed.
     """
 
     value: float
@@ -66,8 +66,7 @@ def seeds_half(std: float, seeds: float) -> float:
 
 
 def enough(distance: float, half: float, *counts: int) -> tuple[int, ...] | None:
-    """The `counts` with which `half` an interval would be no more than `distance`: today's times one factor. None where
-    the distance is 0."""
+    """Today's `counts` times the factor that brings `half` an interval down to `distance`. None if that is 0."""
     if distance == 0:
         return None
     factor = max(1.0, (half / distance) ** 2)
@@ -80,9 +79,8 @@ def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
     Raises UserError for trainings with other queries.
     """
     counts = histograms(trainings)
-    whole = measured(counts)
-    drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(videos_of(counts))])
-    return summarised(whole, drawn, np.full(whole.shape[1], np.nan), trainings[0])
+    drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(counts)])
+    return summarised(measured(counts), drawn, np.full(drawn.shape[1], np.nan), trainings[0])
 
 
 def differences(
@@ -99,14 +97,12 @@ def differences(
     if len(trainings) != len(baseline):
         raise ValueError(f"{len(trainings)} trainings cannot be paired with {len(baseline)} of the baseline")
     counts = counts or histograms([*trainings, *baseline])
-    number = videos_of(counts)
 
-    def difference(weights: np.ndarray) -> np.ndarray:
-        own, other = np.split(metrics(counts, weights), 2)
-        return own - other
+    def difference(values: np.ndarray) -> np.ndarray:
+        return np.subtract(*np.split(values, 2))
 
-    whole = np.subtract(*np.split(measured(counts), 2))
-    drawn = np.concatenate([difference(draws).mean(0) for draws in resamples(number)])
+    whole = difference(measured(counts))
+    drawn = np.concatenate([difference(metrics(counts, draws)).mean(0) for draws in resamples(counts)])
     return summarised(whole, drawn, exchange(counts, whole.mean(0)), trainings[0])
 
 
@@ -157,9 +153,10 @@ def with_sum(directions: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([*directions, recalls], -1)
 
 
-def resamples(videos: int) -> Iterator[np.ndarray]:
-    """DRAWS times how often each of so many videos is drawn, float32 [R, V] each; the same on every call."""
-    generator, even = np.random.default_rng(0), np.full(videos, 1 / videos)
+def resamples(counts: Histograms) -> Iterator[np.ndarray]:
+    """DRAWS times how often each video is drawn, float32 [R, V] each; the same on every call."""
+    generator, videos = np.random.default_rng(0), videos_of(counts)
+    even = np.full(videos, 1 / videos)
     return (generator.multinomial(videos, even, size).astype(np.float32) for size in chunks(videos))
 
 
@@ -170,8 +167,8 @@ def chunks(videos: int) -> list[int]:
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
-    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often one is as
-    large where each video's answers are those of either model at random."""
+    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often it is as
+    large when each video's answers are those of either model at random."""
     generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
     for size in chunks(videos):
         signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))

@@ -53,6 +53,8 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
         for problem, *keys in chain(problems_of_place(stage, last, model, geometry), inner):
             raise Misfit(problem, *(place(key, number) for key in keys))
         counts, last = counts if pixels else tokens_after(stage, counts), stage.place
+    if model.vectors == "medoids" and all(reduction.sees_pixels(stage.algorithm) for stage in model.stages):
+        raise Misfit("vectors medoids: needs a stage that keeps as many tokens of every segment", ["vectors"])
     if counts.classes > 1 and geometry.pooling != "tok":
         raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
 

@@ -57,16 +57,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Model:
-    """A video-text model: a backbone, its first weights (None: random ones) and what is done to its tokens. With
-    `proportional` attention a token weighs as much as the patches that it stands for."""
+    """A video-text model: a backbone, its first weights (None: random ones) and what is done to its tokens.
+
+    With `proportional` attention a token weighs as much as the patches that it stands for. `vectors` says which vectors
+    a video has: the "mean" of its segments' vectors, "segments" or "medoids" (`VideoSide.encode_video`).
+    """
 
     backbone: str
     weights: str | None = None
     stages: tuple[Stage, ...] = ()
     shift: str | None = None
     proportional: bool = False
+    vectors: str = "mean"
 
     @property
     def plain_clip(self) -> bool:
-        """Whether it encodes frames as a plain CLIP: every token goes through every block as it is."""
-        return not self.stages and self.shift is None
+        """Whether it encodes videos as a plain CLIP: every token goes through every block as it is, and a video is one
+        vector."""
+        return not self.stages and self.shift is None and self.vectors == "mean"

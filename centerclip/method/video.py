@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from centerclip.method import reduction
+from centerclip.method.errors import UserError
 from centerclip.method.packed import block_of_packed, pack
 from centerclip.method.shifts import SHIFTS
 from centerclip.method.stage import Stage
@@ -30,9 +31,11 @@ class VideoSide:
         """The interface of `visual`."""
         return tower_of(self.visual)
 
-    def reduce_by(self, stages: Sequence[Stage], shift: str | None = None, proportional: bool = False) -> None:
+    def reduce_by(
+        self, stages: Sequence[Stage], shift: str | None = None, proportional: bool = False, vectors: str = "mean"
+    ) -> None:
         """Make the modules of `stages`."""
-        self.shift, self.proportional = SHIFTS[shift] if shift else None, proportional
+        self.shift, self.proportional, self.vectors = SHIFTS[shift] if shift else None, proportional, vectors
         width = self.tower.width
         sized = proportional or any(stage.keep == "weighted" for stage in stages)
         ordered = sorted(stages, key=lambda stage: stage.place)
@@ -40,20 +43,35 @@ class VideoSide:
         self.stages = nn.ModuleDict(named)
         self.sees_pixels = any(reduction.sees_pixels(stage.algorithm) for stage in stages)
 
-    def encode_video(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+    def video_vectors(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What stands for videos by the model's settings: [B, E] or, of several vectors a video, [B, k, E] with zeros
+        where the mask is false, as `maxsim` takes them. Arguments are as in `encode_video`."""
+        if self.vectors == "mean":
+            return self.encode_video(frames, mask)
+        return self.encode_video(frames, mask, self.vectors)[0]
+
+    def encode_video(
+        self, frames: Tensor, mask: Tensor | None = None, vectors: str = "mean"
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Encode videos (paper, section 3.2).
 
         Args:
             frames: [B, T, 3, H, W] float, normalised as CLIP's images.
             mask: [B, T] bool, false for padding; at least one true a row. None: all true.
+            vectors: "mean"; "segments": one vector a segment, those that the mean is of; "medoids": one vector a token
+                that is left of each segment, a token that is pooled and projected alone.
 
         Returns:
-            [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors.
+            [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors. Of "segments" and
+            "medoids": [B, k, E] float32 unit vectors and their mask [B, k] bool, false for those of segments that are
+            padding, which are zero.
         """
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
         tower = self.tower
         x = tower.embed(frames.flatten(0, 1))  # [B * T, C + N, D]
         if self.sees_pixels:
+            if vectors == "medoids":
+                raise UserError("vectors medoids: the model's frames have no equal number of tokens left")
             pooled, counts = self.pooled_of_packed(tower, x, frames), mask
         else:
             sequences = Sequences(x, mask, tower.classes, places=tower.places(x.shape[0]))
@@ -63,9 +81,12 @@ class VideoSide:
                     sequences = between(sequences)
                 inside = stages.get(stage_name(index, True))
                 sequences = checkpointed(tower, partial(self.run_block, tower, block, inside), sequences)
-            pooled, counts = tower.pool(sequences.tokens, sequences.classes, sequences.sizes), sequences.counts
-        segments = F.normalize(pooled.float(), dim=-1).view(*counts.shape, -1)
-        return F.normalize((segments * counts[:, :, None]).sum(1), dim=-1)
+            if vectors == "medoids":
+                pooled, counts = pooled_alone(tower, sequences)
+            else:
+                pooled, counts = tower.pool(sequences.tokens, sequences.classes, sequences.sizes), sequences.counts
+        found = F.normalize(pooled.float(), dim=-1).view(*counts.shape, -1) * counts[:, :, None]
+        return F.normalize(found.sum(1), dim=-1) if vectors == "mean" else (found, counts)
 
     def run_block(self, tower: Tower, block: nn.Module, inside: ReductionStage | None, given: Sequences) -> Sequences:
         """A block on videos; `inside` is the stage between its attention and its MLP, if there is one."""
@@ -93,6 +114,15 @@ class VideoSide:
         for block in tower.blocks:
             x = checkpointed(tower, partial(block_of_packed, tower, block, packing=packing), x)
         return tower.pool(x[0, packing.first][:, None], 1)
+
+
+def pooled_alone(tower: Tower, given: Sequences) -> tuple[Tensor, Tensor]:
+    """The projected vectors [B * S * N, E] of all tokens but [CLASS], and which of them count [B, S * N]. The pool is
+    given each token twice, as [CLASS] and as the only patch, so that every kind of pool gives the token's vector."""
+    tokens = given.tokens[:, given.classes :]
+    counts = given.counts.unflatten(1, (given.sequences_per_video, -1)).any(2)
+    alone = tokens.flatten(0, 1)[:, None].expand(-1, 2, -1)
+    return tower.pool(alone, tower.classes), counts.repeat_interleave(tokens.shape[1], 1)
 
 
 def checkpointed(tower: Tower, run: Callable, x: Tensor | Sequences) -> Tensor | Sequences:

@@ -1,19 +1,19 @@
-"""The index of a folder of one's own videos, and the answers that it has to sentences.
+"""The index of a folder of one's own videos, and its answers to sentences.
 
-The videos' vectors are kept in the folder, in a file for each model, `.centerclip-FINGERPRINT.npz`: they are computed
-once, and again only for files that are new or changed (size or time of change). A file that gave none is tried again
-the next time. The index may be deleted at any time.
+The folder keeps the videos' vectors in a file for each model, `.centerclip-FINGERPRINT.npz`. A vector is computed again
+only if its file is new or changed (size or time of change). A file that gave no vector is tried again the next time.
+The index may be deleted at any time.
 """
 
 import io
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from centerclip.data.datasets.files import listing
 from centerclip.data.video.extraction import spread_or_reason
 from centerclip.data.video.reading import MachineFault, NoFrames, Reader
 from centerclip.data.video.watch import STALL_SECONDS, watched
+from centerclip.method.maxsim import maxsim_in_parts
 from centerclip.search.retriever import Retriever
 
-Item = TypeVar("Item")
-
 BATCH_SIZE = 2  # videos encoded together: on a CPU more are not faster
+AT_A_TIME = 1 << 20  # numbers of float16 vectors that become float32 together: as many as a CPU's cache holds
 
 
 class Entry(NamedTuple):
@@ -36,17 +36,17 @@ class Entry(NamedTuple):
 
     size: int  # bytes
     changed: int  # ns
-    vector: np.ndarray  # float32 [E], of unit length
+    vector: np.ndarray  # float32 [E], or float16 [k, E] of a model with several vectors a video
 
 
 def index_file(folder: Path, retriever: Retriever) -> Path:
-    """The file of the index that a model makes of `folder`."""
+    """The file that keeps a model's index of `folder`."""
     return folder / f".centerclip-{retriever.fingerprint()[:12]}.npz"
 
 
 def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
-    """The index in `file`; empty if there is none, or if anything in it is not as `write_index` writes it. Vectors are
-    of `width` numbers, if given. Raises UserError if the machine cannot read the file, which may be sound."""
+    """The index in `file`; empty if the file is missing, damaged or of vectors of another `width`. Raises UserError if
+    the machine cannot read the file, which may be sound."""
     try:
         with Reader(file) as reader:
             data = reader.read()
@@ -57,13 +57,14 @@ def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
     try:
         with np.load(io.BytesIO(data)) as stored:
             paths, sizes, changes, vectors = (stored[name] for name in ("path", *Entry._fields))
-    except Exception:  # Damage anywhere in a zip file of arrays raises nearly anything.
+    except Exception:  # damage anywhere in a zip file of arrays raises nearly anything
         return {}
     kinds = "".join(column.dtype.kind for column in (paths, sizes, changes))
     shapes = {column.shape for column in (paths, sizes, changes)}
-    if kinds != "Uii" or vectors.dtype != np.float32 or vectors.ndim != 2 or shapes != {vectors.shape[:1]}:
+    known = (vectors.dtype.name, vectors.ndim) in (("float32", 2), ("float16", 3))
+    if kinds != "Uii" or not known or shapes != {vectors.shape[:1]}:
         return {}
-    if width not in (None, vectors.shape[1]) or not np.isfinite(vectors).all():
+    if width not in (None, vectors.shape[-1]) or not np.isfinite(vectors).all():
         return {}
     rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
     return {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
@@ -85,15 +86,12 @@ def update(
     batch_size: int = BATCH_SIZE,
     encoders: int | None = None,
 ) -> dict[str, str]:
-    """Bring `index`, in place, up to the videos there are in `folder`: those gone go, those new or changed are encoded.
+    """Bring `index`, in place, up to the videos in `folder`; returns what could not be read: path -> why. A note on
+    stderr counts files with other suffixes.
 
-    They are read by `processes` others; one that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
-    threads encode `batch_size` of them at a time, each with its share of PyTorch's threads; None: one on a GPU, on a
-    CPU as many as there are to share. Returns what could not be read: path -> why. The number of other files is told on
-    stderr.
-
-    Raises:
-        UserError: as `listing`.
+    `processes` others read the videos; a video that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
+    threads encode `batch_size` videos at a time, each with its share of PyTorch's threads; None: one thread on a GPU,
+    on a CPU as many as PyTorch has. Raises UserError as `listing`.
     """
     found = listing(folder)
     files, failed = found.videos, found.closed
@@ -120,6 +118,7 @@ def update(
 
     def encode(batch: dict[str, np.ndarray]) -> None:
         vectors = retriever.encode_frames([retriever.padded(frames) for frames in batch.values()])
+        vectors = vectors.half() if vectors.ndim == 3 else vectors
         index.update({name: Entry(*files[name], vector) for name, vector in zip(batch, vectors.numpy(), strict=True)})
 
     # Threads that compute one product wait for each other, and for long where decoders have the cores: each its own
@@ -127,39 +126,34 @@ def update(
     encoders = encoders or (1 if retriever.device.type == "cuda" else threads)
     torch.set_num_threads(max(1, threads // encoders))
     try:
-        in_threads(encode, batches(), encoders)
+        with ThreadPoolExecutor(encoders) as pool:
+            begun = deque()
+            for batch in batches():
+                begun.append(pool.submit(encode, batch))
+                if len(begun) > encoders:  # so that few videos wait in memory
+                    begun.popleft().result()
+            for task in begun:
+                task.result()
     finally:
         torch.set_num_threads(threads)
     return failed
 
 
-def in_threads(work: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
-    """Do `work` on each item in one of `threads` threads, and take as many items ahead at most."""
-    with ThreadPoolExecutor(threads) as pool:
-        begun = deque()
-        for item in items:
-            begun.append(pool.submit(work, item))
-            if len(begun) > threads:
-                begun.popleft().result()
-        for task in begun:
-            task.result()
-
-
 def up_to_date(
     folder: Path, retriever: Retriever, stall_seconds: float = STALL_SECONDS
 ) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The index of `folder`, brought up to date and kept in its file, and what could not be read: path -> why. Both
-    that and an index that cannot be kept are told on stderr.
+    """The index of `folder`, brought up to date and kept in its file, and what could not be read: path -> why. Lines on
+    stderr name what was left out, and say if the index cannot be kept.
 
     Raises:
         UserError: as `listing` and `read_index`, or none of the videos can be read.
     """
     file = index_file(folder, retriever)
-    index = read_index(file, retriever.model.visual.proj.shape[1])
+    index = read_index(file, retriever.width)
     before = {name: entry[:2] for name, entry in index.items()}
     try:
         failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds)
-    finally:  # interrupted, it keeps what it has
+    finally:  # an interrupted update keeps what it has
         if {name: entry[:2] for name, entry in index.items()} != before:
             try:
                 write_index(file, index)
@@ -182,15 +176,20 @@ class Found(NamedTuple):
 
 
 class Searcher:
-    """Answers to sentences from the index of a folder, by path, whose vectors are stacked once."""
+    """Answers sentences from the index of a folder, sorted by path."""
 
     def __init__(self, index: dict[str, Entry], retriever: Retriever):
         self.videos, self.retriever = list(index), retriever
-        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E]
+        self.vectors = torch.from_numpy(np.stack([entry.vector for entry in index.values()]))  # [V, E] or [V, k, E]
+        self.mask = self.vectors.any(-1) if self.vectors.ndim == 3 else None
 
     def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
         """For each sentence the `top` videos, the most similar first; equal ones by path."""
-        similarities = self.retriever.encode_sentences(sentences) @ self.vectors.T
+        asked = self.retriever.encode_sentences(sentences)
+        if self.mask is None:
+            similarities = asked @ self.vectors.T
+        else:
+            similarities = maxsim_in_parts(self.vectors, asked, self.mask, AT_A_TIME).T
         orders = similarities.argsort(descending=True, stable=True)[:, :top]
         values = similarities.gather(1, orders)
         return [
@@ -199,7 +198,7 @@ class Searcher:
         ]
 
     def note(self, sentence: str) -> str | None:
-        """What to say of a sentence that the model does not read whole."""
+        """What to say of a sentence that the model reads only in part."""
         if self.retriever.too_long(sentence):
             return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
         return None

@@ -14,7 +14,11 @@ WEIGHTS = "openai, another tag of open_clip's, hf-hub:ORG/NAME, a local file, or
 
 
 def cell_of_weights(
-    backbone: str = "ViT-B-32", weights: str | None = "openai", frames: int = 12, stages: Sequence[Stage] = ()
+    backbone: str = "ViT-B-32",
+    weights: str | None = "openai",
+    frames: int = 12,
+    stages: Sequence[Stage] = (),
+    vectors: str = "mean",
 ) -> Cell:
     """A model outside the workflow as a cell: its `weights` are published ones, a file, or None for random ones."""
     geometry = backbones.geometry(backbone)
@@ -24,7 +28,7 @@ def cell_of_weights(
         variant="the model",
         seed=0,
         name="the model",
-        model=Model(backbone, weights, tuple(stages)),
+        model=Model(backbone, weights, tuple(stages), vectors=vectors),
         data=Data(frames, geometry.context, geometry.image_size),
         training=None,
         costs=Costs(batch_size=1),
@@ -39,6 +43,8 @@ def options(parser: argparse.ArgumentParser, stage: str | None = None) -> None:
     model.add_argument("--weights", default="openai", type=named, help=weights)
     parser.add_argument("--backbone", type=backbones.named, help="with --weights: whose (default: ViT-B-32)")
     parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+    several = "with --weights: the vectors of a video, of which the most similar counts (default: mean, one)"
+    parser.add_argument("--vectors", choices=["mean", "segments", "medoids"], help=several)
     names = ("BLOCK", "SEGMENTS", "CLUSTERS")
     text = "with --weights: after how many blocks, into how many segments of how many kept tokens (default: %s)"
     parser.add_argument("--stage", type=int, nargs=3, metavar=names, help=text % (stage or "no stage; by k-medoids++"))
@@ -53,10 +59,10 @@ def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids
     """The models asked for: each cell or, without any, the weights with the stage asked for, of each algorithm."""
     if not arguments.cell:
         stages = [[Stage(name, *arguments.stage)] if arguments.stage else [] for name in algorithms]
-        backbone = arguments.backbone or "ViT-B-32"
-        return [cell_of_weights(backbone, arguments.weights, arguments.frames or 12, part) for part in stages]
-    if arguments.backbone or arguments.stage:
-        raise UserError("a cell has its own backbone and stages: --backbone and --stage go with --weights")
+        given = arguments.backbone or "ViT-B-32", arguments.weights, arguments.frames or 12
+        return [cell_of_weights(*given, part, arguments.vectors or "mean") for part in stages]
+    if arguments.backbone or arguments.stage or arguments.vectors:
+        raise UserError("--backbone, --stage and --vectors go with --weights; a cell has its own")
     cells = [read_cell(path) for path in arguments.cell]
     return [replace(cell, data=replace(cell.data, frames=arguments.frames or cell.data.frames)) for cell in cells]
 

@@ -20,38 +20,35 @@ from centerclip.train.finished import build_finished
 
 
 class Retriever:
-    """The model of a cell (`cell.read_cell`, `models.cell_of_weights`), on the GPU if there is one. Vectors are on the
-    CPU.
-
-    Raises:
-        UserError: settings that do not fit each other, or weights that do not fit them.
-    """
+    """The model of a cell (`cell.read_cell`, `models.cell_of_weights`), on the GPU if there is one; its vectors are on
+    the CPU. Raises UserError for settings that do not fit each other, and for weights that do not fit them."""
 
     def __init__(self, cell: Cell):
         check_cell(cell)
         self.cell, self.device = cell, pick_device()
         self.model = build_finished(cell).eval().to(self.device)
         self.tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
+        self.width = self.model.visual.proj.shape[1]  # numbers of a vector
 
     def read(self, path: str | Path) -> tuple[Tensor, Tensor]:
-        """A video file's frames as this model sees them, uint8 [T, 3, H, W], and their mask bool [T]. Raises
-        Lost."""
+        """A video file's frames as this model sees them, uint8 [T, 3, H, W], and mask bool [T]. Raises Lost."""
         return self.padded(spread_frames(path, self.cell.data.frames, self.cell.data.image_size))
 
     def padded(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Frames uint8 [n, H, W, 3] of a video, n at most the model's, as many as those, with their mask: as `read`."""
+        """As `read`, from frames uint8 [n, H, W, 3] of a video, n at most the model's."""
         indices, mask = sample(len(frames), self.cell.data.frames)
         return torch.from_numpy(frames[indices]).permute(0, 3, 1, 2), torch.from_numpy(mask)
 
     @torch.no_grad()
     def encode_frames(self, videos: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """[V, E] float32 unit vectors of videos in one batch: of each uint8 frames [T, 3, H, W] and mask bool [T]."""
+        """[V, E] or [V, k, E] float32 vectors of videos in one batch, each given as by `read`: the model's
+        `video_vectors`."""
         frames, masks = (torch.stack(parts).to(self.device) for parts in zip(*videos, strict=True))
         with autocast(self.device, self.cell.precision):
-            return self.model.encode_video(normalise(frames), masks).cpu()
+            return self.model.video_vectors(normalise(frames), masks).cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
-        """[V, E] float32 unit vectors of video files. Raises Lost."""
+        """As `encode_frames`, of video files. Raises Lost."""
         return torch.cat([self.encode_frames([self.read(path)]) for path in paths])
 
     @torch.no_grad()
@@ -67,10 +64,8 @@ class Retriever:
         return cut(sentence, self.cell.data.text_tokens, self.tokenizer)
 
     def fingerprint(self) -> str:
-        """64 hex digits, equal for two models that give the same vectors to the same videos.
-
-        It is a hash of parameters, settings, the precision, and the revisions of what decodes and encodes.
-        """
+        """64 hex digits, equal for two models that give the same vectors to the same videos: a hash of parameters,
+        settings, the precision, and the revisions of what decodes and encodes."""
         settings = self.cell.settings()
         parts = [
             settings["model"] | {"weights": None},

@@ -112,7 +112,8 @@ class Cell:
         plain = all(stage == Stage(stage.algorithm, stage.block, stage.segments, stage.clusters) for stage in stages)
         seen = PUBLISHED_FRAMES.get(self.benchmark, 12), backbones.geometry(self.model.backbone).image_size
         tuned = self.tunes_all or not self.trained
-        return self.data.shape == seen and plain and len(stages) < 2 and self.model.shift is None and tuned
+        published = plain and len(stages) < 2 and self.model.shift is None and self.model.vectors == "mean"
+        return self.data.shape == seen and published and tuned
 
     @property
     def segment_frames(self) -> int:
@@ -145,6 +146,8 @@ class Cell:
             del groups[group]
         if self.against is None:  # a new key would train every cell again
             del groups["against"]
+        if self.model.vectors == "mean":
+            del groups["model"]["vectors"]
         if self.tunes_all:
             for name in LOW_RANK:
                 del groups["training"][name]

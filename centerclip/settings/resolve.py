@@ -121,6 +121,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
             stages=stages,
             shift=settings.get("shift"),
             proportional=settings.get("proportional", False),
+            vectors=settings.get("vectors", "mean"),
         ),
         data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=geometry.image_size),
         training=Training(**common(Training, recipe), select=config["select"]) if settings.get("train", True) else None,

@@ -279,6 +279,11 @@ class VariantBlock(Block):
     stages: list[Annotated[StageBlock, requires("algorithm")]] = optional("Where it reduces the number of tokens.")
     schedule: ScheduleBlock = optional("A method that stands for many stages, in place of them.")
     proportional: Bool = doc("A token weighs in attention as much as the patches that it stands for.", False)
+    vectors: Literal["mean", "segments", "medoids"] = doc(
+        "Vectors of a video. mean: one, the mean of its segments'. segments: one a segment. medoids: one a token that a"
+        " segment has left. Of several vectors the most similar one counts, in training, evaluation and search.",
+        "mean",
+    )
     training: TrainingBlock = doc(RECIPE, None)
 
     @model_validator(mode="after")

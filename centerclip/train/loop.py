@@ -26,6 +26,7 @@ from centerclip.backbones.low_rank import adapt, merged_state
 from centerclip.command import UserError, first_line, handle
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
 from centerclip.evaluate.features import count_cut, evaluate
+from centerclip.method.maxsim import maxsim
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Training
@@ -274,7 +275,8 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
         torch.manual_seed(seed)
         frames, mask, ids = (tensor[part] for tensor in batch)
         with autocast(run.device, run.recipe.precision):
-            return torch.stack([run.model.encode_video(normalise(frames), mask), run.model.encode_text(ids)])
+            videos, texts = run.model.video_vectors(normalise(frames), mask), run.model.encode_text(ids)
+        return torch.cat([videos.view(len(texts), -1, texts.shape[1]).transpose(0, 1), texts[None]])  # [k + 1, B, E]
 
     def encode_all() -> Tensor:
         with torch.set_grad_enabled(not parts):
@@ -287,8 +289,8 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
         return encode(last)
 
     vectors = processes.fail_together(encode_all, run.device)
-    gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()  # [2, B of all, E]
-    loss = contrastive_loss(*gathered, scale)
+    gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()
+    loss = contrastive_loss(gathered[:-1].transpose(0, 1), gathered[-1], scale)
     leaves = [leaf for leaf in (gathered, scale) if leaf.requires_grad]
     for leaf, gradient in zip(leaves, torch.autograd.grad(run.scaler.scale(loss), leaves), strict=True):
         leaf.grad = gradient
@@ -306,8 +308,9 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
 
 
 def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric cross entropy (paper, equation 4) over unit vectors videos, texts [B, E] that pair up by index."""
-    logits = logit_scale.exp() * videos @ texts.T
+    """Symmetric cross entropy (paper, equation 4) over unit vectors videos [B, E], or [B, k, E] as `maxsim` takes them,
+    and texts [B, E] that pair up by index."""
+    logits = maxsim(logit_scale.exp() * videos, texts)
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

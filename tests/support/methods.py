@@ -20,5 +20,7 @@ METHODS = {
     "random": Model("tiny", stages=(Stage("random_tokens", 2, 2, 49),)),
     "first": Model("tiny", stages=(Stage("first_tokens", 2, 2, 49),)),
     "norm": Model("tiny", stages=(Stage("norm", 2, 2, 49),)),
+    "segments": Model("tiny", stages=(Stage("kmedoids", 2, 2, 49),), vectors="segments"),
+    "medoids": Model("tiny", stages=(Stage("kmedoids", 2, 2, 9),), vectors="medoids"),
     "kmedoids, proportional": Model("tiny", stages=(Stage("kmedoids", 2, 2, 49),), proportional=True),
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 from centerclip.data.video.batches import Videos, stored
 from centerclip.evaluate.features import features
 from centerclip.evaluate.metrics import ranks
+from centerclip.method.maxsim import maxsim
 from centerclip.report.pictures.drawing import FRAMES, draw_video, head, titled
 from centerclip.report.rows import label
 from centerclip.report.tables import description
@@ -48,7 +49,7 @@ def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], 
 
 def best_and_worst(texts: Tensor, videos: Tensor, truth: Tensor, captions: list[str], count: int) -> list[list[Query]]:
     """The `count` best and the `count` worst queries: arguments of `retrieval_metrics` on the CPU, captions [T]."""
-    similarity = texts @ videos.T
+    similarity = texts @ videos.T if videos.ndim == 2 else maxsim(videos, texts).T
     place = ranks(similarity, truth)
 
     def query(index: int) -> Query:
