@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from centerclip.settings.checks import check_cell
 from conftest import REPOSITORY
 from support.cells import STAGE, tiny_cell
 from support.videos import make_video
@@ -25,7 +24,7 @@ from centerclip.search.index import Searcher, index_file, read_index, up_to_date
 from centerclip.search.models import cell_of_weights
 from centerclip.search.retriever import Retriever
 from centerclip.settings import resolve
-from centerclip.settings.cell import from_settings
+from centerclip.settings.cell import check_cell, from_settings
 from centerclip.settings.config import read_config
 from centerclip.train.loop import contrastive_loss
 
