@@ -392,7 +392,7 @@ def test_a_sentence_is_too_long_where_the_results_count_it_so(retriever):
     tokens = retriever.cell.data.text_tokens
     for words in (tokens - 2, tokens - 1):
         sentence = " ".join(["dog"] * words)
-        assert retriever.too_long(sentence) == (count_cut([sentence], tokens) == 1) == (words > tokens - 2)
+        assert retriever.too_long(sentence) == (count_cut([sentence], retriever.cell) == 1) == (words > tokens - 2)
 
 
 SENTENCES = ["grey", "wow !! what a dog!!", "", "a dog jumps into a lake and then " * 20]

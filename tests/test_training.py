@@ -421,7 +421,9 @@ def test_waiting_for_data_names_the_remedy_from_a_fifth_of_the_time_on():
 
 def test_captions_longer_than_is_read_are_counted():
     """A common word is a token, and so are the start and the end."""
-    assert [count_cut(["", "a dog", "a dog runs", "the old man"], tokens) for tokens in (3, 4, 5)] == [3, 2, 0]
+    captions, data = ["", "a dog", "a dog runs", "the old man"], CELL.data
+    cells = [replace(CELL, data=replace(data, text_tokens=tokens)) for tokens in (3, 4, 5)]
+    assert [count_cut(captions, cell) for cell in cells] == [3, 2, 0]
 
 
 def test_videos_shorter_than_a_segment_are_counted_where_such_do_not_count():

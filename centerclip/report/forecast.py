@@ -203,8 +203,8 @@ def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
     source, splits = block["source"], {split for cell in wanted for split in cell.splits}
     tables = [counts(config, name) for name in resolve.benchmarks_of(config, dataset)]  # share the stored frames
     videos = sum(max(table[f"{split}.videos"] for table in tables) for split in splits)
-    sizes = {cell.data.image_size for cell in wanted}
-    left = {size: 1 - made(dataset, size, block["shards"]) for size in sizes}
+    sizes = {cell.data.stored: cell.data.image_size for cell in wanted}
+    left = {stored: 1 - made(dataset, stored, block["shards"]) for stored in sizes}
     here, length = sum(left.values()), SECONDS.get(source["reader"])
     if here == 0:
         return Storage([], 0, 0, 0, 0)
@@ -213,11 +213,11 @@ def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
         return Storage(files, videos, None, None, None)
     seconds = videos * min(length, source.get("seconds") or length)
     frames = seconds * block["fps"]
-    pixels = sum(share * (size / FRAME_SIZE) ** 2 for size, share in left.items())
+    pixels = sum(share * (sizes[stored] / FRAME_SIZE) ** 2 for stored, share in left.items())
     return Storage(files, videos, here * frames, FRAME_BYTES * frames * pixels, here * seconds * CORE_SECONDS / 3600)
 
 
-def made(dataset: str, size: int, shards: int) -> float:
+def made(dataset: str, size: int | str, shards: int) -> float:
     """The share of a dataset's shards that are there."""
     names = (layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=f"{number:04d}") for number in range(shards))
     return sum(Path(name).exists() for name in names) / shards

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from centerclip import backbones
 from centerclip.command import UserError, atomic, shown
 from centerclip.data.datasets.files import listing
 from centerclip.data.video.extraction import spread_or_reason
@@ -103,7 +104,7 @@ def update(
         del index[name]
     pending = [name for name in files if name not in index]
     data = retriever.cell.data
-    read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.image_size)
+    read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.stored)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         reading, batch = watched(read, pending, min(processes, len(pending)), stall_seconds), {}
@@ -155,7 +156,7 @@ def up_to_date(
         UserError: as `listing` and `read_index`, or none of the videos can be read.
     """
     file = index_file(folder, retriever)
-    index = read_index(file, retriever.model.visual.proj.shape[1])
+    index = read_index(file, backbones.model_config(retriever.cell.model.backbone)["embed_dim"])
     before = {name: entry[:2] for name, entry in index.items()}
     try:
         failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from centerclip import backbones
 from centerclip.backbones import pretrained
+from centerclip.backbones.pretrained import OPENAIS, Images
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.stage import Model, Stage
@@ -13,7 +14,7 @@ from centerclip.settings import layout
 from centerclip.settings.schema import Runtime, Training
 
 LOW_RANK = ("tune", "rank", "where")
-COSTLY = ("frozen", "precision", *LOW_RANK)  # what costs depend on of a recipe
+COSTLY = ("frozen", "loss", "precision", *LOW_RANK)  # what costs depend on of a recipe
 PUBLISHED_FRAMES = {"activitynet": 60}  # of a video in the paper's main tables; the other benchmarks' have 12
 
 
@@ -24,10 +25,17 @@ class Data:
     frames: int
     text_tokens: int
     image_size: int  # pixels
+    images: Images = OPENAIS
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.frames, self.image_size
+
+    @property
+    def stored(self) -> int | str:
+        """What its stored frames are called and how they are made, as in `extraction.squared`."""
+        made = ["squash"] * self.images.squash + ["bilinear"] * (self.images.interpolation == "bilinear")
+        return "-".join([*made, str(self.image_size)]) if made else self.image_size
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ class Cell:
     def path(self, template: str) -> Path:
         """Where a file of `layout` lies for this cell."""
         names = {"benchmark": self.benchmark, "dataset": self.dataset, "variant": self.name}
-        return layout.path(template, self.results, size=self.data.image_size, backbone=self.model.backbone, **names)
+        return layout.path(template, self.results, size=self.data.stored, backbone=self.model.backbone, **names)
 
     @property
     def trained_files(self) -> list[Path]:
@@ -145,6 +153,10 @@ class Cell:
             del groups[group]
         if self.against is None:  # a new key would train every cell again
             del groups["against"]
+        if self.data.images == OPENAIS:
+            del groups["data"]["images"]
+        if self.trained and self.training.loss == "softmax":
+            del groups["training"]["loss"]
         if self.tunes_all:
             for name in LOW_RANK:
                 del groups["training"][name]
@@ -161,9 +173,12 @@ def from_settings(settings: dict, **fields) -> Cell:
     """The cell of `Cell.settings` or `Cell.cost_settings`, with further `fields`. Raises TypeError, KeyError."""
     model, training = dict(settings["model"]), settings["training"]
     model["stages"] = tuple(Stage(**stage) for stage in model["stages"])
+    data = dict(settings["data"])
+    if images := data.get("images"):
+        data["images"] = Images(**images | {key: tuple(images[key]) for key in ("mean", "std")})
     groups = {
         "model": Model(**model),
-        "data": Data(**settings["data"]),
+        "data": Data(**data),
         "training": training and Training(**training),
         "costs": Costs(**settings.get("costs", {})),
     }
