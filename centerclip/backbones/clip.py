@@ -1,6 +1,5 @@
 """CLIP with a video side, built and frozen."""
 
-import re
 from collections.abc import Sequence
 
 import open_clip
@@ -16,14 +15,16 @@ from centerclip.backbones.weights import load_weights
 from centerclip.method.stage import Model, Stage
 from centerclip.method.video import VideoSide
 
-STEM = re.compile(  # the parameters of both towers in front of their blocks, by the beginning of their names
-    r"(text\.)?(token_embedding\.|positional_embedding)|text\.transformer\.embed"
-    r"|visual\.(conv1\.|class_embedding|positional_embedding|ln_pre\.)"
-    r"|visual\.trunk\.(cls_token|pos_embed|patch_embed|norm_pre)"
+STEM = (  # the parameters of both towers in front of their blocks, by the beginning of their names
+    *("token_embedding.", "positional_embedding"),
+    *("text.token_embedding.", "text.positional_embedding", "text.transformer.embed"),
+    *("visual.conv1.", "visual.class_embedding", "visual.positional_embedding", "visual.ln_pre."),
+    *(f"visual.trunk.{part}" for part in ("cls_token", "pos_embed", "patch_embed.", "norm_pre.")),
 )
-LEARNED = re.compile(r"stages\.")  # the parameters that CLIP does not have
-HEADS = re.compile(
-    r"visual\.(proj|head\.|trunk\.(attn_pool|head)\.)|(text\.)?text_projection|text\.proj\.|logit_|stages\."
+LEARNED = ("stages.",)  # the parameters that CLIP does not have
+HEADS = (
+    *("visual.proj", "visual.head.", "visual.trunk.attn_pool.", "visual.trunk.head."),
+    *("text_projection", "text.text_projection", "text.proj.", "logit_", *LEARNED),
 )
 
 
@@ -96,7 +97,7 @@ def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
     if model.weights is not None:
         load_weights(built, model.backbone, model.weights)
     if image_size and hasattr(built.visual, "trunk"):  # open_clip's own ViT is built for it
-        built.visual.trunk.set_input_size(img_size=image_size)
+        built.visual.set_input_size(image_size)
     for stage in built.stages.values():
         stage.start_embedding(built.tower.positions)
     return built
@@ -108,8 +109,8 @@ def freeze(model: open_clip.CLIP, part: str) -> None:
     for name, parameter in model.named_parameters():
         trains = {
             "none": True,
-            "stem": not STEM.match(name),
-            "backbone": bool(HEADS.match(name)),
-            "clip": bool(LEARNED.match(name)),
+            "stem": not name.startswith(STEM),
+            "backbone": name.startswith(HEADS),
+            "clip": name.startswith(LEARNED),
         }
         parameter.requires_grad_(trains[part])
