@@ -2,17 +2,13 @@
 
 import json
 import pickle
-import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import open_clip
 import torch
-from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
 from safetensors import safe_open
@@ -24,7 +20,6 @@ from centerclip.backbones import pretrained, torchscript
 from centerclip.command import UserError, atomic, first_line, located, tell
 from centerclip.method.state import SETTINGS, other_reduction
 
-SECONDS = 5  # to wait for a first answer of a server that has weights
 CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
 
@@ -95,52 +90,21 @@ def download(backbone: str, weights: str) -> Path:
     backbone or cannot be downloaded."""
     if wrong := pretrained.problem(backbone, weights):
         raise UserError(f"weights {weights}: {wrong}")
-    with offline_if(reason := unreachable(constants.ENDPOINT)):
 
-        def had(get: Callable[..., str], *arguments: object) -> Path:
-            try:
-                return Path(get(*arguments))
-            except Exception as error:  # of any of the network's layers
-                cause = reason or f"open_clip cannot get them ({first_line(error)})"
-                advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}})"
-                raise UserError(f"weights {weights}: {cause}; {advice}, or null for random weights") from None
-
-        if not weights.startswith(pretrained.HUB):
-            return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
-        get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
-        if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
-            raise UserError(f"weights {weights}: {wrong}")
-        return had(get, repository)
-
-
-def unreachable(url: str) -> str:
-    """Why the server of `url` gives no answer, not even a refusal; '': it does. Libraries retry for over a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, and they are not in its cache"
-    reasons = [f"no answer in {SECONDS} s"]
-
-    def ask() -> None:
+    def had(get: Callable[..., str], *arguments: object) -> Path:
         try:
-            get_session().head(url, timeout=2 * SECONDS)
-            reasons.append("")
+            return Path(get(*arguments))
         except Exception as error:  # of any of the network's layers
-            reasons.append(first_line(error))
+            cause = f"open_clip cannot get them ({first_line(error)})"
+            advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}})"
+            raise UserError(f"weights {weights}: {cause}; {advice}, or null for random weights") from None
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no timeout
-    thread.start()
-    thread.join(SECONDS)
-    reason = reasons[-1]
-    return reason and f"{urlsplit(url).hostname} cannot be reached ({reason})"
-
-
-@contextmanager
-def offline_if(unreached: str) -> Iterator[None]:
-    """Let huggingface_hub look into its cache alone in the block, if its server is `unreached`."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or bool(unreached)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    if not weights.startswith(pretrained.HUB):
+        return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
+    get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
+    if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
+        raise UserError(f"weights {weights}: {wrong}")
+    return had(get, repository)
 
 
 def other_model(backbone: str, config: dict) -> str | None:
