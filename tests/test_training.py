@@ -206,7 +206,7 @@ def test_every_family_trains_by_siglips_loss_and_resumes_to_equal_bytes(family, 
 
 
 def test_siglips_loss_needs_a_bias():
-    with pytest.raises(Misfit, match="^training.loss sigmoid: tiny has no logit bias, as SigLIP's models have$"):
+    with pytest.raises(Misfit, match=r"^training\.loss sigmoid: tiny has no logit bias, as SigLIP's models have$"):
         check_cell(replace(CELL, training=replace(CELL.training, loss="sigmoid")))
 
 
