@@ -291,9 +291,11 @@ class TestBackbone:
         torch.save(state | {"logit_scale": state["logit_scale"][None]}, tmp_path / "w.pt")
         loaded = build(Model(name, str(tmp_path / "w.pt")), 1)
         assert loaded.logit_bias == 0 and torch.equal(loaded.text.ln_final.weight, model.text.ln_final.weight)
-        del state["visual.trunk.norm.weight"]
+        del state["visual.trunk.patch_embed.proj.weight"]
         torch.save(state, tmp_path / "w.pt")
-        with pytest.raises(UserError, match=r"not those of small-.*: the file lacks 'visual.trunk.norm.weight'"):
+        with pytest.raises(
+            UserError, match=r"not those of small-.*: the file lacks 'visual.trunk.patch_embed.proj.weight'"
+        ):
             build(Model(name, str(tmp_path / "w.pt")), 1)
 
     def test_it_searches(self, family, monkeypatch):

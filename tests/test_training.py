@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
-from support.families import FAMILIES, as_backbone
+from support.families import FAMILIES, TEXT, as_backbone
 from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, srun, two_processes, write_cell
 
 from centerclip.backbones.clip import build
@@ -33,6 +33,7 @@ from centerclip.settings import layout
 from centerclip.settings.cell import Runtime, from_settings, read_cell
 from centerclip.settings.checks import check_cell
 from centerclip.train import checkpoints, loop, processes
+from centerclip.train.finished import build_finished
 from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, loading, parameter_groups
 
 CPU = torch.device("cpu")
@@ -203,6 +204,23 @@ def test_every_family_trains_by_siglips_loss_and_resumes_to_equal_bytes(family, 
     for each in (run, resumed):
         loop.train_step(each, pairs, 1.0)
     assert all(torch.equal(resumed.model.state_dict()[name], value) for name, value in run.model.state_dict().items())
+
+
+def test_a_cell_of_another_family_is_trained_and_evaluated(monkeypatch, tmp_path):
+    """Frames of 56 pixels, squashed, where the tower has 32."""
+    name = as_backbone(monkeypatch, "PE-Core", TEXT | {"context_length": 77, "vocab_size": 49408})
+    data = replace(CELL.data, images=Images(mean=(0.5,) * 3, std=(0.5,) * 3, squash=True))
+    model = Model(name, stages=(replace(STAGE, block=1),))
+    path = write_cell(tmp_path / "results", replace(CELL, model=model, data=data))
+    cell = read_cell(path)
+    weights, history = loop.train(cell, tmp_path / "checkpoints", tmp_path / "tensorboard")
+    assert len(history["epochs"]) == 2 and history["train_texts_cut"] == 0
+    save_weights(weights, name, cell.path(layout.WEIGHTS))
+    store = FrameStore(cell.path(layout.FRAMES))
+    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "test")
+    metrics = evaluate(build_finished(cell), rows, store, cell)
+    selected = history["epochs"][history["selected_epoch"] - 1]
+    assert metrics["text_to_video"] == selected["text_to_video"]
 
 
 def test_siglips_loss_needs_a_bias():
