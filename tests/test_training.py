@@ -224,7 +224,7 @@ def test_a_cell_of_another_family_is_trained_and_evaluated(monkeypatch, tmp_path
 
 
 def test_siglips_loss_needs_a_bias():
-    with pytest.raises(Misfit, match=r"^training\.loss sigmoid: tiny has no logit bias, as SigLIP's models have$"):
+    with pytest.raises(Misfit, match=r"^loss sigmoid: tiny has no logit bias, as SigLIP's models have$"):
         check_cell(replace(CELL, training=replace(CELL.training, loss="sigmoid")))
 
 

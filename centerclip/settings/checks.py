@@ -19,7 +19,7 @@ def check_cell(cell: Cell) -> None:
         problem = f"text_tokens {cell.data.text_tokens} is more than {cell.model.backbone} reads ({geometry.context})"
         raise Misfit(problem, ["text_tokens"], ["backbone"])
     if cell.training and cell.training.loss == "sigmoid" and not backbones.has_bias(cell.model.backbone):
-        problem = f"training.loss sigmoid: {cell.model.backbone} has no logit bias, as SigLIP's models have"
+        problem = f"loss sigmoid: {cell.model.backbone} has no logit bias, as SigLIP's models have"
         raise Misfit(problem, ["training", "loss"], ["backbone"])
     if cell.training and cell.training.batch_size % cell.runtime.gpus:
         batch_size = cell.training.batch_size
