@@ -8,9 +8,11 @@ from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from support.cells import tiny_cell
 from support.families import FAMILIES, TEXT, ViT, as_backbone, clip
 from timm.layers import apply_rot_embed_cat
@@ -20,10 +22,14 @@ from torch.nn.functional import linear, normalize
 
 import centerclip
 from centerclip import backbones
+from centerclip.backbones import OTHER_NAMES
 from centerclip.backbones.clip import build, freeze
+from centerclip.backbones.pretrained import images
 from centerclip.backbones.texts import Texts
 from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
+from centerclip.data.video.batches import normalise
+from centerclip.data.video.extraction import squared
 from centerclip.method.reduced import ReducedCLIP, held_geometry
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.rlt import rlt
@@ -341,6 +347,27 @@ def test_texts_by_a_tokenizer_of_the_hub(monkeypatch):
         UserError, match=r"^small-SigLIP: its tokenizer org/name cannot be loaded: org/name is not there$"
     ):
         Texts(name, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "stored"),
+    [
+        ("ViT-B-32", "openai", 224),
+        ("ViT-B-16-SigLIP2", "webli", "squash-224"),
+        ("MobileCLIP-B", "datacompdr", "bilinear-224"),
+        ("PE-Core-B-16", "meta", "squash-bilinear-224"),
+    ],
+)
+def test_images_are_those_of_a_weights_tag(name, tag, stored):
+    """As open_clip's own transform makes them of a frame."""
+    data, pixels = Data(4, 32, 224, images(name, tag)), np.random.default_rng(0).integers(256, size=(240, 320, 3))
+    settings = open_clip.get_pretrained_cfg(OTHER_NAMES.get(name, name), tag)
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    transform = open_clip.image_transform(224, False, **{key: settings[key] for key in keys})
+    frame = np.asarray(squared(pixels.astype(np.uint8), data.stored))
+    ours = normalise(torch.from_numpy(frame.copy()).permute(2, 0, 1), data.images)
+    assert data.stored == stored
+    assert torch.allclose(ours, transform(Image.fromarray(pixels.astype(np.uint8))), atol=1e-5)
 
 
 @pytest.mark.parametrize(
