@@ -89,8 +89,7 @@ def arguments(backbone: str, image_size: int | None = None) -> dict:
 def build(model: Model, seed: int, image_size: int | None = None) -> CenterCLIP:
     """The model before any training, with its pretrained weights or, without, weights drawn from `seed`; it encodes
     frames of `image_size` pixels, None: of the backbone's own size. A stage's embedding starts as the positional
-    embedding of the first K patches, as the authors' does. Raises UserError as `load_weights` and
-    `hub`."""
+    embedding of the first K patches, as the authors' does. Raises UserError as `load_weights` or `hub`."""
     torch.manual_seed(seed)
     kind = CustomCenterCLIP if has_text_module(model.backbone) else CenterCLIP
     built = kind(model.backbone, model.stages, model.shift, model.proportional, image_size)
