@@ -128,17 +128,12 @@ def test_a_large_backbones_parameters_and_sizes_are_open_clips(backbone):
 
 
 class TestBackbones:
-    def test_they_are_all_that_open_clip_makes_of_its_own_code_alone(self):
+    def test_they_are_all_of_open_clips_with_a_plain_sequence(self):
         models = {backbones.OTHER_NAMES.get(name, name) for name in backbones.names()} - {"tiny"}
-        assert len(models) == 32 and models < set(open_clip.list_models())
-        for name in open_clip.list_models():
-            config = open_clip.get_model_config(name)
-            tower = (
-                isinstance(config["vision_cfg"].get("layers"), int) and "timm_model_name" not in config["vision_cfg"]
-            )
-            own = tower and not {"custom_text", "multimodal_cfg"} & config.keys()
-            text = "hf_model_name" not in config["text_cfg"] and "hf_tokenizer_name" not in config["text_cfg"]
-            assert (name in models) == (own and text), name
+        assert models | backbones.refused().keys() == set(open_clip.list_models())
+        assert len(models) == 111 and sum(map(backbones.needs_transformers, backbones.names())) == 48
+        kinds = ("RN", "coca_", "convnext_", "MobileCLIP", "swin_", "vit_relpos")
+        assert [sum(name.startswith(kind) for name in backbones.refused()) for kind in kinds] == [10, 4, 11, 6, 1, 1]
 
     def test_images_that_are_not_square_are_refused(self):
         config = backbones.TINY | {"vision_cfg": backbones.TINY["vision_cfg"] | {"image_size": [56, 112]}}
@@ -170,10 +165,13 @@ class TestBackbones:
         monkeypatch.setattr(sys, "argv", ["centerclip", "backbones"])
         main()
         lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
-        assert list(lines) == ["backbone", *backbones.names()]
-        assert lines["ViT-L-14-336-quickgelu"] == ["336", "576", "1024", "24", "tok", "77", "1", "quick_gelu", "openai"]
+        assert list(lines) == ["backbone", *backbones.names(), *backbones.refused()]
+        sizes = ["yes", "336", "576", "1024", "24", "tok", "77", "1", "quick_gelu"]
+        assert lines["ViT-L-14-336-quickgelu"] == [*sizes, "openai"]
+        assert lines["ViT-B-16-SigLIP2"] == ["hub", "224", "196", "768", "12", "map", "64", "0", "gelu", "webli"]
+        assert lines["RN50"] == ["no:", "its", "video", "side", "is", "a", "ResNet"]
         assert "datacomp_xl_s13b_b90k" in lines["ViT-L-14"] and "openai" not in lines["ViT-L-14"]
-        assert lines["tiny"] == ["56", "49", "64", "4", "tok", "77", "1", "quick_gelu"]
+        assert lines["tiny"] == ["yes", "56", "49", "64", "4", "tok", "77", "1", "quick_gelu"]
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16"])

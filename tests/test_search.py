@@ -347,7 +347,7 @@ def test_a_sentence_is_too_long_where_the_results_count_it_so(retriever):
     tokens = retriever.cell.data.text_tokens
     for words in (tokens - 2, tokens - 1):
         sentence = " ".join(["dog"] * words)
-        assert retriever.too_long(sentence) == (count_cut([sentence], tokens) == 1) == (words > tokens - 2)
+        assert retriever.too_long(sentence) == (count_cut([sentence], retriever.cell) == 1) == (words > tokens - 2)
 
 
 SENTENCES = ["grey", "wow !! what a dog!!", "", "a dog jumps into a lake and then " * 20]
@@ -356,7 +356,7 @@ SENTENCES = ["grey", "wow !! what a dog!!", "", "a dog jumps into a lake and the
 def test_what_follows_a_sentences_end_changes_nothing(retriever):
     """`!` is the token 0, as the padding is; the last sentence is longer than what the model reads."""
     with torch.no_grad():
-        whole = retriever.model.encode_text(retriever.tokenizer(SENTENCES))
+        whole = retriever.model.encode_text(retriever.texts.ids(SENTENCES))
     for sentence, vector in zip(SENTENCES, whole, strict=True):
         assert torch.allclose(retriever.encode_sentences([sentence])[0], vector, atol=1e-6)
     assert torch.allclose(retriever.encode_sentences(SENTENCES), whole, atol=1e-6)

@@ -1,12 +1,20 @@
 """timm's towers as the method sees them, against timm's own code and loops."""
 
 import math
+import re
+import sys
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from unittest import mock
 
+import numpy as np
 import open_clip
 import pytest
 import torch
-from support.families import FAMILIES, ViT, clip
+from PIL import Image
+from support.cells import tiny_cell
+from support.families import FAMILIES, TEXT, ViT, as_backbone, clip
 from timm.layers import apply_rot_embed_cat
 from timm.models.eva import EvaBlockPostNorm
 from torch import Tensor, nn
@@ -14,14 +22,26 @@ from torch.nn.functional import linear, normalize
 
 import centerclip
 from centerclip import backbones
+from centerclip.backbones import OTHER_NAMES
+from centerclip.backbones.clip import build, freeze
+from centerclip.backbones.pretrained import images
+from centerclip.backbones.texts import Texts
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
-from centerclip.method.reduced import ReducedCLIP
+from centerclip.data.video.batches import normalise
+from centerclip.data.video.extraction import squared
+from centerclip.method.reduced import ReducedCLIP, held_geometry
 from centerclip.method.reduction.kmedoids import kmedoids
 from centerclip.method.reduction.rlt import rlt
 from centerclip.method.reduction.tome import tome
+from centerclip.method.stage import Model, Stage
 from centerclip.method.towers import tower_of
 from centerclip.method.towers.tower import class_attention
 from centerclip.method.towers.trunk import is_plain
+from centerclip.search.models import cell_of_weights
+from centerclip.search.retriever import Retriever
+from centerclip.settings.cell import Data
+from centerclip.train.finished import build_trained
 
 TURNING = ["EVA-02", "PE-Core", "PE-Core-bigG"]
 TURNING_WITH_CLASS = TURNING[:2]
@@ -224,17 +244,154 @@ def test_what_the_tower_does_not_compute_is_refused(other):
 
 
 @pytest.mark.slow
-def test_the_models_that_the_reason_of_a_backbone_says_are_the_towers():
-    """Of all of open_clip's with a timm model, built without memory."""
-    found = {}
-    for name in open_clip.list_models():
-        config = open_clip.get_model_config(name)
-        vision = config["vision_cfg"]
-        if timm_name := vision.get("timm_model_name"):
-            if timm_name not in found:
-                with torch.device("meta"):
-                    pool, proj = vision.get("timm_pool", "avg"), vision.get("timm_proj", "linear")
-                    visual = open_clip.timm_model.TimmModel(timm_name, 512, vision["image_size"], pool, proj)
-                found[timm_name] = is_plain(visual)
-            assert ("centerclip.reduce" in backbones.reason(config)) == found[timm_name], name
-    assert sum(found.values()) > 30
+def test_all_sizes_are_those_of_the_built_towers():
+    """Of every tower of timm's that open_clip names, built without memory, on frames of two sizes."""
+    configs = {name: open_clip.get_model_config(name)["vision_cfg"] for name in open_clip.list_models()}
+    named = {vision["timm_model_name"]: name for name, vision in configs.items() if "timm_model_name" in vision}
+    for timm_name, name in named.items():
+        vision = configs[name]
+        with torch.device("meta"):
+            pool, proj = vision.get("timm_pool", "avg"), vision.get("timm_proj", "linear")
+            visual = open_clip.timm_model.TimmModel(timm_name, 512, vision["image_size"], pool, proj)
+        assert is_plain(visual) == (name in backbones.names()), name
+        if is_plain(visual):
+            assert replace(held_geometry(holder(visual)), context=0) == replace(backbones.geometry(name), context=0)
+            visual.set_input_size(size := 2 * tower_of(visual).patch_size)
+            other = backbones.geometry(name, size)
+            assert replace(held_geometry(holder(visual)), context=0) == replace(other, context=0)
+
+
+def holder(visual: nn.Module) -> nn.Module:
+    """A module with a video side alone."""
+    made = nn.Module()
+    made.visual = visual
+    return made
+
+
+@pytest.mark.parametrize(("name", "size"), [("PE-Core-T-16-384", 192), ("ViTamin-S", 128)])
+def test_a_backbone_at_full_size_is_open_clips(name, size):
+    ours, theirs = build(Model(name), 0).eval(), open_clip.create_model(name).eval()
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.randn(1, 3, *theirs.visual.image_size)
+    ids = open_clip.get_tokenizer(name)(["a red circle"])
+    assert torch.allclose(ours.encode_video(image[:, None]), theirs.encode_image(image, normalize=True), atol=1e-6)
+    for given in (ids, ids[:, :6]):  # the mask is cut
+        assert torch.allclose(ours.encode_text(given), theirs.encode_text(ids, normalize=True), atol=1e-6)
+    smaller = build(Model(name), 0, size).eval()
+    assert smaller.tower.patches == backbones.geometry(name, size).patches
+    assert smaller.encode_video(torch.randn(1, 1, 3, size, size)).shape == (
+        1,
+        backbones.model_config(name)["embed_dim"],
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestBackbone:
+    """A model of each family as a backbone of a cell."""
+
+    def test_its_sizes_stem_and_weights(self, family, monkeypatch, tmp_path):
+        name = as_backbone(monkeypatch, family, init_logit_bias=-10.0)
+        cell = tiny_cell(Stage("kmedoids", 1, 2, 9), model=Model(name, stages=(Stage("kmedoids", 1, 2, 9),)))
+        model = build(cell.model, 0, 48)
+        assert held_geometry(model) == backbones.geometry(name, 48)
+        freeze(model, "stem")
+        stem, trunk = re.compile(model.visual.trunk.group_matcher()["stem"]), "visual.trunk."
+        still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        named = {trunk + name for name, _ in model.visual.trunk.named_parameters() if stem.match(name)}
+        assert named | {"text.token_embedding.weight", "text.positional_embedding"} <= still
+        assert all("norm_pre." in name or name in named for name in still if name.startswith(trunk))
+        save_weights(model.state_dict(), name, tmp_path / "w.safetensors")
+        trained = build_trained(replace(cell, data=Data(4, 8, 48)), tmp_path / "w.safetensors")
+        assert all(torch.equal(trained.state_dict()[name], value) for name, value in model.state_dict().items())
+
+    def test_weights_without_a_bias_or_of_another_layout_of_the_text_side(self, family, monkeypatch, tmp_path):
+        name = as_backbone(monkeypatch, family, init_logit_bias=-10.0)
+        model = build(Model(name), 0)
+        state = {key.removeprefix("text."): value for key, value in model.state_dict().items() if key != "logit_bias"}
+        torch.save(state | {"logit_scale": state["logit_scale"][None]}, tmp_path / "w.pt")
+        loaded = build(Model(name, str(tmp_path / "w.pt")), 1)
+        assert loaded.logit_bias == 0 and torch.equal(loaded.text.ln_final.weight, model.text.ln_final.weight)
+        del state["visual.trunk.patch_embed.proj.weight"]
+        torch.save(state, tmp_path / "w.pt")
+        with pytest.raises(
+            UserError, match=r"not those of small-.*: the file lacks 'visual.trunk.patch_embed.proj.weight'"
+        ):
+            build(Model(name, str(tmp_path / "w.pt")), 1)
+
+    def test_it_searches(self, family, monkeypatch):
+        name = as_backbone(monkeypatch, family, TEXT | {"context_length": 77, "vocab_size": 49408})
+        retriever = Retriever(cell_of_weights(name, None, 4, [Stage("kmedoids", 1, 2, 16)]))
+        frames = [torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8) for _ in range(2)]
+        vectors = retriever.encode_frames([(part, torch.ones(4, dtype=torch.bool)) for part in frames])
+        texts = retriever.encode_sentences(["a red circle", "a dog"])
+        assert vectors.shape == texts.shape == (2, 16) and len(retriever.fingerprint()) == 64
+
+
+def test_texts_of_which_every_place_is_seen_keep_their_context(monkeypatch):
+    text = TEXT | {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": "org/name"}
+    name = as_backbone(monkeypatch, "SigLIP", text)
+    assert backbones.reads_padding(name) and not backbones.reads_padding("ViT-B-32")
+    with pytest.raises(UserError, match=r"^small-SigLIP: its tokenizer org/name needs transformers: pip install 'cent"):
+        monkeypatch.setattr("centerclip.backbones.texts.find_spec", lambda _: None)
+        Texts(name, 8)
+
+
+def test_texts_by_a_tokenizer_of_the_hub(monkeypatch):
+    """A word is a token, then comes 2; 1 is the padding."""
+
+    def tokenizer(texts, max_length=None, **_):
+        rows = [[3] * len(text.split()) + [2] for text in ([texts] if isinstance(texts, str) else texts)]
+        if max_length is None:
+            return SimpleNamespace(input_ids=rows[0])
+        return SimpleNamespace(input_ids=torch.tensor([(row + [1] * max_length)[:max_length] for row in rows]))
+
+    text = TEXT | {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": "org/name"}
+    name = as_backbone(monkeypatch, "SigLIP", text)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, backbones.read(name))
+    auto = SimpleNamespace(from_pretrained=lambda *_, **__: tokenizer)
+    package = SimpleNamespace(AutoTokenizer=auto, __spec__=True)
+    monkeypatch.setitem(sys.modules, "transformers", package)
+    texts = Texts(name, 8)
+    expected = [[3, 3, 2, 1, 1, 1, 1, 1], [3, 2, 1, 1, 1, 1, 1, 1]]
+    assert texts.ids(["a dog", "dogs"]).tolist() == texts.short_ids(["a dog", "dogs"]).tolist() == expected
+    assert [texts.cut(sentence) for sentence in ("one two three four five six seven", 8 * "word ")] == [False, True]
+    lost = mock.Mock(side_effect=OSError("org/name is not there\nlonger story"))
+    monkeypatch.setattr(auto, "from_pretrained", lost)
+    with pytest.raises(
+        UserError, match=r"^small-SigLIP: its tokenizer org/name cannot be loaded: org/name is not there$"
+    ):
+        Texts(name, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "stored"),
+    [
+        ("ViT-B-32", "openai", 224),
+        ("ViT-B-16-SigLIP2", "webli", "squash-224"),
+        ("MobileCLIP-B", "datacompdr", "bilinear-224"),
+        ("PE-Core-B-16", "meta", "squash-bilinear-224"),
+    ],
+)
+def test_images_are_those_of_a_weights_tag(name, tag, stored):
+    """As open_clip's own transform makes them of a frame."""
+    data, pixels = Data(4, 32, 224, images(name, tag)), np.random.default_rng(0).integers(256, size=(240, 320, 3))
+    settings = open_clip.get_pretrained_cfg(OTHER_NAMES.get(name, name), tag)
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    transform = open_clip.image_transform(224, False, **{key: settings[key] for key in keys})
+    frame = np.asarray(squared(pixels.astype(np.uint8), data.stored))
+    ours = normalise(torch.from_numpy(frame.copy()).permute(2, 0, 1), data.images)
+    assert data.stored == stored
+    assert torch.allclose(ours, transform(Image.fromarray(pixels.astype(np.uint8))), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"audio_cfg": {}, "text_cfg": TEXT}, "it has no video or no text side"),
+        ({"vision_cfg": {"image_size": 224, "patch_size": 16}, "text_cfg": TEXT}, "it has no number of blocks"),
+        (backbones.TINY | {"text_cfg": TEXT | {"arch": "moderntext"}}, "its configuration has arch, not known here"),
+        (backbones.TINY | {"loss": "x"}, "its configuration has loss, not known here"),
+    ],
+)
+def test_configurations_of_a_later_open_clip_are_refused(config, reason):
+    assert backbones.reason(config) == reason

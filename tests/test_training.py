@@ -9,24 +9,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from unittest import mock
 
+import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
+from support.families import FAMILIES, TEXT, as_backbone
 from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, srun, two_processes, write_cell
 
 from centerclip.backbones.clip import build
 from centerclip.backbones.device import autocast, computed_in, lowered
+from centerclip.backbones.pretrained import Images
+from centerclip.backbones.weights import save_weights
 from centerclip.command import UserError
 from centerclip.data.datasets.manifest import read_manifest, usable
 from centerclip.data.video.batches import normalise
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.costs import saved_bytes
 from centerclip.evaluate.features import count_cut, count_short, evaluate
+from centerclip.method.errors import Misfit
 from centerclip.method.stage import Model
 from centerclip.settings import layout
-from centerclip.settings.cell import Runtime, read_cell
+from centerclip.settings.cell import Runtime, check_cell, from_settings, read_cell
 from centerclip.train import checkpoints, loop, processes
+from centerclip.train.finished import build_finished
 from centerclip.train.loop import Run, contrastive_loss, learning_rate_factor, loading, parameter_groups
 
 CPU = torch.device("cpu")
@@ -41,6 +47,13 @@ def test_loss_by_hand():
     # swapped: the right answers are the other ones
     swapped = contrastive_loss(features, features.flip(0), torch.tensor(math.log(2))).item()
     assert swapped == pytest.approx(-math.log(1 / (math.e**2 + 1)))
+
+
+def test_siglips_loss_is_open_clips():
+    videos, texts = torch.nn.functional.normalize(torch.randn(2, 5, 8), dim=-1)
+    scale, bias = torch.tensor(math.log(10)), torch.tensor(-10.0)
+    expected = open_clip.loss.SigLipLoss()(videos, texts, scale.exp(), bias)
+    assert torch.allclose(contrastive_loss(videos, texts, scale, bias), expected)
 
 
 def test_learning_rate_rises_then_falls_as_a_cosine():
@@ -134,11 +147,11 @@ def test_steps_lower_the_loss_and_the_scale_stays_at_most_100():
     assert run.model.logit_scale.exp().item() <= 100.001
 
 
-def gradients(run, chunk):
+def gradients(run, chunk, pairs=None):
     """The loss and the gradients, of what trains, of a step."""
     run.model.zero_grad(set_to_none=True)
     run.chunk = chunk
-    loss = loop.backward(run, batch(0), seed=0)
+    loss = loop.backward(run, pairs or batch(0), seed=0)
     trains = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     return loss, {name: parameter.grad.clone() for name, parameter in trains.items()}
 
@@ -156,6 +169,76 @@ def test_a_batch_in_chunks_has_the_whole_batchs_loss_and_gradients(cell, chunk):
     whole, expected = gradients(run, 4)
     loss, got = gradients(run, chunk)
     assert loss == pytest.approx(whole, rel=1e-6) and close(got, expected)
+
+
+def small_pairs():
+    """Frames, masks and token ids of four random pairs for the small backbones."""
+    frames = torch.randint(256, (4, 4, 3, 32, 32), dtype=torch.uint8)
+    return [frames, torch.ones(4, 4, dtype=torch.bool), torch.randint(1, 63, (4, 8))]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_by_siglips_loss_and_resumes_to_equal_bytes(family, monkeypatch, tmp_path):
+    """In chunks, with recomputed activations, with its own mean and std, and a scale that stays above CLIP's."""
+    name, pairs = as_backbone(monkeypatch, family, init_logit_bias=-10.0), small_pairs()
+    data = replace(CELL.data, frames=4, image_size=32, images=Images(mean=(0.5,) * 3, std=(0.5,) * 3))
+    model, recipe = Model(name, stages=(replace(STAGE, block=1, clusters=9),)), replace(CELL.training, loss="sigmoid")
+    cell = replace(CELL, model=model, data=data, training=recipe)
+    torch.manual_seed(1)
+    state = build(Model(name), 0).state_dict() | {"logit_scale": torch.tensor(math.log(112))}
+    save_weights(state, name, tmp_path / "w.safetensors")
+    cell = replace(cell, model=replace(model, weights=str(tmp_path / "w.safetensors")))
+    run = run_in(tmp_path, cell)
+    loss, expected = gradients(run, 4, pairs)
+    again = run_in(tmp_path, cell, grad_checkpointing=True)
+    chunked, got = gradients(again, 1, pairs)
+    assert chunked == pytest.approx(loss, rel=1e-4) and got["logit_bias"] != 0
+    assert all(torch.allclose(got[name], right, rtol=1e-2, atol=1e-4 * right.abs().max()) for name, right in
+               expected.items())  # fmt: skip
+    loop.train_step(run, pairs, 1.0)
+    assert 100 < run.model.logit_scale.exp() <= 112.001
+    run.save()
+    resumed = run_in(tmp_path, cell)
+    resumed.resume()
+    for each in (run, resumed):
+        loop.train_step(each, pairs, 1.0)
+    assert all(torch.equal(resumed.model.state_dict()[name], value) for name, value in run.model.state_dict().items())
+
+
+def test_a_cell_of_another_family_is_trained_and_evaluated(monkeypatch, tmp_path):
+    """Frames of 56 pixels, squashed, where the tower has 32."""
+    name = as_backbone(monkeypatch, "PE-Core", TEXT | {"context_length": 77, "vocab_size": 49408})
+    data = replace(CELL.data, images=Images(mean=(0.5,) * 3, std=(0.5,) * 3, squash=True))
+    model = Model(name, stages=(replace(STAGE, block=1),))
+    path = write_cell(tmp_path / "results", replace(CELL, model=model, data=data))
+    cell = read_cell(path)
+    weights, history = loop.train(cell, tmp_path / "checkpoints", tmp_path / "tensorboard")
+    assert len(history["epochs"]) == 2 and history["train_texts_cut"] == 0
+    save_weights(weights, name, cell.path(layout.WEIGHTS))
+    store = FrameStore(cell.path(layout.FRAMES))
+    rows = usable(read_manifest(cell.path(layout.MANIFEST)), store.counts, "test")
+    metrics = evaluate(build_finished(cell), rows, store, cell)
+    selected = history["epochs"][history["selected_epoch"] - 1]
+    assert metrics["text_to_video"] == selected["text_to_video"]
+
+
+def test_siglips_loss_needs_a_bias():
+    with pytest.raises(Misfit, match=r"^loss sigmoid: tiny has no logit bias, as SigLIP's models have$"):
+        check_cell(replace(CELL, training=replace(CELL.training, loss="sigmoid")))
+
+
+def test_softmax_leaves_the_bias_and_keeps_settings_of_before():
+    assert not {"loss"} & CELL.settings()["training"].keys() and "images" not in CELL.settings()["data"]
+    other = replace(CELL, training=replace(CELL.training, loss="sigmoid"))
+    assert read_settings(other) == other and other.settings() != CELL.settings()
+    squashed = replace(CELL, data=replace(CELL.data, images=Images(squash=True, interpolation="bilinear")))
+    assert read_settings(squashed) == squashed
+    assert squashed.path(layout.FRAMES).parent.name == "squash-bilinear-56px"
+
+
+def read_settings(cell):
+    """The cell of a cell's settings as json keeps them."""
+    return from_settings(cell.settings(), runtime=cell.runtime, costs=cell.costs)
 
 
 def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
@@ -421,7 +504,9 @@ def test_waiting_for_data_names_the_remedy_from_a_fifth_of_the_time_on():
 
 def test_captions_longer_than_is_read_are_counted():
     """A common word is a token, and so are the start and the end."""
-    assert [count_cut(["", "a dog", "a dog runs", "the old man"], tokens) for tokens in (3, 4, 5)] == [3, 2, 0]
+    captions, data = ["", "a dog", "a dog runs", "the old man"], CELL.data
+    cells = [replace(CELL, data=replace(data, text_tokens=tokens)) for tokens in (3, 4, 5)]
+    assert [count_cut(captions, cell) for cell in cells] == [3, 2, 0]
 
 
 def test_videos_shorter_than_a_segment_are_counted_where_such_do_not_count():

@@ -4,10 +4,8 @@ import argparse
 import json
 import math
 import pickle
-import socket
 import sys
 import tarfile
-import time
 import zipfile
 from functools import partial
 from itertools import product
@@ -17,15 +15,13 @@ from unittest.mock import Mock
 import open_clip
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 import centerclip
 from centerclip import backbones
-from centerclip.backbones import weights as weights_module
 from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.pretrained import SOURCED
-from centerclip.backbones.weights import activation, convert, read_state, save_weights
+from centerclip.backbones.weights import activation, read_state, save_weights
 from centerclip.cli import main
 from centerclip.command import UserError
 from centerclip.data.download import sources
@@ -153,7 +149,7 @@ class TestLayouts:
 
     def test_openais_torchscript_archive_becomes_safetensors(self, tmp_path, state):
         archive(state, tmp_path / "tiny.pt")
-        convert(tmp_path / "tiny.pt", "tiny", tmp_path / "tiny.safetensors")
+        save_weights(load("tiny", tmp_path / "tiny.pt").state_dict(), "tiny", tmp_path / "tiny.safetensors")
         converted = load_file(tmp_path / "tiny.safetensors")
         assert converted.keys() == state.keys()
         assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in state.items())
@@ -480,7 +476,6 @@ def downloads(state, tmp_path, monkeypatch, small):
         (tmp_path / filename).write_text(json.dumps(made.config))
         return str(tmp_path / filename)
 
-    monkeypatch.setattr(weights_module, "unreachable", lambda url: None)
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", of_tag)
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained_from_hf", of_repository)
     return made
@@ -514,7 +509,6 @@ class TestPublished:
             ("ViT-L-14", "metaclip_400m", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
             ("ViT-L-14-quickgelu", "laion400m_e32", "has quick_gelu: name the backbone ViT-L-14"),
             ("ViT-H-14-quickgelu", "openai", "no weights 'openai' of ViT-H-14-quickgelu, but metaclip_fullcc, dfn5b;"),
-            ("ViT-L-14", "laion2b_s32b_b82k", "normalised by mean [0.5, 0.5, 0.5] and std"),
             ("ViT-L-14", "hf-hub:name", "'hf-hub:name' is not hf-hub:ORG/NAME"),
         ],
     )
@@ -539,26 +533,7 @@ class TestPublished:
 
     def test_other_images_of_a_repository(self, downloads):
         downloads.config["preprocess_cfg"] = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-        assert "normalised by mean [0.5, 0.5, 0.5]" in refused(HUB, "ViT-L-14")
-
-    @pytest.mark.parametrize("weights", ["datacomp_xl_s13b_b90k", HUB])
-    @pytest.mark.parametrize("refuses", [True, False])
-    def test_without_a_network_a_line_comes_at_once(self, weights, refuses, monkeypatch, small, tmp_path):
-        """Of a server that is not there, or never answers, and an empty cache."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
-            if refuses:
-                server.close()
-            monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-            monkeypatch.setattr(weights_module, "SECONDS", 0.5)
-            begin = time.monotonic()
-            line = refused(weights, "ViT-L-14")
-        assert time.monotonic() - begin < 20  # a minute by the libraries alone
-        reason = "[Errno 111] Connection refused" if refuses else "no answer in 0.5 s"
-        advice = "name a local file (--weights FILE, or weights: {ViT-L-14: FILE}), or null for random weights"
-        assert line == f"weights {weights}: 127.0.0.1 cannot be reached ({reason}); {advice}"
-        assert not constants.HF_HUB_OFFLINE
+        assert "its images have mean (0.5, 0.5, 0.5) where frames have (0.4814" in refused(HUB, "ViT-L-14")
 
     def test_a_download_that_fails(self, downloads, monkeypatch):
         lost = Mock(side_effect=RuntimeError("Failed to download\nlonger story"))

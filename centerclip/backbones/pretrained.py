@@ -1,14 +1,30 @@
-"""Published weights by name, a tag of open_clip's or `hf-hub:ORG/NAME`, and whether they are a backbone's.
+"""Published weights by name, a tag of open_clip's or `hf-hub:ORG/NAME`: whether they are a backbone's, and the images
+that they want.
 
-Nothing heavy is imported until `problem` looks at open_clip's list of tags, which takes seconds.
+Nothing heavy is imported until something looks at open_clip's list of tags, which takes seconds.
 """
 
 import re
+from dataclasses import dataclass
 
 from centerclip import backbones
 
 HUB, OPENAI = "hf-hub:", "openai"
 SOURCED = ("ViT-B-32", "ViT-B-16")  # backbones whose OpenAI weights have a row in config/sources.csv
+
+
+@dataclass(frozen=True)
+class Images:
+    """How a model's images are made; the defaults are OpenAI's. squash: the sides of a frame are scaled apart, in place
+    of cropping its centre. interpolation: "bicubic" or "bilinear"."""
+
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    squash: bool = False
+    interpolation: str = "bicubic"
+
+
+OPENAIS = Images()
 
 
 def published(weights: str | None) -> bool:
@@ -48,13 +64,31 @@ def tags(backbone: str) -> dict[str, dict]:
 
 
 def fault(backbone: str, trained: dict) -> str | None:
-    """Why weights with open_clip's settings `trained` do not work in a backbone, whose frames are normalised as
-    OpenAI's images are; None: they do."""
-    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
+    """Why weights with open_clip's settings `trained` do not work in a backbone; None: they do."""
     if mismatch := backbones.mismatch(backbone, "quick_gelu" if trained.get("quick_gelu") else "gelu"):
         return mismatch
-    mean, std = tuple(trained.get("mean", OPENAI_DATASET_MEAN)), tuple(trained.get("std", OPENAI_DATASET_STD))
-    if (mean, std) == (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD):
-        return None
-    return f"trained on images normalised by mean {list(mean)} and std {list(std)}, where frames are by OpenAI's"
+    for key, allowed in ("resize_mode", ("shortest", "squash")), ("interpolation", ("bicubic", "bilinear", "random")):
+        if trained.get(key, allowed[0]) not in allowed:
+            return f"trained on images with {key} {trained[key]!r}, where frames have {' or '.join(allowed[:2])}"
+    return None
+
+
+def images_of(trained: dict) -> Images:
+    """The images of weights with open_clip's settings `trained`."""
+    return Images(
+        mean=tuple(trained.get("mean", Images.mean)),
+        std=tuple(trained.get("std", Images.std)),
+        squash=trained.get("resize_mode") == "squash",
+        interpolation="bilinear" if trained.get("interpolation") == "bilinear" else "bicubic",
+    )
+
+
+def images(backbone: str, weights: str | None) -> Images:
+    """The images that weights of a backbone want: those of a tag, as open_clip has them. Repositories, files and random
+    weights have those of the backbone's first tag, or OpenAI's where both sides are open_clip's own."""
+    own = "timm_model_name" not in backbones.model_config(backbone)["vision_cfg"]
+    tagged = published(weights) and not weights.startswith(HUB)
+    if weights == OPENAI or (own and not tagged and not backbones.needs_transformers(backbone)):
+        return OPENAIS
+    known = tags(backbone)
+    return images_of(known.get(weights) or next(iter(known.values()), {}))

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from centerclip import backbones
+from centerclip.backbones.clip import arguments, has_text_module
 from centerclip.command import UserError, atomic, first_line, located
 from centerclip.method.fit import check_stages
 from centerclip.method.reduced import ReducedCLIP, held_geometry
@@ -49,7 +50,7 @@ def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> Reduc
         settings = Settings.of_tensor(state[SETTINGS])
         if model is None and backbone is None:
             raise UserError("its backbone is not in `centerclip backbones`: load_reduced(path, model) with one like it")
-        built = open_clip.CLIP(**backbones.model_config(backbone)) if model is None else model
+        built = created(backbone) if model is None else model
         check_stages(Model(backbone or "the model", stages=settings.stages), settings.frames, held_geometry(built))
         reduced = ReducedCLIP(built, settings.stages, settings.proportional, settings.frames)
         reduced.load_state_dict(state, assign=model is None)  # assigned, weights keep their precision
@@ -64,16 +65,22 @@ def backbone_of(clip: nn.Module) -> str | None:
     shapes = {name: tensor.shape for name, tensor in clip.state_dict().items()}
 
     def same(name: str) -> bool:
-        if backbones.geometry(name) != geometry:
+        if backbones.geometry(name) != geometry or "hf_model_name" in backbones.model_config(name)["text_cfg"]:
             return False
         with torch.device("meta"):
-            other = open_clip.CLIP(**backbones.model_config(name))
+            other = created(name)
         return {name: tensor.shape for name, tensor in other.state_dict().items()} == shapes and all(
             place in modules and architecture(module).items() <= architecture(modules[place]).items()
             for place, module in other.named_modules()
         )
 
     return next(filter(same, backbones.names()), None)
+
+
+def created(backbone: str) -> open_clip.CLIP | open_clip.CustomTextCLIP:
+    """open_clip's model of a backbone, with random weights."""
+    kind = open_clip.CustomTextCLIP if has_text_module(backbone) else open_clip.CLIP
+    return kind(**arguments(backbone))
 
 
 def architecture(module: nn.Module) -> dict[str, object]:

@@ -2,19 +2,15 @@
 
 import json
 import pickle
-import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import open_clip
 import torch
-from huggingface_hub import constants, get_session
 from open_clip import CLIPTextCfg, CLIPVisionCfg
-from open_clip.model import resize_pos_embed
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,7 +20,6 @@ from centerclip.backbones import pretrained, torchscript
 from centerclip.command import UserError, atomic, first_line, located, tell
 from centerclip.method.state import SETTINGS, other_reduction
 
-SECONDS = 5  # to wait for a first answer of a server that has weights
 CRC = " crc32="  # before the checksum in the one entry of the metadata: safetensors writes several in any order
 NOT_PARAMETERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in TorchScript archives of CLIPs
 
@@ -62,6 +57,13 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
     state = read_state(file or download(backbone, str(weights)))
     if SETTINGS in state and (wrong := other_reduction(state.pop(SETTINGS), model)):
         raise UserError(f"weights {weights}: {wrong}")
+    if hasattr(model, "text"):  # older files have the names of a model without a text module
+        state = convert_to_custom_text_state_dict(state)
+    if model.logit_bias is not None:  # a model that softmax trained has none
+        state.setdefault("logit_bias", torch.zeros_like(model.logit_bias))
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2...
+    for name in {"logit_scale", "logit_bias"} & state.keys():
+        state[name] = state[name].squeeze()  # some have one number [1]
     geometry, positions = backbones.geometry(backbone), state.get("visual.positional_embedding")
     if positions is not None and positions.shape == (1 + geometry.patches, geometry.width):
         state["visual.positional_embedding"] = positions.float()  # PyTorch interpolates no half precision on a CPU
@@ -88,52 +90,21 @@ def download(backbone: str, weights: str) -> Path:
     backbone or cannot be downloaded."""
     if wrong := pretrained.problem(backbone, weights):
         raise UserError(f"weights {weights}: {wrong}")
-    with offline_if(reason := unreachable(constants.ENDPOINT)):
 
-        def had(get: Callable[..., str], *arguments: object) -> Path:
-            try:
-                return Path(get(*arguments))
-            except Exception as error:  # of any of the network's layers
-                cause = reason or f"open_clip cannot get them ({first_line(error)})"
-                advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}})"
-                raise UserError(f"weights {weights}: {cause}; {advice}, or null for random weights") from None
-
-        if not weights.startswith(pretrained.HUB):
-            return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
-        get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
-        if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
-            raise UserError(f"weights {weights}: {wrong}")
-        return had(get, repository)
-
-
-def unreachable(url: str) -> str:
-    """Why the server of `url` gives no answer, not even a refusal; '': it does. Libraries retry for over a minute."""
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, and they are not in its cache"
-    reasons = [f"no answer in {SECONDS} s"]
-
-    def ask() -> None:
+    def had(get: Callable[..., str], *arguments: object) -> Path:
         try:
-            get_session().head(url, timeout=2 * SECONDS)
-            reasons.append("")
+            return Path(get(*arguments))
         except Exception as error:  # of any of the network's layers
-            reasons.append(first_line(error))
+            cause = f"open_clip cannot get them ({first_line(error)})"
+            advice = f"name a local file (--weights FILE, or weights: {{{backbone}: FILE}})"
+            raise UserError(f"weights {weights}: {cause}; {advice}, or null for random weights") from None
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no timeout
-    thread.start()
-    thread.join(SECONDS)
-    reason = reasons[-1]
-    return reason and f"{urlsplit(url).hostname} cannot be reached ({reason})"
-
-
-@contextmanager
-def offline_if(unreached: str) -> Iterator[None]:
-    """Let huggingface_hub look into its cache alone in the block, if its server is `unreached`."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE or bool(unreached)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    if not weights.startswith(pretrained.HUB):
+        return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
+    get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
+    if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
+        raise UserError(f"weights {weights}: {wrong}")
+    return had(get, repository)
 
 
 def other_model(backbone: str, config: dict) -> str | None:
@@ -144,7 +115,13 @@ def other_model(backbone: str, config: dict) -> str | None:
         for key in both[0]:
             if both[0][key] != both[1].get(key):
                 return f"{part}.{key} is {both[0][key]!r} where {backbone} has {both[1].get(key)!r}"
-    return pretrained.fault(backbone, config.get("preprocess_cfg", {}) | {"quick_gelu": theirs.get("quick_gelu")})
+    wanted = config.get("preprocess_cfg", {}) | {"quick_gelu": theirs.get("quick_gelu")}
+    if wrong := pretrained.fault(backbone, wanted):
+        return wrong
+    both = [asdict(images) for images in (pretrained.images_of(wanted), pretrained.images(backbone, None))]
+    different = [f"{key} {value!r} where frames have {both[1][key]!r}" for key, value in both[0].items()
+                 if value != both[1][key]]  # fmt: skip
+    return f"its images have {different[0]}" if different else None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -170,7 +147,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     inner = scale.removesuffix("logit_scale")
     outer = inner.removesuffix("clip.")  # of a ReducedCLIP's own parameters
     state = {name.removeprefix(inner if name.startswith(inner) else outer): value for name, value in state.items()}
-    return from_hugging_face(state) if any("self_attn." in name for name in state) else state
+    theirs = any(name.startswith(("text_model.", "vision_model.")) for name in state)
+    return from_hugging_face(state) if theirs else state
 
 
 def unreadable(error: Exception) -> str:
@@ -271,13 +249,3 @@ def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
     """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
     with atomic(path) as temporary:
         save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
-
-
-def convert(weights: str | Path | None, backbone: str, out: Path) -> None:
-    """Write `backbone` with published weights, a file's, or (None) random ones as safetensors. Raises UserError as
-    `load_weights`."""
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**backbones.model_config(backbone))
-    if weights is not None:
-        load_weights(model, backbone, weights)
-    save_weights(model.state_dict(), backbone, out)

@@ -67,7 +67,7 @@ def share_of_tokens(cell: Cell) -> float:
     (stage,) = cell.model.stages
     store, geometry = FrameStore(cell.path(layout.FRAMES)), backbones.geometry(cell.model.backbone)
     videos = Videos([name for name, count in store.counts.items() if count], store, cell.data.frames)
-    given = (normalise(videos[index][0])[None] for index in range(len(videos)))
+    given = (normalise(videos[index][0], cell.data.images)[None] for index in range(len(videos)))
     kept = [rlt(frames, geometry.patch_size, **stage.options).sum().item() for frames in given]
     frames = cell.data.frames
     return (sum(kept) / len(kept) + frames) / (frames * (1 + geometry.patches))

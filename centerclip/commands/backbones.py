@@ -1,4 +1,4 @@
-"""List the backbones, their sizes and the published weights that work in them."""
+"""List open_clip's models: sizes of the backbones and the weights that work in them, or why a model does not work."""
 
 import argparse
 from dataclasses import asdict
@@ -8,7 +8,10 @@ from centerclip.backbones import pretrained
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Weights are open_clip's tags, for `weights` in the config; hf-hub:ORG/NAME and files work too."
+    parser.epilog = (
+        "Weights are open_clip's tags, for `weights` in the config; hf-hub:ORG/NAME and files work too. "
+        "A model with `hub` needs `pip install 'centerclip[transformers]'`."
+    )
 
 
 def job(_: argparse.Namespace) -> None:
@@ -17,6 +20,8 @@ def job(_: argparse.Namespace) -> None:
     rows = []
     for name in backbones.names():
         weights = [tag for tag, trained in pretrained.tags(name).items() if not pretrained.fault(name, trained)]
+        works = "hub" if backbones.needs_transformers(name) else "yes"
         more = {"activation": backbones.activation(name), "weights": " ".join(weights)}
-        rows.append({"backbone": name} | asdict(backbones.geometry(name)) | more)
+        rows.append({"backbone": name, "works": works} | asdict(backbones.geometry(name)) | more)
     print(tabulate(rows, headers="keys", tablefmt="plain", numalign="left"))
+    print(tabulate(list(backbones.refused().items()), headers=["refused", "why"], tablefmt="plain"))

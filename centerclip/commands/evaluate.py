@@ -53,7 +53,7 @@ def job(arguments: argparse.Namespace) -> None:
         "benchmark": cell.benchmark,
         "variant": cell.variant,
         **metrics.metrics(answers, rows["video_id"].nunique()),
-        "n_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
+        "n_texts_cut": count_cut(rows["caption"], cell),
         "n_videos_short": count_short(rows["video_id"].unique(), store.counts, cell),
         "n_videos_left_out": test["video_id"].nunique() - rows["video_id"].nunique(),
         "n_texts_left_out": int((test["caption"] != "").sum() - (rows["caption"] != "").sum()),

@@ -21,7 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=Path, help="the splits whose videos are stored (default: all), splits.json")
     parser.add_argument("--shards", required=True, type=positive, help="how many there are")
     parser.add_argument("--fps", required=True, type=rate, help="frames stored a second of video, or `all`")
-    parser.add_argument("--size", required=True, type=positive, help="side of the stored frames, pixels")
+    parser.add_argument("--size", required=True, type=size, help="side in pixels, or squash-PIXELS, bilinear-PIXELS")
     add_stall_seconds(parser)
 
 
@@ -35,6 +35,14 @@ def job(arguments: argparse.Namespace) -> None:
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
         Path(f"{arguments.log}{FAILED}").touch()
+
+
+def size(text: str) -> int | str:
+    """A command line's size of stored frames, as in `extraction.squared`."""
+    name, _, pixels = text.rpartition("-")
+    if name not in ("", "squash", "bilinear", "squash-bilinear"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, nor squash-NUMBER, bilinear-NUMBER")
+    return text if positive(pixels) and name else positive(pixels)
 
 
 def rate(text: str) -> float | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from centerclip import backbones
 from centerclip.backbones import pretrained
+from centerclip.method.stage import Model
 from centerclip.search import models
 
 
@@ -16,10 +17,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    from centerclip.backbones.weights import convert
+    from centerclip.backbones.clip import build
+    from centerclip.backbones.weights import save_weights
     from centerclip.data.download import sources
 
     weights = arguments.weights
     if weights == pretrained.OPENAI and arguments.backbone in pretrained.SOURCED:
         weights = sources.obtain(sources.files_of("clip"), f"{arguments.backbone}.pt", {}, arguments.downloads)
-    convert(weights, arguments.backbone, arguments.out)
+    model = build(Model(arguments.backbone, weights), seed=0)
+    save_weights(model.state_dict(), arguments.backbone, arguments.out)

@@ -163,7 +163,7 @@ def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
     pinned = device.type == "cuda"  # as the loader of training has it
     pixels = torch.randint(256, (count, frames, 3, size, size), dtype=torch.uint8, pin_memory=pinned)
     mask = torch.ones(count, frames, dtype=torch.bool)
-    ids = torch.randint(1, 49408, (count, cell.data.text_tokens))
+    ids = torch.randint(1, run.model.vocab_size, (count, cell.data.text_tokens))
     while True:
         train_step(run, [pixels, mask, ids], 1.0)
         yield run

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from centerclip.backbones.clip import CenterCLIP
 from centerclip.backbones.device import autocast
+from centerclip.backbones.texts import Texts
 from centerclip.data.video.batches import Videos, leave_sigterm, loading_told, normalise
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.metrics import retrieval_metrics
@@ -34,7 +34,7 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     device = model.logit_scale.device
     video_ids = rows["video_id"].drop_duplicates().tolist()
     captioned = rows[rows["caption"] != ""]
-    tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
+    sentences = Texts(cell.model.backbone, cell.data.text_tokens)
     workers = {"num_workers": cell.runtime.evaluation.workers, "worker_init_fn": leave_sigterm}
 
     def vectors(items: list[str], load: Callable[[list[str]], Dataset], encode: Callable, what: str, **more) -> Tensor:
@@ -49,10 +49,10 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 
     def encode_videos(batch: list[Tensor]) -> Tensor:
         frames, mask = (part.to(device, non_blocking=True) for part in batch)
-        return model.video_vectors(normalise(frames), mask)
+        return model.video_vectors(normalise(frames, cell.data.images), mask)
 
     def encode_texts(batch: list[str]) -> Tensor:
-        return model.encode_text(tokenizer(batch).to(device))
+        return model.encode_text(sentences.ids(batch).to(device))
 
     videos = vectors(video_ids, load_videos, encode_videos, "videos", pin_memory=device.type == "cuda", **workers)
     texts = vectors(captioned["caption"].tolist(), list, encode_texts, "captions")
@@ -61,15 +61,9 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
     return texts, videos, truth
 
 
-def cut(caption: str, text_tokens: int, tokenizer: SimpleTokenizer) -> bool:
-    """Whether a caption has more than `text_tokens` tokens, start and end marks included, and is not read whole."""
-    return len(tokenizer.encode(caption)) + 2 > text_tokens
-
-
-def count_cut(captions: Iterable[str], text_tokens: int) -> int:
-    """How many captions are `cut`."""
-    tokenizer = SimpleTokenizer()
-    return sum(cut(caption, text_tokens, tokenizer) for caption in captions)
+def count_cut(captions: Iterable[str], cell: Cell) -> int:
+    """How many captions have more tokens than the model of a cell reads."""
+    return sum(map(Texts(cell.model.backbone, cell.data.text_tokens).cut, captions))
 
 
 def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:

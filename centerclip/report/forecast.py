@@ -208,10 +208,11 @@ def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
     tables = [counts(config, name) for name in resolve.benchmarks_of(config, dataset)]  # share the stored frames
     videos = sum(max(table[f"{split}.videos"] for table in tables) for split in splits)
     names = [f"{number:04d}" for number in range(block["shards"])]
-    left = {}  # image size -> share of the shards
-    for size in {cell.data.image_size for cell in wanted}:
-        reports = [Path(layout.SHARD_REPORT.format(dataset=dataset, size=size, shard=name)) for name in names]
-        left[size] = sum(not report.exists() for report in reports) / len(reports)
+    sizes = {cell.data.stored: cell.data.image_size for cell in wanted}
+    left = {}  # a folder of frames -> share of its shards
+    for stored in sizes:
+        reports = [Path(layout.SHARD_REPORT.format(dataset=dataset, size=stored, shard=name)) for name in names]
+        left[stored] = sum(not report.exists() for report in reports) / len(reports)
     here, length = sum(left.values()), SECONDS.get(source["reader"])
     if here == 0:
         return Storage([], 0, 0, 0, 0)
@@ -220,7 +221,7 @@ def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
         return Storage(files, videos, None, None, None)
     seconds = videos * min(length, source.get("seconds") or length)
     frames = seconds * block["fps"]
-    pixels = sum(share * (size / FRAME_SIZE) ** 2 for size, share in left.items())
+    pixels = sum(share * (sizes[stored] / FRAME_SIZE) ** 2 for stored, share in left.items())
     return Storage(files, videos, here * frames, FRAME_BYTES * frames * pixels, here * seconds * CORE_SECONDS / 3600)
 
 

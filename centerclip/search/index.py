@@ -101,7 +101,7 @@ def update(
         del index[name]
     pending = [name for name in files if name not in index]
     data = retriever.cell.data
-    read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.image_size)
+    read = partial(spread_or_reason, folder=folder, count=data.frames, size=data.stored)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         reading, batch = watched(read, pending, min(processes, len(pending)), stall_seconds), {}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from centerclip import backbones
+from centerclip.backbones.pretrained import images
 from centerclip.command import UserError, positive
 from centerclip.method.stage import Model, Stage
 from centerclip.settings.cell import Cell, Costs, Data, read_cell
@@ -29,7 +30,7 @@ def cell_of_weights(
         seed=0,
         name="the model",
         model=Model(backbone, weights, tuple(stages), vectors=vectors),
-        data=Data(frames, geometry.context, geometry.image_size),
+        data=Data(frames, geometry.context, geometry.image_size, images(backbone, weights)),
         training=None,
         costs=Costs(batch_size=1),
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor
 
+from centerclip import backbones
 from centerclip.backbones.device import autocast, computed_in, pick_device
+from centerclip.backbones.texts import Texts
 from centerclip.data.video.batches import normalise, sample
 from centerclip.data.video.extraction import spread_frames
-from centerclip.evaluate.features import cut
 from centerclip.settings import revisions
 from centerclip.settings.cell import Cell, check_cell
 from centerclip.train.finished import build_finished
@@ -27,12 +27,12 @@ class Retriever:
         check_cell(cell)
         self.cell, self.device = cell, pick_device()
         self.model = build_finished(cell).eval().to(self.device)
-        self.tokenizer = SimpleTokenizer(context_length=cell.data.text_tokens)
-        self.width = self.model.visual.proj.shape[1]  # numbers of a vector
+        self.texts = Texts(cell.model.backbone, cell.data.text_tokens)
+        self.width = backbones.model_config(cell.model.backbone)["embed_dim"]  # numbers of a vector
 
     def read(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """A video file's frames as this model sees them, uint8 [T, 3, H, W], and mask bool [T]. Raises Lost."""
-        return self.padded(spread_frames(path, self.cell.data.frames, self.cell.data.image_size))
+        return self.padded(spread_frames(path, self.cell.data.frames, self.cell.data.stored))
 
     def padded(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `read`, from frames uint8 [n, H, W, 3] of a video, n at most the model's."""
@@ -45,7 +45,7 @@ class Retriever:
         `video_vectors`."""
         frames, masks = (torch.stack(parts).to(self.device) for parts in zip(*videos, strict=True))
         with autocast(self.device, self.cell.precision):
-            return self.model.video_vectors(normalise(frames), masks).cpu()
+            return self.model.video_vectors(normalise(frames, self.cell.data.images), masks).cpu()
 
     def encode_videos(self, paths: Sequence[str | Path]) -> Tensor:
         """As `encode_frames`, of video files. Raises Lost."""
@@ -54,14 +54,13 @@ class Retriever:
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """[S, E] float32 unit vectors. Of a sentence that is `too_long`, only the beginning is read."""
-        ids = self.tokenizer(list(sentences))
-        ids = ids[:, : ids.argmax(1).max() + 1]  # the largest id ends a sentence; the padding behind is not seen
+        ids = self.texts.short_ids(sentences)
         with autocast(self.device, self.cell.precision):
             return self.model.encode_text(ids.to(self.device)).cpu()
 
     def too_long(self, sentence: str) -> bool:
         """Whether the model does not read all of a sentence."""
-        return cut(sentence, self.cell.data.text_tokens, self.tokenizer)
+        return self.texts.cut(sentence)
 
     def fingerprint(self) -> str:
         """64 hex digits, equal for two models that give the same vectors to the same videos: a hash of parameters,
@@ -72,6 +71,7 @@ class Retriever:
             settings["data"]["frames"],
             computed_in(self.device, self.cell.precision),
             [revisions.FRAMES, revisions.EVALUATION, revisions.of_algorithms([self.cell])],
+            *([settings["data"]["images"]] if "images" in settings["data"] else []),
         ]
         digest = hashlib.sha256(json.dumps(parts).encode())
         for tensor in self.model.state_dict().values():

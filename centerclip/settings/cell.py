@@ -6,6 +6,7 @@ from pathlib import Path
 
 from centerclip import backbones
 from centerclip.backbones import pretrained
+from centerclip.backbones.pretrained import OPENAIS, Images
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.errors import Misfit
@@ -15,7 +16,7 @@ from centerclip.settings import layout
 from centerclip.settings.schema import Runtime, Training, option_problem
 
 LOW_RANK = ("tune", "rank", "where")
-COSTLY = ("frozen", "precision", *LOW_RANK)  # keys of a recipe that costs depend on
+COSTLY = ("frozen", "loss", "precision", *LOW_RANK)  # keys of a recipe that costs depend on
 PUBLISHED_FRAMES = {"activitynet": 60}  # frames of a video in the paper's main tables; 12 for other benchmarks
 
 
@@ -26,10 +27,17 @@ class Data:
     frames: int
     text_tokens: int
     image_size: int  # pixels
+    images: Images = OPENAIS
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.frames, self.image_size
+
+    @property
+    def stored(self) -> int | str:
+        """What its stored frames are called and how they are made, as in `extraction.squared`."""
+        made = ["squash"] * self.images.squash + ["bilinear"] * (self.images.interpolation == "bilinear")
+        return "-".join([*made, str(self.image_size)]) if made else self.image_size
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class Cell:
     def path(self, template: str) -> Path:
         """Where a file of `layout` lies for this cell."""
         names = {"benchmark": self.benchmark, "dataset": self.dataset, "variant": self.name}
-        return layout.path(template, self.results, size=self.data.image_size, backbone=self.model.backbone, **names)
+        return layout.path(template, self.results, size=self.data.stored, backbone=self.model.backbone, **names)
 
     @property
     def trained_files(self) -> list[Path]:
@@ -148,6 +156,10 @@ class Cell:
             del groups["against"]
         if self.model.vectors == "mean":
             del groups["model"]["vectors"]
+        if self.data.images == OPENAIS:
+            del groups["data"]["images"]
+        if self.trained and self.training.loss == "softmax":
+            del groups["training"]["loss"]
         if self.tunes_all:
             for name in LOW_RANK:
                 del groups["training"][name]
@@ -170,6 +182,9 @@ def check_cell(cell: Cell) -> None:
     if reads > geometry.context:
         problem = f"text_tokens {reads} is more than {backbone} reads ({geometry.context})"
         raise Misfit(problem, ["text_tokens"], ["backbone"])
+    if cell.training and cell.training.loss == "sigmoid" and not backbones.has_bias(backbone):
+        problem = f"loss sigmoid: {backbone} has no logit bias, as SigLIP's models have"
+        raise Misfit(problem, ["training", "loss"], ["backbone"])
     if cell.training and cell.training.batch_size % cell.runtime.gpus:
         problem = f"training.gpus {cell.runtime.gpus} does not divide training.batch_size {cell.training.batch_size}"
         raise Misfit(problem, ["training", "gpus"], ["training", "batch_size"])
@@ -186,9 +201,12 @@ def from_settings(settings: dict, **fields) -> Cell:
     """The cell of `Cell.settings` or `Cell.cost_settings`, with further `fields`. Raises TypeError, KeyError."""
     model, training = dict(settings["model"]), settings["training"]
     model["stages"] = tuple(Stage(**stage) for stage in model["stages"])
+    data = dict(settings["data"])
+    if images := data.get("images"):
+        data["images"] = Images(**images | {key: tuple(images[key]) for key in ("mean", "std")})
     groups = {
         "model": Model(**model),
-        "data": Data(**settings["data"]),
+        "data": Data(**data),
         "training": training and Training(**training),
         "costs": Costs(**settings.get("costs", {})),
     }

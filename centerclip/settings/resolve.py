@@ -96,6 +96,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     if backbone not in config["weights"]:
         raise Misfit(f"missing: what {backbone} starts from", ["weights", backbone])
     weights = config["weights"][backbone]
+    images = pretrained.images(backbone, weights)
     if pretrained.published(weights):
         weights = layout.PRETRAINED.format(backbone=backbone, weights=weights)
     stages = tuple(stage(block["stage"], given) for given in settings.get("stages", []))
@@ -123,7 +124,12 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
             proportional=settings.get("proportional", False),
             vectors=settings.get("vectors", "mean"),
         ),
-        data=Data(frames=frames, text_tokens=block["text_tokens"], image_size=geometry.image_size),
+        data=Data(
+            frames=frames,
+            text_tokens=geometry.context if backbones.reads_padding(backbone) else block["text_tokens"],
+            image_size=geometry.image_size,
+            images=images,
+        ),
         training=Training(**common(Training, recipe), select=config["select"]) if settings.get("train", True) else None,
         precision=evaluation.precision,
         costs=Costs(batch_size=min(recipe.batch_size, recipe.gpu_batch)),

@@ -132,9 +132,14 @@ class Recipe(Block):
     warmup: Share = doc("Share of the steps in which the learning rate rises; cosine decay to 0 follows.", 0.1)
     clip_norm: Positive = doc("Largest L2 norm of the gradient.", 1.0)
     frozen: Literal["stem", "backbone", "none"] = doc(
-        "What does not train. stem: all that is in front of the blocks. backbone: all but the projections, the logit"
-        " scale and vectors that stages learn.",
+        "What does not train. stem: all that is in front of the blocks. backbone: all but the projections, attention"
+        " pools, the logit scale and bias, and vectors that stages learn.",
         "stem",
+    )
+    loss: Literal["softmax", "sigmoid"] = doc(
+        "softmax: symmetric cross entropy over the batch, as published. sigmoid: SigLIP's, each pair by itself, for"
+        " backbones with a logit bias.",
+        "softmax",
     )
     tune: Literal["all", "lora"] = doc(
         "lora: low-rank factors train, in all blocks of both towers, and vectors that stages learn; CLIP is frozen,"

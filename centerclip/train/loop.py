@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from centerclip.backbones import has_bias
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast, computed_in, joules, lowered, pick_device
 from centerclip.backbones.low_rank import adapt, merged_state
@@ -85,7 +86,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         "seconds": run.progress["seconds"],
         **{key: None if math.isnan(run.progress[key]) else run.progress[key] for key in SPENT},
         "peak_memory": peak_memory(run.device),
-        "train_texts_cut": count_cut(rows["caption"], cell.data.text_tokens),
+        "train_texts_cut": count_cut(rows["caption"], cell),
         "epochs": run.progress["epochs"],
     }
     return run.selected["weights"], history
@@ -101,7 +102,10 @@ class Run:
         self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
         self.model = build(cell.located_model, cell.seed, cell.data.image_size).to(device)
         prepare(self.model, self.recipe)
-        self.model.set_grad_checkpointing(cell.runtime.grad_checkpointing)
+        if cell.runtime.grad_checkpointing:  # a text side of transformers does not take False for no
+            self.model.set_grad_checkpointing()
+        # Weights trained with a bias may have a scale above CLIP's 100
+        self.largest_scale = max(math.log(100), self.model.logit_scale.item() if has_bias(cell.model.backbone) else 0)
         self.averaged = processes.averaged(self.model)
         groups = parameter_groups(self.model, self.recipe)
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.recipe.betas, eps=self.recipe.eps)
@@ -254,7 +258,7 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
     run.scaler.step(run.optimizer)
     run.scaler.update()
     with torch.no_grad():
-        run.model.logit_scale.clamp_(max=math.log(100))
+        run.model.logit_scale.clamp_(max=run.largest_scale)
     return loss
 
 
@@ -268,14 +272,15 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
     drew. The last backward pass sends the gradients, after all processes have come that far.
     """
     run.optimizer.zero_grad(set_to_none=True)
-    count, scale = len(batch[0]), run.model.logit_scale
+    count, model = len(batch[0]), run.model
     *parts, last = [slice(start, start + run.chunk) for start in range(0, count, run.chunk)]
 
     def encode(part: slice) -> Tensor:
         torch.manual_seed(seed)
         frames, mask, ids = (tensor[part] for tensor in batch)
         with autocast(run.device, run.recipe.precision):
-            videos, texts = run.model.video_vectors(normalise(frames), mask), run.model.encode_text(ids)
+            videos = model.video_vectors(normalise(frames, run.cell.data.images), mask)
+            texts = model.encode_text(ids)
         return torch.cat([videos.view(len(texts), -1, texts.shape[1]).transpose(0, 1), texts[None]])  # [k + 1, B, E]
 
     def encode_all() -> Tensor:
@@ -290,8 +295,9 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
 
     vectors = processes.fail_together(encode_all, run.device)
     gathered = processes.gather(vectors.detach()).transpose(0, 1).flatten(1, 2).requires_grad_()
-    loss = contrastive_loss(gathered[:-1].transpose(0, 1), gathered[-1], scale)
-    leaves = [leaf for leaf in (gathered, scale) if leaf.requires_grad]
+    learned = [model.logit_scale, *([model.logit_bias] if run.recipe.loss == "sigmoid" else [])]
+    loss = contrastive_loss(gathered[:-1].transpose(0, 1), gathered[-1], *learned)
+    leaves = [leaf for leaf in (gathered, *learned) if leaf.requires_grad]
     for leaf, gradient in zip(leaves, torch.autograd.grad(run.scaler.scale(loss), leaves), strict=True):
         leaf.grad = gradient
     gradient = gathered.grad
@@ -307,10 +313,14 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
     return loss.item()
 
 
-def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """Symmetric cross entropy (paper, equation 4) over unit vectors videos [B, E], or [B, k, E] as `maxsim` takes them,
-    and texts [B, E] that pair up by index."""
+def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
+    """The loss of unit vectors videos [B, E], or [B, k, E] as `maxsim` takes them, and texts [B, E] that pair up by
+    index: symmetric cross entropy (paper, equation 4) or, with a bias, SigLIP's (Zhai et al., ICCV 2023), the sum of
+    the losses of all pairs over B."""
     logits = maxsim(logit_scale.exp() * videos, texts)
+    if logit_bias is not None:
+        signs = 2 * torch.eye(len(logits), device=logits.device) - 1
+        return -F.logsigmoid(signs * (logits + logit_bias)).sum() / len(logits)
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

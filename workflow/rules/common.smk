@@ -44,7 +44,7 @@ wildcard_constraints:
     variant=f"({'|'.join(resolve.every_variant(config))})(-seed-[0-9]+)?",
     backbone="|".join(config["weights"]),
     weights="[^/]+|hf-hub:[^/]+/[^/]+",
-    size="[0-9]+",
+    size="(squash-)?(bilinear-)?[0-9]+",
     shard="[0-9]{4}",
     plot="|".join([*plots.PLOTS, f"{plots.ABLATION}({'|'.join(config['grids'])})"]),
     picture="|".join(pictures.PICTURES),

@@ -4,23 +4,22 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
-import open_clip
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from centerclip.backbones.pretrained import OPENAIS, Images
+from centerclip.backbones.texts import Texts
 from centerclip.command import UserError
 from centerclip.data.datasets.manifest import usable
 from centerclip.data.datasets.readers import manifest_of
 from centerclip.data.video.frames import FrameStore, check_complete
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
-
-MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]
-STD = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None]
 
 
 def stored(
@@ -34,9 +33,15 @@ def stored(
     return manifest, store, rows
 
 
-def normalise(frames: Tensor) -> Tensor:
-    """Frames uint8 [..., 3, H, W] as images float32 [..., 3, H, W], normalised for CLIP."""
-    mean, std = (constant.to(frames.device, non_blocking=True) for constant in (MEAN, STD))  # no synchronisation
+@cache
+def constants(images: Images) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation [3, 1, 1] of images."""
+    return torch.tensor(images.mean)[:, None, None], torch.tensor(images.std)[:, None, None]
+
+
+def normalise(frames: Tensor, images: Images = OPENAIS) -> Tensor:
+    """Frames uint8 [..., 3, H, W] as images float32 [..., 3, H, W], normalised for the model."""
+    mean, std = (part.to(frames.device, non_blocking=True) for part in constants(images))  # no synchronisation
     return (frames.float() / 255 - mean) / std
 
 
@@ -111,12 +116,12 @@ class Pairs(Videos):
     def __init__(self, rows: pd.DataFrame, store: FrameStore, cell: Cell, epoch: int):
         super().__init__(rows["video_id"].tolist(), store, cell.data.frames)
         self.captions = rows["caption"].tolist()
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=cell.data.text_tokens)
+        self.texts = Texts(cell.model.backbone, cell.data.text_tokens)
         self.seed, self.spans, self.epoch = cell.seed, cell.training.spans, epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        ids = self.tokenizer(self.captions[index])[0]
+        ids = self.texts.ids([self.captions[index]])[0]
         return *self.frames(self.video_ids[index], rng, self.spans), ids
 
     def batches(self, size: int) -> list[list[int]]:

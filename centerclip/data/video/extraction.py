@@ -13,6 +13,7 @@ from centerclip.data.video.decoding import EPSILON, Shown, decode, idle
 from centerclip.data.video.reading import NoFrames
 
 QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
+Size = int | str  # of stored frames, as `squared` takes it
 
 
 def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.ndarray:
@@ -41,12 +42,15 @@ def spread(shown: Shown, count: int) -> np.ndarray:
     return choose(shown, count / shown.end, 0, np.nan)
 
 
-def squared(frame: np.ndarray, size: int) -> Image.Image:
-    """The centre square of a frame [H, W, 3] uint8, scaled to `size` px as CLIP's images are (bicubic, antialiased)."""
+def squared(frame: np.ndarray, size: Size) -> Image.Image:
+    """The centre square of a frame [H, W, 3] uint8, scaled to `size` px as CLIP's images are (bicubic, antialiased).
+    Before the number, "squash-" scales the whole frame, each side by itself, and "bilinear-" interpolates so."""
+    name, size = str(size), int(str(size).rpartition("-")[2])
     height, width = frame.shape[:2]
     shorter = min(height, width)
-    width, height = size * width // shorter, size * height // shorter
-    scaled = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), Image.Resampling.BICUBIC)
+    width, height = (size, size) if "squash" in name else (size * width // shorter, size * height // shorter)
+    how = Image.Resampling.BILINEAR if "bilinear" in name else Image.Resampling.BICUBIC
+    scaled = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height), how)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return scaled.crop((left, top, left + size, top + size))
 
@@ -72,7 +76,7 @@ class Clip(NamedTuple):
 
 
 def extract(
-    path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: int, beat: Callable[[], None] = idle
+    path: Path, bounds: Sequence[tuple[float, float]], fps: float | None, size: Size, beat: Callable[[], None] = idle
 ) -> list[Clip]:
     """The frames of each clip (start_s, end_s) of a video file, `size` px square, as JPEGs; with `fps` None every frame
     as a PNG. The file is decoded once for all clips. `bounds` are as in `choose`. Raises MachineFault."""
@@ -91,19 +95,21 @@ def extract(
 
 
 def extract_file(
-    item: tuple[str, Sequence[tuple[float, float]]], beat: Callable[[], None], fps: float | None, size: int
+    item: tuple[str, Sequence[tuple[float, float]]], beat: Callable[[], None], fps: float | None, size: Size
 ) -> list[Clip]:
     """`extract` of (path, bounds), for `watched`."""
     return extract(Path(item[0]), item[1], fps, size, beat)
 
 
-def spread_frames(path: str | Path, count: int, size: int, beat: Callable[[], None] = idle) -> np.ndarray:
+def spread_frames(path: str | Path, count: int, size: Size, beat: Callable[[], None] = idle) -> np.ndarray:
     """Frames uint8 [n, size, size, 3], n <= count, `spread` over a video file. Raises Lost."""
     decoded = decode(Path(path), lambda shown: [spread(shown, count)], lambda picture: squared(picture, size), beat)
     return np.stack(decoded.parts[0])
 
 
-def spread_or_reason(name: str, beat: Callable[[], None], folder: Path, count: int, size: int) -> np.ndarray | NoFrames:
+def spread_or_reason(
+    name: str, beat: Callable[[], None], folder: Path, count: int, size: Size
+) -> np.ndarray | NoFrames:
     """`spread_frames` of a file in `folder`, or the reason why there are none, for `watched`. Raises MachineFault."""
     try:
         return spread_frames(folder / name, count, size, beat)

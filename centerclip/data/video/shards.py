@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from centerclip.command import UserError, atomic, file_state, shown
-from centerclip.data.video.extraction import Clip, extract_file
+from centerclip.data.video.extraction import Clip, Size, extract_file
 from centerclip.data.video.frames import check_shard, key, open_shard, read_report, seal
 from centerclip.data.video.reading import Lost, MachineFault
 from centerclip.data.video.watch import STALL_SECONDS, watched
@@ -38,7 +38,7 @@ def put(store: lmdb.Environment, video_id: str, frames: list[bytes]) -> None:
 
 
 def write_shard(
-    clips: pd.DataFrame, fps: float | None, size: int, path: Path, stall_seconds: float = STALL_SECONDS
+    clips: pd.DataFrame, fps: float | None, size: Size, path: Path, stall_seconds: float = STALL_SECONDS
 ) -> int:
     """Store the frames of `clips` (rows of `manifest.videos`) in the shard `path`, its report beside it.
 
@@ -80,7 +80,7 @@ def had_frames(path: Path) -> bool:
     return path.exists() and not (report.exists() and (read_report(report)["frames"] == 0).all())
 
 
-def states(clips: pd.DataFrame, fps: float | None, size: int) -> list[str]:
+def states(clips: pd.DataFrame, fps: float | None, size: Size) -> list[str]:
     """16 hex digits a clip, which change with its file, its bounds and the way frames are made."""
     return [
         digest(repr([revisions.FRAMES, fps, size, file_state(clip.path), *clip[1:]]).encode())
@@ -113,7 +113,7 @@ def take_over(clips: pd.DataFrame, path: Path, store: lmdb.Environment) -> dict[
 
 
 def decode_all(
-    clips: pd.DataFrame, fps: float | None, size: int, store: lmdb.Environment, stall_seconds: float, progress: tqdm
+    clips: pd.DataFrame, fps: float | None, size: Size, store: lmdb.Environment, stall_seconds: float, progress: tqdm
 ) -> dict[str, tuple[int, str, str]]:
     """Decode each file of `clips` once and store its frames. Returns as `take_over`."""
     files, rows, stored = dict(list(clips.groupby("path", sort=False))), {}, 0

@@ -29,7 +29,7 @@ class Trunk(Tower):
         trunk = visual.trunk
         self.visual, self.trunk, self.blocks = visual, trunk, trunk.blocks
         self.width, self.classes, self.pooling = trunk.embed_dim, trunk.num_prefix_tokens, POOLING[trunk.global_pool]
-        self.image_size, self.patches = visual.image_size[0], trunk.patch_embed.num_patches
+        self.image_size, self.patches = trunk.patch_embed.img_size[0], trunk.patch_embed.num_patches
         self.patch_size = self.image_size // trunk.patch_embed.grid_size[0]
         self.positions = None if trunk.pos_embed is None else trunk.pos_embed[0, -self.patches :]
         self.checkpointed = trunk.grad_checkpointing
