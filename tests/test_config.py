@@ -106,7 +106,7 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
         (
             "backbone",
             "convnext_tiny",
-            "convnext_tiny does not work here, as its video side, timm's convnext_tiny, is no plain sequence of patches;",
+            "convnext_tiny does not work here, as its video side, timm's convnext_tiny, is no plain sequence of",
         ),
         ("backbone", "RN50", "RN50 does not work here, as its video side is a ResNet; such as"),
         ("weights.ViT-X", None, "'ViT-X' is no backbone; such as"),
