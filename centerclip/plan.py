@@ -133,7 +133,7 @@ class Plan:
         return list(map(file_state, files))
 
     def fetch_priority(self, dataset: str) -> float:
-        """The priority of fetching a dataset's files: those that need no download start first."""
+        """The priority of fetching a dataset's files: files that need no download come first."""
         return 0.5 if forecast.to_download(self.source(dataset)) else 1
 
     def training_priority(self, cell: Cell) -> float:
@@ -151,7 +151,7 @@ class Plan:
         return [] if there else sources.wishes(dataset, self.source(dataset))
 
     def splits(self, dataset: str) -> list[str]:
-        """The splits whose frames are stored: those that this run or an earlier run reads; all if none reads any."""
+        """The splits whose frames are stored: all that this run or an earlier run reads; without any reader, all."""
         file = Path(self.prefix + layout.SPLITS.format(dataset=dataset))
         read = self.read.get(dataset, set()) | set(checks.needed_splits(file) if file.exists() else [])
         return [split for split in datasets.SPLITS if split in (read or datasets.SPLITS)]

@@ -61,6 +61,7 @@ def test_messages_and_docstrings_are_read_once(file):
 
 
 def test_each_fault_of_a_message_is_found():
-    source = 'tell(f"{path}: gone"); UserError("Error: it failed." if path else "lr: not a number"); note("Bad" * 100)'
+    source = 'tell(f"{path}: gone"); UserError("Error: it failed." if path else "lr: not a number")'
+    source += f"; note({'Bad' * 100!r})"
     found = [faults(told) for _, told in messages(source)]
     assert [len(of_message) for of_message in found] == [0, 3, 0, 2]

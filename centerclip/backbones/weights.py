@@ -59,7 +59,7 @@ def load_weights(model: open_clip.CLIP, backbone: str, weights: str | Path) -> N
         raise UserError(f"weights {weights}: {wrong}")
     if hasattr(model, "text"):  # older files have the names of a model without a text module
         state = convert_to_custom_text_state_dict(state)
-    if model.logit_bias is not None:  # a model that softmax trained has none
+    if model.logit_bias is not None:  # weights that softmax trained lack it
         state.setdefault("logit_bias", torch.zeros_like(model.logit_bias))
     state = {name: tensor for name, tensor in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2...
     for name in {"logit_scale", "logit_bias"} & state.keys():

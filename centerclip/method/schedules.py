@@ -17,7 +17,7 @@ from centerclip.method.stage import Stage
 
 def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
     """Token Merging (Bolya et al., ICLR 2023): in every block, between attention and MLP, tokens of each frame, at most
-    half of its patches, join those that they are most like, by the keys of the block's attention."""
+    half of its patches, join the tokens with the most similar keys in the block's attention."""
     return [merging(block, number) for block, number in removed(remove, blocks, range(blocks))]
 
 

@@ -1,7 +1,7 @@
 """The shifts by name, which keep every token: baselines of the paper. Their names are also in the schema.
 
-A shift runs a block of the encoder on tokens [B, T, 1 + N, D], [CLASS] first, some of which take channels from the
-neighbouring frames, and returns the block's output of the same shape. `temporal_shift` and `token_shift` are the
+A shift runs a block of the encoder on tokens [B, T, 1 + N, D], [CLASS] first. Some tokens take channels from the
+neighbouring frames. It returns the block's output of the same shape. `temporal_shift` and `token_shift` are the
 published ones, as the authors' code computes them: what is shifted stays shifted.
 """
 

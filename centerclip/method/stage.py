@@ -18,7 +18,7 @@ class Stage:
     inside: act in the block that comes next, between attention and MLP.
     sees: what an inside stage compares: "tokens" or the attention's "keys", their mean over heads.
     classes: what becomes of the [CLASS] of joined frames: their "mean", or "all" go on.
-    clip_embedding: how many frames or segments the stage is given, each of which gets a learned vector; 0: no vectors.
+    clip_embedding: how many frames or segments the stage is given; each gets a learned vector. 0: no vectors.
     padded: which segments of a short video count, "drop" or "keep" (`ReductionStage`).
     options: the algorithm's.
     """

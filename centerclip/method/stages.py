@@ -92,8 +92,8 @@ class ReductionStage(nn.Module):
     learned.
 
     With the settings' `padded` "drop" a segment counts if its last frame is real, and its [CLASS] is the mean of all
-    its frames', padding included: so do the authors. A video that is shorter than a segment has none; the last of its
-    segments that has a real frame counts then. With "keep" a segment counts if any frame is real, and its [CLASS] is
+    its frames', padding included: so do the authors. In a video that is shorter than a segment, the
+    last segment with a real frame counts. With "keep" a segment counts if any frame is real, and its [CLASS] is
     the mean of the real ones.
     """
 

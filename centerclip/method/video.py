@@ -58,8 +58,8 @@ class VideoSide:
         Args:
             frames: [B, T, 3, H, W] float, normalised as CLIP's images.
             mask: [B, T] bool, false for padding; at least one true a row. None: all true.
-            vectors: "mean"; "segments": one vector a segment, those that the mean is of; "medoids": one vector a token
-                that is left of each segment, a token that is pooled and projected alone.
+            vectors: "mean"; "segments": one vector a segment, before the mean; "medoids": one vector for each
+                token that a segment keeps, pooled and projected alone.
 
         Returns:
             [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors. Of "segments" and

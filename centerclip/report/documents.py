@@ -13,8 +13,8 @@ from centerclip.command import atomic
 
 @dataclass(frozen=True)
 class Table:
-    """Strings ready to show, `text`, of which the first `labels` columns are words and the others numbers; `bold`, bool
-    of the same shape, marks what stands out."""
+    """Strings ready to show: the first `labels` columns of `text` are words, the others numbers. `bold`, bool of the
+    same shape, marks what stands out."""
 
     text: pd.DataFrame
     labels: int = 1

@@ -57,8 +57,8 @@ def write(
 ) -> Iterator[Path]:
     """Write and yield the PARTIAL files of a failed run.
 
-    These are the tables of benchmarks of which a cell is made but no whole table, then a summary of all tables there
-    are, with the costs of the paper's models if `with_full_size`. tolerance: as in `judgements`.
+    These are the tables of benchmarks with a finished cell but without a whole table, then a summary of all tables
+    that exist, with the costs of the paper's models if `with_full_size`. tolerance: as in `judgements`.
     """
     if not cells:
         return
@@ -77,7 +77,7 @@ def write(
                 tables.description(cell) if cell in unmade else tables.read_result(cell.path(layout.RESULT))[0]
                 for cell in compared
             ]
-            measured = tables.read_costs(costs) if costs.exists() else None  # a run without costs has none
+            measured = tables.read_costs(costs) if costs.exists() else None  # a run may measure no costs
             table, apart = tables.combine(rows, measured, paper)
             yield written(out, tables.for_people(table, apart, measured, *map(reason, unmade)))
             summarised.append(tables.for_programs(table))

@@ -240,9 +240,7 @@ class StageBlock(Block):
         "What an inside stage compares. keys: those of the block's attention, their mean over heads."
     )
     classes: Literal["mean", "all"] = optional("What becomes of the [CLASS] of joined frames; all: each goes on.")
-    clip_embedding: Natural = optional(
-        "Number of frames or segments given, each of which gets a learned vector; 0: no vectors."
-    )
+    clip_embedding: Natural = optional("Number of frames or segments given; each gets a learned vector. 0: no vectors.")
     padded: Literal["drop", "keep"] = optional(
         "Segments of a short video. drop: one counts if its last frame is real, [CLASS] is the mean of all its frames;"
         " keep: one counts if any frame is real, [CLASS] is the mean of the real frames."

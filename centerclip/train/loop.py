@@ -112,7 +112,7 @@ class Run:
         # float16 needs its gradients scaled; bfloat16 and float32 do not
         self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
         self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
-        self.rehearsed = None  # the chunk of which the memory of every process has held a step
+        self.rehearsed = None  # the chunk of a step that every process had memory for
         self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []} | dict.fromkeys(SPENT, 0.0)
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at, self.joules_at = time.monotonic(), joules(device)

@@ -105,7 +105,7 @@ def read_table(path: Path = TABLE) -> dict[str, dict[str, Source]]:
 
 
 def files_of(dataset: str) -> dict[str, Source]:
-    """The sources of a dataset by file name. Raises UserError if the table has none."""
+    """The sources of a dataset by file name. Raises UserError if the table lacks them."""
     if dataset not in (table := read_table()):
         raise UserError(f"{TABLE}: no row for {dataset}")
     return table[dataset]

@@ -8,7 +8,7 @@ B independent problems, each the N tokens of a segment, its patches frame by fra
 ValueError tells of a K that the algorithm cannot do. What it draws at random should not depend on B: a step may encode
 its videos a few at a time, each time from the same state of the generator.
 
-Keyword-only arguments are options, but for those that the model gives:
+Keyword-only arguments are options, except these, which the model gives:
 
     frames    how many the N tokens come from
     segments  of a video, whose rows follow each other in B
@@ -94,7 +94,7 @@ def keeps(name: str) -> object:
 
 
 def constant(name: str, constant: str) -> object:
-    """The value of a constant in the file of an algorithm; None if it has none."""
+    """The value of a constant in the file of an algorithm; None if the file lacks it."""
     for statement in syntax(name):
         match statement:
             case ast.Assign(targets=[ast.Name(id=found)], value=ast.Constant(value=value)) if found == constant:
@@ -119,7 +119,7 @@ def annotation(name: str, option: str) -> str:
 
 
 def function(name: str) -> ast.FunctionDef | None:
-    """The definition of the function of an algorithm; None if its file has none."""
+    """The definition of the function of an algorithm; None if its file lacks it."""
     definitions = (node for node in syntax(name) if isinstance(node, ast.FunctionDef))
     return next((node for node in definitions if node.name == name), None)
 

@@ -11,8 +11,8 @@ SEES = "pixels"
 
 
 def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1) -> Tensor:
-    """Which patches of a video's frames are encoded: those of the first frame, and those that differ from the same
-    patch of the frame before them.
+    """Which patches of a video's frames are encoded: all of the first frame, and each patch that differs from the same
+    patch of the frame before.
 
     They differ if the mean absolute difference of their pixels is more than `threshold`. How many are left depends on
     the video, so that frames have different numbers of tokens (`packed.py`). Patches are left out behind the patch

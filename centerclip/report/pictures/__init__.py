@@ -10,7 +10,7 @@ def pictures_of(cells: list[Cell]) -> dict[str, list[Cell]]:
 
     `tokens` shows the first cell of each clustering algorithm or, where there is one, the first that keeps as many
     tokens as the first cell of all; without clustering there is none. `queries` shows one cell. `flips` shows the
-    first baseline and the trained clustering cells of its group, of which the best is drawn.
+    first baseline and the trained clustering cells of its group; the best is drawn.
     """
 
     def size(cell: Cell) -> tuple[int, int]:

@@ -20,7 +20,7 @@ ADDED = "stage "  # before the names of the columns that `read` adds
 
 
 def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
-    """A benchmark's table with a column of text for each setting of its cells' first stages that it has none for."""
+    """A benchmark's table with a column of text for each further setting of its cells' first stages."""
     settings = {cell.variant: further_settings(cell) for cell in map(read_cell, cells)}
     columns = pd.DataFrame.from_dict(settings, orient="index", dtype=object).add_prefix(ADDED)
     return style.read_table(table).join(columns, on="variant")
