@@ -141,7 +141,7 @@ class TestRecall:
         assert (tome["verdict"], table.loc["baseline", "std"]) == ("better", pytest.approx(50**0.5))
         assert re.search(r"\+21.0 \[.* 0.025 +\|", recall.shown(table.reset_index()))
         figure = recall.draw(table.reset_index())
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tome"]
+        assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["tome"]
         assert [axes.get_xlabel() for axes in figure.axes][1] == "bytes of a video in a float16 index"
 
     def test_its_config_has_five_seeds_of_every_method(self):

@@ -97,7 +97,7 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
         ("frames-report other.csv --out o", "other.csv: not a report of stored frames: it has a, b"),
         (
             "summary --paper other.csv --tables other.csv --tolerance 1 --out o",
-            "other.csv: not about models: there is no benchmark",
+            "other.csv: the column benchmark is missing",
         ),
         ("fetch other.json", "other.json: not the settings of a benchmark, such as results/shapes/benchmark.json"),
         ("manifest other.json", "other.json: not the settings of a benchmark"),

@@ -264,7 +264,12 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
     assert recalls.iloc[0, 3:].tolist() == [f"43.0 -> 43.0, kmedoids-s4 ({remarks})", "holds (one run, no interval)"]
     assert set(met["verdict"]) == {"not run"}
     figure = recall.draw(made.reindex(columns=made.columns.union(style.OPTIONAL)))
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == marked
+    few = "on 40 of 1,000 videos"
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == [
+        f"zeroshot ({few})",
+        f"baseline ({few})",
+    ]
+    assert "All models start from random weights." in figure.get_supxlabel()
     plt.close("all")
     *_, met, _ = judgements(csv_of(result("msrvtt", "baseline", 43) | {"n_videos": 990}), PAPER_ROWS, 1.0).values()
     assert "43.0 (+0.0), on 990 of 1,000 videos" in met["here"].tolist()

@@ -24,4 +24,4 @@ def job(_: argparse.Namespace) -> None:
         more = {"activation": backbones.activation(name), "weights": " ".join(weights)}
         rows.append({"backbone": name, "works": works} | asdict(backbones.geometry(name)) | more)
     print(tabulate(rows, headers="keys", tablefmt="plain", numalign="left"))
-    print(tabulate(list(backbones.refused().items()), headers=["refused", "why"], tablefmt="plain"))
+    print(tabulate([[name, f"no: {reason}"] for name, reason in backbones.refused().items()], tablefmt="plain"))
