@@ -3,11 +3,12 @@
 import argparse
 import ast
 import importlib
+import signal
 import sys
 from pathlib import Path
 
 from centerclip import commands
-from centerclip.command import add_log, end_interrupted, execute, interruptible, open_standard_streams
+from centerclip.command import add_log, end_interrupted, execute, handled, open_standard_streams
 
 DIRECTORY = Path(commands.__file__).parent
 
@@ -21,7 +22,7 @@ def summaries() -> dict[str, str]:
 def main() -> None:
     """Run the command that the command line names, `centerclip COMMAND ...`: a module of `centerclip.commands`."""
     open_standard_streams()
-    with interruptible(end_interrupted):
+    with handled(signal.SIGINT, end_interrupted):
         arguments = parsed()
         execute(arguments.job, arguments)
 

@@ -221,10 +221,16 @@ def above_zero(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
-def handle(number: int, handler: Callable | int) -> None:
-    """Handle a signal from now on, unless this process was started to ignore it, as nohup does."""
-    if signal.getsignal(number) is not signal.SIG_IGN:
+@contextmanager
+def handled(number: int, handler: Callable | int) -> Iterator[None]:
+    """Handle a signal in the block, unless this process was started to ignore it, as nohup does."""
+    before = signal.getsignal(number)
+    if before is not signal.SIG_IGN:
         signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def end_with_parent(number: int) -> None:
@@ -266,17 +272,6 @@ class Interrupt:
             end_interrupted()
         self.pressed = True
         raise KeyboardInterrupt
-
-
-@contextmanager
-def interruptible(handler: Callable) -> Iterator[None]:
-    """Let Ctrl-C call `handler` in the block."""
-    before = signal.getsignal(signal.SIGINT)
-    handle(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        handle(signal.SIGINT, before)
 
 
 def open_standard_streams() -> None:
@@ -326,7 +321,7 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
         log_to(arguments.log, rank)
     allow_open_files()
     warnings.showwarning = tell_slow
-    with interruptible(interrupt if rank is None else signal.SIG_DFL):  # the launcher reports a rank's
+    with handled(signal.SIGINT, interrupt if rank is None else signal.SIG_DFL):  # the launcher reports a rank's
         lines = failure(job, arguments, interrupt)
     if interrupt.pressed and lines:
         end_interrupted()
@@ -408,5 +403,5 @@ def run(parser: argparse.ArgumentParser, job: Job) -> None:
     """Parse the command line of a program with a single command, and `execute` its job."""
     open_standard_streams()
     add_log(parser)
-    with interruptible(end_interrupted):
+    with handled(signal.SIGINT, end_interrupted):
         execute(job, parser.parse_args())

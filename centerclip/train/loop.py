@@ -24,8 +24,9 @@ from centerclip.backbones import has_bias
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import autocast, computed_in, joules, lowered, pick_device
 from centerclip.backbones.low_rank import adapt, merged_state
-from centerclip.command import UserError, first_line, handle
+from centerclip.command import UserError, first_line, handled
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, stored
+from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate.features import count_cut, evaluate
 from centerclip.method.maxsim import maxsim
 from centerclip.settings import layout
@@ -65,21 +66,14 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
     starts = processes.gather(torch.tensor([run.progress["epoch"], run.progress["step"]], device=device))
     if (starts != starts[0]).any():
         raise UserError(f"{checkpoints}: the processes found different checkpoints; all nodes must share this folder")
-    handle(signal.SIGTERM, run.stop)
     if processes.rank() == 0:
         run.board = open_board(tensorboard, run.progress["epoch"] * steps + run.progress["step"])
-    for epoch in range(run.progress["epoch"], cell.training.epochs):
-        run.train_epoch(Pairs(rows, store, cell, epoch))
-        run.save()
-        run.evaluating = True  # with an up-to-date checkpoint
-        metrics = evaluate(run.model, splits["test"], store, cell)
-        if "val" in splits:
-            metrics["val"] = evaluate(run.model, splits["val"], store, cell)["text_to_video"]
-        run.evaluating = False
-        run.end_epoch(metrics)
-        recalls = {f"R@1/{direction}": metrics[direction]["R@1"] for direction in ("text_to_video", "video_to_text")}
-        run.note((epoch + 1) * steps - 1, recalls)  # at the epoch's last step: a resumed run writes from the next on
-        run.save()
+    with handled(signal.SIGTERM, run.stop):
+        for epoch in range(run.progress["epoch"], cell.training.epochs):
+            run.train_epoch(Pairs(rows, store, cell, epoch))
+            run.save()
+            run.evaluate_epoch(splits, store, (epoch + 1) * steps - 1)
+            run.save()
     history = {
         "select": cell.training.select,
         "selected_epoch": run.selected["epoch"],
@@ -205,6 +199,17 @@ class Run:
                 if self.stopping:
                     raise UserError(STOPPED)
         print(f"{name}: {loading(waited, worked, self.cell.runtime.workers)}", flush=True)
+
+    def evaluate_epoch(self, splits: dict[str, pd.DataFrame], store: FrameStore, step: int) -> None:
+        """Evaluate the model on the test split and `val`, if there is one, after the epoch's last step."""
+        self.evaluating = True  # with an up-to-date checkpoint
+        metrics = evaluate(self.model, splits["test"], store, self.cell)
+        if "val" in splits:
+            metrics["val"] = evaluate(self.model, splits["val"], store, self.cell)["text_to_video"]
+        self.evaluating = False
+        self.end_epoch(metrics)
+        recalls = {f"R@1/{direction}": metrics[direction]["R@1"] for direction in ("text_to_video", "video_to_text")}
+        self.note(step, recalls)  # a resumed run writes from the next step on
 
     def end_epoch(self, metrics: dict) -> None:
         """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far: of epochs that
