@@ -154,10 +154,10 @@ def test_the_command_says_what_a_first_run_takes(run):
     assert any(row[:3] == ["msrvtt", "MSRVTT.zip", "6.6"] and row[3].startswith("research use") for row in table)
 
 
-def test_the_command_says_where_clustering_saves_no_time(run):
-    """The demo's model is so small that clustering takes longer than what it saves."""
+def test_the_command_names_costly_clustering(run):
+    """The demo's model is so small that clustering takes much of the time that it saves."""
     printed = run("plan", "--configfile", REPOSITORY / "config/demo.yaml")
-    told = re.findall(r"^shapes (\w+): clustering saves no time: about 1\d\d% of the baseline's", printed, re.MULTILINE)
+    told = re.findall(r"^shapes (\w+): time is .*: clustering costs too much", printed, re.MULTILINE)
     assert told == ["kmedoids", "spectral"]
 
 

@@ -116,11 +116,15 @@ def test_text_sides_of_transformers_are_known():
         ("ViT-B-32", ("first_tokens", 12, 49), 0, True),
     ],
 )
-def test_it_is_told_where_clustering_saves_no_time(backbone, stage, pairs, pays):
+def test_costly_clustering_is_named(backbone, stage, pairs, pays):
     algorithm, segments, clusters = stage
     parts, stages = operations.parts(backbone), [Stage(algorithm, 6, segments, clusters)]
     whole, less = (sum(operations.encoding(parts, given, 12).values()) for given in ((), stages))
     expected = (less + operations.A_PAIR * pairs) / whole
     assert operations.share_of_time(parts, stages, 12) == pytest.approx(expected)
-    line = operations.cannot_pay(parts, stages, 12)
-    assert line is None if pays else line.startswith(f"clustering saves no time: about {expected:.0%} of")
+    line = operations.costly_clustering(parts, stages, 12)
+    assert (
+        line is None
+        if pays
+        else line.startswith(f"time is {expected:.2f} of the baseline's, operations {less / whole:.2f}: ")
+    )

@@ -44,7 +44,7 @@ def measured(case: Case, turns: int, device: torch.device) -> dict:
     reduced = centerclip.reduce(clip, "kmedoids", segments=case.segments, clusters=case.clusters, frames=FRAMES)
     models, (stage,) = [ReducedCLIP(clip, (), False), reduced], reduced.settings.stages
     parts = operations.parts_of(clip)
-    if line := operations.cannot_pay(parts, [stage], FRAMES):
+    if line := operations.costly_clustering(parts, [stage], FRAMES):
         tell(f"warning: {case.model}, {stage.segments} segments of {stage.clusters}: {line}")
     video = smooth_videos(1, FRAMES, parts.geometry.image_size, SEED).to(device)
     times = milliseconds(models, [video, video], turns)

@@ -21,7 +21,7 @@ from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import device_name, pick_device
 from centerclip.command import UserError, above_zero, atomic, positive, run, tell, typed, write_json
 from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
-from centerclip.evaluate.operations import cannot_pay, of_blocks, parts
+from centerclip.evaluate.operations import costly_clustering, of_blocks, parts
 from centerclip.method import schedules
 from centerclip.method.fit import check_stages
 from centerclip.method.reduced import ReducedCLIP
@@ -150,7 +150,7 @@ def settings(
             check_stages(encoder.model, frames, backbones.geometry(backbone))
         except UserError as error:
             raise UserError(f"{method}: {error}") from None
-        if line := cannot_pay(parts(backbone), encoder.model.stages, frames):
+        if line := costly_clustering(parts(backbone), encoder.model.stages, frames):
             tell(f"warning: {method} at {budget:g}: {line}")
         rows.append({"method": method, "budget": budget, "encoder": encoder, "setting": setting(encoder)})
     return pd.DataFrame(rows)

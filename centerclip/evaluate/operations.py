@@ -25,11 +25,11 @@ TRANSFORMERS = {  # text sides by their names on the Hub -> blocks, width, hidde
     "facebook/nllb-200-distilled-600M": (12, 1024, 4, 256206),
     "facebook/nllb-200-distilled-1.3B": (24, 1024, 8, 256206),
 }
-# Operations of a block that take as long as clustering takes for a pair of tokens, beside their distance: 1,300 to
-# 2,700 with PE-Core-T-16-384 in four runs on two cores (`python -m centerclip.bench.families` measures it)
-A_PAIR = 2500
-ADVICE = "docs/backbones.md#where-clustering-saves-no-time says what to take instead"
-WORTH = 0.9  # share of the baseline's time from which a stage saves nothing: the estimate is right to about a tenth
+# Operations of a block that take as long as clustering takes for a pair of tokens, beside their distance: 1,270 to
+# 1,410 with PE-Core-T-16-384 in docs/benchmarks/2026-11-30-families.csv
+A_PAIR = 1300
+ADVICE = "docs/backbones.md#where-clustering-costs-most says what to take instead"
+TAKEN = 0.4  # share of the saved time that clustering may take without a word
 
 
 class Parts(NamedTuple):
@@ -172,12 +172,13 @@ def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
     return (own + A_PAIR * pairs) / whole
 
 
-def cannot_pay(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
-    """That clustering takes about as long as it saves, one line; None: it pays, or no stage clusters."""
-    share = share_of_time(parts, stages, frames)
-    if share < WORTH or not any(map(clusters, stages)):
+def costly_clustering(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
+    """One line if clustering is estimated to take more than TAKEN of the time that fewer tokens save; else None."""
+    own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
+    time = share_of_time(parts, stages, frames)
+    if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - own / whole):
         return None
-    return f"clustering saves no time: about {share:.0%} of the baseline's on a CPU ({ADVICE})"
+    return f"time is {time:.2f} of the baseline's, operations {own / whole:.2f}: clustering costs too much ({ADVICE})"
 
 
 def clusters(stage: Stage) -> bool:

@@ -149,10 +149,10 @@ def operations_of(cell: Cell) -> tuple[float, float]:
     return video, operations.of_text(cell.model.backbone, cell.data.text_tokens)
 
 
-def cannot_pay(cell: Cell) -> str | None:
-    """As `operations.cannot_pay`."""
+def costly_clustering(cell: Cell) -> str | None:
+    """As `operations.costly_clustering`."""
     parts = operations.parts(cell.model.backbone, cell.data.image_size)
-    return operations.cannot_pay(parts, cell.model.stages, cell.data.frames)
+    return operations.costly_clustering(parts, cell.model.stages, cell.data.frames)
 
 
 def pair(cell: Cell) -> float:
