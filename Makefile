@@ -41,7 +41,7 @@ lint: $(BIN)/.installed-test
 
 docs: $(BIN)/.installed-docs # config/README.md and the schema file; site/, which `python -m http.server --directory site` shows
 	python docs/config_docs.py
-	mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 
 $(BIN)/.installed: pyproject.toml
 	test -x $(BIN)/python || python3 -m venv .venv
