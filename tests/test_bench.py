@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,12 @@ from support.ranks import answered
 from support.videos import make_video
 
 from centerclip.backbones.clip import build
+from centerclip.backbones.weights import save_weights
 from centerclip.bench import families, fidelity, recall, search
 from centerclip.bench import reduction as bench
 from centerclip.command import UserError
 from centerclip.evaluate import costs, operations
+from centerclip.method.stage import Model
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell, cell_names
 
@@ -148,14 +151,17 @@ class TestRecall:
         config = read_config(recall.OVERLAYS)
         assert len(cell_names(config, "shapes")) == 5 * len(config["lists"]["bench"]) and len(config["seeds"]) == 5
 
-    def test_low_rank_tuning_is_compared_with_the_cells_of_full_tuning(self):
+    def test_low_rank_tuning_starts_from_the_weights_that_full_tuning_starts_from(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("results").mkdir()
+        save_weights(build(Model("tiny"), 0).state_dict(), "tiny", Path("results/pretrained.safetensors"))
         config = read_config([*recall.OVERLAYS, REPOSITORY / "config/lora.yaml"])
         cells = {name: cell(config, "shapes", name) for name in cell_names(config, "shapes")}
         assert len(cells) == 18
         for variant, seed in product(("baseline", "kmedoids", "tome"), ("", "-seed-1", "-seed-2")):
             full, low = cells[variant + seed], cells[f"{variant}-lora{seed}"]
-            assert full == cell(read_config(recall.OVERLAYS), "shapes", variant + seed)
-            assert low.training == replace(full.training, tune="lora", lr=6e-4) and low.model == full.model
+            assert low.training == replace(full.training, tune="lora", lr=1e-2) and low.model == full.model
+            assert full.model.weights == "results/pretrained.safetensors"
 
 
 @pytest.mark.slow

@@ -126,25 +126,28 @@ def draw(table: pd.DataFrame) -> Figure:
     the worst; beside it, if they differ, over the bytes of a video in an index."""
     style.apply()
     data = table[table["verdict"].notna()].sort_values("difference", ignore_index=True)
-    by_bytes = table["index_bytes"].nunique() > 1
-    axes, *beside = style.panels(1 + by_bytes, 6.6 + 5 * by_bytes, 1.8 + 0.28 * len(data))[1]
-    figure, look, words = axes.figure, style.looks(data["variant"]), "t2v R@1, points above the baseline"
+    sizes = sorted(table["index_bytes"].unique()) if table["index_bytes"].nunique() > 1 else []
+    figure, panels = style.panels(1 + bool(sizes), 12.6 if sizes else 6.6, max(4, 1.8 + 0.28 * len(data)))
+    look, words = style.looks(data["variant"]), "t2v R@1, points above the baseline"
     for place, row in enumerate(data.to_dict("records")):
         mark = look[row["variant"]] | {"linestyle": "", "ecolor": look[row["variant"]]["color"], "capsize": 3}
-        axes.errorbar(row["difference"], place, xerr=row["half"], **mark)
-        for panel in beside:
-            panel.errorbar(row["index_bytes"], row["difference"], yerr=row["half"], **mark)
-            panel.set(xscale="log", xlabel="bytes of a video in a float16 index", ylabel=words)
-            panel.axhline(0, color="0.3", linestyle="--", zorder=0.9)
-    axes.axvline(0, color="0.3", linestyle="--", zorder=0.9)
-    axes.set_yticks(range(len(data)), data["variant"])
-    axes.set_xlabel(words)
-    style.numbers(axes, range(len(data)), data["gflops_ratio"].map("{:.2f}".format), "GFLOPs")
+        panels[0].errorbar(row["difference"], place, xerr=row["half"], **mark)
+        for axes in panels[1:]:
+            axes.errorbar(row["index_bytes"], row["difference"], yerr=row["half"], **mark)
+    for axes in panels[1:]:
+        axes.axhline(0, color="0.3", linestyle="--", zorder=0.9)
+        axes.set(xscale="log", xlabel="bytes of a video in a float16 index", ylabel=words)
+        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+        style.add_legend(figure, style.legend_of(look, lines=False))
+    panels[0].axvline(0, color="0.3", linestyle="--", zorder=0.9)
+    panels[0].set_yticks(range(len(data)), data["variant"])
+    panels[0].set_xlabel(words)
+    style.numbers(panels[0], range(len(data)), data["gflops_ratio"].map("{:.2f}".format), "GFLOPs")
     counts = data["verdict"].value_counts()
     title = f"R@1 beside the baseline's: {', '.join(f'{count} {name}' for name, count in counts.items())}"
     seeds = style.between(table["seeds"])
     note = f"{seeds} seeds a method. Whiskers: 95 % intervals over queries and seeds of the difference."
-    note += " GFLOPs: share of the baseline's."
+    note += " GFLOPs: share of the baseline's. Dashed: the baseline."
     return style.describe(figure, data.assign(benchmark=BENCHMARK), title, note)
 
 
