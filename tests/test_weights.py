@@ -584,4 +584,4 @@ class TestCommand:
 
     def test_a_backbone_that_there_is_not(self, mistake):
         line = mistake(main, "weights", "--backbone", "RN50", "--weights", "openai", status=2)
-        assert "argument --backbone: RN50 does not work here, as its video side is a ResNet; such as" in line
+        assert "argument --backbone: RN50 does not work here, as its video side is a ResNet; try" in line
