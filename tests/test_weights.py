@@ -522,6 +522,7 @@ class TestPublished:
             ({"vision_cfg": {"head_width": 32}}, "vision_cfg.head_width is 32 where ViT-"),
             ({"text_cfg": {"hf_tokenizer_name": "t5"}}, "text_cfg.hf_tokenizer_name is 't5'"),
             ({"vision_cfg": {"new": 1}}, "vision_cfg.new is 1 where ViT-L-14 has None"),
+            ({"vision_cfg": 1}, "its open_clip_config.json does not describe a model of open_clip's"),
         ],
     )
     def test_another_model_in_a_repository(self, config, line, downloads):
