@@ -114,7 +114,7 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
         ("weights.ViT-B-32-256", "openai", "OpenAI's were trained with quick_gelu, where ViT-B-32-256 has gelu"),
         (B32, "datacomp_xl_s13b_b90k", "trained with gelu, where ViT-B-32 has quick_gelu: name the backbone ViT-B-32-"),
         (L14, "hf-hub:a/../b", "'hf-hub:a/../b' is not hf-hub:ORG/NAME"),
-        ("weights.tiny", "openai", "'openai': nothing is published of tiny"),
+        ("weights.tiny", "openai", "'openai': no weights of tiny are published"),
         (B32, "none.pt", "none.pt (in "),
         # benchmarks
         ("benchmarks.shapes.source.reader", "folders", "'folders' should be one of 'shapes', 'folder'"),

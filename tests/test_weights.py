@@ -503,7 +503,7 @@ class TestPublished:
     @pytest.mark.parametrize(
         ("backbone", "weights", "line"),
         [
-            ("tiny", "openai", "nothing is published of tiny"),
+            ("tiny", "openai", "no weights of tiny are published"),
             ("ViT-B-32-gelu", "openai", "with quick_gelu, where ViT-B-32-gelu has gelu: name the backbone ViT-B-32"),
             ("ViT-L-14", "openai", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
             ("ViT-L-14", "metaclip_400m", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
