@@ -101,20 +101,20 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
         *(("variants.frames-8.against", name, f"{name} is not a baseline")
           for name in ("zeroshot", "kmedoids", "tome", "token_shift", "frames-6", "frames-8")),
         # backbones and weights
-        ("backbone", "../ViT-B-16", "'../ViT-B-16' is no backbone; such as "),
+        ("backbone", "../ViT-B-16", "'../ViT-B-16' is no backbone; try "),
         ("backbone", "ViT-B-32-quickgelu", "ViT-B-32-quickgelu is called ViT-B-32 here"),
         (
             "backbone",
             "convnext_tiny",
             "convnext_tiny does not work here, as its video side, timm's convnext_tiny, is no plain sequence of",
         ),
-        ("backbone", "RN50", "RN50 does not work here, as its video side is a ResNet; such as"),
-        ("weights.ViT-X", None, "'ViT-X' is no backbone; such as"),
+        ("backbone", "RN50", "RN50 does not work here, as its video side is a ResNet; try"),
+        ("weights.ViT-X", None, "'ViT-X' is no backbone; try"),
         (L14, "openai", "OpenAI's were trained with quick_gelu, where ViT-L-14 has gelu: name the backbone ViT-L-14-q"),
         ("weights.ViT-B-32-256", "openai", "OpenAI's were trained with quick_gelu, where ViT-B-32-256 has gelu"),
         (B32, "datacomp_xl_s13b_b90k", "trained with gelu, where ViT-B-32 has quick_gelu: name the backbone ViT-B-32-"),
         (L14, "hf-hub:a/../b", "'hf-hub:a/../b' is not hf-hub:ORG/NAME"),
-        ("weights.tiny", "openai", "'openai': nothing is published of tiny"),
+        ("weights.tiny", "openai", "'openai': no weights of tiny are published"),
         (B32, "none.pt", "none.pt (in "),
         # benchmarks
         ("benchmarks.shapes.source.reader", "folders", "'folders' should be one of 'shapes', 'folder'"),

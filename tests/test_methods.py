@@ -50,9 +50,9 @@ COUNTS = [
 ]
 
 
-def twelve_blocks(side: int, width: int = 16) -> dict:
+def twelve_blocks(side: int) -> dict:
     """The configuration of a narrow encoder as deep as a ViT-B."""
-    vision = {"image_size": side, "patch_size": 8, "layers": 12, "width": width, "head_width": 8}
+    vision = {"image_size": side, "patch_size": 8, "layers": 12, "width": 16, "head_width": 8}
     return backbones.TINY | {"embed_dim": 8, "vision_cfg": vision}
 
 

@@ -158,7 +158,7 @@ class TestBackbones:
             assert backbones.activation(name) != backbones.activation(twin)
 
     def test_another_name_is_one_line(self):
-        with pytest.raises(UserError, match=r"^backbone: 'ViT-L14' is no backbone; such as ViT-L-14, "):
+        with pytest.raises(UserError, match=r"^backbone: 'ViT-L14' is no backbone; try ViT-L-14, "):
             CenterCLIP("ViT-L14")
 
     def test_the_command_lists_them_with_the_weights_that_work_in_them(self, monkeypatch, capsys):

@@ -68,6 +68,9 @@ def test_operations_of_timms_towers_are_those_counted_by_hand(family):
     assert 1e9 * costs.gflops(ReducedCLIP(model, (), False), video) == pytest.approx(whole, rel=1e-9)
     assert 1e9 * costs.gflops(reduced, video) == pytest.approx(less, rel=1e-9)
     assert costs.tokens_per_block(reduced, video) == [4 * (classes + 16)] + 2 * [2 * (classes + 7)]
+    alone = less - 2 * pool(classes + 7) + 2 * 7 * pool(2)
+    assert sum(operations.encoding(parts, stages, 4, "medoids").values()) == alone
+    assert costs.counted(lambda: reduced.encode_video(video[:1], vectors="medoids"), reduced) == alone
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

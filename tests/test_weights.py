@@ -503,7 +503,7 @@ class TestPublished:
     @pytest.mark.parametrize(
         ("backbone", "weights", "line"),
         [
-            ("tiny", "openai", "nothing is published of tiny"),
+            ("tiny", "openai", "no weights of tiny are published"),
             ("ViT-B-32-gelu", "openai", "with quick_gelu, where ViT-B-32-gelu has gelu: name the backbone ViT-B-32"),
             ("ViT-L-14", "openai", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
             ("ViT-L-14", "metaclip_400m", "where ViT-L-14 has gelu: name the backbone ViT-L-14-quickgelu"),
@@ -522,6 +522,7 @@ class TestPublished:
             ({"vision_cfg": {"head_width": 32}}, "vision_cfg.head_width is 32 where ViT-"),
             ({"text_cfg": {"hf_tokenizer_name": "t5"}}, "text_cfg.hf_tokenizer_name is 't5'"),
             ({"vision_cfg": {"new": 1}}, "vision_cfg.new is 1 where ViT-L-14 has None"),
+            ({"vision_cfg": 1}, "its open_clip_config.json does not describe a model of open_clip's"),
         ],
     )
     def test_another_model_in_a_repository(self, config, line, downloads):
@@ -584,4 +585,4 @@ class TestCommand:
 
     def test_a_backbone_that_there_is_not(self, mistake):
         line = mistake(main, "weights", "--backbone", "RN50", "--weights", "openai", status=2)
-        assert "argument --backbone: RN50 does not work here, as its video side is a ResNet; such as" in line
+        assert "argument --backbone: RN50 does not work here, as its video side is a ResNet; try" in line

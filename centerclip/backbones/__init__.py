@@ -126,7 +126,7 @@ def problem(name: str) -> str | None:
         return None
     wrong = f"{name!r} is no backbone" if config is None else f"{name} does not work here, as {reason(config)}"
     near = ", ".join(get_close_matches(name, names())) or "ViT-B-32, ViT-L-14"
-    return f"{wrong}; such as {near} do, `centerclip backbones` lists all"
+    return f"{wrong}; try {near} (`centerclip backbones` lists all)"
 
 
 def named(text: str) -> str:

@@ -38,7 +38,7 @@ def misnamed(backbone: str, weights: str) -> str | None:
         right = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", weights.removeprefix(HUB))
         return None if right else f"{weights!r} is not {HUB}ORG/NAME, a repository of Hugging Face's"
     if backbone == "tiny":
-        return f"{weights!r}: nothing is published of tiny; a file is named with its suffix"
+        return f"{weights!r}: no weights of tiny are published; a file is named with its suffix"
     mismatch = backbones.mismatch(backbone, "quick_gelu") if weights == OPENAI else None
     return mismatch and f"OpenAI's were {mismatch}"
 

@@ -102,7 +102,11 @@ def download(backbone: str, weights: str) -> Path:
     if not weights.startswith(pretrained.HUB):
         return had(open_clip.pretrained.download_pretrained, pretrained.tags(backbone)[weights])
     get, repository = open_clip.pretrained.download_pretrained_from_hf, weights.removeprefix(pretrained.HUB)
-    if wrong := other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json"))):
+    try:
+        wrong = other_model(backbone, mapping_in(had(get, repository, "open_clip_config.json")))
+    except (AttributeError, TypeError, ValueError):
+        wrong = "its open_clip_config.json does not describe a model of open_clip's"
+    if wrong:
         raise UserError(f"weights {weights}: {wrong}")
     return had(get, repository)
 

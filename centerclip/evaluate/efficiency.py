@@ -34,7 +34,6 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 def baseline(cells: list[Cell]) -> int:
     """The index of the cell that the others of its group are compared with: the first without stages and shift that is
     no control, trained rather than not, or else the first of all."""
-
     plain = [(cell.model.plain_clip and cell.against is None, cell.trained) for cell in cells]
     return plain.index(max(plain))
 

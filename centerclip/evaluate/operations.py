@@ -107,8 +107,8 @@ def encoding(parts: Parts, stages: Sequence[Stage], frames: int, vectors: str = 
             tokens = counts.classes + counts.patches
             blocks += counts.sequences * tokens * (parts.mlp if inside else parts.attention + parts.pair * tokens)
     pooled = counts.sequences * (counts.classes if geometry.pooling == "tok" else 1)
-    if vectors == "medoids":  # each token is pooled alone
-        pooled, tokens = counts.sequences * counts.patches, counts.patches
+    if vectors == "medoids":  # each token is pooled alone, given twice (`video.pooled_alone`)
+        pooled, tokens = counts.sequences * counts.patches, 2 * counts.patches
     return {
         "stem": frames * parts.stem,
         "blocks": blocks,

@@ -54,7 +54,7 @@ def check_stages(model: Model, frames: int, geometry: Geometry) -> None:
             raise Misfit(problem, *(place(key, number) for key in keys))
         counts, last = counts if pixels else tokens_after(stage, counts), stage.place
     if model.vectors == "medoids" and all(reduction.sees_pixels(stage.algorithm) for stage in model.stages):
-        raise Misfit("vectors medoids: needs a stage that keeps as many tokens of every segment", ["vectors"])
+        raise Misfit("vectors medoids: needs a stage that keeps tokens, equally many of each segment", ["vectors"])
     if counts.classes > 1 and geometry.pooling != "tok":
         raise Misfit(f"classes all: {model.backbone} does not pool [CLASS] alone", ["backbone"])
 
@@ -115,7 +115,7 @@ def problems_of_counts(stage: Stage, given: TokenCounts) -> Problems:
         yield problem, "clusters", "algorithm", "backbone"
     joined = given.sequences // segments
     if stage.classes == "mean" and joined > 1 and given.classes > 1:
-        yield "classes mean: of several [CLASS] tokens a segment, all have to go on", "classes"
+        yield "classes mean: the stage is given several [CLASS] tokens a segment, which need classes all", "classes"
     if stage.clip_embedding not in (0, given.sequences):
         problem = f"clip_embedding {stage.clip_embedding}: the stage is given {given.sequences} frames or segments"
         yield problem, "clip_embedding"

@@ -27,8 +27,7 @@ class Packing(NamedTuple):
 
 def pack(tokens: Tensor, keep: Tensor, places: Tensor | None = None) -> tuple[Tensor, Packing]:
     """The tokens to `keep` [S, N] bool of tokens [S, N, D] with places [S, N], packed [1, M, D]. The first token of
-    each
-    sequence must be kept."""
+    each sequence must be kept."""
     lengths = keep.sum(1)
     real = torch.arange(int(lengths.max()), device=keep.device) < lengths[:, None]
     slots = real.flatten().nonzero()[:, 0]

@@ -9,9 +9,9 @@ from centerclip.method import reduction
 class Stage:
     """One reduction stage: after `block` blocks, each of `segments` segments keeps `clusters` tokens.
 
-    segments: None: frames, or the segments of earlier stages, stay apart. remove: in place of `clusters`, how many
-    tokens fewer a segment has, or which share of them, [CLASS] counted; at most
-        half of the patches.
+    segments: None: frames, or the segments of earlier stages, stay apart.
+    remove: in place of `clusters`, how many tokens fewer a segment has, or which share of them, [CLASS] counted; at
+        most half of the patches.
     keep: what stays of a cluster: its "medoid" or the mean of its tokens, each counted once ("mean"), as often as it
         stands for patches ("weighted"), or by the "attention" of [CLASS] to it in the block around the stage.
     embedding: add a learned vector to each kept token.

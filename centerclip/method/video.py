@@ -71,7 +71,7 @@ class VideoSide:
         x = tower.embed(frames.flatten(0, 1))  # [B * T, C + N, D]
         if self.sees_pixels:
             if vectors == "medoids":
-                raise UserError("vectors medoids: the model's frames have no equal number of tokens left")
+                raise UserError("vectors medoids: the frames of this model keep different numbers of tokens")
             pooled, counts = self.pooled_of_packed(tower, x, frames), mask
         else:
             sequences = Sequences(x, mask, tower.classes, places=tower.places(x.shape[0]))

@@ -272,9 +272,9 @@ def slurm(profile: Path) -> Iterator[Finding]:
         yield judged("SLURM", name in names, f"{what} {name}", remedy)
 
 
-def jobs(results: Path = Path("results")) -> Iterator[Finding]:
-    """Whether a run is writing to `results`, and its failed jobs."""
-    running = False
+def jobs() -> Iterator[Finding]:
+    """Whether a run is writing to results/, and its failed jobs."""
+    results, running = Path("results"), False
     if (lock := results / ".lock").exists():
         with open(lock, encoding="utf-8") as file:
             try:

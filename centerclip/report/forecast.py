@@ -90,11 +90,9 @@ def counts(config: dict, benchmark: str) -> dict[str, int]:
     found = {}
     for split in datasets.SPLITS:
         numbers = known.get(split) or {}
-        captions, videos = (
-            numbers.get("captions", numbers.get("videos")),
-            numbers.get("videos", numbers.get("captions")),
-        )
-        found |= {f"{split}.videos": videos or 0, f"{split}.captions": captions or 0}  # LSMDC's clips have one each
+        videos = numbers.get("videos", numbers.get("captions", 0))  # LSMDC's clips have one caption each
+        captions = numbers.get("captions", numbers.get("videos", 0))
+        found |= {f"{split}.videos": videos, f"{split}.captions": captions}
     if not found["test.videos"]:
         key = f"benchmarks.{benchmark}.counts.test"
         raise UserError(f"{key}: give the expected videos or captions, because {manifest} is not there yet")
@@ -131,7 +129,6 @@ def work(cell: Cell, counted: dict[str, int]) -> Work:
     if not cell.trained or has(cell, layout.WEIGHTS):
         return Work(cell, 0, 0, test)
     recipe, steps = cell.training, steps_of(cell, counted)
-    val = counted["val.videos"] * encoding + counted["val.captions"] * text
     epoch = test + (val if recipe.select == "val" else 0)
     return Work(cell, steps, steps * recipe.batch_size * pair(cell), recipe.epochs * epoch + test)
 
@@ -323,7 +320,7 @@ def measure(cell: Cell, device: torch.device) -> tuple[float, float]:
     count = min(cell.runtime.evaluation.batch_size, most)
     videos = smooth_videos(count, *cell.data.shape).to(device)
     with torch.no_grad(), autocast(device, "float32" if cell.trained else cell.precision):
-        model.encode_video(videos)
-        seconds = elapsed(lambda: model.encode_video(videos), mark) / 1000
+        model.video_vectors(videos)
+        seconds = elapsed(lambda: model.video_vectors(videos), mark) / 1000
     evaluation = count * operations_of(cell)[0] / seconds
     return training or evaluation, evaluation

@@ -20,7 +20,8 @@ import requests
 from filelock import FileLock
 from requests import exceptions
 from tqdm import tqdm
-from urllib3 import Retry
+from urllib3 import HTTPResponse, Retry
+from urllib3.exceptions import InvalidHeader
 
 from centerclip.command import UserError, first_line, shown
 
@@ -40,14 +41,25 @@ class Interrupted(Exception):
     """The transfer broke off; another attempt may continue it."""
 
 
+class Again(Retry):
+    """When a request is repeated: after the time that the server asks for, up to LONGEST_WAIT, or BACKOFF's."""
+
+    def get_retry_after(self, response: HTTPResponse) -> float | None:
+        try:
+            seconds = super().get_retry_after(response)
+        except InvalidHeader:
+            return None
+        return seconds and min(seconds, LONGEST_WAIT)
+
+
 class Session(requests.Session):
     """Requests that are repeated while a server is unreachable or busy, and whose credentials never go to another host
     after a redirect."""
 
     def __init__(self):
         super().__init__()
-        busy, waits = (429, *range(500, 600)), {"backoff_factor": BACKOFF, "retry_after_max": LONGEST_WAIT}
-        again = Retry(ATTEMPTS - 1, other=0, redirect=False, status_forcelist=busy, raise_on_status=False, **waits)
+        options = {"status_forcelist": (429, *range(500, 600)), "raise_on_status": False, "backoff_factor": BACKOFF}
+        again = Again(ATTEMPTS - 1, other=0, redirect=False, **options)
         for scheme in ("http://", "https://"):
             self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=again))
 
@@ -157,7 +169,7 @@ def transfer(url: str, part: Path, name: str, size: int | None, auth: Credential
     record = part.with_suffix(".version")
     try:
         total, validator = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the first transfer, or a crash has damaged the record
+    except (OSError, ValueError, TypeError):  # the first transfer, or a crash has damaged the record
         total = validator = None
         part.unlink(missing_ok=True)
     have = length(part)

@@ -166,9 +166,8 @@ def fetch(settings: dict, out: Path, video_names: Callable[[Path], Iterable[str]
     if lines := needs(dataset, local):
         raise UserError(f"{dataset}: {'; '.join(lines)}")
     with atomic_directory(out) as temporary:
-        for name in sorted(
-            wanted(files), key=lambda name: files[name].each
-        ):  # annotations first, which name the videos
+        annotations_first = sorted(wanted(files), key=lambda name: files[name].each)  # they name the videos
+        for name in annotations_first:
             if files[name].each and name not in local:
                 path = downloads / name
                 fetch_each(files[name], video_names(temporary), path)

@@ -71,7 +71,7 @@ def decode(path: Path, select: Select, convert: Convert, beat: Callable[[], None
     try:
         with machine_checked():
             if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-                return decode_webp(path, select, convert)
+                return decode_webp(path, select, convert, beat)
             return decode_video(Video(path, beat), select, convert)
     except av.FFmpegError as error:
         raise NoFrames(f"not a video: {error.strerror}") from None
@@ -300,7 +300,7 @@ def upright(picture: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
     return picture[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
-def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
+def decode_webp(path: Path, select: Select, convert: Convert, beat: Callable[[], None]) -> Decoded:
     """`decode` of an animated WebP with Pillow, because FFmpeg cannot decode it."""
     try:
         with Reader(path) as file, Image.open(file, formats=["WEBP"]) as image:
@@ -308,6 +308,7 @@ def decode_webp(path: Path, select: Select, convert: Convert) -> Decoded:
                 raise NoFrames("a still picture, not a video")
             pictures, lengths = [], []
             for frame in ImageSequence.Iterator(image):
+                beat()
                 pictures.append(np.asarray(frame.convert("RGB")))
                 lengths.append((frame.info["duration"] or 100) / 1e3)  # s; browsers show one without for 100 ms
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

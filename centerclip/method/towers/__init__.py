@@ -18,7 +18,7 @@ def tower_of(visual: nn.Module) -> Tower:
 def check_tower(visual: nn.Module | None) -> None:
     """Raise UserError where the `visual` of a model is no tower of this package."""
     if isinstance(visual, VisionTransformer) and visual.attn_pool is not None:
-        raise UserError(f"reduce: the model does not work here, as {COCA}; such as ViT-B-32, ViT-L-14 do")
+        raise UserError(f"reduce: the model does not work here, as {COCA}; try ViT-B-32 or ViT-L-14")
     if not isinstance(visual, VisionTransformer) and not is_plain(visual):
         kind = type(getattr(visual, "trunk", visual)).__name__
         raise UserError(
