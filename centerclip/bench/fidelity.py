@@ -131,8 +131,8 @@ def ties() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.fidelity", description=__doc__)
-    parser.add_argument("--videos", type=positive, default=4, help="to measure on (default: 4)")
-    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
+    parser.add_argument("--videos", type=positive, default=4, help="number of generated videos (default: 4)")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="architecture (default: ViT-B-32)")
 
     def job(arguments: argparse.Namespace) -> None:
         print("| choice | what it changes |\n|:--|:--|")

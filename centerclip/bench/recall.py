@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.recall", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, help="write NAME.csv, the table NAME.md, the plot NAME.png")
     parser.add_argument("--made", action="store_true", help="compare existing results, and run no workflow")
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="config changes, such as your own methods")
 
     def job(arguments: argparse.Namespace) -> None:
         overlays = [*OVERLAYS, *arguments.config]

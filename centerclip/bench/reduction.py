@@ -1,4 +1,4 @@
-"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures
+"""Compare all methods at equal cost: set each method to the given budgets, shares of the baseline's operations, and measure
 it beside the baseline in one run, with random weights and generated videos.
 """
 
@@ -230,15 +230,15 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.reduction", description=__doc__)
-    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
-    parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
-    parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of its operations")
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
-    parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="architecture (default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, default=12, help="frames of a video (default: 12)")
+    parser.add_argument("--segments", type=positive, default=4, help="segments of methods of one stage (default: 4)")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="config changes, such as your own methods")
+    parser.add_argument("--methods", nargs="+", help="variants of the config's list `bench` (default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="least turns of each method (default: 3)")
-    parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
-    parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
+    parser.add_argument("--batch", type=positive, default=2, help="size of the batch, besides one video (default: 2)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")
 
     def job(arguments: argparse.Namespace) -> None:

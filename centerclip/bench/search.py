@@ -108,14 +108,14 @@ def ranking(count: int, threads: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
     parser.add_argument("--videos", type=Path, help="index this folder; nothing is written in it")
-    parser.add_argument("--index", type=positive, help="search an index of so many generated videos, such as 10000")
-    parser.add_argument("--vectors", type=positive, default=1, help="of a generated video in that index (default: 1)")
-    parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
+    parser.add_argument("--index", type=positive, help="videos of a generated index to search, such as 10000")
+    parser.add_argument("--vectors", type=positive, default=1, help="vectors of each generated video (default: 1)")
+    parser.add_argument("--ranks", type=positive, help="number of texts, and of videos, to rank, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
-    parser.add_argument("--processes", type=positive, default=2, help="to decode with")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch")
+    parser.add_argument("--processes", type=positive, default=2, help="processes that decode")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads of PyTorch")
     parser.add_argument("--repeats", type=positive, default=5)
-    parser.add_argument("--out", type=Path, help="also write everything here, json")
+    parser.add_argument("--out", type=Path, help="also write all results here, json")
 
     def job(arguments: argparse.Namespace) -> None:
         found = {}

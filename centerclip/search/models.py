@@ -42,12 +42,12 @@ def options(parser: argparse.ArgumentParser, stage: str | None = None) -> None:
     model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
     weights = f"or weights: {WEIGHTS} (default: openai)"
     model.add_argument("--weights", default="openai", type=named, help=weights)
-    parser.add_argument("--backbone", type=backbones.named, help="with --weights: whose (default: ViT-B-32)")
-    parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+    parser.add_argument("--backbone", type=backbones.named, help="with --weights: the architecture (default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, help="frames of a video, evenly spread (default: the cell's, or 12)")
     several = "with --weights: the vectors of a video; the most similar counts (default: mean, one)"
     parser.add_argument("--vectors", choices=["mean", "segments", "medoids"], help=several)
     names = ("BLOCK", "SEGMENTS", "CLUSTERS")
-    text = "with --weights: after how many blocks, into how many segments of how many kept tokens (default: %s)"
+    text = "with --weights: blocks before the stage, segments, kept tokens of a segment (default: %s)"
     parser.add_argument("--stage", type=int, nargs=3, metavar=names, help=text % (stage or "no stage; by k-medoids++"))
 
 
