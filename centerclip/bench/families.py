@@ -1,4 +1,5 @@
-"""What k-medoids++ saves in each family of backbones: operations and time, with random weights and made-up videos."""
+"""Measure operations and time that k-medoids++ saves in each family of backbones, with random weights and generated
+videos."""
 
 import argparse
 from pathlib import Path

@@ -1,6 +1,5 @@
-"""Times of search: indexing a folder in batches and one video at a time, an answer, the ranks of many vectors. Weights
-are random and vectors generated: they take as long as real ones.
-"""
+"""Measure times of search: indexing a folder in batches and one video at a time, an answer, the ranks of many vectors.
+Weights are random and vectors generated, which takes as long as with real ones."""
 
 import argparse
 import resource
@@ -30,8 +29,8 @@ WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
-    """A row for each way to encode, from one video at a time in float32 to the way of `search`: indexed videos a second
-    (the median of `repeats` turns), and the largest difference of a video's vector to that of the first way.
+    """A row for each way to encode, from one video at a time in float32 to that of `search`: indexed videos a second
+    (the median of `repeats` turns), and the largest difference between a video's vectors in this and the first way.
 
     Raises:
         UserError: no video can be read.
@@ -68,8 +67,8 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
 
 
 def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> dict:
-    """Milliseconds from a sentence to its 12 videos, in an index of so many generated videos of one vector or
-    `several`, and the memory that this takes."""
+    """Milliseconds from a sentence to its 12 videos, in an index of the given number of generated videos with one
+    vector or `several`, and the memory that this takes."""
     width, generator = retriever.encode_sentences(SENTENCES[:1]).shape[1], torch.Generator().manual_seed(0)
     before, shape, index = peak_resident(), (several, width) if several > 1 else (width,), {}
     for number in range(videos):
@@ -83,12 +82,12 @@ def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> 
 
 
 def peak_resident() -> int:
-    """The largest number of bytes that this process has had in memory."""
+    """The peak of resident memory of this process, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB on Linux
 
 
 def ranking(count: int, threads: int) -> dict:
-    """Seconds and memory that the metrics of `count` texts and as many videos take; call it in a process of its own."""
+    """Seconds and memory of the metrics of `count` texts and `count` videos. Call it in a process of its own."""
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     videos = normalize(torch.randn(count, WIDTH, generator=generator))
