@@ -1,4 +1,4 @@
-"""Plot text-to-video R@1 over memory and time as shares of the baseline's, ours and published."""
+"""Plot text-to-video R@1 over memory, and over time or operations, as shares of the baseline's, ours and published."""
 
 import pandas as pd
 from matplotlib.figure import Figure
