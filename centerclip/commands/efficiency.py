@@ -19,7 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cells", type=Path, help="results/BENCHMARK/compared.json, in place of these two")
     parser.add_argument("--repeats", type=positive, default=5, help="least turns of each variant (default: 5)")
     parser.add_argument("--largest-batch", type=positive, default=1, help="largest batch to try (default: 1)")
-    budget = "start no further turn and no larger batch after so many, of all groups together (default: 30)"
+    budget = "minutes, over all groups, after which no further turn and no larger batch starts (default: 30)"
     parser.add_argument("--minutes", type=above_zero, default=30, help=budget)
     parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--gpus", type=natural, default=0, help="GPUs for this job alone (default: 0, share GPUs)")
