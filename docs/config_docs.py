@@ -15,12 +15,12 @@ from centerclip.settings.config import BASE
 from centerclip.settings.schema import Config, option_type
 
 SCHEMA, PAGE = ROOT / "workflow/schemas/config.schema.yaml", ROOT / "config/README.md"
-MADE = "Made by `make docs` from `centerclip/settings/schema.py`; do not edit."
+MADE = "`make docs` writes this file from `centerclip/settings/schema.py`. Do not edit it."
 HEADER = f"""\
 # Every key of the config
 
 {MADE} NAME stands for a name of your choice.
-The default is the value in `config.yaml`, or else the workflow's.
+The default is the value in `config.yaml` or, without one, that of the workflow.
 """
 TABLE = "\n| key | value | default | what it is |\n|:--|:--|:--|:--|\n"
 TYPES = {"object": "mapping", "array": "list", "string": "text", "boolean": "true or false", "null": "`null`"}
@@ -89,7 +89,7 @@ def pages() -> dict[Path, str]:
     for name, node in blocks.items():
         text = f"\n{' '.join(node['description'].split())}\n" if "description" in node else ""
         parts.append(f"\n## {name}\n{text}{table(node, blocks, config.get(name, {}))}")
-    parts.append("\n## Options of the algorithms\n\nThe `options` of a stage, by its `algorithm`.\n")
+    parts.append("\n## Options of the algorithms\n\nThese are the `options` of a stage for each `algorithm`.\n")
     parts += [options_table(name) for name in reduction.names() if reduction.options(name)]
     text = yaml.safe_dump(schema, sort_keys=False, default_flow_style=None, width=120)
     return {SCHEMA: f"# {MADE}\n{text}", PAGE: "".join(parts)}

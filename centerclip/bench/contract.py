@@ -1,4 +1,4 @@
-"""Whether an algorithm keeps its contract, tried on small examples: for `centerclip check-algorithm`."""
+"""Check on small examples whether an algorithm keeps its contract, for `centerclip check-algorithm`."""
 
 import importlib
 import inspect
@@ -28,7 +28,7 @@ LOOKED_AT, SOLVER, EQUAL = "aten._local_scalar_dense.default", "aten._linalg_eig
 
 
 class HostWaits(RuntimeError):
-    """The host would synchronise with a GPU."""
+    """An operation would synchronise with the host."""
 
 
 class Waits(TorchDispatchMode):
@@ -101,7 +101,8 @@ def example() -> Tensor:
 
 
 def misplaced(kept: Tensor, assignment: Tensor, ascending: bool) -> str | None:
-    """What is wrong with the order of kept [B, K] or with the clusters of kept tokens in assignment [B, N]."""
+    """The fault in the order of kept [B, K], or in the clusters of kept tokens in assignment [B, N]; None without a
+    fault."""
     for tokens, clusters in zip(kept, assignment.gather(1, kept), strict=True):
         if len(tokens.unique()) < len(tokens):
             return f"kept is {tokens.tolist()}; each token once is right"
@@ -114,7 +115,7 @@ def misplaced(kept: Tensor, assignment: Tensor, ascending: bool) -> str | None:
 
 
 def blamed(error: Exception, file: Path) -> str:
-    """An exception with the line of `file` that it comes from."""
+    """An exception with the line of `file` that raised it."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -123,7 +124,7 @@ def blamed(error: Exception, file: Path) -> str:
 
 
 def subject(asked: str, options: dict) -> Subject:
-    """The algorithm of a name in this package, or of a file NAME.py that defines NAME. Raises UserError."""
+    """The algorithm with a name of this package, or of a file NAME.py that defines NAME. Raises UserError."""
     file = Path(asked)
     if file.suffix != ".py":
         if asked not in reduction.names():
@@ -242,7 +243,7 @@ CHECKS = [results, ties, extremes, independence, determinism, unknown_options, h
 
 
 def outcomes(subject: Subject) -> Iterator[tuple[str, str | None]]:
-    """Each check, in words, with what is wrong and what is right, or None."""
+    """A sentence for each check, with what is wrong and what is right, or None."""
     for check in CHECKS:
         try:
             wrong = check(subject, example(), subject.clusters())

@@ -1,4 +1,5 @@
-"""What k-medoids++ saves in each family of backbones: operations and time, with random weights and made-up videos."""
+"""Measure operations and time that k-medoids++ saves in each family of backbones, with random weights and generated
+videos."""
 
 import argparse
 from pathlib import Path
@@ -73,9 +74,9 @@ def measured(case: Case, turns: int, device: torch.device) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.families", description=__doc__)
     names = list(dict.fromkeys(case.model for case in CASES))
-    parser.add_argument("--models", nargs="+", choices=names, default=names, help="(default: all)")
-    parser.add_argument("--turns", type=positive, default=5, help="that each model takes (default: 5)")
-    parser.add_argument("--threads", type=positive, default=1, help="of the CPU (default: 1)")
+    parser.add_argument("--models", nargs="+", choices=names, default=names, help="models to measure (default: all)")
+    parser.add_argument("--turns", type=positive, default=5, help="turns of each model (default: 5)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, help="write NAME.csv and the table NAME.md")
 
     def job(arguments: argparse.Namespace) -> None:

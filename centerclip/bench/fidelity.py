@@ -1,4 +1,4 @@
-"""Measures the figures of docs/fidelity.md, with random weights and generated videos on a CPU, and prints a table."""
+"""Measure the figures of docs/fidelity.md, with random weights and generated videos on a CPU, and print a table."""
 
 import argparse
 import math
@@ -30,7 +30,7 @@ VIDEOS, CAPTIONS, SHARED = 670, 41, 0.157  # MSVD's test split; the share of cap
 
 
 def of_network(backbone: str, count: int) -> Iterator[tuple[str, str]]:
-    """Each choice that changes the network, and how much it changes `backbone` on `count` generated videos."""
+    """Each choice that changes the network, and its effect on `backbone` for `count` generated videos."""
     geometry = backbones.geometry(backbone)
     videos, block, baseline = smooth_videos(count, FRAMES, geometry.image_size), geometry.blocks // 2, Model(backbone)
 
@@ -79,7 +79,7 @@ def of_network(backbone: str, count: int) -> Iterator[tuple[str, str]]:
 
 
 def of_rules() -> Iterator[tuple[str, str]]:
-    """Each choice that does not depend on a network, and what it changes: the same on every machine."""
+    """Each choice that does not depend on a network, and its effect, the same on every machine."""
     unseen = [1 - available // FRAMES * FRAMES / available for available in range(12, 61)]
     yield "Frames drawn in training", f"{sum(unseen) / len(unseen):.0%} in the mean, {max(unseen):.0%} at most"
     for benchmark, captions, epochs in (("MSR-VTT", 180_000, 5), ("DiDeMo", 8_395, 8)):  # the longest, the shortest
@@ -131,8 +131,8 @@ def ties() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.fidelity", description=__doc__)
-    parser.add_argument("--videos", type=positive, default=4, help="to measure on (default: 4)")
-    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
+    parser.add_argument("--videos", type=positive, default=4, help="number of generated videos (default: 4)")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="architecture (default: ViT-B-32)")
 
     def job(arguments: argparse.Namespace) -> None:
         print("| choice | what it changes |\n|:--|:--|")

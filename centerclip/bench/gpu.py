@@ -1,4 +1,4 @@
-"""What a GPU saves: the paper's claims on cost beside ours, clustering alone, and what a training step takes.
+"""The savings on a GPU: the paper's claims on cost beside ours, clustering alone, and a training step.
 
 Weights are random and videos generated: no data is needed. The published numbers come from the authors' GPUs, so only
 ratios to the baseline compare. Encoding is measured in 16 bits, one video at a time and sixteen.
@@ -71,7 +71,7 @@ def step_seconds(cell: Cell, device: torch.device) -> float:
 
 
 def training(cell: Cell, device: torch.device) -> dict:
-    """What `efficiency.training_memory` says of a cell, and the seconds and pairs of a step."""
+    """The result of `efficiency.training_memory` for a cell, and the seconds and pairs of a step."""
     memory = efficiency.training_memory(cell, device)
     torch.cuda.empty_cache()
     return memory | {"step_s": step_seconds(cell, device), "step_pairs": cell.costs.batch_size}

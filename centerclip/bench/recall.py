@@ -1,7 +1,6 @@
-"""Recall against cost with intervals: trains the demo's model by every method of the bench at one budget, several seeds
-each, and compares each seed with the same seed's baseline, query by query. It runs the workflow: a second call goes on
-where the first one stopped.
-"""
+"""Compare the recall of all methods at one budget, with intervals: train the demo's model with every method of the
+bench, several seeds each, and compare each seed with the baseline of the same seed, query by query. The workflow does
+the training, so a second call continues where the first one stopped."""
 
 import argparse
 import subprocess
@@ -38,7 +37,7 @@ twenty of the differences between equal methods better or worse."""
 
 
 def workflow(targets: list[Path], overlays: list[Path]) -> None:
-    """Make the targets, with a config of `overlays`. Raises UserError if that fails."""
+    """Make the targets with a config of `overlays`. Raises UserError if the workflow fails."""
     options = ["--cores", "all", "--rerun-incomplete", "--keep-going", "--quiet", "rules"]
     command = [sys.executable, "-m", "snakemake", *map(str, targets), *options, "--configfile", *map(str, overlays)]
     if subprocess.run(command, check=False).returncode:
@@ -46,7 +45,7 @@ def workflow(targets: list[Path], overlays: list[Path]) -> None:
 
 
 def results(config: dict) -> tuple[list[Path], Path]:
-    """The results of every cell and the costs of the variants: files that the workflow makes."""
+    """The files of every cell's results and of the variants' costs, which the workflow makes."""
     names = resolve.cell_names(config, BENCHMARK)
     files = [resolve.cell(config, BENCHMARK, name).path(layout.RESULT) for name in names]
     return files, Path(layout.COSTS.format(benchmark=BENCHMARK))
@@ -62,7 +61,7 @@ def read(files: list[Path]) -> dict[str, dict[int, dict[str, Ranks]]]:
 
 
 def share_of_tokens(cell: Cell) -> float:
-    """The share of tokens that RLT leaves of a cell's stored videos: its cost depends on the video, and costs are
+    """The share of tokens that RLT leaves of a cell's stored videos. Its cost depends on the video, and costs are
     measured on smooth ones."""
     (stage,) = cell.model.stages
     store, geometry = FrameStore(cell.path(layout.FRAMES)), backbones.geometry(cell.model.backbone)
@@ -74,9 +73,9 @@ def share_of_tokens(cell: Cell) -> float:
 
 
 def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFrame) -> pd.DataFrame:
-    """A row a variant, in order: seeds, R@1 and its difference to the same seeds' baseline, each with its interval over
-    queries and its standard deviation over seeds, what the difference tells, costs as shares of the baseline's, and
-    10^6 parameters that train."""
+    """A row for each variant, in order: seeds; R@1 and its difference to the same seeds' baseline, each with its
+    interval over queries and its standard deviation over seeds; the verdict on the difference; costs as shares of the
+    baseline's; and 10^6 trained parameters."""
     rows = []
     for variant, by_seed in trainings.items():
         own = list(by_seed.values())
@@ -94,12 +93,12 @@ def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFra
 
 
 def verdict(less: Estimate) -> str:
-    """What a difference to the baseline tells, by its interval over queries and seeds."""
+    """The verdict on a difference to the baseline, by its interval over queries and seeds."""
     return ("better" if less.value > 0 else "worse") if less.told else "cannot be told"
 
 
 def shown(table: pd.DataFrame) -> str:
-    """The table that is printed, markdown."""
+    """The printed table, in markdown."""
     compared = table["verdict"].notna()
     text = pd.DataFrame(
         {
@@ -122,8 +121,9 @@ def shown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """The difference to the baseline's R@1 of each variant, with its interval over queries and seeds, from the best to
-    the worst; beside it, if they differ, over the bytes of a video in an index."""
+    """Draw the difference between each variant's and the baseline's R@1, with its interval over queries and seeds, from
+    the best to the worst. If variants differ in the bytes of a video in an index, a second panel shows the differences
+    over these bytes."""
     style.apply()
     data = table[table["verdict"].notna()].sort_values("difference", ignore_index=True)
     sizes = sorted(table["index_bytes"].unique()) if table["index_bytes"].nunique() > 1 else []
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.recall", description=__doc__)
     parser.add_argument("--out", required=True, type=Path, help="write NAME.csv, the table NAME.md, the plot NAME.png")
     parser.add_argument("--made", action="store_true", help="compare existing results, and run no workflow")
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="config changes, such as your own methods")
 
     def job(arguments: argparse.Namespace) -> None:
         overlays = [*OVERLAYS, *arguments.config]

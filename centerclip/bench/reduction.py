@@ -1,6 +1,5 @@
-"""All methods at equal cost: sets each method to the given budgets, shares of the baseline's operations, and measures
-it beside the baseline in one run, with random weights and generated videos.
-"""
+"""Compare all methods at equal cost: set each method to the given budgets, shares of the baseline's operations, and
+measure it beside the baseline in one run, with random weights and generated videos."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -47,7 +46,7 @@ class Encoder(NamedTuple):
 
 def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
     """The compared methods, name -> settings: the variants of the config's list `bench` without the baseline. Controls
-    that set the same one of CONTROLS are one method.
+    that set the same key of CONTROLS are one method.
 
     Raises:
         UserError: as `read_config`, or a variant has nothing that can be set to a budget.
@@ -65,7 +64,7 @@ def methods(overlays: Sequence[Path] = ()) -> dict[str, dict]:
 
 
 def controlled(given: dict) -> str | None:
-    """Which of CONTROLS the settings of a control have; None for a method that reduces tokens."""
+    """The key of CONTROLS that the settings of a control have; None for a method that reduces tokens."""
     reduces = given.keys() & {"stages", "schedule"}
     return next((key for key in CONTROLS if key in given and not reduces), None)
 
@@ -196,7 +195,7 @@ def measured(compared: pd.DataFrame, repeats: int, batch: int, device: torch.dev
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table that is printed."""
+    """The printed table."""
     columns = {
         "method": "method", "budget": "budget", "setting": "setting", "gflops": "GFLOPs", "gmacs": "G multiply-adds",
         "gflops_ratio": "GFLOPs ratio", "tokens_per_block": "tokens by block", "saved_mb": "MB for backward",
@@ -212,7 +211,8 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, title: str) -> Figure:
-    """Time against operations, both as shares of the baseline's: on the diagonal a method saves what it promises."""
+    """Draw time over operations, both as shares of the baseline's. On the diagonal, the time saved is the operations
+    saved."""
     style.apply()
     figure, (axes,) = style.panels(1, 7.2, 4.8)
     data = rows[rows["budget"].notna()].rename(columns={"method": "variant"})
@@ -230,15 +230,15 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.reduction", description=__doc__)
-    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="(default: ViT-B-32)")
-    parser.add_argument("--frames", type=positive, default=12, help="of a video (default: 12)")
-    parser.add_argument("--segments", type=positive, default=4, help="of the methods of one stage (default: 4)")
-    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of its operations")
-    parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to it, such as methods of your own")
-    parser.add_argument("--methods", nargs="+", help="of the config's list `bench` (default: all)")
+    parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32", help="architecture (default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, default=12, help="frames of a video (default: 12)")
+    parser.add_argument("--segments", type=positive, default=4, help="segments of methods of one stage (default: 4)")
+    parser.add_argument("--budgets", type=above_zero, nargs="+", default=BUDGETS, help="shares of the baseline's")
+    parser.add_argument("--config", type=Path, nargs="+", default=[], help="config changes, such as your own methods")
+    parser.add_argument("--methods", nargs="+", help="variants of the config's list `bench` (default: all)")
     parser.add_argument("--repeats", type=positive, default=3, help="least turns of each method (default: 3)")
-    parser.add_argument("--batch", type=positive, default=2, help="videos encoded at a time, beside one (default: 2)")
-    parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
+    parser.add_argument("--batch", type=positive, default=2, help="size of the batch, besides one video (default: 2)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--out", type=Path, help="write NAME.json, the table NAME.md and the plot NAME.png")
 
     def job(arguments: argparse.Namespace) -> None:

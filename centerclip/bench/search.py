@@ -1,6 +1,5 @@
-"""Times of search: indexing a folder in batches and one video at a time, an answer, the ranks of many vectors. Weights
-are random and vectors generated: they take as long as real ones.
-"""
+"""Measure times of search: indexing a folder in batches and one video at a time, an answer, the ranks of many vectors.
+Weights are random and vectors generated, which takes as long as with real ones."""
 
 import argparse
 import resource
@@ -30,8 +29,8 @@ WIDTH = 512  # of the vectors that are ranked, as ViT-B-32's
 
 
 def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -> list[dict]:
-    """A row for each way to encode, from one video at a time in float32 to the way of `search`: indexed videos a second
-    (the median of `repeats` turns), and the largest difference of a video's vector to that of the first way.
+    """A row for each way to encode, from one video at a time in float32 to that of `search`: indexed videos a second
+    (the median of `repeats` turns), and the largest difference between a video's vectors in this and the first way.
 
     Raises:
         UserError: no video can be read.
@@ -68,8 +67,8 @@ def indexing(retriever: Retriever, videos: Path, processes: int, repeats: int) -
 
 
 def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> dict:
-    """Milliseconds from a sentence to its 12 videos, in an index of so many generated videos of one vector or
-    `several`, and the memory that this takes."""
+    """Milliseconds from a sentence to its 12 videos, in an index of the given number of generated videos with one
+    vector or `several`, and the memory that this takes."""
     width, generator = retriever.encode_sentences(SENTENCES[:1]).shape[1], torch.Generator().manual_seed(0)
     before, shape, index = peak_resident(), (several, width) if several > 1 else (width,), {}
     for number in range(videos):
@@ -83,12 +82,12 @@ def answering(retriever: Retriever, videos: int, several: int, repeats: int) -> 
 
 
 def peak_resident() -> int:
-    """The largest number of bytes that this process has had in memory."""
+    """The peak of resident memory of this process, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KB on Linux
 
 
 def ranking(count: int, threads: int) -> dict:
-    """Seconds and memory that the metrics of `count` texts and as many videos take; call it in a process of its own."""
+    """Seconds and memory of the metrics of `count` texts and `count` videos. Call it in a process of its own."""
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
     videos = normalize(torch.randn(count, WIDTH, generator=generator))
@@ -108,14 +107,14 @@ def ranking(count: int, threads: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m centerclip.bench.search", description=__doc__)
     parser.add_argument("--videos", type=Path, help="index this folder; nothing is written in it")
-    parser.add_argument("--index", type=positive, help="search an index of so many generated videos, such as 10000")
-    parser.add_argument("--vectors", type=positive, default=1, help="of a generated video in that index (default: 1)")
-    parser.add_argument("--ranks", type=positive, help="rank so many texts by as many videos, such as 100000")
+    parser.add_argument("--index", type=positive, help="videos of a generated index to search, such as 10000")
+    parser.add_argument("--vectors", type=positive, default=1, help="vectors of each generated video (default: 1)")
+    parser.add_argument("--ranks", type=positive, help="number of texts, and of videos, to rank, such as 100000")
     parser.add_argument("--backbone", type=backbones.named, default="ViT-B-32")
-    parser.add_argument("--processes", type=positive, default=2, help="to decode with")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of PyTorch")
+    parser.add_argument("--processes", type=positive, default=2, help="processes that decode")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="threads of PyTorch")
     parser.add_argument("--repeats", type=positive, default=5)
-    parser.add_argument("--out", type=Path, help="also write everything here, json")
+    parser.add_argument("--out", type=Path, help="also write all results here, json")
 
     def job(arguments: argparse.Namespace) -> None:
         found = {}

@@ -8,10 +8,10 @@ from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="videos, in subfolders too; or results/")
-    parser.add_argument("--out", type=Path, help="for videos: a row for each file, csv")
+    parser.add_argument("folder", type=Path, help="folder of videos, with its subfolders; or results/")
+    parser.add_argument("--out", type=Path, help="for videos: csv to write, a row for each file")
     parser.add_argument("--fps", type=above_zero, default=3, help="frames stored a second of video (default: 3)")
-    parser.add_argument("--processes", type=positive, default=1, help="files read at a time (default: 1)")
+    parser.add_argument("--processes", type=positive, default=1, help="files to read at a time (default: 1)")
     add_stall_seconds(parser)
 
 

@@ -7,13 +7,13 @@ from centerclip.command import UserError, natural
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    files = "results/BENCHMARK_VARIANT.json, of several seeds too, .ranks.npz, or .npz as `centerclip metrics` takes"
+    files = "results/BENCHMARK_VARIANT.json, .ranks.npz, or .npz as for `centerclip metrics`"
     parser.add_argument("baseline", type=Path, help=files)
     parser.add_argument("others", nargs="+", type=Path, help="further seeds of the baseline, and other models")
-    grouped = "count rows of videos that are equal as one video, where files are of vectors"
+    grouped = "in files of vectors, count equal rows of videos as one video"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
-    parser.add_argument("--flips", type=natural, default=0, help="list so many largest gains and losses (default: 0)")
-    parser.add_argument("--out", type=Path, help="also write OUT.md, what is printed, and OUT.csv")
+    parser.add_argument("--flips", type=natural, default=0, help="largest gains and losses to list (default: 0)")
+    parser.add_argument("--out", type=Path, help="also write the output to OUT.md and all numbers to OUT.csv")
 
 
 def job(arguments: argparse.Namespace) -> None:

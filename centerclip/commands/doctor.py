@@ -18,7 +18,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     changes = "changes to config.yaml, as for snakemake"
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help=changes)
     profile = ROOT / "profiles/slurm"
-    parser.add_argument("--profile", type=Path, default=profile, help="snakemake's on a SLURM cluster: profiles/slurm")
+    parser.add_argument(
+        "--profile", type=Path, default=profile, help="profile of a SLURM cluster, such as profiles/slurm"
+    )
     parser.add_argument("--json", action="store_true", help="print all findings as json")
 
 

@@ -14,16 +14,16 @@ from centerclip.settings.cell import Cell, read_compared
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, nargs="+", default=[], help="changes to config.yaml, as for snakemake")
-    parser.add_argument("--benchmark", help="of the config, with --variants")
-    parser.add_argument("--variants", nargs="+", help="of the config; variants of one backbone and length are compared")
-    parser.add_argument("--cells", type=Path, help="instead of these: results/BENCHMARK/compared.json")
-    parser.add_argument("--repeats", type=positive, default=5, help="turns that each takes at least (default: 5)")
-    parser.add_argument("--largest-batch", type=positive, default=1, help="try up to so many videos (default: 1)")
-    budget = "start no further turn and no larger batch after so many, of all groups together (default: 30)"
+    parser.add_argument("--benchmark", help="a benchmark of the config, with --variants")
+    parser.add_argument("--variants", nargs="+", help="variants of the config, of one backbone and length")
+    parser.add_argument("--cells", type=Path, help="results/BENCHMARK/compared.json, in place of these two")
+    parser.add_argument("--repeats", type=positive, default=5, help="least turns of each variant (default: 5)")
+    parser.add_argument("--largest-batch", type=positive, default=1, help="largest batch to try (default: 1)")
+    budget = "minutes, over all groups, after which no further turn and no larger batch starts (default: 30)"
     parser.add_argument("--minutes", type=above_zero, default=30, help=budget)
-    parser.add_argument("--threads", type=positive, help="of the CPU (default: as many as PyTorch takes)")
-    parser.add_argument("--gpus", type=natural, default=0, help="take so many for this job alone (default: 0, share)")
-    parser.add_argument("--out", type=Path, help="also write everything here, json")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--gpus", type=natural, default=0, help="GPUs for this job alone (default: 0, share GPUs)")
+    parser.add_argument("--out", type=Path, help="also write all results here, json")
 
 
 def job(arguments: argparse.Namespace) -> None:

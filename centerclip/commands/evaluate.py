@@ -18,11 +18,11 @@ from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
-    parser.add_argument("--out", type=Path, help="the result (default: results/BENCHMARK_VARIANT.json)")
-    parser.add_argument("--gpus", type=natural, default=1, help="take so many for this job alone; 0: none (default: 1)")
-    parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
+    parser.add_argument("--out", type=Path, help="result to write (default: results/BENCHMARK_VARIANT.json)")
+    parser.add_argument("--gpus", type=natural, default=1, help="GPUs for this job alone; 0: share GPUs (default: 1)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     add_settings(parser, EvaluationBlock)
-    parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
+    parser.add_argument("--source", type=source_block, help="`source` block that the captions come from, json")
     add_limits(parser)
 
 

@@ -11,7 +11,7 @@ from centerclip.search import models
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="videos, in subfolders too")
+    parser.add_argument("folder", type=Path, help="folder of videos, with its subfolders")
     parser.add_argument("--out", required=True, type=Path, help="the file to write: .npz")
     add_stall_seconds(parser)
     models.options(parser)

@@ -16,10 +16,12 @@ from centerclip.data.video.watch import add_stall_seconds
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
-    parser.add_argument("--manifests", nargs="*", default=[], type=Path, help="of all benchmarks with these videos")
+    parser.add_argument(
+        "--manifests", nargs="*", default=[], type=Path, help="manifests of all benchmarks of these videos"
+    )
     parser.add_argument("--sources", nargs="*", default=[], type=source_block, help="or `source` blocks, json")
     parser.add_argument("--splits", type=Path, help="the splits whose videos are stored (default: all), splits.json")
-    parser.add_argument("--shards", required=True, type=positive, help="how many there are")
+    parser.add_argument("--shards", required=True, type=positive, help="number of all shards")
     parser.add_argument("--fps", required=True, type=rate, help="frames stored a second of video, or `all`")
     parser.add_argument("--size", required=True, type=size, help="side in pixels, or squash-PIXELS, bilinear-PIXELS")
     add_stall_seconds(parser)

@@ -10,7 +10,7 @@ from centerclip.settings.cell import read_compared
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
     parser.add_argument("--cells", required=True, type=Path, help="the models measured, compared.json")
-    parser.add_argument("--costs", required=True, type=Path, help="what they cost, json")
+    parser.add_argument("--costs", required=True, type=Path, help="costs of these models, json")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .csv, .html, .md and .tex")
 
 

@@ -9,9 +9,9 @@ from centerclip.command import write_json
 def options(parser: argparse.ArgumentParser) -> None:
     arrays = "texts [T, E], videos [V, E] or [V, k, E], unit vectors, and video_of_text [T], each text's row of videos"
     parser.add_argument("file", type=Path, help=f"a .npz: {arrays}")
-    grouped = "count rows of videos that are equal as one video, such as those of files with a row a caption"
+    grouped = "count equal rows of videos as one video, where the file repeats a video for each caption"
     parser.add_argument("--group-equal-videos", action="store_true", help=grouped)
-    written = "also write all metrics here, json, as results have them, and `intervals`"
+    written = "also write all metrics and `intervals` here, json"
     parser.add_argument("--out", type=Path, help=written)
 
 

@@ -10,10 +10,10 @@ from centerclip.settings.cell import read_cell
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--benchmarks", required=True, nargs="+", help="of the run")
+    parser.add_argument("--benchmarks", required=True, nargs="+", help="the benchmarks of the run")
     parser.add_argument("--full-size", action="store_true", help="the run also measures the paper's models")
-    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 that a recall may miss")
-    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="their cell.json, finished or not")
+    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 by which a claim may miss")
+    parser.add_argument("--cells", required=True, nargs="+", type=Path, help="cell.json of all cells, finished or not")
 
 
 def job(arguments: argparse.Namespace) -> None:

@@ -13,8 +13,8 @@ from centerclip.settings.cell import read_cell
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", choices=pictures.PICTURES)
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="results of one benchmark's cells")
-    parser.add_argument("--threads", type=positive, default=1, help="of the CPU")
-    parser.add_argument("--gpus", type=natural, default=0, help="take so many for this job alone (default: 0, share)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--gpus", type=natural, default=0, help="GPUs for this job alone (default: 0, share GPUs)")
     parser.add_argument("--out", required=True, type=Path, help="the file to write; the suffix is the format")
 
 

@@ -30,8 +30,8 @@ DELETED = {  # when the files of each stage of `forecast.disk` can be deleted
 def options(parser: argparse.ArgumentParser) -> None:
     changes = "changes to config.yaml, as for snakemake"
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help=changes)
-    parser.add_argument("--gpus", type=positive, default=1, help="GPUs that work side by side (default: 1)")
-    parser.add_argument("--gpu", choices=forecast.PEAKS, default="A100", help="GPU of the hours (default: A100)")
+    parser.add_argument("--gpus", type=positive, default=1, help="number of GPUs that work side by side (default: 1)")
+    parser.add_argument("--gpu", choices=forecast.PEAKS, default="A100", help="GPU to show hours for (default: A100)")
     rates = "your GPU's 10^12 operations a second, in float16 and in float32"
     parser.add_argument("--tflops", type=above_zero, nargs=2, metavar=("HALF", "SINGLE"), help=rates)
     parser.add_argument("--measure", action="store_true", help="run a step of each model here: up to 3 minutes")

@@ -10,9 +10,9 @@ from centerclip.report import plots
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plot", help=f"one of {', '.join([*plots.PLOTS, plots.FULL_SIZE])}, or ablation-GRID")
-    parser.add_argument("--table", required=True, type=Path, help="of a benchmark, or of the paper's models, csv")
+    parser.add_argument("--table", required=True, type=Path, help="table of a benchmark, or of the paper's models, csv")
     parser.add_argument("--cells", default=[], nargs="+", type=Path, help="the results of each variant and seed")
-    parser.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="to show")
+    parser.add_argument("--variants", required=True, nargs="+", metavar="NAME", help="variants to show")
     parser.add_argument("--out", required=True, nargs="+", type=Path, help="files to write; the suffix is the format")
 
 

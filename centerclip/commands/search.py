@@ -12,13 +12,13 @@ from centerclip.search import models
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="videos, in subfolders too")
+    parser.add_argument("folder", type=Path, help="folder of videos, with its subfolders")
     parser.add_argument("sentences", nargs="*", metavar="sentence")
-    parser.add_argument("--top", type=positive, default=5, help="how many videos answer a sentence (default: 5)")
+    parser.add_argument("--top", type=positive, default=5, help="number of videos for each sentence (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print json")
-    form.add_argument("--serve", action="store_true", help="answer sentences by a page on this machine, until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, help="with --serve: the page's (default: one that is free)")
+    form.add_argument("--serve", action="store_true", help="answer sentences in a page on this machine, until Ctrl-C")
+    parser.add_argument("--port", type=int, default=0, help="with --serve: port of the page (default: a free port)")
     add_stall_seconds(parser)
     models.options(parser)
 

@@ -10,11 +10,11 @@ from centerclip.report.summary import findings, summary
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="of benchmarks, csv")
+    parser.add_argument("--tables", required=True, nargs="+", type=Path, help="tables of benchmarks, csv")
     parser.add_argument("--full-size", type=Path, nargs="?", help="the table of the costs of the paper's models, csv")
-    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 that a recall may miss")
+    parser.add_argument("--tolerance", required=True, type=above_zero, help="points of R@1 by which a claim may miss")
     parser.add_argument("--out", required=True, type=Path, help="where to write, without .html and .md")
-    parser.add_argument("--findings", type=Path, help="also write the sentences alone here, markdown")
+    parser.add_argument("--findings", type=Path, help="also write only the sentences here, markdown")
 
 
 def job(arguments: argparse.Namespace) -> None:

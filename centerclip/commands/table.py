@@ -9,7 +9,7 @@ from centerclip.report import documents, fastest, tables
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", required=True, type=Path, help="the published numbers, csv")
-    parser.add_argument("--costs", type=Path, nargs="?", help="what the variants cost, json (default: unknown)")
+    parser.add_argument("--costs", type=Path, nargs="?", help="costs of the variants, json (default: unknown)")
     price = "what an hour of a GPU costs (default: unknown)"
     parser.add_argument("--gpu-hour-price", type=above_zero, nargs="?", help=price)
     parser.add_argument("--cells", required=True, nargs="+", type=Path, help="the results of each variant and seed")

@@ -8,7 +8,7 @@ from centerclip.search import models
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", type=Path)
-    parser.add_argument("--out", required=True, type=Path, help="the picture: .png, .svg or .pdf")
+    parser.add_argument("--out", required=True, type=Path, help="the picture to write: .png, .svg or .pdf")
     models.options(parser, stage="6 4 49")
 
 

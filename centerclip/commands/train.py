@@ -19,16 +19,16 @@ from centerclip.settings.schema import Evaluation, Runtime, Work, add_settings, 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
-    parser.add_argument("--out", type=Path, help="directory of all that is written (default: that of the cell)")
-    help_gpus = "the batch is split over them, or CPU processes; 0: take none"
+    parser.add_argument("--out", type=Path, help="directory for all files (default: that of the cell)")
+    help_gpus = "GPUs, or CPU processes, that share the batch; 0: share a GPU (default: 1)"
     parser.add_argument("--gpus", type=natural, default=1, help=help_gpus)
-    parser.add_argument("--threads", type=positive, default=1, help="of the CPU, of all processes")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of all processes (default: 1)")
     add_settings(parser, Work)
     add_settings(parser, Evaluation, "evaluation_")
     started = place()
     rank, world = (int(started["RANK"]), int(started["WORLD_SIZE"])) if started else (None, 1)
     parser.set_defaults(rank=rank, world=world)
-    parser.add_argument("--source", type=source_block, help="captions by this `source` block, json")
+    parser.add_argument("--source", type=source_block, help="`source` block that the captions come from, json")
     add_limits(parser)
 
 

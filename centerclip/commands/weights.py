@@ -12,7 +12,7 @@ from centerclip.search import models
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", required=True, type=backbones.named)
     parser.add_argument("--weights", required=True, type=models.named, help=models.WEIGHTS)
-    parser.add_argument("--downloads", required=True, type=Path, help="directory to keep archives of sources.csv in")
+    parser.add_argument("--downloads", required=True, type=Path, help="directory for the downloads of sources.csv")
     parser.add_argument("--out", required=True, type=Path, help="the weights to write, .safetensors")
 
 

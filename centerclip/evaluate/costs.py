@@ -1,4 +1,4 @@
-"""What encoding a video costs: operations, bytes kept for the backward pass, time, tokens."""
+"""Measure the costs of encoding a video: operations, bytes kept for the backward pass, time, tokens."""
 
 import math
 import time
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @contextmanager
 def plain_attention():
-    """Turn off PyTorch's fused inference kernel of attention: the flop counter cannot see into it."""
+    """Turn off PyTorch's fused inference kernel of attention, because the flop counter cannot count it."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -119,7 +119,7 @@ def milliseconds(
 def in_turns(
     measurements: Sequence[Callable[[], T]], repeats: int, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[T]]:
-    """What each measurement returns, a list of its turns, without a first turn that warms up.
+    """The results of each measurement, a list over turns. A first turn warms up and is left out.
 
     Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
     No turn after the first starts that would end later than `deadline` (`perf_counter`)."""
@@ -136,7 +136,7 @@ def in_turns(
 
 
 def elapsed(work: Callable[[], object], tensor: Tensor | None = None) -> float:
-    """Wall time of `work` in ms, until the device of `tensor` has done it."""
+    """Wall time of `work` in ms, until the device of `tensor` has finished it."""
     start = now(tensor)
     work()
     return 1000 * (now(tensor) - start)
@@ -164,7 +164,8 @@ def in_reductions(model: CenterCLIP) -> Iterator[list[tuple]]:
 
 
 def moment(tensor: Tensor) -> float | torch.cuda.Event:
-    """When the work before this is done on the tensor's device. A GPU is not waited for; `between` asks it later."""
+    """The time when the device of `tensor` has finished all earlier work. The host does not wait for a GPU; `between`
+    reads the time later."""
     if not tensor.is_cuda:
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -173,19 +174,19 @@ def moment(tensor: Tensor) -> float | torch.cuda.Event:
 
 
 def between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-    """Seconds between two moments that have come."""
+    """Seconds between two past moments."""
     return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
 
 
 def now(tensor: Tensor | None = None) -> float:
-    """Seconds, when all work on the tensor's device is done."""
+    """Seconds, when the tensor's device has finished all work."""
     if tensor is not None and tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
     return time.perf_counter()
 
 
 def tokens_per_block(model: CenterCLIP, frames: Tensor) -> list[int]:
-    """Tokens, [CLASS] ones included, that the attention of each block sees of one video of `frames` [B, T, 3, H, W]."""
+    """Tokens, including [CLASS], in the attention of each block for one video of `frames` [B, T, 3, H, W]."""
     counts = []
 
     def note(_, arguments: tuple[Tensor]) -> None:

@@ -1,4 +1,5 @@
-"""What variants cost beside each other, with random weights and generated videos: operations, memory, time."""
+"""Measure the costs of variants beside each other, with random weights and generated videos: operations, memory,
+time."""
 
 import time
 from collections.abc import Iterator
@@ -27,13 +28,13 @@ SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the mach
 
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:
-    """`cells` in groups that can be compared."""
+    """`cells` in groups whose costs can be compared."""
     return [[cell for cell in cells if cell.group == group] for group in dict.fromkeys(cell.group for cell in cells)]
 
 
 def baseline(cells: list[Cell]) -> int:
-    """The index of the cell that the others of its group are compared with: the first without stages and shift that is
-    no control, trained rather than not, or else the first of all."""
+    """The index of the cell that its group is compared with: the first cell without stages, shift and `against`, a
+    trained cell if possible, else the first of all."""
     plain = [(cell.model.plain_clip and cell.against is None, cell.trained) for cell in cells]
     return plain.index(max(plain))
 
@@ -41,9 +42,9 @@ def baseline(cells: list[Cell]) -> int:
 def measure(
     cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = inf
 ) -> list[dict]:
-    """What each of a group of `cells` costs, whatever its weights and `runtime`: encoding a smooth generated video and
-    batches of up to `largest`, and the GPU memory of encoding and of a step of training. After the first turn no turn
-    and no larger batch starts that would end later than `deadline` (`perf_counter`)."""
+    """The costs of a group of `cells`, independent of weights and `runtime`: encoding a smooth generated video and
+    batches of up to `largest`, and the GPU memory of encoding and of a training step. After the first turn, no turn and
+    no larger batch starts that would end later than `deadline` (`perf_counter`)."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
     rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
     memory = [inference_memory(cell, device) | training_memory(cell, device) for cell in cells]
@@ -110,8 +111,8 @@ def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
-    """Whether the `times` of one network, a list of turns a cell, differ by more than QUIET in the median turn. Then
-    something else ran beside them, no time of the group is right, and a line on the terminal says so."""
+    """Whether the `times` of one network, a list over turns for each cell, differ by more than QUIET in the median
+    turn. Then another program was running, the times of the group are wrong, and a line on the terminal says so."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
         apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
         if (one.model, one.data) == (other.model, other.data) and apart > 1 + QUIET:

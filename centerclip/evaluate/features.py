@@ -1,4 +1,4 @@
-"""A model on stored frames and captions: its vectors, and the metrics that come of them."""
+"""Encode stored frames and captions with a model: its vectors and their metrics."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,7 +20,7 @@ from centerclip.train import processes
 
 def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> dict:
     """`retrieval_metrics` of `model` over the videos and captions of `rows`. Processes that train together encode a
-    share each and return the same."""
+    share each and return the same metrics."""
     return retrieval_metrics(*features(model, rows, store, cell))
 
 
@@ -62,11 +62,12 @@ def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 
 
 def count_cut(captions: Iterable[str], cell: Cell) -> int:
-    """How many captions have more tokens than the model of a cell reads."""
+    """The number of captions with more tokens than the model of a cell reads."""
     return sum(map(Texts(cell.model.backbone, cell.data.text_tokens).cut, captions))
 
 
 def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:
-    """How many videos have fewer frames, of `counts`, than a segment of the model, where such do not count."""
+    """The number of videos that have fewer frames, of `counts`, than a segment of the model, if the model drops such
+    segments."""
     drops = any(stage.padded == "drop" for stage in cell.model.stages)
     return sum(counts[video_id] < cell.segment_frames for video_id in video_ids) if drops else 0

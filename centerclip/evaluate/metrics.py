@@ -1,4 +1,4 @@
-"""Retrieval metrics from unit vectors, in memory that does not grow with texts x videos."""
+"""Compute retrieval metrics from unit vectors. Memory does not grow with texts x videos."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ PATIENCE = 5  # s of ranking without a progress bar
 
 
 class Answers(NamedTuple):
-    """How the queries of one direction are answered: [Q] int64 each.
+    """The answers to the queries of one direction: [Q] int64 each.
 
     rank: of the right candidate, from 1; ties are ranked before it. first, last: the ranks, both included, that the
     authors' code counts, each as a query. best: the candidate ranked first.
@@ -31,35 +31,36 @@ class Answers(NamedTuple):
 
 
 def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """[Q] int64 each: how many candidates of similarity [Q, C] are above candidate truth[q], and how many equal it,
-    itself included. -inf stands for a candidate that cannot be retrieved."""
+    """The numbers of candidates of similarity [Q, C] that are above candidate truth[q], and that equal it, itself
+    included: [Q] int64 each. -inf stands for a candidate that cannot be retrieved."""
     right = similarity.gather(1, truth[:, None])
     better, equal = (found.sum(1, dtype=torch.int32) for found in (similarity > right, similarity == right))
     return better.long(), equal.long()
 
 
 def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the rank, from 1, of candidate truth[q] in row q of similarity [Q, C]. Ties are ranked before it, so
-    that a model that tells nothing apart scores nothing."""
+    """The rank, from 1, of candidate truth[q] in row q of similarity [Q, C]: [Q] int64. Ties are ranked before it, so a
+    model with equal similarities scores 0."""
     return sum(better_and_equal(similarity, truth))
 
 
 def equal_before(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: how many candidates of similarity [Q, C] equal candidate truth[q] and have a lower index."""
+    """The number of candidates of similarity [Q, C] that equal candidate truth[q] and have a lower index: [Q] int64."""
     right, index = similarity.gather(1, truth[:, None]), torch.arange(similarity.shape[1], device=truth.device)
     return ((similarity == right) & (index < truth[:, None])).sum(1)
 
 
 def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
-    """[candidates] int64: how often each rank, from 1, occurs in the authors' code. It counts every tied position, from
-    `first` to `last`, as a separate query: the ranks 2, 3 and 4 of three equal candidates behind a better one."""
+    """How often each rank, from 1, occurs as the authors' code counts: [candidates] int64. It counts every tied
+    position, from `first` to `last`, as a separate query: the ranks 2, 3 and 4 for three equal candidates after a
+    better one."""
     begun, ended = (torch.bincount(places, minlength=candidates + 1) for places in (first - 1, last))
     return (begun - ended).cumsum(0)[:candidates]
 
 
 def best(similarity: Tensor, truth: Tensor) -> Tensor:
-    """[Q] int64: the candidate of similarity [Q, C] that is ranked first: truth[q] if it is above all others, else the
-    best other one, of equal ones that of the lowest index."""
+    """The candidate of similarity [Q, C] that is ranked first: [Q] int64. It is truth[q] if that is above all others,
+    else the best other candidate; of equal ones, that of the lowest index."""
     right = similarity.gather(1, truth[:, None])
     other = similarity.scatter(1, truth[:, None], -torch.inf).max(1)
     return torch.where(right[:, 0] > other.values, truth, other.indices)
@@ -83,7 +84,7 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
 
 
 def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, Answers]:
-    """How both directions' queries are answered, several captions a video handled as the paper does on MSVD.
+    """The answers to the queries of both directions. Several captions of a video are handled as in the paper's MSVD.
 
     Text to video: every caption is a query among all videos. Video to text: every video that has captions is a query,
     in the order of the videos, among the videos' sets of captions, a set being as similar as its most similar caption.
@@ -142,7 +143,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
 def named(
     answers: dict[str, Answers], captions: ArrayLike, video_of_caption: ArrayLike, videos: ArrayLike
 ) -> dict[str, Ranks]:
-    """{direction: Ranks} of the `answers` to captions [T], of videos [T], among videos [V], by their ids."""
+    """{direction: Ranks} of the `answers` to captions [T], of videos [T], among videos [V], with their ids."""
     captions, right, videos = (np.asarray(ids).astype(str) for ids in (captions, video_of_caption, videos))
     asked = videos[np.isin(videos, right)]
     queries = {"text_to_video": (captions, right), "video_to_text": (asked, asked)}
@@ -154,7 +155,8 @@ def named(
 
 
 def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) -> dict[str, Ranks]:
-    """{direction: Ranks} of the `answers` to texts among so many videos, both called by their numbers from 0."""
+    """{direction: Ranks} of the `answers` to texts among the given number of videos. Both have numbers from 0 as
+    ids."""
     return named(answers, range(len(video_of_text)), video_of_text, range(videos))
 
 

@@ -1,5 +1,5 @@
-"""The operations of a model in closed form, 2 a multiply-add, its parameters, and whether its stages pay. Nothing heavy
-is imported but for a tower of timm's, which is built without memory."""
+"""Count a model's operations in closed form, 2 for a multiply-add, and its parameters, and tell whether its stages save
+time. Nothing heavy is imported, except for a tower of timm's, which is built without memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TAKEN = 0.4  # share of the saved time that clustering may take without a word
 
 
 class Parts(NamedTuple):
-    """Operations of the parts of an encoder, of this geometry.
+    """Operations of the parts of an encoder, and its geometry.
 
     stem: of a frame in front of the blocks. attention, mlp: of a token in a block, without `pair`: of a pair of tokens
     in its attention. pool: of a sequence, or of each [CLASS] that is pooled. pooled_token: of a token in an attention
@@ -52,8 +52,8 @@ class Parts(NamedTuple):
 
 @cache
 def parts(backbone: str, image_size: int | None = None) -> Parts:
-    """The parts of a backbone on frames of `image_size` pixels, None: of its own size. A tower of timm's is built for
-    that, without memory."""
+    """The parts of a backbone on frames of `image_size` pixels; None: the backbone's own size. A tower of timm's is
+    built without memory."""
     config = backbones.read(backbone)
     if "timm_model_name" in config["vision_cfg"]:
         return parts_of(without_memory(backbone, image_size))
@@ -72,7 +72,7 @@ def parts(backbone: str, image_size: int | None = None) -> Parts:
 
 
 def parts_of(model: nn.Module) -> Parts:
-    """The parts of a model that one holds. Raises UserError if `centerclip.reduce` does not take it."""
+    """The parts of a model in memory. Raises UserError if `centerclip.reduce` does not take the model."""
     from centerclip.evaluate import costs
 
     return Parts(**costs.parts(model))
@@ -84,7 +84,8 @@ def of_blocks(model: Model, frames: int, image_size: int | None = None) -> float
 
 
 def of_video(model: Model, frames: int, image_size: int | None = None) -> float:
-    """Operations of encoding a video. At most so many where a stage sees pixels, whose video decides what it keeps."""
+    """Operations of encoding a video; an upper limit if a stage sees pixels, because then the number of tokens depends
+    on the video."""
     return sum(video(model, frames, image_size).values())
 
 
@@ -158,7 +159,7 @@ def tokens_of_segment(before: TokenCounts, after: TokenCounts) -> int:
 
 
 def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
-    """The time of encoding a video by stages, estimated as a share of the time without any, on one thread of a CPU.
+    """The estimated time of encoding a video by stages, as a share of the time without stages, on one thread of a CPU.
 
     Matrix products take as long as their operations. Clustering also passes over the distances of a segment's tokens
     many times, which waits for memory: A_PAIR for each pair of tokens, whatever their width.
@@ -173,7 +174,7 @@ def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
 
 
 def costly_clustering(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
-    """One line if clustering is estimated to take more than TAKEN of the time that fewer tokens save; else None."""
+    """A warning if clustering is estimated to take more than TAKEN of the time that fewer tokens save; else None."""
     own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
     time = share_of_time(parts, stages, frames)
     if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - own / whole):
@@ -182,12 +183,13 @@ def costly_clustering(parts: Parts, stages: Sequence[Stage], frames: int) -> str
 
 
 def clusters(stage: Stage) -> bool:
-    """Whether a stage is of k-medoids++ or another algorithm of that kind."""
+    """Whether a stage's algorithm is of kind CLUSTERING."""
     return reduction.kind(stage.algorithm) == reduction.CLUSTERING
 
 
 def text_side(backbone: str) -> dict:
-    """`layers`, `width`, `vocab_size`, `context_length` and what else a backbone's configuration has of its texts."""
+    """Sizes of a backbone's text tower: `layers`, `width`, `vocab_size`, `context_length` and other keys of its
+    configuration."""
     text = backbones.read(backbone)["text_cfg"]
     if "hf_model_name" not in text:
         return text
@@ -204,8 +206,8 @@ def of_text(backbone: str, length: int) -> float:
 
 
 def parameters(backbone: str, image_size: int | None = None) -> int:
-    """Numbers in the weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn. To
-    1 % with a text side of transformers."""
+    """The number of weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn.
+    Exact to 1 % for a text tower of transformers."""
     config, text = backbones.read(backbone), text_side(backbone)
     vision, embedding = config["vision_cfg"], config["embed_dim"]
 

@@ -1,4 +1,4 @@
-"""The file of a result's ranks: how every query was answered, from which all intervals and comparisons are made."""
+"""Read and write the ranks of a result: the rank of every query, from which intervals and comparisons follow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ SUFFIX = ".ranks.npz"
 
 
 class Ranks(NamedTuple):
-    """How the queries of one direction were answered, a query a row.
+    """The ranks and answers of the queries of one direction, one row for each query.
 
     queries: [Q] ids, of captions or videos. videos: [Q] ids of the right videos. rank, first, last: [Q] int32, and
     answer [Q] ids of the videos ranked first, as in `metrics.Answers`.
@@ -29,7 +29,8 @@ class Ranks(NamedTuple):
 
 
 class Flip(NamedTuple):
-    """A query that one of two models alone ranks first: its id, its right video, both ranks, the other video found."""
+    """A query that only one of two models answers at rank 1: its id, its right video, both ranks, and the other video
+    found."""
 
     query: str
     video: str
@@ -39,7 +40,7 @@ class Flip(NamedTuple):
 
 
 def beside(result: Path) -> Path:
-    """The file of ranks of a result's json."""
+    """The path of the ranks that belong to a result's json."""
     return result.with_suffix(SUFFIX)
 
 
@@ -80,7 +81,7 @@ def read(file: Path | IO[bytes], name: str | None = None) -> dict[str, Ranks]:
 
 
 def check(ranks: Ranks, where: str) -> None:
-    """Raise UserError unless the arrays of a direction are a row a query, with ranks from 1."""
+    """Raise UserError unless the arrays of a direction have one row for each query, with ranks from 1."""
     count = len(ranks.queries)
     for key, array in ranks._asdict().items():
         kind = "iu" if key in NUMBERS else "U"
@@ -93,8 +94,7 @@ def check(ranks: Ranks, where: str) -> None:
 
 
 def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]:
-    """The Ranks of one direction of all `trainings`, in the order of the queries' ids. Raises UserError for other
-    queries."""
+    """The Ranks of one direction of all `trainings`, sorted by the queries' ids. Raises UserError for other queries."""
     orders = [np.argsort(training[direction].queries) for training in trainings]
     both = zip(trainings, orders, strict=True)
     in_order = [Ranks(*(array[order] for array in training[direction])) for training, order in both]
@@ -105,7 +105,7 @@ def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]
 
 
 def flips(before: dict[str, Ranks], after: dict[str, Ranks], direction: str) -> tuple[list[Flip], list[Flip]]:
-    """The queries gained at rank 1 from `before` to `after`, and the queries lost, each with the largest change of rank
+    """The queries gained and the queries lost at rank 1 from `before` to `after`, each with the largest change of rank
     first. Raises UserError for other queries."""
     old, new = paired([before, after], direction)
 

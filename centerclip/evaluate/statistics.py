@@ -1,4 +1,4 @@
-"""Intervals and tests of retrieval metrics, by resampling videos with all of their captions.
+"""Intervals and tests of retrieval metrics, by resampling videos with all their captions.
 
 The queries of one video are not independent, so whole videos are drawn, with replacement, the same for both directions.
 All metrics of a draw come from one product: how often each video is drawn [R, V] times how often each video has each
@@ -25,7 +25,7 @@ Histograms = list[tuple[np.ndarray, list]]  # a direction: the ranks [K] that oc
 
 
 class Estimate(NamedTuple):
-    """A metric or a difference of metrics, and how sure it is.
+    """A metric or a difference of metrics, with its uncertainty.
 
     value: the mean over seeds. low, high: its 95 % interval over queries. p: the probability of a difference as large
     between equal models; nan for a metric. seeds, queries, videos: their numbers. seeds_std: the standard deviation of
@@ -56,7 +56,7 @@ class Estimate(NamedTuple):
         return abs(self.value) > self.half
 
     def enough(self) -> tuple[int, ...] | None:
-        """How many queries and seeds would tell the value from 0, as the function `enough`."""
+        """The numbers of queries and seeds that would tell the value from 0, as in the function `enough`."""
         return enough(self.value, self.half, self.queries, self.seeds)
 
 
@@ -66,7 +66,7 @@ def seeds_half(std: float, seeds: float) -> float:
 
 
 def enough(distance: float, half: float, *counts: int) -> tuple[int, ...] | None:
-    """Today's `counts` times the factor that brings `half` an interval down to `distance`. None if that is 0."""
+    """Today's `counts` times the factor that shrinks `half` an interval to `distance`. None if `distance` is 0."""
     if distance == 0:
         return None
     factor = max(1.0, (half / distance) ** 2)
@@ -88,9 +88,9 @@ def differences(
     baseline: Sequence[dict[str, Ranks]],
     counts: Histograms | None = None,
 ) -> dict[str, Estimate]:
-    """SCORES and R_SUM of one model less those of its `baseline`. Both answer the same queries; the n-th training is
-    compared with the baseline's n-th. The p-value is that of exchanging both models' answers to whole videos. `counts`:
-    the `histograms` of all `trainings` and then all of the `baseline`, where these are made already.
+    """SCORES and R_SUM of one model minus those of its `baseline`. Both answer the same queries, and the n-th training
+    is compared with the baseline's n-th. The p-value comes from swapping both models' answers, video by video.
+    `counts`: the `histograms` of all `trainings` and then of all of the `baseline`, if they exist already.
 
     Raises UserError for trainings with other queries, ValueError for lists of different lengths.
     """
@@ -121,7 +121,7 @@ def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
 
 
 def videos_of(counts: Histograms) -> int:
-    """How many videos there are."""
+    """The number of videos."""
     return counts[0][1][0].shape[1]
 
 
@@ -154,7 +154,8 @@ def with_sum(directions: list[np.ndarray]) -> np.ndarray:
 
 
 def resamples(counts: Histograms) -> Iterator[np.ndarray]:
-    """DRAWS times how often each video is drawn, float32 [R, V] each; the same on every call."""
+    """How often each video is drawn in each of DRAWS resamples, float32 [R, V] each. Every call gives the same
+    draws."""
     generator, videos = np.random.default_rng(0), videos_of(counts)
     even = np.full(videos, 1 / videos)
     return (generator.multinomial(videos, even, size).astype(np.float32) for size in chunks(videos))
@@ -167,8 +168,8 @@ def chunks(videos: int) -> list[int]:
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
-    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: how often it is as
-    large when each video's answers are those of either model at random."""
+    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: the share of random
+    swaps of the two models' answers, video by video, with a difference at least as large."""
     generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
     for size in chunks(videos):
         signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))

@@ -1,4 +1,4 @@
-"""Vectors in a .npz that another program made."""
+"""Read vectors that another program wrote as .npz."""
 
 import sys
 from hashlib import blake2b

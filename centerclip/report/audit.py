@@ -1,4 +1,4 @@
-"""Whether the files of a results folder are whole and belong together.
+"""Check whether the files of a results folder are whole and belong together.
 
 centerclip audit results/
 """
@@ -15,7 +15,7 @@ from centerclip.settings.cell import check_own, read_cell
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder is one of results, and not of videos."""
+    """Whether a folder holds results rather than videos."""
     return any(any(folder.glob(pattern)) for pattern in ("*/*/cell.json", "*/frames/*px/*.csv"))
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims, each judged by the rows of benchmarks' tables, with its figures."""
+"""The paper's claims and their figures, each judged by the rows of the benchmarks' tables."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ JUDGED = {True: "holds", False: "fails"}
 
 
 class Figure(NamedTuple):
-    """A claim's numbers in words, and one of VERDICTS on them, with what is said `behind` it."""
+    """A claim's numbers in words, one of VERDICTS on them, and a remark `behind` it."""
 
     words: str
     verdict: str
@@ -45,8 +45,9 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
 
 
 def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
-    """The first baseline of one benchmark and backbone, and the clustering variant of its group, for costs of its
-    device too, with the best value of `column` among its `rivals`, their number. None where either is missing."""
+    """The first baseline of a benchmark and backbone, and the clustering variant of its group with the best value of
+    `column`, whose `rivals` is the number of clustering variants. For costs, both were measured on the same device.
+    None if one is missing."""
     rows = rows.dropna(subset=column)
     rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
@@ -72,18 +73,20 @@ def recall(rows: pd.DataFrame, tolerance: float) -> list[Figure]:
 
 
 def difference(row: pd.Series) -> str:
-    """The difference of a row to its baseline with half its interval over queries and seeds, +0.8 ± 2.1."""
+    """The difference between a row and its baseline, and half its interval over queries and seeds, such as +0.8 ±
+    2.1."""
     return f"{row[DIFFERENCE]:+.1f} ± {row[f'{DIFFERENCE} half']:.1f}"
 
 
 def sample(row: pd.Series) -> dict[str, float]:
-    """The numbers of queries and, of several, seeds behind the difference of a row to its baseline."""
+    """The numbers of queries and, if there are several, of seeds behind the difference between a row and its
+    baseline."""
     seeds = row[f"{DIFFERENCE} seeds"]
     return {"queries": row["n_texts"]} | ({"seeds": seeds} if seeds > 1 else {})
 
 
 def once(*rows: pd.Series) -> list[str]:
-    """The mark of ONCE if a recall of `rows` or its difference comes from one training; published rows do not tell."""
+    """The mark ONCE if a recall of `rows`, or its difference, comes from one training. Published rows do not tell."""
     counts = [row.get(seeds, math.nan) for row in rows if row["trained"] for seeds in ("seeds", f"{DIFFERENCE} seeds")]
     return [ONCE] if any(count < 2 for count in counts) else []
 
@@ -105,7 +108,7 @@ def memory(rows: pd.DataFrame) -> list[Figure]:
 
 
 def share(rows: pd.DataFrame) -> list[Figure]:
-    """The largest share of each algorithm in the time of encoding a video."""
+    """The largest share of the encoding time that each algorithm takes."""
     timed = rows[rows["clustering"]].dropna(subset="clustering_share").sort_values("clustering_share")
     largest = timed.drop_duplicates("algorithm", keep="last").sort_values("algorithm")
     shares = zip(largest["clustering_share"], largest["variant"], strict=True)
@@ -126,7 +129,7 @@ def outcome(figures: list[Figure]) -> list[str]:
 
 
 def judged(claim: Callable, ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """`claim` on every benchmark and backbone of ours and of the paper's `models`."""
+    """The verdict of `claim` on each of our benchmarks and backbones, with the paper's `models`."""
     keys = ["benchmark", "backbone"]
     here, paper = ({place: claim(rows) for place, rows in table.groupby(keys, sort=False)} for table in (ours, models))
     lines = [[*place, outcome(paper.get(place, []))[0], *outcome(here.get(place, []))] for place in here | paper]
@@ -134,8 +137,8 @@ def judged(claim: Callable, ours: pd.DataFrame, models: pd.DataFrame) -> pd.Data
 
 
 def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """What each of the paper's clustering `models` saves of its baseline's memory and time, and what ours does. Memory
-    is the bytes saved for backward where no GPU was measured."""
+    """The memory and time that each of the paper's clustering `models` saves of its baseline's, and that ours saves.
+    Without a GPU measurement, memory is the bytes saved for backward."""
     ours = ours[ours[PAPER[R1]].notna()].drop_duplicates(MODEL)
     memory_here = against_baseline(ours, "training_gb").fillna(against_baseline(ours, "saved_mb"))
     here = ours[MODEL].assign(memory=memory_here, time=against_baseline(ours, "ms"))
@@ -152,8 +155,9 @@ def saved(ours: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparable(ours: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `ours`, a model each, whose recall compares with a published one: from pretrained weights, and not
-    on `too_few` videos. `less`: how many points their t2v R@1, with ties counted as published, is above it."""
+    """The rows of `ours`, one for each model, whose recall can be compared with a published one: from pretrained
+    weights, and not on `too_few` videos. `less`: our t2v R@1, with ties counted as published, minus the published
+    one."""
     random = ours["weights"].astype(object) == RANDOM
     tested = ours[[R1, PAPER[R1]]].notna().all(axis=1)
     ours = ours[tested & ~too_few(ours) & ~random].drop_duplicates(MODEL).copy()
@@ -181,7 +185,7 @@ def met_within(ours: pd.DataFrame) -> str:
 
 
 def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dict[str, pd.DataFrame]:
-    """Each claim with its table: what it is about, the paper's figures, those here, and the verdict.
+    """Each claim with its table: its subject, the paper's figures, our figures, and the verdict.
 
     Args:
         ours: `tables.joined` rows, whose times of a busy machine do not count.

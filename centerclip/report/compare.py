@@ -1,4 +1,4 @@
-"""Models beside a baseline that answers the same queries: metrics with intervals, and the queries that flip."""
+"""Compare models with a baseline on the same queries: metrics with intervals, and the queries that flip."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from centerclip.settings import layout
 
 
 class Model(NamedTuple):
-    """A model's name, the first file it is read from, its benchmark's manifest (None where captions are not known), and
-    the ranks of its trainings by their seeds (None where the file tells no seed)."""
+    """A model's name, its first file, its benchmark's manifest (None if captions are unknown), and the ranks of its
+    trainings by seed (None if the file names no seed)."""
 
     name: str
     file: Path
@@ -27,8 +27,8 @@ class Model(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A model beside its baseline. seeds: of the paired trainings. pairs: their ranks. values: SCORES and R_SUM
-    [2, S, M], the baseline's first. differences: the model's less the baseline's."""
+    """A model beside its baseline. seeds: seeds of the paired trainings. pairs: their ranks. values: SCORES and R_SUM
+    [2, S, M], the baseline's first. differences: the model's minus the baseline's."""
 
     baseline: Model
     model: Model
@@ -39,8 +39,9 @@ class Comparison(NamedTuple):
 
 
 def models(files: list[Path], group_equal_videos: bool = False) -> list[Model]:
-    """The models of results, files of ranks and files of vectors, in their order. Results of one folder, benchmark and
-    variant are trainings of one model. Raises UserError for other files, and for a result without its ranks."""
+    """The models of results, files of ranks and files of vectors, in the order of the files. Results of one folder,
+    benchmark and variant are trainings of one model. Raises UserError for other files, and for a result without
+    ranks."""
     found = {}
     for file in files:
         model = read(file, group_equal_videos)
@@ -50,7 +51,7 @@ def models(files: list[Path], group_equal_videos: bool = False) -> list[Model]:
 
 
 def read(file: Path, group_equal_videos: bool) -> Model:
-    """The model of one file. Texts and videos of a file of vectors are called by their numbers."""
+    """The model of one file. Texts and videos of a file of vectors are named by their numbers."""
     if file.suffix == ".json":
         content = read_json(file)
         with naming(file, "a result, such as results/shapes_kmedoids.json"):
@@ -71,8 +72,8 @@ def read(file: Path, group_equal_videos: bool) -> Model:
 
 
 def compare(model: Model, baseline: Model) -> Comparison:
-    """Both models' trainings of the seeds that both have. A file without a seed is compared with any first training.
-    Raises UserError for models without a common seed or with other queries."""
+    """Compare the trainings of the seeds that both models have. A file without a seed is compared with the other
+    model's first training. Raises UserError for models without a common seed or with different queries."""
     seeds = [seed for seed in baseline.trainings if seed in model.trainings]
     pairs = [(baseline.trainings[seed], model.trainings[seed]) for seed in seeds]
     if not seeds and None in (*baseline.trainings, *model.trainings):
@@ -91,7 +92,7 @@ def compare(model: Model, baseline: Model) -> Comparison:
 
 
 def for_programs(comparison: Comparison) -> pd.DataFrame:
-    """The rows of a csv, one a metric."""
+    """The rows of a csv, one for each metric."""
     before, after = comparison.values.mean(1)
     numbers = pd.DataFrame(comparison.differences.values()).rename(columns={"value": "difference"})
     names = {"baseline": comparison.baseline.name, "model": comparison.model.name}
@@ -100,7 +101,7 @@ def for_programs(comparison: Comparison) -> pd.DataFrame:
 
 
 def for_people(comparison: Comparison, flips: int) -> Document:
-    """The table of a comparison, what it means, and the `flips` largest gains and losses of each direction."""
+    """The table of a comparison, its explanation, and the `flips` largest gains and losses of each direction."""
     rows = []
     for name, before, after, found in zip(
         comparison.differences, *comparison.values.swapaxes(1, 2), comparison.differences.values(), strict=True
@@ -114,12 +115,12 @@ def for_people(comparison: Comparison, flips: int) -> Document:
 
 
 def with_spread(values: np.ndarray, numbers: str = ".1f") -> str:
-    """The mean of `values` [S] and, of more than one, their standard deviation."""
+    """The mean of `values` [S] and, for more than one value, their standard deviation."""
     return f"{values.mean():{numbers}}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def sentences(comparison: Comparison) -> str:
-    """What the interval and the spread are of, and whether R1 tells the models apart."""
+    """Sentences on what the interval and the spread cover, and whether R1 tells the models apart."""
     found, name, baseline = comparison.differences[R1], comparison.model.name, comparison.baseline.name
     noise, seeds = "One training each: training noise is", ""
     if found.seeds > 1:
@@ -140,7 +141,7 @@ def sentences(comparison: Comparison) -> str:
 
 
 def flipped(comparison: Comparison, direction: str, count: int) -> Document:
-    """How many queries of a direction are gained and lost at rank 1, then a list of the `count` largest of each."""
+    """The numbers of queries that a direction gains and loses at rank 1, then a list of the `count` largest of each."""
     baseline, model = comparison.baseline.name, comparison.model.name
     before, after = comparison.pairs[0]
     gained, lost = ranks.flips(before, after, direction)

@@ -1,4 +1,4 @@
-"""Local copies of a benchmark's videos: missing files, unreadable files, files under other names."""
+"""Check local copies of a benchmark's videos: missing files, unreadable files, files under other names."""
 
 import math
 import os
@@ -27,7 +27,7 @@ STALL_SECONDS = 20
 
 
 def findings(config: dict, benchmark: str) -> Iterator[Finding]:
-    """How many videos of each split can be read, and what to do about missing and unreadable files."""
+    """The number of readable videos in each split, with remedies for missing and unreadable files."""
     about, block = f"videos of {benchmark}", config["benchmarks"][benchmark]
     dataset = resolve.dataset(config, benchmark)
     try:
@@ -69,8 +69,8 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
 
 
 def manifest(config: dict, benchmark: str, dataset: str) -> pd.DataFrame | None:
-    """The manifest of a benchmark: the stored one, or that of the local files; None without captions. Raises UserError
-    as the reader."""
+    """The manifest of a benchmark: the stored one, or one from the local files. None without captions. Raises UserError
+    like the reader."""
     source = config["benchmarks"][benchmark]["source"]
     local = config["benchmarks"][dataset]["source"].get("local") or {}
     made, fetched = Path(layout.MANIFEST.format(benchmark=benchmark)), Path(layout.SOURCE.format(dataset=dataset))
@@ -89,13 +89,13 @@ def manifest(config: dict, benchmark: str, dataset: str) -> pd.DataFrame | None:
 
 
 def unreadable(paths: list[str]) -> dict[str, str]:
-    """The files that cannot be opened as videos, path -> reason. Only their containers are read."""
+    """The files that cannot be opened as videos, path -> reason. Only containers are read."""
     answers = watched(fault, paths, min(8, os.cpu_count() or 1, len(paths)), STALL_SECONDS) if paths else []
     return {path: str(answer) for path, answer in answers if answer}
 
 
 def fault(path: str, beat: Callable[[], None]) -> str | Lost | None:
-    """Why a file cannot be opened as a video; None if it can. Raises MachineFault."""
+    """The reason why a file cannot be opened as a video; None if it can. Raises MachineFault."""
     beat()
     try:
         Video(Path(path), beat)

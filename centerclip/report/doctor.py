@@ -1,4 +1,4 @@
-"""Whether this machine and its cluster are fit for a run: a line for each thing looked at, with a remedy for each
+"""Check whether this machine and its cluster are fit for a run. Each check gives a line, and a remedy if there is a
 problem. Nothing is downloaded; only temporary files are written."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRIAL = "from centerclip.report import doctor; doctor.{}()"
 
 
 class Finding(NamedTuple):
-    """What was found about a thing, and the remedy for a problem or a note."""
+    """The result of a check, and the remedy for a problem or a note."""
 
     about: str
     state: str
@@ -70,7 +70,7 @@ def findings(config: dict, profile: Path) -> Iterator[Finding]:
 
 
 def said(*command: str) -> str | None:
-    """What a program prints; None if it is not installed or fails."""
+    """The output of a program; None if it is not installed or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
@@ -78,7 +78,7 @@ def said(*command: str) -> str | None:
 
 
 def graphics(cells: list[Cell]) -> Iterator[Finding]:
-    """PyTorch's CUDA and the driver, the GPUs, and whether they compute."""
+    """Check PyTorch's CUDA and the driver, the GPUs, and whether they compute correctly."""
     import torch
 
     listing = said("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
@@ -115,7 +115,7 @@ def graphics(cells: list[Cell]) -> Iterator[Finding]:
 
 
 def tried(what: str, count: int, command: list[str]) -> Finding:
-    """Whether a trial of `count` GPUs, in processes of their own, ends well."""
+    """Whether a trial on `count` GPUs, in processes of their own, succeeds."""
     remedy = "read docs/gpu.md; if one GPU is at fault, leave it out by CUDA_VISIBLE_DEVICES"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     try:
@@ -129,7 +129,7 @@ def tried(what: str, count: int, command: list[str]) -> Finding:
 
 
 def compute() -> None:
-    """Compute on every GPU. Raises ArithmeticError for a wrong result and for a Triton that cannot run."""
+    """Compute on every GPU. Raises ArithmeticError for a wrong result, and if Triton does not work."""
     import torch
 
     for index in range(torch.cuda.device_count()):
@@ -166,7 +166,7 @@ def ring() -> None:
 
 
 def storage(config: dict) -> Iterator[Finding]:
-    """Free disk against what the run needs, and the file system of results/."""
+    """Check free disk space against the needs of the run, and the file system of results/."""
     need, folder = 0, existing(Path("results").absolute())
     try:
         works = list(chain.from_iterable(forecast.works(config).values()))
@@ -198,7 +198,7 @@ def existing(path: Path) -> Path:
 
 
 def limits(cells: list[Cell], shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
-    """Shared memory and open files against what loading needs."""
+    """Check shared memory and the limit of open files against the needs of loading frames."""
     need = max((loading(cell) for cell in cells if cell.trained), default=0)
     if shared.exists():
         free = shutil.disk_usage(shared).free
@@ -218,7 +218,7 @@ def loading(cell: Cell) -> int:
 
 
 def network(config: dict) -> Iterator[Finding]:
-    """Proxies, the hub's cache and token, and what the owners of data ask for."""
+    """Check proxies, the Hub's cache and token, and the access that owners of data require."""
     from huggingface_hub import constants, get_token
 
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
@@ -254,7 +254,7 @@ def reaches(url: str) -> bool:
 
 
 def slurm(profile: Path) -> Iterator[Finding]:
-    """Whether the cluster has the partition and the account of the profile. Nothing without SLURM."""
+    """Check whether the cluster has the partition and the account of the profile. No findings without SLURM."""
     if (partitions := said("sinfo", "-h", "-o", "%R")) is None:
         return
     file = profile / "config.yaml"
@@ -273,7 +273,7 @@ def slurm(profile: Path) -> Iterator[Finding]:
 
 
 def jobs() -> Iterator[Finding]:
-    """Whether a run is writing to results/, and its failed jobs."""
+    """Check whether a run is writing to results/, and list its failed jobs."""
     results, running = Path("results"), False
     if (lock := results / ".lock").exists():
         with open(lock, encoding="utf-8") as file:

@@ -1,4 +1,5 @@
-"""Paragraphs and tables -> markdown, html and LaTeX; the last two by pandas' Styler, whose jinja2 Snakemake brings."""
+"""Write paragraphs and tables as markdown, html and LaTeX. The last two use pandas' Styler, whose jinja2 comes with
+Snakemake."""
 
 import html
 import re
@@ -13,8 +14,8 @@ from centerclip.command import atomic
 
 @dataclass(frozen=True)
 class Table:
-    """Strings ready to show: the first `labels` columns of `text` are words, the others numbers. `bold`, bool of the
-    same shape, marks what stands out."""
+    """Strings to show: the first `labels` columns of `text` are words, the others numbers. `bold`, bool of the same
+    shape, marks highlighted cells."""
 
     text: pd.DataFrame
     labels: int = 1

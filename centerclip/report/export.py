@@ -1,4 +1,4 @@
-"""Results as one zip that others can compare with theirs, without weights, frames and videos.
+"""Pack results as one zip that others can compare with theirs, without weights, frames and videos.
 
 centerclip export results/ --out mine.zip
 """
@@ -56,7 +56,7 @@ def export(results: Path, out: Path) -> dict[str, int]:
 
 
 def in_folder(results: Path) -> list[Path]:
-    """The RESULT files of a results folder. Raises UserError where there are none."""
+    """The RESULT files of a results folder. Raises UserError if there are none."""
     if files := sorted(results.glob("*_*.json")):
         return files
     raise UserError(f"{results}: no results in this folder, such as shapes_kmedoids.json")
@@ -67,8 +67,8 @@ def as_json(content: dict) -> bytes:
 
 
 def crate(names: list[str], made: dict) -> dict[str, bytes]:
-    """The two files that make a Workflow RO-Crate of the files `names`: the Snakefile and the metadata. Nothing without
-    the package rocrate, or where only the package is installed and not the repository."""
+    """The two files of a Workflow RO-Crate of the files `names`: the Snakefile and the metadata. Empty without the
+    package rocrate, or if the package is installed without the repository."""
     snakefile = ROOT / WORKFLOW
     if not find_spec("rocrate") or not snakefile.exists():
         return {}
@@ -85,7 +85,8 @@ def crate(names: list[str], made: dict) -> dict[str, bytes]:
 
 
 def read_zip(path: Path) -> Iterator[tuple[dict, dict]]:
-    """The row and the content of each result in a zip of `export`, which may be anybody's: nothing is written to disk.
+    """The row and the content of each result in a zip of `export`. The zip can come from anybody, so nothing is written
+    to disk.
 
     Raises UserError, with the member, for a zip of other content, for more than MOST results, and for a member that is
     damaged, packed in a way that `export` does not use, or too large.

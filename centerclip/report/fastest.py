@@ -1,4 +1,4 @@
-"""The fastest setting of each method that keeps enough of the baseline's recall."""
+"""Find each method's fastest setting that keeps enough of the baseline's recall."""
 
 import pandas as pd
 
@@ -12,8 +12,8 @@ COMPARED = [*GROUP, "measured_on"]  # what models share with their baseline
 
 
 def cost(rows: pd.DataFrame) -> str:
-    """The column of COSTS that ranks `rows`: the time of a video in the best batch where all times are of one quiet
-    device, else the operations."""
+    """The column of COSTS by which `rows` are ranked: the time of a video in the best batch if all times are of one
+    quiet device, else the operations."""
     timed = rows["batch_ms"].notna().all() and rows["measured_on"].nunique() == 1 and not disturbed(rows).any()
     return "batch_ms" if timed else "gflops"
 
@@ -32,15 +32,15 @@ def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def fastest(compared: pd.DataFrame, share: float) -> pd.DataFrame:
-    """For each method the cheapest row of `beside_baseline` that keeps at least `share`, by cost; then a row without a
-    variant for each method without such a row."""
+    """For each method, the cheapest row of `beside_baseline` that keeps at least `share`, sorted by cost. Methods
+    without such a row follow, with a row without a variant."""
     keys = [*COMPARED, "backbone", "method"]
     enough = compared[compared["kept"] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
     return compared[keys].drop_duplicates().merge(enough, on=keys, how="left").sort_values("cost", kind="stable")
 
 
 def document(table: pd.DataFrame) -> Document:
-    """A line for each method of a benchmark's table and each of KEPT, and what the line says; nothing without costs."""
+    """A line for each method of a benchmark's table and each of KEPT, and an explanation. Nothing without costs."""
     compared, lines = beside_baseline(table), []
     if compared.empty:
         return []

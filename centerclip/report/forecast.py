@@ -1,4 +1,4 @@
-"""What a run takes before it starts: steps, operations, GPU-hours, downloads, disk. What is done already is left out.
+"""Estimate what a run takes before it starts: steps, operations, GPU-hours, downloads, disk. Finished work is left out.
 Heavy modules are imported only to read captions and to measure."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Rates = Callable[[Cell], tuple[float, float]]  # operations a second of a cell's
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do of a cell: steps of training, and operations of training and of evaluation."""
+    """The remaining work of a cell: steps of training, and operations of training and of evaluation."""
 
     cell: Cell
     steps: int
@@ -65,7 +65,7 @@ class Work:
 
 
 class Storage(NamedTuple):
-    """What is left to store of a dataset: files to download, frames, their bytes and the core-hours of decoding them.
+    """The remaining storage of a dataset: files to download, frames, their bytes and the core-hours of decoding.
     Unknown numbers are None."""
 
     downloads: list[sources.Source]
@@ -76,8 +76,8 @@ class Storage(NamedTuple):
 
 
 def counts(config: dict, benchmark: str) -> dict[str, int]:
-    """Videos and captions of each split, as `manifest.counted`, from the manifest or the user's own csv; without these,
-    from the config's `counts`. Raises UserError where none of them tells."""
+    """Videos and captions of each split, as `manifest.counted`, from the manifest or the user's own csv, else from the
+    config's `counts`. Raises UserError if none of them has the numbers."""
     block, manifest = config["benchmarks"][benchmark], Path(layout.MANIFEST.format(benchmark=benchmark))
     source, known = block["source"], block.get("counts") or {}
     if source["reader"] == planning.FOLDER or manifest.exists():
@@ -105,7 +105,7 @@ def cells(config: dict, benchmark: str) -> list[Cell]:
 
 
 def works(config: dict) -> dict[str, list[Work]]:
-    """What is left of the cells of each benchmark of the run."""
+    """The remaining work of the cells of each benchmark of the run."""
     counted = {name: counts(config, name) for name in config["run"]["benchmarks"]}
     return {name: [work(cell, counted[name]) for cell in cells(config, name)] for name in counted}
 
@@ -119,7 +119,7 @@ def has(cell: Cell, template: str) -> bool:
 
 
 def work(cell: Cell, counted: dict[str, int]) -> Work:
-    """What is left to do of `cell`, whose benchmark has the counts."""
+    """The remaining work of `cell`, whose benchmark has the counts."""
     if has(cell, layout.RESULT):
         return Work(cell, 0, 0, 0)
     encoding, text = operations_of(cell)
@@ -193,13 +193,13 @@ def makespan(jobs: Iterable[tuple[float, int]], gpus: int) -> float:
 
 
 def stored(config: dict, works: Iterable[Work]) -> dict[str, Storage]:
-    """What is left to store of each dataset."""
+    """The remaining storage of each dataset."""
     left = sorted((work.cell for work in works if work.left), key=attrgetter("dataset"))
     return {name: storage(config, name, list(cells)) for name, cells in groupby(left, attrgetter("dataset"))}
 
 
 def storage(config: dict, dataset: str, wanted: list[Cell]) -> Storage:
-    """What is left to download and decode of a dataset for the cells `wanted`."""
+    """The remaining downloads and frames of a dataset for the cells `wanted`."""
     block = config["benchmarks"][dataset]
     source, splits = block["source"], {split for cell in wanted for split in cell.splits}
     tables = [counts(config, name) for name in resolve.benchmarks_of(config, dataset)]  # share the stored frames
@@ -257,7 +257,7 @@ def gigabytes(sizes: Iterable[float | None]) -> str:
 
 
 def disk(works: Iterable[Work], stored: Collection[Storage], gpus: int) -> dict[str, list[float | None]]:
-    """Bytes of the files of each stage, None where unknown; with as many trainings at a time as `gpus`."""
+    """Bytes of the files of each stage, None if unknown, with `gpus` trainings at the same time."""
     archives = [file.size for each in stored for file in each.downloads if not file.each]
     cells = [work.cell for work in works if work.steps]
     weights = [4 * operations.parameters(cell.model.backbone, cell.data.image_size) for cell in cells]

@@ -1,4 +1,4 @@
-"""What the paper's models cost on this machine, as shares of their baseline's, beside what they cost in the paper."""
+"""The costs of the paper's models on this machine, as shares of their baseline's, beside the published costs."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`table`, of the file `path`. Raises UserError without a baseline, which all shares need."""
+    """`table`, read from the file `path`. Raises UserError without a baseline, because all shares need it."""
     if table["baseline"].any():
         return table
     raise UserError(f"{path}: none of its models is a trained baseline")
@@ -63,14 +63,14 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def conditions(table: pd.DataFrame) -> str:
-    """What costs were measured of and on, in words."""
+    """The models and the device of the measured costs, in words."""
     first = table.iloc[0]
     size = f"{first['backbone']} on {first['frames']} frames with random weights"
     return f"{size}, on this machine ({first['measured_on']}, {first['threads']} threads)"
 
 
 def savings(table: pd.DataFrame) -> list[str]:
-    """The shares of the baseline's costs that each model takes here and in the paper, a clause a model."""
+    """The shares of the baseline's costs that each model takes here and in the paper, one clause for each model."""
     rows = shares(table)
     here = rows["here"].map("{:.2f}".format).mask(rows["busy"], "an unknown share, the machine being busy,")
     paper = rows["paper"].map(" ({:.2f} in the paper)".format, na_action="ignore").fillna("")

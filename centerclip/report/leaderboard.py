@@ -1,4 +1,4 @@
-"""One table of the results of several sources, the paper among them, on the same models and test splits."""
+"""Compare the results of several sources, including the paper, on the same models and test splits, in one table."""
 
 import json
 from collections.abc import Iterable
@@ -60,8 +60,8 @@ def comparable(cell: Cell, provenance: dict) -> dict[str, str]:
 
 
 def board(sources: dict[str, pd.DataFrame]) -> tuple[list[Line], list[str]]:
-    """The lines of all that compares, and why the rest was left out, a sentence each. The first source with a benchmark
-    sets its test split."""
+    """The lines of all comparable results, and a sentence for each reason why results were left out. The first source
+    of a benchmark sets its test split."""
     firsts, lines, left_out = {}, [], {}
     for source, table in sources.items():
         for benchmark, rows in table.groupby("benchmark", sort=False):
@@ -79,7 +79,7 @@ def board(sources: dict[str, pd.DataFrame]) -> tuple[list[Line], list[str]]:
 
 
 def another_split(row: pd.Series, first: pd.Series) -> str | None:
-    """Why the test split of a result is not that of the `first`; None where nothing tells them apart."""
+    """The difference between a result's test split and that of the `first`; None if no difference is known."""
     for column, what in COUNTED.items():
         if row[column] != first[column]:
             return f"{row[column]:,} {what}, not {first[column]:,}"
@@ -89,8 +89,8 @@ def another_split(row: pd.Series, first: pd.Series) -> str | None:
 
 
 def put(row: dict, source: str, lines: list[Line]) -> str | None:
-    """Put the `row` of a source into the line of its model and frames, or into a new one. Returns the reason where
-    other sources have the model with other frames only."""
+    """Put the `row` of a source into the line of its model and frames, or into a new line. Returns a reason if other
+    sources have the model only with other frames."""
 
     def like(lines: list[Line], *columns: str) -> list[Line]:
         return [line for line in lines if all(one(line)[column] == row[column] for column in columns)]
@@ -112,8 +112,8 @@ def one(line: Line) -> dict:
 
 
 def with_paper(lines: list[Line], paper: pd.DataFrame) -> tuple[list[Line], list[str]]:
-    """`lines` with the numbers of `paper`, of `tables.read_paper`, and the benchmarks left out because their numbers of
-    test videos differ, a sentence each."""
+    """`lines` with the numbers of `paper`, of `tables.read_paper`, and a sentence for each benchmark that is left out
+    because its number of test videos differs."""
     rows = tables.completed(tables.typed(pd.DataFrame(map(one, lines))), None, paper).to_dict("records")
     found, left_out = [], {}
     for line, row in zip(lines, rows, strict=True):
@@ -151,7 +151,7 @@ def for_programs(lines: list[Line], names: list[str]) -> pd.DataFrame:
 
 
 def for_people(lines: list[Line], names: list[str]) -> Document:
-    """The table of the sources `names` and what stands below it."""
+    """The table of the sources `names` and the sentences below it."""
     rows, missing = [], dict.fromkeys(COMPARED)
     for line in lines:
         made = [row for name, row in line.items() if name != PAPER]
@@ -165,8 +165,9 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
 
 
 def compared(paths: list[Path]) -> tuple[list[Line], list[str], list[str]]:
-    """The lines of these sources, the names of the sources in the order of columns, and why results were left out. The
-    paper's numbers, a csv, come first. Raises UserError for a source that is given twice, and for other files."""
+    """The lines of these sources, the names of the sources in the order of columns, and the reasons why results were
+    left out. The paper's numbers, a csv, come first. Raises UserError for a source that is given twice, and for other
+    files."""
     published = [path for path in paths if path.suffix == ".csv"]
     own = [path for path in paths if path not in published]
     if len(published) > 1 or not own:

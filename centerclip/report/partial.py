@@ -1,4 +1,4 @@
-"""What a failed run could make: the tables and the summary of the cells that are made."""
+"""Write the tables and the summary of the finished cells after a failed run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +12,14 @@ from centerclip.settings.cell import Cell, read_cell
 
 
 def last_log(cell: Cell) -> Path:
-    """The log of the last job that worked on a cell's result; it need not exist."""
+    """The log of the last job that worked on a cell's result. The file need not exist."""
     jobs = [f"{cell.benchmark}/{cell.name}/{job}" for job in ("train", "evaluate")]
     logs = [layout.path(layout.LOG, cell.results, job=job) for job in jobs]
     return max(logs, key=lambda log: log.stat().st_mtime if log.exists() else 0)
 
 
 def made(cell: Cell) -> bool:
-    """Whether a cell's result has its settings, and no later job of the cell failed."""
+    """Whether a cell's result has its settings, and no later job of the cell has failed."""
     result, log = cell.path(layout.RESULT), last_log(cell)
     try:
         if read_cell(result).settings() != cell.settings():
@@ -30,12 +30,12 @@ def made(cell: Cell) -> bool:
 
 
 def reason(cell: Cell) -> str:
-    """Why a cell is not made: the last error in its `last_log`."""
+    """The reason why a cell has no result: the last error in its `last_log`."""
     return f"{cell.name} is not made: {last_error(last_log(cell)) or 'it has not run to its end'}."
 
 
 def made_of(csv: Path, *inputs: Path) -> bool:
-    """Whether a table and its inputs exist, and no input changed after the table was made."""
+    """Whether a table and its inputs exist, and no input has changed since the table was written."""
     return csv.exists() and all(path.exists() and path.stat().st_mtime <= csv.stat().st_mtime for path in inputs)
 
 

@@ -1,4 +1,4 @@
-"""The rows of tables: their columns and types, how they are read, and the remarks beside their numbers."""
+"""The rows of tables: columns and types, reading, and the remarks beside a row's numbers."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -42,7 +42,7 @@ KINDS["busy"] = "boolean"
 
 @contextmanager
 def naming(source: str | Path, what: str) -> Iterator[None]:
-    """Raise errors about the content of `source`, which should be `what`, as UserError."""
+    """Raise errors about the content of `source`, expected to be `what`, as UserError."""
     try:
         yield
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -99,8 +99,8 @@ def label(row: Mapping) -> str:
 
 
 def remarks(row: Mapping) -> list[str]:
-    """Whether the model starts from random weights, and whether it is tested on fewer videos than the published test
-    split or, without one, its own test split has."""
+    """Remarks on a row: random start weights, and fewer test videos than the published test split or, without one, than
+    its own test split."""
     said = []
     if pd.notna(row.get("weights")) and row["weights"] == RANDOM:
         said.append("from random weights" if row["trained"] else "random weights")
@@ -113,7 +113,7 @@ def remarks(row: Mapping) -> list[str]:
 
 
 def too_few(table: pd.DataFrame) -> pd.Series:
-    """Which rows lack more than LACKING of the published test videos."""
+    """The rows that lack more than LACKING of the published test videos, as bool."""
     return table["n_videos"].astype(float) < (1 - LACKING) * table[CANDIDATES].astype(float)
 
 

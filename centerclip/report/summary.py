@@ -1,4 +1,4 @@
-"""What a run found, in three sentences, and which of the paper's claims hold in it."""
+"""Summarise a run: three sentences on its findings, and verdicts on the paper's claims."""
 
 import pandas as pd
 
@@ -21,7 +21,7 @@ from centerclip.report.tables import joined
 
 
 def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.DataFrame, tolerance: float) -> Document:
-    """What was found, then each claim with a table of what was run here, then the claims on what was not run.
+    """The findings, then each claim with a table of what was run here, then the claims that were not tested.
 
     Args:
         tables: of `tables.for_programs`. costs: of `full_size.table`; they count where their benchmark is not in
@@ -51,7 +51,8 @@ def summary(tables: list[pd.DataFrame], costs: pd.DataFrame | None, paper: pd.Da
 
 
 def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
-    """Three sentences: what was run, what it found, what it cannot tell. `ours`: of `joined`; else as `summary`."""
+    """Three sentences: what was run, what was found, what cannot be told. `ours`: rows of `joined`; other arguments as
+    in `summary`."""
     tested = [f"{len(rows)} model{'s' * (len(rows) > 1)} on {benchmark} ({', '.join(rows['backbone'].unique())})"
               for benchmark, rows in ours.dropna(subset=R1).groupby("benchmark", sort=False)]  # fmt: skip
     found, measured = [], ""
@@ -69,7 +70,8 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
 
 
 def change(baseline: pd.Series, best: pd.Series) -> str:
-    """How the recall of the `best` clustering variant differs from its `baseline`'s, as far as the interval tells."""
+    """The difference in recall between the `best` clustering variant and its `baseline`, as far as the interval
+    tells."""
     marks = [", ".join([best["variant"], *remarks(best)]), *once(baseline, best)]
     goes = f"text-to-video R@1 goes from {baseline[R1]:.1f}, the baseline's, to {best[R1]:.1f}, the best clustering"
     if pd.isna(best[DIFFERENCE]):
@@ -84,7 +86,7 @@ def change(baseline: pd.Series, best: pd.Series) -> str:
 
 
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
-    """What a run cannot tell, a clause each."""
+    """The questions that a run cannot answer, a clause for each."""
     count, models = len(comparable(ours)), paper["variant"].count()
     measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
     seeds = ours.loc[ours["trained"], "seeds"]

@@ -144,7 +144,7 @@ def row_of(result: dict, source: str | Path, found: dict[str, Ranks] | None = No
 
 
 def description(cell: Cell) -> dict:
-    """The columns that say what a cell is."""
+    """The columns that describe a cell."""
     stage = cell.model.stages[0] if cell.model.stages else None
     return {
         "benchmark": cell.benchmark,
@@ -180,8 +180,8 @@ def measurements(result: dict) -> dict:
 
 
 def over_seeds(rows: list[dict]) -> pd.DataFrame:
-    """A row a variant: the mean of its seeds, with the standard deviation of each score where any variant has several,
-    and INTERVALS where all seeds of the variant have ranks."""
+    """A row for each variant: the mean over its seeds, the standard deviation of each score if any variant has several
+    seeds, and INTERVALS if all seeds of the variant have ranks."""
     trainings: dict = {}
     for row in rows:
         if "ranks" in row:
@@ -227,7 +227,7 @@ def measured(table: pd.DataFrame) -> list[str]:
 def combine(
     rows: list[dict], costs: dict | None, paper: pd.DataFrame, gpu_hour_price: float | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The benchmark's table, a row a variant, and the published rows without a counterpart in it.
+    """The benchmark's table with a row for each variant, and the published rows without a counterpart in it.
 
     Args:
         rows: of `row_of`, or of `description` for cells without a result. costs: of `read_costs`. paper: of
@@ -286,7 +286,7 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the csv; without MEASURED where no costs were measured."""
+    """The columns of the csv, without MEASURED if no costs were measured."""
     scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
     first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
@@ -309,8 +309,8 @@ def shown(value: float, column: str, sign: str = "") -> str:
 
 
 def best(table: pd.DataFrame, column: str) -> pd.Series:
-    """Which rows show the best value of `column`, where rows differ. Costs are compared on each device. Times of a busy
-    machine have no best."""
+    """The rows with the best value of `column`, as bool, if rows differ. Costs are compared on each device. Times of a
+    busy machine are left out."""
     values = table[column].astype(float).round(DIGITS.get(column, 1))
     rivals = values.groupby(table["measured_on"] if column in MEASURED else table["benchmark"])
     unranked = [*UNRANKED, DIFFERENCE, "clustering_share", *(TIMES if disturbed(table).any() else [])]
@@ -319,18 +319,18 @@ def best(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def disturbed(table: pd.DataFrame) -> pd.Series:
-    """Which rows have times of a busy machine."""
+    """The rows with times of a busy machine, as bool."""
     return table["busy"].eq(True).fillna(False).astype(bool)
 
 
 def time_mark(row: Mapping) -> str:
-    """The mark behind the times of a row: of a busy machine, or of fewer turns than asked for."""
+    """The mark after a row's times: measured on a busy machine, or with fewer turns than asked for."""
     few = f" ({row['turns']:.0f} of {row['repeats']:.0f} turns)" if row["turns"] < row["repeats"] else ""
     return (BUSY if pd.notna(row["busy"]) and row["busy"] else "") + few
 
 
 def time_notes(table: pd.DataFrame) -> list[str]:
-    """What the `time_mark`s in a table mean."""
+    """The meaning of each `time_mark` in a table."""
     notes = {BUSY_NOTE: disturbed(table), FEW_NOTE: table["turns"] < table["repeats"]}
     return [note for note, rows in notes.items() if rows.any()]
 
@@ -348,8 +348,9 @@ def marked(row: Mapping, column: str) -> str:
 
 
 def comparison(table: pd.DataFrame) -> Table:
-    """A line a variant. Where the paper has numbers for the variant, two more lines: the paper's, and ours less the
-    paper's, with ties counted as in the paper, and without recalls where ours is on `too_few` videos."""
+    """A line for each variant. If the paper has numbers for the variant, two more lines follow: the paper's numbers,
+    and ours minus the paper's, with ties counted as in the paper. Recalls are left out if ours is on `too_few`
+    videos."""
     compared, few = table["paper_row"].notna(), too_few(table)
     apart = table["best t2v R@1"].mask(table["select"] == "best")  # is the R@1 of the selected weights
     table = table.assign(**{"best t2v R@1": apart})
@@ -385,7 +386,7 @@ def elsewhere(apart: pd.DataFrame) -> Table:
 
 
 def notes(table: pd.DataFrame, costs: dict | None) -> str:
-    """What the table was measured on and how, in sentences."""
+    """Sentences on the conditions under which the table was measured."""
     made, compared = table[table["seeds"] > 0], table["paper_row"].notna()
     first, seeds, short = made.iloc[0], made["seeds"].max(), made[made["n_videos_short"] > 0]
     counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
@@ -431,7 +432,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
 
 
 def cost_notes(table: pd.DataFrame, costs: dict, devices: Iterable[str]) -> list[str]:
-    """What costs were measured on and how, in sentences."""
+    """Sentences on the conditions under which costs were measured."""
     several = ["Costs of different devices are not compared: the best of each device is bold."] * (len(devices) > 1)
     return [
         f"Costs were measured on {' and '.join(devices)} with {costs['threads']} threads, with random weights and"

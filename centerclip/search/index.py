@@ -1,4 +1,4 @@
-"""The index of a folder of one's own videos, and its answers to sentences.
+"""Index a folder of your own videos, and answer sentences from the index.
 
 The folder keeps the videos' vectors in a file for each model, `.centerclip-FINGERPRINT.npz`. A vector is computed again
 only if its file is new or changed (size or time of change). A file that gave no vector is tried again the next time.
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def index_file(folder: Path, retriever: Retriever) -> Path:
-    """The file that keeps a model's index of `folder`."""
+    """The file that stores a model's index of `folder`."""
     return folder / f".centerclip-{retriever.fingerprint()[:12]}.npz"
 
 
@@ -86,7 +86,7 @@ def update(
     batch_size: int = BATCH_SIZE,
     encoders: int | None = None,
 ) -> dict[str, str]:
-    """Bring `index`, in place, up to the videos in `folder`; returns what could not be read: path -> why. A note on
+    """Update `index`, in place, to the videos in `folder`. Returns the unreadable videos: path -> reason. A note on
     stderr counts files with other suffixes.
 
     `processes` others read the videos; a video that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
@@ -142,8 +142,8 @@ def update(
 def up_to_date(
     folder: Path, retriever: Retriever, stall_seconds: float = STALL_SECONDS
 ) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The index of `folder`, brought up to date and kept in its file, and what could not be read: path -> why. Lines on
-    stderr name what was left out, and say if the index cannot be kept.
+    """The index of `folder`, updated and stored in its file, and the unreadable videos: path -> reason. Lines on stderr
+    name the videos that were left out, and say if the index cannot be stored.
 
     Raises:
         UserError: as `listing` and `read_index`, or none of the videos can be read.
@@ -184,7 +184,7 @@ class Searcher:
         self.mask = self.vectors.any(-1) if self.vectors.ndim == 3 else None
 
     def answers(self, sentences: Sequence[str], top: int) -> list[list[Found]]:
-        """For each sentence the `top` videos, the most similar first; equal ones by path."""
+        """The `top` videos for each sentence, the most similar first; equal ones sorted by path."""
         asked = self.retriever.encode_sentences(sentences)
         if self.mask is None:
             similarities = asked @ self.vectors.T
@@ -198,13 +198,13 @@ class Searcher:
         ]
 
     def note(self, sentence: str) -> str | None:
-        """What to say of a sentence that the model reads only in part."""
+        """A note on a sentence that the model reads only in part."""
         if self.retriever.too_long(sentence):
             return f"only the sentence's first {self.retriever.cell.data.text_tokens - 2} tokens are read"
         return None
 
     @property
     def remark(self) -> str | None:
-        """What to say beside all similarities of a model without training."""
+        """A remark on all similarities if the model is not trained."""
         cell = self.retriever.cell
         return None if cell.model.weights or cell.trained else "random weights: the order of the videos means nothing"

@@ -1,4 +1,4 @@
-"""The models that a command line asks for: cells, or weights of a backbone. Nothing heavy is imported."""
+"""Choose models on the command line: cells, or weights of a backbone. Nothing heavy is imported."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def cell_of_weights(
     stages: Sequence[Stage] = (),
     vectors: str = "mean",
 ) -> Cell:
-    """A model outside the workflow as a cell: its `weights` are published ones, a file, or None for random ones."""
+    """A model outside the workflow as a cell. Its `weights` are published ones, a file, or None for random ones."""
     geometry = backbones.geometry(backbone)
     return Cell(
         benchmark="",
@@ -37,27 +37,27 @@ def cell_of_weights(
 
 
 def options(parser: argparse.ArgumentParser, stage: str | None = None) -> None:
-    """The options of a command that name the models which it uses; `stage` tells that command's own default."""
+    """Add the options that choose models. `stage` is the command's default stage, for the help text."""
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--cell", type=Path, action="append", help="a trained model: its results/*.json")
     weights = f"or weights: {WEIGHTS} (default: openai)"
     model.add_argument("--weights", default="openai", type=named, help=weights)
-    parser.add_argument("--backbone", type=backbones.named, help="with --weights: whose (default: ViT-B-32)")
-    parser.add_argument("--frames", type=positive, help="of a video, evenly spread (default: the cell's, or 12)")
+    parser.add_argument("--backbone", type=backbones.named, help="with --weights: the architecture (default: ViT-B-32)")
+    parser.add_argument("--frames", type=positive, help="frames of a video, evenly spread (default: the cell's, or 12)")
     several = "with --weights: the vectors of a video; the most similar counts (default: mean, one)"
     parser.add_argument("--vectors", choices=["mean", "segments", "medoids"], help=several)
     names = ("BLOCK", "SEGMENTS", "CLUSTERS")
-    text = "with --weights: after how many blocks, into how many segments of how many kept tokens (default: %s)"
+    text = "with --weights: blocks before the stage, segments, kept tokens of a segment (default: %s)"
     parser.add_argument("--stage", type=int, nargs=3, metavar=names, help=text % (stage or "no stage; by k-medoids++"))
 
 
 def named(weights: str) -> str | None:
-    """A command line's weights, for argparse: null is None, as in the config."""
+    """Parse weights on a command line for argparse; null is None, as in the config."""
     return None if weights == "null" else weights
 
 
 def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids",)) -> list[Cell]:
-    """The models asked for: each cell or, without any, the weights with the stage asked for, of each algorithm."""
+    """The chosen models: each cell or, without cells, the weights with the chosen stage, for each algorithm."""
     if not arguments.cell:
         stages = [[Stage(name, *arguments.stage)] if arguments.stage else [] for name in algorithms]
         given = arguments.backbone or "ViT-B-32", arguments.weights, arguments.frames or 12
@@ -69,14 +69,14 @@ def chosen(arguments: argparse.Namespace, algorithms: Sequence[str] = ("kmedoids
 
 
 def in_fast_precision(cell: Cell) -> Cell:
-    """`cell` in bfloat16 where the device has matrix units for it: several times as fast, and cosines move by 1e-5."""
+    """`cell` in bfloat16 if the device has matrix units for it: several times as fast; cosines change by 1e-5."""
     from centerclip.backbones.device import multiplies_bfloat16, pick_device
 
     return replace(cell, precision="bfloat16") if multiplies_bfloat16(pick_device()) else cell
 
 
 def single(arguments: argparse.Namespace) -> Cell:
-    """The model asked for, for a command that uses one."""
+    """The chosen model, for commands with one model."""
     if len(cells := chosen(arguments)) > 1:
         raise UserError("this command takes one --cell")
     return cells[0]

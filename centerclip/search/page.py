@@ -1,4 +1,4 @@
-"""A page on this machine that answers sentences with the videos of a folder, which play beside their similarities.
+"""Serve a page on this machine that answers sentences with videos of a folder, and plays them.
 
 Nobody else can ask it: it listens on the loopback only, answers to no other name of it (else a site could let its own
 name mean this machine, and read the answers), and forbids other sites to show anything of it. A video's address is its
@@ -59,7 +59,7 @@ HEADERS = {
 
 
 def capped(asked: bytes) -> bytes:
-    """A Range header that asks for PIECE bytes at most; without a first byte, as it is."""
+    """A Range header that asks for at most PIECE bytes; unchanged if it has no first byte."""
     found = re.fullmatch(rb"bytes=(\d{1,18})-(\d{0,18})", asked)
     if found is None:
         return asked
@@ -68,7 +68,7 @@ def capped(asked: bytes) -> bytes:
 
 
 class OpenFile(FileResponse):
-    """Sends an open file, or the part that is asked for, and closes it."""
+    """A response that sends an open file, or the requested part of it, and closes the file."""
 
     def __init__(self, file: BinaryIO, kind: str):
         descriptor = file.fileno()
@@ -82,7 +82,7 @@ class OpenFile(FileResponse):
 
 
 def unexpected(_: Request, error: Exception) -> Response:
-    """Show a bug on the terminal, but not that a disk fails or that a file is shorter than it was."""
+    """Show a bug on the terminal, but not a failing disk or a file that became shorter."""
     if not isinstance(error, OSError | LocalProtocolError):
         traceback.print_exception(error)
     return PlainTextResponse("Internal Server Error", 500)
@@ -128,7 +128,7 @@ class Page:
             os.close(self.root_descriptor)
 
     def search(self, request: Request) -> Response:
-        """As json: the videos that answer the sentence `q`, of how many, what to note, and in how many ms."""
+        """The videos that answer the sentence `q`, the number of videos, a note, and the time in ms, as json."""
         sentence = request.query_params.get("q", "")
         if not sentence.strip():
             raise HTTPException(400)
@@ -156,8 +156,8 @@ class Page:
         return OpenFile(file, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
     def file(self, name: str) -> BinaryIO:
-        """The file of a video. Links are resolved first, and opening the file follows no link: so nothing outside of
-        the folder is opened, even if somebody changes a link meanwhile.
+        """Open the file of a video. Links are resolved first, and opening the file follows no link. So no file outside
+        of the folder is opened, even if somebody changes a link meanwhile.
 
         Raises:
             OSError: it is not there, not in the folder, or no regular file. A pipe is never waited for.
@@ -177,8 +177,8 @@ class Page:
             raise FileNotFoundError(errno.ENOENT, "no regular file", name)
 
     def serve(self, searcher: Searcher) -> None:
-        """Print the address and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that several would
-        wait for each other longer than they compute."""
+        """Print the address and answer until Ctrl-C. PyTorch gets one thread: a sentence is so small that several
+        threads would wait for each other longer than they compute."""
         torch.set_num_threads(1)
         with self.answering(searcher):
             print(f"{self.url} shows the page; Ctrl-C ends it", flush=True)

@@ -1,4 +1,4 @@
-"""A model for one's own videos and sentences: files and text in, vectors out."""
+"""Encode your own videos and sentences with a model: files and text in, vectors out."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from centerclip.train.finished import build_finished
 
 class Retriever:
     """The model of a cell (`cell.read_cell`, `models.cell_of_weights`), on the GPU if there is one; its vectors are on
-    the CPU. Raises UserError for settings that do not fit each other, and for weights that do not fit them."""
+    the CPU. Raises UserError for settings or weights that do not fit."""
 
     def __init__(self, cell: Cell):
         check_cell(cell)

@@ -1,6 +1,7 @@
 """Every setting of the config: its type, its bounds, a sentence, and its default where a config may leave it out.
 
-A new setting is a field here. `make docs` makes workflow/schemas/config.schema.yaml and config/README.md of these.
+A new setting is a new field here. From the fields, `make docs` writes workflow/schemas/config.schema.yaml and
+config/README.md.
 """
 
 import argparse
@@ -95,9 +96,11 @@ Benchmarks = Annotated[Str, Field(pattern=f"^(?!({TAKEN})$)[a-z0-9-]+$")]
 
 BACKBONE = "The CLIP architecture, one that `centerclip backbones` lists."
 FRAMES = "Frames of a video that the model sees."
-PRECISION = "Of matrix products on a GPU; with bfloat16, also on a CPU with matrix units (AMX). The rest is float32."
-READER = "A file of centerclip/data/datasets."
-RECIPE = "The recipe."
+PRECISION = (
+    "Precision of matrix products on a GPU; bfloat16 also on a CPU with matrix units (AMX). The rest is float32."
+)
+READER = "Name of a file in centerclip/data/datasets."
+RECIPE = "Settings of the recipe that differ."
 
 
 class Block:
@@ -119,37 +122,39 @@ class Recipe(Block):
     """What trained weights depend on besides the data and the model. The defaults are the published values: the paper's
     or, where it says nothing, its authors' code's."""
 
-    epochs: Count = doc("Passes over the training captions.", 5)
-    batch_size: Int = doc("Videos a step.", 128, ge=2)
-    lr: Positive = doc("Peak learning rate of CLIP's weights or their low-rank factors.", 5e-6)
+    epochs: Count = doc("Number of passes over the training captions.", 5)
+    batch_size: Int = doc("Videos in a training step.", 128, ge=2)
+    lr: Positive = doc("Peak learning rate of CLIP's weights, or of their low-rank factors.", 5e-6)
     lr_new: Positive = doc("Peak learning rate of weights that CLIP does not have.", 5e-6)
-    betas: tuple[BelowOne, BelowOne] = doc("AdamW's.", (0.9, 0.98))
-    eps: Positive = doc("AdamW's.", 1e-6)
-    weight_decay: Float = doc("AdamW's.", 0.2, ge=0)
+    betas: tuple[BelowOne, BelowOne] = doc("Betas of AdamW.", (0.9, 0.98))
+    eps: Positive = doc("Epsilon of AdamW.", 1e-6)
+    weight_decay: Float = doc("Weight decay of AdamW.", 0.2, ge=0)
     no_decay: Literal["biases", "vectors"] = doc(
-        "What has no weight decay. vectors: biases, LayerNorms, the class embedding and the logit scale.", "biases"
+        "Parameters without weight decay. vectors: biases, LayerNorms, the class embedding and the logit scale.",
+        "biases",
     )
-    warmup: Share = doc("Share of the steps in which the learning rate rises; cosine decay to 0 follows.", 0.1)
+    warmup: Share = doc("Share of the steps in which the learning rate rises. Cosine decay to 0 follows.", 0.1)
     clip_norm: Positive = doc("Largest L2 norm of the gradient.", 1.0)
     frozen: Literal["stem", "backbone", "none"] = doc(
-        "What does not train. stem: all that is in front of the blocks. backbone: all but the projections, attention"
-        " pools, the logit scale and bias, and vectors that stages learn.",
+        "Parameters that do not train. stem: everything before the blocks. backbone: everything except the projections,"
+        " attention pools, the logit scale and bias, and learned vectors of stages.",
         "stem",
     )
     loss: Literal["softmax", "sigmoid"] = doc(
-        "softmax: symmetric cross entropy over the batch, as published. sigmoid: SigLIP's, each pair by itself, for"
-        " backbones with a logit bias.",
+        "softmax: symmetric cross entropy over the batch, as published. sigmoid: the loss of SigLIP, which judges each"
+        " pair alone, for backbones with a logit bias.",
         "softmax",
     )
     tune: Literal["all", "lora"] = doc(
-        "lora: low-rank factors train, in all blocks of both towers, and vectors that stages learn; CLIP is frozen,"
-        " whatever `frozen` says. Trained weights have the factors merged.",
+        "all: the weights that `frozen` leaves train. lora: only low-rank factors in all blocks of both towers and"
+        " learned vectors of stages train, whatever `frozen` says. The written weights contain the factors.",
         "all",
     )
-    rank: Count = doc("lora: rank of the factors.", 8)
-    where: Parts = doc("lora: which of an attention's q, k and v get factors.", ("q", "k", "v"))
+    rank: Count = doc("With lora: rank of the factors.", 8)
+    where: Parts = doc("With lora: the projections of attention that get factors.", ("q", "k", "v"))
     spans: Literal["floor", "whole"] = doc(
-        "Equal parts of a video that frames are drawn from. floor: of whole frames, so that its end is never seen.",
+        "Frames are drawn from equal parts of a video. whole: the parts cover the video. floor: each part is rounded"
+        " down to whole frames, so that the end is never seen.",
         "floor",
     )
     precision: Precision = doc(PRECISION, "float16")
@@ -164,12 +169,12 @@ class Training(Recipe):
 class Work(Block):
     """How a training job works, which changes no result."""
 
-    gpus: Count = doc("GPUs of a training job, which the batch is split over; without a GPU, CPU processes.", 1)
-    chunk: Count | None = optional("Pairs a GPU encodes at a time. null: all, halved when its memory is full.")
-    grad_checkpointing: Bool = doc("Compute activations twice: less memory, a third more time.", False)
-    workers: Natural = doc("Processes that load frames, a GPU.", 0)
+    gpus: Count = doc("GPUs of a training job, which share the batch. Without a GPU: number of CPU processes.", 1)
+    chunk: Count | None = optional("Pairs that a GPU encodes at a time. null: all, then half when its memory is full.")
+    grad_checkpointing: Bool = doc("Compute activations twice, which takes less memory and a third more time.", False)
+    workers: Natural = doc("Processes that load frames, for each GPU.", 0)
     checkpoint_minutes: Positive = doc("Minutes between checkpoints within an epoch.", 10)
-    threads: Count = doc("Cores that a training job asks for, a GPU.", 1)
+    threads: Count = doc("Cores that a training job asks for, for each GPU.", 1)
 
 
 class Evaluation(Block):
@@ -200,7 +205,7 @@ class TrainingBlock(Work, Recipe):
     """The recipe, and how a training job works. A variant's block overrides its benchmark's, which overrides the
     config's."""
 
-    gpu_batch: Count = doc("Videos of the step whose GPU memory the tables give. It changes no training.", 64)
+    gpu_batch: Count = doc("Videos of the step whose GPU memory the tables show. It changes no training.", 64)
 
 
 class EvaluationBlock(Evaluation):
@@ -209,82 +214,87 @@ class EvaluationBlock(Evaluation):
 
 class RunBlock(Block):
     benchmarks: SomeNames = doc("Names under `benchmarks`.")
-    variants: Str | SomeNames | None = doc("Names under `variants`, one under `lists`, or null: each benchmark's own.")
-    grids: Names = doc("Names under `grids`, whose variants every benchmark of the run gets, too.")
-    full_size: Bool = doc(
-        "Measure what the paper's models cost on this machine, with random weights: a minute on 2 cores."
-    )
-    costs: Bool = doc("Measure what variants cost, last. false: tables have no costs, plots of costs are left out.")
-    tolerance: Positive = doc("A claim on text-to-video R@1 holds within so many points.")
-    costs_minutes: Positive = doc("Minutes after which no further turn of measuring a benchmark's costs begins.")
-    gpu_hour_price: Positive | None = doc("What an hour of a GPU costs, for the tables. null: unknown.")
+    variants: Str | SomeNames | None = doc("Names under `variants`, or a name under `lists`. null: each benchmark's.")
+    grids: Names = doc("Names under `grids`. Every benchmark of the run also gets their variants.")
+    full_size: Bool = doc("Measure the costs of the paper's models, with random weights: a minute on 2 cores.")
+    costs: Bool = doc("Measure the costs of variants, last. false: no costs in tables, no plots of costs.")
+    tolerance: Positive = doc("Points of text-to-video R@1 by which a claim may miss and still hold.")
+    costs_minutes: Positive = doc("Minutes after which the measurement of a benchmark's costs starts no further turn.")
+    gpu_hour_price: Positive | None = doc("Price of an hour of a GPU, for the tables. null: unknown.")
 
 
 class StageBlock(Block):
-    """A reduction stage of a model. What a variant's stages leave out comes from its benchmark's `stage`."""
+    """A stage that reduces the tokens of a model. Keys that a variant leaves out come from its benchmark's `stage`."""
 
-    algorithm: Str = optional("A file of centerclip/method/reduction.")
-    block: Natural = optional("Blocks before the stage.")
-    segments: Count | None = optional("They divide the frames. null: frames, or earlier segments, stay apart.")
+    algorithm: Str = optional("Name of a file in centerclip/method/reduction.")
+    block: Natural = optional("Number of blocks before the stage.")
+    segments: Count | None = optional("Equal parts of the frames. null: each frame, or earlier segment, alone.")
     clusters: Count = optional("Tokens that a segment keeps.")
     remove: Natural | BelowOne = optional(
-        "In place of clusters: tokens a segment loses, or their share, [CLASS] counted; at most half of the patches."
+        "In place of clusters: number or share of the tokens that a segment loses, at most half of the patches. The"
+        " share is of all tokens, including [CLASS]."
     )
     keep: Literal["medoid", "mean", "weighted", "attention"] = optional(
-        "What stays of a cluster. weighted: the mean, each token by the number of patches that it stands for."
-        " attention: the mean, each token by the attention of [CLASS] to it in the block around the stage."
+        "The token that replaces a cluster. weighted: the mean, weighted by the number of patches in each token."
+        " attention: the mean, weighted by the attention of [CLASS] to each token in the block around the stage."
     )
-    embedding: Bool = optional("Add a learned vector to each kept token, at first the patches' positional embedding.")
-    inside: Bool = optional("Act inside the block that comes next, between attention and MLP.")
+    embedding: Bool = optional("Add a learned vector to each kept token, at first its positional embedding.")
+    inside: Bool = optional("Act inside the next block, between attention and MLP.")
     sees: Literal["tokens", "keys"] = optional(
-        "What an inside stage compares. keys: those of the block's attention, their mean over heads."
+        "What an inside stage compares. keys: the keys of the block's attention, averaged over heads."
     )
-    classes: Literal["mean", "all"] = optional("What becomes of the [CLASS] of joined frames; all: each goes on.")
-    clip_embedding: Natural = optional("Number of frames or segments given; each gets a learned vector. 0: no vectors.")
+    classes: Literal["mean", "all"] = optional(
+        "The [CLASS] tokens of joined frames. mean: their mean. all: each stays."
+    )
+    clip_embedding: Natural = optional(
+        "Frames or segments before the stage. Each gets a learned vector. 0: no vectors."
+    )
     padded: Literal["drop", "keep"] = optional(
-        "Segments of a short video. drop: one counts if its last frame is real, [CLASS] is the mean of all its frames;"
-        " keep: one counts if any frame is real, [CLASS] is the mean of the real frames."
+        "Padded segments of a short video. drop: a segment counts if its last frame is real, and [CLASS] is the mean"
+        " over all frames. keep: a segment counts if any frame is real, and [CLASS] is the mean over the real frames."
     )
     options: dict[Str, Any] = optional("[Options of the algorithm](#options-of-the-algorithms).")
 
 
 class ScheduleBlock(Block):
-    name: Literal["tome", "pitome", "tempme", "evit"] = doc("A function of centerclip/method/schedules.py.")
+    name: Literal["tome", "pitome", "tempme", "evit"] = doc("Name of a function in centerclip/method/schedules.py.")
     remove: Natural | BelowOne | list[Natural | BelowOne] = optional(
-        "Tokens that a frame loses in a block, or their share, one number or one a block. evit: one number is that of"
-        " each of 3 blocks."
+        "Number or share of the tokens that a frame loses in a block: one value, or a list with a value for each block."
+        " evit: one value is for each of 3 blocks."
     )
     joins: list[Annotated[Int, Field(ge=2)]] = optional(
-        "tempme: how many neighbouring clips become one, in front of as many blocks; the last block comes after them."
+        "tempme: for each join, how many neighbouring clips become one. Each join stands before a block. One more block"
+        " follows."
     )
-    across: Share = optional("tempme: share of the tokens that merges where clips are joined.")
-    within: Share = optional("tempme: share of the tokens that merges inside these blocks and the last.")
+    across: Share = optional("tempme: share of the tokens that merge where clips are joined.")
+    within: Share = optional("tempme: share of the tokens that merge inside these blocks and the last block.")
 
 
 class VariantBlock(Block):
-    """A model. With no key at all: the baseline."""
+    """A model. A variant without keys is the baseline."""
 
     shift: Literal["temporal_shift", "token_shift", "temporal_shift_in_branches", "token_shift_in_branches"] = optional(
-        "A shift of centerclip/method/shifts.py."
+        "Name of a shift in centerclip/method/shifts.py."
     )
     backbone: Backbone = doc(BACKBONE, None)
-    train: Bool = doc("false: the backbone's own weights.", True)
+    train: Bool = doc("false: the variant uses the backbone's own weights, without training.", True)
     frames: Count = doc(FRAMES, None)
     image_size: Count = optional(
-        "Pixels of a frame's side, in place of the backbone's own: a multiple of its patch size. Positions are"
+        "Side of a frame in pixels, in place of the backbone's, a multiple of its patch size. Positional embeddings are"
         " interpolated as in open_clip."
     )
     against: Str = optional(
-        "The variant that this one is compared with, in place of the baseline of its own backbone, frames and"
-        " image_size. What names one is a control and no baseline itself."
+        "The variant that this one is compared with, in place of the baseline of its backbone, frames and image_size. A"
+        " variant with this key is a control and never a baseline."
     )
-    segment_frames: Count = optional("Frames a segment of its first stage, in place of `frames`.")
-    stages: list[Annotated[StageBlock, requires("algorithm")]] = optional("Where it reduces the number of tokens.")
-    schedule: ScheduleBlock = optional("A method that stands for many stages, in place of them.")
-    proportional: Bool = doc("A token weighs in attention as much as the patches that it stands for.", False)
+    segment_frames: Count = optional("Frames of a segment of the first stage, in place of `frames`.")
+    stages: list[Annotated[StageBlock, requires("algorithm")]] = optional("Where the model reduces tokens.")
+    schedule: ScheduleBlock = optional("A method of many stages, in place of `stages`.")
+    proportional: Bool = doc("Weight each token in attention by its number of patches.", False)
     vectors: Literal["mean", "segments", "medoids"] = doc(
-        "Vectors of a video. mean: one, the mean of its segments'. segments: one a segment. medoids: one a token that a"
-        " segment has left. Of several vectors the most similar one counts, in training, evaluation and search.",
+        "Vectors of a video. mean: one vector, the mean over segments. segments: a vector for each segment. medoids: a"
+        " vector for each kept token. If there are several, the most similar one counts, in training, evaluation and"
+        " search.",
         "mean",
     )
     training: TrainingBlock = doc(RECIPE, None)
@@ -297,16 +307,16 @@ class VariantBlock(Block):
 
 
 class GridBlock(Block):
-    of: Str = doc("The variant that is changed.")
-    sets: Str = doc("What is changed: frames, segment_frames, a key of its stages or an option of their algorithm.")
-    values: Values = doc("Its values, a variant each.")
+    of: Str = doc("The variant to change.")
+    sets: Str = doc("The key to change: frames, segment_frames, a key of the stages or an option of their algorithm.")
+    values: Values = doc("Values of this key. Each makes a variant.")
 
 
 class ShapesBlock(Block):
     reader: Literal["shapes"] = doc(READER)
-    seed: Natural = doc("Seed of the scenes.")
-    videos: Annotated[dict[Split, Count], requires(*typing.get_args(Split))] = doc("How many a split has.")
-    resolution: Int = doc("Pixels, square, even.", ge=32, multiple_of=2)
+    seed: Natural = doc("Seed of the generated videos.")
+    videos: Annotated[dict[Split, Count], requires(*typing.get_args(Split))] = doc("Number of videos in each split.")
+    resolution: Int = doc("Side of the square frames in pixels, an even number.", ge=32, multiple_of=2)
 
 
 class FolderBlock(Block):
@@ -315,74 +325,74 @@ class FolderBlock(Block):
     reader: Literal["folder"] = doc(READER)
     videos: Str = doc("A directory of videos.")
     captions: Str = doc(
-        "A csv with the columns video, a path in `videos`, and caption, empty for a video that is only a candidate; and"
-        " maybe split: train, val or test (the default), start_s and end_s: where a clip begins and ends, in seconds."
+        "A csv. Column video: a path in `videos`. Column caption: a sentence, or empty for a video that is only a"
+        " candidate. Optional columns: split, which is train, val or test (the default); start_s and end_s, bounds of"
+        " a clip in seconds."
     )
     columns: dict[Literal["video", "caption", "split", "start_s", "end_s"], Str] = optional(
-        "The csv's own names of them."
+        "The names of these columns in the csv, where they differ."
     )
 
 
 class HubBlock(Block):
-    """Parquet files of a repository of data sets on the Hugging Face Hub: a row a video and its captions."""
+    """Parquet files of a data set on the Hugging Face Hub. A row has a video and its captions."""
 
     reader: Literal["hub"] = doc(READER)
-    repository: Annotated[Str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = doc("ORG/NAME.")
-    revision: Annotated[Str, Field(pattern="^[0-9a-f]{40}$")] = doc("The commit.")
-    files: Annotated[dict[Split, Str], Field(min_length=1)] = doc(
-        "For each split, a glob of parquet files: data/test-*.parquet."
-    )
-    columns: dict[Literal["video", "caption"], Str] = optional("The files' own names of them.")
+    repository: Annotated[Str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] = doc("Name of the repository, ORG/NAME.")
+    revision: Annotated[Str, Field(pattern="^[0-9a-f]{40}$")] = doc("Commit of the repository, 40 hex digits.")
+    files: Annotated[dict[Split, Str], Field(min_length=1)] = doc("Glob of each split's files: data/test-*.parquet.")
+    columns: dict[Literal["video", "caption"], Str] = optional("Names of these columns, where they differ.")
 
 
 class PublishedBlock(Block):
     reader: Literal["msvd", "lsmdc"] = doc(READER)
     local: dict[Str, Str] = optional(
-        "Paths of what needs no download: files or archives by their names in config/sources.csv, or the directory"
-        " `videos`."
+        "Paths of local copies, which are not downloaded: files or archives by their names in config/sources.csv, or"
+        " `videos` for a directory of videos."
     )
 
 
 class MSRVTTBlock(PublishedBlock):
     reader: Literal["msrvtt"] = doc(READER)
-    train: Literal["9k", "7k"] = doc("Which training videos.")
+    train: Literal["9k", "7k"] = doc("The set of training videos.")
 
 
 class ActivityNetBlock(PublishedBlock):
     reader: Literal["activitynet"] = doc(READER)
     lists: Str | None = optional(
-        "The videos that count, by name: a file, text or json, or a directory with train_list.txt, val_list.txt and"
-        " test_list.txt. null: all videos."
+        "A list of the videos to use, by name: a text or json file, or a directory with train_list.txt, val_list.txt"
+        " and test_list.txt. null: all videos."
     )
 
 
 class DiDeMoBlock(ActivityNetBlock):
     reader: Literal["didemo"] = doc(READER)
-    seconds: Positive | None = optional("Seconds of a video that are used, from its start. null: all of it.")
+    seconds: Positive | None = optional("Seconds to use, from the start of a video. null: the whole video.")
 
 
 class BenchmarkBlock(Block):
     source: ShapesBlock | FolderBlock | HubBlock | PublishedBlock | MSRVTTBlock | ActivityNetBlock | DiDeMoBlock = doc(
-        "Where videos and captions come from: rendered, your own, from the Hub, or downloaded by config/sources.csv.",
+        "The source of videos and captions: rendered, your own, the Hub, or downloads of config/sources.csv.",
         discriminator="reader",
     )
     variants: SomeNames = optional("Variants to run if `run.variants` is null.")
     counts: dict[Split, dict[Literal["videos", "captions"], Natural]] | None = optional(
-        "Videos and captions that a split must have, before those without a file are left out. null: any."
+        "Number of videos and captions that a split must have, including videos without a file. null: any number."
     )
-    dataset: Str = optional("The benchmark whose files and stored frames it uses, in place of own fps and shards.")
+    dataset: Str = optional("The benchmark whose files and stored frames are used, in place of fps and shards.")
     fps: Positive | Literal["all"] = optional(
-        "Frames stored a second, as JPEGs. all: every frame, as PNG, for videos that are re-encoded as the authors do."
+        "Frames stored for a second of video, as JPEGs. all: every frame, as PNG, for videos re-encoded as the authors"
+        " do."
     )
-    shards: Int = optional("Files that the stored frames are spread over, a job each.", ge=1, le=10000)
-    max_unreadable_share: Share = doc("The run stops if a larger share of videos gives no frame.")
+    shards: Int = optional("Number of files for the stored frames. Each has its own job.", ge=1, le=10000)
+    max_unreadable_share: Share = doc("Largest share of videos without frames. The run stops if it is exceeded.")
     partial: Bool = doc(
-        "Run on the videos that are there: missing ones do not count in max_unreadable_share, and results are marked.",
+        "Run on the existing videos. Missing videos do not count in max_unreadable_share, and results are marked.",
         False,
     )
     frames: Count = doc(FRAMES)
-    text_tokens: Int = doc("Tokens of a caption, start and end marks included.", ge=3)
-    stage: Annotated[StageBlock, requires("block", "segments", "clusters")] = doc("What a variant's stages leave out.")
+    text_tokens: Int = doc("Tokens of a caption, including start and end tokens.", ge=3)
+    stage: Annotated[StageBlock, requires("block", "segments", "clusters")] = doc("Defaults of the variants' stages.")
     training: TrainingBlock = doc(RECIPE, None)
 
     @model_validator(mode="after")
@@ -401,23 +411,24 @@ class Config(Block):
     """The config of the workflow. Closed, so that a key mistyped is an error and not a default."""
 
     run: RunBlock = doc("What the target `all` makes.")
-    seeds: Seeds = doc("Of everything drawn at random, a model each. The first has the plain name, others NAME-seed-N.")
+    seeds: Seeds = doc("Random seeds, a model each. The first has the plain name, others NAME-seed-N.")
     backbone: Backbone = doc(BACKBONE)
     weights: Weights = doc(
-        "What each backbone that is used starts from: a tag that `centerclip backbones` lists, such as openai, or"
-        " hf-hub:ORG/NAME, downloaded once; a local .safetensors, .pt or .bin file, whose relative path starts where"
-        " snakemake runs; or null for random weights."
+        "Start weights of each backbone: a tag that `centerclip backbones` lists, such as openai, or hf-hub:ORG/NAME,"
+        " both downloaded once; a local .safetensors, .pt or .bin file, whose relative path starts where snakemake"
+        " runs; or null for random weights."
     )
-    stall_seconds: Positive = doc("Seconds without a frame after which a video is ended, named and left out.")
-    select: Select = doc("The epoch whose weights are kept. best: of text-to-video R@1 on test; val: on val.")
+    stall_seconds: Positive = doc("Seconds without a frame after which a video is named and left out.")
+    select: Select = doc(
+        "The epoch whose weights are kept. best: the epoch with the best text-to-video R@1 on test. val: the best on"
+        " val."
+    )
     training: TrainingBlock = Field()
-    evaluation: EvaluationBlock = doc("How features are computed.")
-    variants: dict[Variants, VariantBlock] = doc("The models compared, by name, in a-z, 0-9, _ and -.")
+    evaluation: EvaluationBlock = doc("Settings for encoding videos and captions.")
+    variants: dict[Variants, VariantBlock] = doc("The compared models, by name. A name has a-z, 0-9, _ and -.")
     lists: dict[Str, SomeNames] = doc("Lists of variants by name, for run.variants.")
-    grids: dict[Word, GridBlock] = doc(
-        "Ablations by name, in a-z and 0-9: a variant for each value, called OF-NAME-VALUE."
-    )
-    benchmarks: dict[Benchmarks, BenchmarkBlock] = doc("Datasets and protocols by name, in a-z, 0-9 and -.")
+    grids: dict[Word, GridBlock] = doc("Ablations by name, in a-z and 0-9. Each value makes a variant OF-NAME-VALUE.")
+    benchmarks: dict[Benchmarks, BenchmarkBlock] = doc("Datasets and protocols, by name. A name has a-z, 0-9 and -.")
 
 
 def options(block: type[Block]) -> dict[str, FieldInfo]:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the options that `check_benchmark` reads. Without them, everything passes."""
-    parser.add_argument("--expect", nargs="*", default=[], type=count, metavar="SPLIT.WHAT=N", help="train.videos=9000")
-    parser.add_argument("--max-unreadable-share", default=1.0, type=float, help="of videos without frames (default: 1)")
-    parser.add_argument("--partial", action="store_true", help="missing videos do not count in that share")
+    counts = "numbers that must agree, such as train.videos=9000"
+    parser.add_argument("--expect", nargs="*", default=[], type=count, metavar="SPLIT.WHAT=N", help=counts)
+    share = "largest share of videos without frames (default: 1)"
+    parser.add_argument("--max-unreadable-share", default=1.0, type=float, help=share)
+    parser.add_argument("--partial", action="store_true", help="do not count missing videos in that share")
 
 
 def limits(block: dict) -> str:

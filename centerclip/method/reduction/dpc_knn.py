@@ -23,7 +23,7 @@ def dpc_knn(tokens: Tensor, clusters: int, *, neighbours: Annotated[int, ">= 1"]
     passes over the distances, memory O(B N^2).
 
     Args:
-        neighbours: of each token, itself counted; at most N.
+        neighbours: number of nearest tokens, including the token itself; at most N.
 
     Raises:
         FloatingPointError: a token that is not finite, unless on a GPU, which would have to be waited for: there it is

@@ -27,7 +27,7 @@ def hpool(
     steps of N^2 comparisons a problem, all problems at a time; memory O(B N^2).
 
     Args:
-        distance: 1 - cosine, as published, or "euclidean".
+        distance: "cosine", which is 1 - cosine, as published, or "euclidean".
 
     Raises:
         FloatingPointError: a token that is not finite, unless on a GPU, which would have to be waited for: there it

@@ -56,8 +56,8 @@ def kmedoids(
         tokens: [B, N, D], any float dtype, finite.
         clusters: K, 1..N.
         distance: "euclidean", "cosine" (1 - cosine) or the p >= 1 of a Minkowski distance.
-        normalise: scale tokens to unit length before distances are taken (the first medoid is by the given norms).
-        iterations: the most rounds of assignment and update.
+        normalise: scale tokens to unit length for distances; the first medoid is chosen by the original norms.
+        iterations: largest number of rounds of assignment and update.
 
     Returns:
         medoids [B, K] int64 ascending, assignment [B, N] int64 into 0..K-1.

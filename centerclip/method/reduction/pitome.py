@@ -22,7 +22,7 @@ def pitome(tokens: Tensor, clusters: int, *, margin: float = 0.9) -> tuple[Tenso
     a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
 
     Args:
-        margin: from which on a cosine counts as it is; in the paper it falls with depth, from 0.9 to 0.
+        margin: smallest cosine that counts unchanged; in the paper it falls with depth, from 0.9 to 0.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape

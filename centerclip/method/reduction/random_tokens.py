@@ -21,7 +21,7 @@ def random_tokens(
     one before it; those before all join the first. O(N log N).
 
     Args:
-        seed: of the draws in evaluation.
+        seed: seed of the draws in evaluation.
     """
     check_clusters(tokens, clusters)
     batch, count, _ = tokens.shape

@@ -21,7 +21,7 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
     Args:
         frames: [B, T, 3, H, W] float, normalised.
         patch: side of a patch in pixels.
-        threshold: in units of the normalised pixels.
+        threshold: a patch that changes by no more is left out; in units of the normalised pixels.
 
     Returns:
         [B, T, N] bool.

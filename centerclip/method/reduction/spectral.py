@@ -45,12 +45,12 @@ def spectral(
     Args:
         tokens: [B, N, D], any float dtype, finite.
         clusters: K, 1..N.
-        graph: "knn", two tokens are joined if either is among the other's nearest; or "heat", all are joined.
-        neighbours: of each token in a knn graph, itself counted; at most N. None: the paper's 5 a frame, and 5 more
-            from 100 tokens a frame on.
-        sigma: width of the kernel, in units of the distance: 2 in the authors' code, between tokens as they are. None:
-            the root mean square length of the graph's edges, so that the tokens' scale changes no weight.
-        distance, normalise, iterations: as in `kmedoids`; the distance is the tokens', not the rows'.
+        graph: "knn" joins two tokens if either is among the other's nearest; "heat" joins all tokens.
+        neighbours: number of nearest tokens in a knn graph, including the token itself; at most N. None: the paper's 5
+            for each frame, and 5 more from 100 tokens a frame on.
+        sigma: width of the kernel, in units of the distance: 2 in the authors' code, between unscaled tokens. None: the
+            root mean square length of the graph's edges, so that the tokens' scale changes no weight.
+        distance, normalise, iterations: as in `kmedoids`; distances are between tokens, not rows of eigenvectors.
         frames: how many the tokens come from.
 
     Returns:

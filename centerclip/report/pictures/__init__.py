@@ -1,4 +1,4 @@
-"""The paper's pictures of a benchmark, a module each with `draw(cells) -> Figure`."""
+"""The paper's pictures of a benchmark. Each module has `draw(cells) -> Figure`."""
 
 from centerclip.settings.cell import Cell
 
@@ -6,7 +6,7 @@ PICTURES = ("tokens", "queries", "flips")
 
 
 def pictures_of(cells: list[Cell]) -> dict[str, list[Cell]]:
-    """The pictures of a benchmark by name, each with those of `cells` that it shows.
+    """The pictures of a benchmark by name, each with the `cells` that it shows.
 
     `tokens` shows the first cell of each clustering algorithm or, where there is one, the first that keeps as many
     tokens as the first cell of all; without clustering there is none. `queries` shows one cell. `flips` shows the

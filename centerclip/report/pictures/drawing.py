@@ -1,4 +1,4 @@
-"""What pictures share: a title, headings, and frames as squares, alone or as a video."""
+"""Functions that the pictures share: titles, headings, and frames as squares, alone or as a video."""
 
 import textwrap
 

@@ -1,4 +1,4 @@
-"""The sentences of the test split that a clustering model gains and loses at rank 1 against its baseline."""
+"""Draw the sentences of the test split that a clustering model gains and loses at rank 1 against its baseline."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ STEP = FRAMES + 0.45  # from video to video, in widths of a frame
 
 
 def largest(flips: list[Flip]) -> list[Flip]:
-    """The first SHOWN of `flips`, one a video."""
+    """The first SHOWN of `flips`, one for each video."""
     first = {}
     for flip in flips:
         first.setdefault(flip.video, flip)
@@ -27,8 +27,8 @@ def largest(flips: list[Flip]) -> list[Flip]:
 def draw_flips(
     flips: list[list[Flip]], models: list[str], captions: dict[str, str], frames: Callable[[str], Tensor], title: str
 ) -> Figure:
-    """The gained `flips` at the left, the lost ones at the right: the sentence, its ranks, and the video that each of
-    two `models` finds as a strip of `frames(video_id)` uint8 [FRAMES, 3, H, W], the right one framed."""
+    """Draw the gained `flips` at the left and the lost ones at the right: the sentence, its ranks, and the video that
+    each of two `models` finds as a strip of `frames(video_id)` uint8 [FRAMES, 3, H, W]. The right video has a frame."""
     rows = max(1, *map(len, flips))
     figure = Figure(figsize=(4 * STEP, 0.5 + 1.6 * rows), layout="constrained")
     for kind, column, shown in zip(("gained", "lost"), figure.subplots(rows, 2, squeeze=False).T, flips, strict=True):

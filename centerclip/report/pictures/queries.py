@@ -1,4 +1,4 @@
-"""The sentences of the test split that a model answers best and worst, and the videos that it answers with."""
+"""Draw the sentences of the test split that a model answers best and worst, with the videos that it finds."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,8 +34,8 @@ class Query(NamedTuple):
 
 
 def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], list[int]]:
-    """The `count` best and the `count` worst queries, one a video: by the rank of the right video, `truth` [Q], in
-    `similarity` [Q, V], and of equal ones by how far it is above the best wrong one."""
+    """The `count` best and the `count` worst queries, one for each video, sorted by the rank of the right video,
+    `truth` [Q], in `similarity` [Q, V]. Equal ranks are sorted by the margin over the best wrong video."""
     right = similarity.gather(1, truth[:, None])[:, 0]
     margin = right - similarity.scatter(1, truth[:, None], -torch.inf).amax(1)
     order = np.lexsort((-margin.numpy(), ranks(similarity, truth).numpy()))
@@ -61,8 +61,8 @@ def best_and_worst(texts: Tensor, videos: Tensor, truth: Tensor, captions: list[
 
 
 def draw_queries(best: list[Query], worst: list[Query], frames: Callable[[int], Tensor], title: str) -> Figure:
-    """A row a query: the sentence, its answers as strips of `frames(video)` uint8 [FRAMES, 3, H, W], the right one
-    framed, and beside them if it is not among them."""
+    """Draw a row for each query: the sentence, and its answers as strips of `frames(video)` uint8 [FRAMES, 3, H, W].
+    The right video has a frame, and stands beside the answers if it is not among them."""
     rows = [("best", query) for query in best] + [("worst", query) for query in worst]
     step, aside = FRAMES + 0.45, 0.5  # widths of a frame: from video to video, and before the one aside
     width = (ANSWERS + 1) * step + aside

@@ -1,4 +1,4 @@
-"""The tokens of a video that clustering keeps: its frames, and below them a strip for each model."""
+"""Draw the tokens of a video that clustering keeps: the frames, and below them a strip for each model."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,7 @@ TITLE = (
 
 
 class Clusters(NamedTuple):
-    """What a model's first clustering stage did to one video of T frames in S segments, N patches a segment."""
+    """The result of a model's first clustering stage on a video of T frames in S segments, N patches in a segment."""
 
     label: str
     frames: Tensor  # uint8 [T, 3, H, W]
@@ -61,7 +61,8 @@ def clusters(retriever: Retriever, frames: Tensor, mask: Tensor) -> Clusters:
 
 
 def draw_clusters(rows: list[Clusters], title: str) -> Figure:
-    """The frames by segments, then a strip a row: patches tinted by their cluster, the kept ones clear and outlined."""
+    """Draw the frames by segments, then a strip in each row: patches tinted by their cluster, kept patches untinted and
+    outlined."""
     widths = [positions(row)[-1] + 1 for row in rows]
     figure = Figure(figsize=(0.9 + 1.15 * max(widths), 0.7 + 1.25 * (1 + len(rows))), layout="constrained")
     shown = [(rows[0], "frames"), *((row, row.label) for row in rows)]
@@ -72,8 +73,8 @@ def draw_clusters(rows: list[Clusters], title: str) -> Figure:
 
 
 def positions(row: Clusters) -> list[float]:
-    """Where the frames of a strip lie, in widths of a frame: the first segments with at most `AT_MOST` frames together,
-    at least one."""
+    """The places of a strip's frames, in widths of a frame: the first segments with at most `AT_MOST` frames together,
+    at least one segment."""
     frames = len(row.frames) // len(row.kept)
     segments = min(len(row.kept), max(1, AT_MOST // frames))
     return [1.04 * (frame + segment * frames) + 0.2 * segment for segment in range(segments) for frame in range(frames)]

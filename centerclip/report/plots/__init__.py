@@ -1,4 +1,4 @@
-"""The plots of a benchmark, a module each.
+"""The plots of a benchmark, one module each.
 
 A module has `read(table, cells)`, which gives what it draws from the csv of the benchmark's table or its results, and
 `draw(data) -> Figure` of those of its rows that are to be shown. Plots read in grey and by the colour-blind, too.
@@ -22,8 +22,8 @@ ABLATION = "ablation-"  # + GRID: over the values of a grid of the config, whose
 
 
 def plots_of(cells: list[Cell], grids: Iterable[str] = (), costs: bool = True) -> list[str]:
-    """The names of a benchmark's plots: those of PLOTS that `cells` have points for, and one for each of `grids`;
-    without `costs` none of OF_COSTS."""
+    """The names of a benchmark's plots: the PLOTS for which `cells` have points, and one for each of `grids`. Without
+    `costs`, the plots OF_COSTS are left out."""
     shown = [name for name, shows in PLOTS.items() if any(map(shows, cells)) and (costs or name not in OF_COSTS)]
     return [*shown, *(ABLATION + grid for grid in grids)]
 

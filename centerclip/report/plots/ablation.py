@@ -1,4 +1,4 @@
-"""R@1, left axes, and memory or operations, right axes, over the setting in which the variants of a grid differ."""
+"""Plot R@1 on the left axes, and memory or operations on the right axes, over the setting that a grid changes."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def further_settings(cell: Cell) -> dict[str, str]:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of rows of `read`, the points of one grid."""
+    """Draw the points of one grid, rows of `read`."""
     data, note = style.labelled(data)
     settings = [*SETTINGS, *(column for column in data if column.startswith(ADDED))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
@@ -66,7 +66,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def finding(data: pd.DataFrame, values: pd.Series, label: str) -> str:
-    """Whether the intervals of the highest and the lowest R@1 are apart."""
+    """A sentence on whether the intervals of the highest and the lowest R@1 are apart."""
     score, low, high = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
     best, worst = score.idxmax(), score.idxmin()
     spread = f"{score[best] - score[worst]:.1f} points of R@1"

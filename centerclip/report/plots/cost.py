@@ -1,4 +1,4 @@
-"""Bars of memory, of operations, of time with its spread, and of clustering's share of the time, by variant."""
+"""Plot bars of memory, operations, time with its spread, and clustering's share of the time, for each variant."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of rows of a table."""
+    """Draw the rows of a table."""
     data = data.assign(clustering_share=100 * data["clustering_share"])
     telling = data["gflops"].max() >= TELLING
     known = [name for name in style.COST_LABELS if data[name].notna().any() and (telling or name not in TIMED)]

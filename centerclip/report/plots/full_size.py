@@ -1,4 +1,5 @@
-"""Bars of what the paper's models cost here, as shares of the baseline's; white ones: published."""
+"""Plot bars of the costs of the paper's models on this machine, as shares of the baseline's; white bars are
+published."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """The plot of rows of `full_size.table`."""
+    """Draw the rows of `full_size.table`."""
     shares = full_size.shares(table)
     costs = shares["cost"].unique()
     figure, each = style.panels(len(costs), 0.6 + 3.2 * len(costs), 4, sharex=True, sharey=True)
@@ -55,7 +56,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def savings(shares: pd.DataFrame) -> str:
-    """What clustering saves of the memory, here and in the paper."""
+    """A sentence on the memory that clustering saves, here and in the paper."""
     rows = shares[shares["cost"].isin(["memory", "GPU memory"])]
     rows = rows[rows["cost"] == rows["cost"].iloc[-1]] if len(rows) else shares[shares["cost"] == "operations"]
     word = "memory" if rows["cost"].iloc[0] != "operations" else "operations"

@@ -1,4 +1,4 @@
-"""Nested bars of R@1, R@5 and R@10 by variant, a panel a direction; hollow marks: published."""
+"""Plot nested bars of R@1, R@5 and R@10 for each variant, one panel for each direction; hollow marks are published."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of rows of a table."""
+    """Draw the rows of a table."""
     title = style.finding(data)
     data, note = style.labelled(data)
     figure, both = style.panels(2, 10, 2 + 0.3 * len(data), sharey=True)

@@ -1,4 +1,4 @@
-"""Curves of R@k over k, a panel a direction; hollow marks: published."""
+"""Plot R@k over k, one panel for each direction; hollow marks are published."""
 
 import re
 
@@ -11,7 +11,7 @@ read = style.read_table
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of rows of a table."""
+    """Draw the rows of a table."""
     data, note = style.labelled(data)
     look = style.looks(data["variant"])
     figure, both = style.panels(2, 10, 4.8, sharey=True)
@@ -37,7 +37,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def at_each_k(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """The columns `prefix` + k of a table as rows variant, k, recall; none for missing values."""
+    """The columns `prefix` + k of a table as rows variant, k, recall, without missing values."""
     columns = {int(column.removeprefix(prefix)): column for column in table if re.fullmatch(rf"{prefix}\d+", column)}
     parts = [table[["variant"]].assign(k=k, recall=table[column]) for k, column in sorted(columns.items())]
     return pd.concat(parts).dropna()

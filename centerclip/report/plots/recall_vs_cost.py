@@ -1,4 +1,4 @@
-"""Text-to-video R@1 against memory and time relative to the baseline's, ours and published."""
+"""Plot text-to-video R@1 over memory, and over time or operations, as shares of the baseline's, ours and published."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,13 +18,13 @@ read = style.read_table
 
 
 def relative(table: pd.DataFrame) -> pd.DataFrame:
-    """Costs in per cent of each row's baseline: ours of ours, published ones of the published baseline."""
+    """Costs in per cent of each row's baseline. Published costs are divided by those of the published baseline."""
     columns = list(dict.fromkeys(column for pair in RELATIVE.values() for column in pair))
     return 100 * table[columns] / of_baselines(table, columns)
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of rows of a table."""
+    """Draw the rows of a table."""
     measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
     costs = relative(data)[measured].dropna(how="all")
     title = finding(data.loc[costs.index], costs["saved_mb"])
@@ -66,8 +66,8 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def finding(data: pd.DataFrame, memory: pd.Series) -> str:
-    """Which rows raise R@1 by more than their interval and keep less memory, in % of the baseline's; empty without
-    intervals."""
+    """A sentence on the rows that raise R@1 by more than their interval and keep less memory, in % of the baseline's;
+    empty without intervals."""
     cheaper = (memory < 100) & data[f"{DIFFERENCE} half"].notna()
     gains = data[cheaper & (data[DIFFERENCE] > data[f"{DIFFERENCE} half"])]
     if len(gains):

@@ -1,4 +1,4 @@
-"""What plots share: how they look, the findings in their titles, and how they read a table."""
+"""Functions that the plots share: their style, the findings in their titles, and reading a table."""
 
 import re
 import textwrap
@@ -55,7 +55,7 @@ OPTIONAL = [  # columns that a table of one seed, one without costs and one of n
 
 
 def apply() -> None:
-    """Set what all plots look like."""
+    """Set the style of all plots."""
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "centerclip"  # equal ids, equal files
     sns.set_theme(context="paper", style="whitegrid", font_scale=1.1)
@@ -70,7 +70,7 @@ def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
 
 
 def labelled(data: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """`data` with labels in place of its variants, and a sentence on what holds for all of them."""
+    """`data` with labels in place of its variants, and a sentence on remarks that hold for all of them."""
     if (data["weights"] == rows_of.RANDOM).all():
         return rows_of.labelled(data.assign(weights=None)), "All models start from random weights."
     return rows_of.labelled(data), ""
@@ -93,7 +93,7 @@ def describe(figure: Figure, data: pd.DataFrame, title: str, *sentences: str) ->
 
 
 def finding(data: pd.DataFrame) -> str:
-    """What R@1 of the trained rows of a table says beside their baselines'; empty where no interval is known."""
+    """A sentence on R@1 of a table's trained rows compared with their baselines; empty if no interval is known."""
     rows = data[data["trained"] & data[DIFFERENCE].notna()]
     told = rows[DIFFERENCE].abs() > rows[f"{DIFFERENCE} half"]
     if len(rows) and not told.any():
@@ -114,13 +114,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 def between(values: pd.Series, numbers: str = ".0f") -> str:
-    """The smallest and the largest value, or the one that there is."""
+    """The smallest and the largest value, or the only value."""
     ends = dict.fromkeys(f"{end:{numbers}}" for end in (values.min(), values.max()))
     return " to ".join(ends)
 
 
 def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
-    """How far the whiskers of a recall reach: to its interval [2, rows] where the table has any, else its spread."""
+    """The lengths of the whiskers of a recall: to its interval [2, rows] if the table has any, else its spread."""
     low, high = table[f"{column} low"], table[f"{column} high"]
     if low.isna().all():
         return table[f"{column} std"]
@@ -128,7 +128,7 @@ def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
 
 
 def whiskers_note(table: pd.DataFrame) -> str:
-    """What the `whiskers` show; empty without any."""
+    """The meaning of the `whiskers`; empty without whiskers."""
     return seeds_note(table) if table["t2v R@1 low"].isna().all() else QUERIES
 
 

@@ -1,4 +1,4 @@
-"""Loss and both directions' R@1 by epoch; with several seeds, the mean and its standard deviation."""
+"""Plot loss and R@1 of both directions over epochs; for several seeds, the mean and its standard deviation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ AT_MOST = 5  # variants with bands: more would hide each other
 
 
 def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
-    """A row an epoch of each cell, one without numbers if untrained: benchmark, variant, epoch, loss, R@1. `table` is
-    not read."""
+    """A row for each epoch of each cell, or a row without numbers for an untrained cell: benchmark, variant, epoch,
+    loss, R@1. `table` is not read."""
     rows, numbers = [], ["epoch", "loss", *style.DIRECTIONS]
     for path in cells:
         cell = read_cell(path)
@@ -31,13 +31,13 @@ def read(table: Path | None, cells: Sequence[Path]) -> pd.DataFrame:
 
 
 def numbers_of(epoch: dict) -> dict:
-    """What is drawn of an epoch of a result."""
+    """The numbers of an epoch of a result that the plot shows."""
     recalls = {short: epoch[name.replace(" ", "_")]["R@1"] for short, name in style.DIRECTIONS.items()}
     return {"epoch": epoch["epoch"], "loss": epoch["loss"]} | recalls
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The plot of epochs as `read` gives them."""
+    """Draw epochs, rows of `read`."""
     data, note = style.labelled(data)
     shown = data.dropna(subset="epoch")
     look = style.looks(shown["variant"])
