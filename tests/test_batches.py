@@ -110,6 +110,7 @@ class TestWorkers:
             told = str(failed)
         assert told == line and not multiprocessing.active_children()
 
+    @pytest.mark.slow
     def test_unexpected_error_keeps_its_traceback(self):
         with pytest.raises(RuntimeError, match="Original Traceback"):
             self.load(Failing(RuntimeError("a bug")))

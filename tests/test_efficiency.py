@@ -72,6 +72,7 @@ def test_costs_are_ratios_to_the_baseline_wherever_it_stands():
         assert row["batch"] == 1 and row["batch_ms"] == row["ms"]
 
 
+@pytest.mark.slow
 def test_a_control_is_measured_on_its_own_frames_and_pixels_beside_the_whole_baseline():
     (whole,) = cells("baseline")
     fewer, smaller = (
@@ -199,6 +200,7 @@ def test_a_training_step_is_the_real_one_on_the_whole_batch():
     assert run.chunk == 3 and not torch.equal(run.model.state_dict()["visual.proj"], before["visual.proj"])
 
 
+@pytest.mark.slow
 def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_directory(
     tmp_path, monkeypatch, mistake, capfd
 ):

@@ -58,6 +58,7 @@ def start(tmp_path):
     start.end()
 
 
+@pytest.mark.slow
 def test_jobs_get_a_gpu_each_and_wait_for_a_free_one(tmp_path, start):
     two = machine(tmp_path / "machine", 2)
     first, second = start(two), start(two)
@@ -68,6 +69,7 @@ def test_jobs_get_a_gpu_each_and_wait_for_a_free_one(tmp_path, start):
     assert third.gpus() == second.gpus()
 
 
+@pytest.mark.slow
 def test_a_job_of_two_gpus_gets_both_at_once(tmp_path, start):
     three = machine(tmp_path / "machine", 3)
     assert start(three, 4).gpus() == "0,1,2"  # all, if there are fewer
@@ -80,6 +82,7 @@ def test_a_job_of_two_gpus_gets_both_at_once(tmp_path, start):
     assert start(three).gpus() == "0"
 
 
+@pytest.mark.slow
 def test_a_gpu_is_a_jobs_until_its_children_have_ended(tmp_path, start):
     alone = machine(tmp_path / "machine", 1)
     first = start(alone, forks=True)
@@ -103,6 +106,7 @@ def test_a_job_says_what_it_has_or_waits_for(tmp_path, start):
         waiting.kill()
 
 
+@pytest.mark.slow
 def test_the_users_choice_of_gpus(tmp_path, start):
     chosen = machine(tmp_path / "machine", 8) | {"CUDA_VISIBLE_DEVICES": "5,GPU-7"}
     assert {start(chosen).gpus(), start(chosen).gpus()} == {"5", "GPU-7"}

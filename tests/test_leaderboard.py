@@ -226,6 +226,7 @@ def test_every_damaged_byte_is_one_line_or_no_harm(tmp_path):
             assert str(error).startswith(f"{path}: ")
 
 
+@pytest.mark.slow
 def test_any_value_in_a_result_is_one_line_or_no_harm(tmp_path):
     odd = [None, [], {}, "x|\x1b\n", -1, math.inf, [[1]], 10**30]
     mine, theirs = zipped(tmp_path / "mine.zip", result()), tmp_path / "theirs.zip"

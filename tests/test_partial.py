@@ -169,6 +169,7 @@ def test_costs_of_a_missing_model_are_compared(tmp_path, partial):
     assert "| msrvtt | baseline | 43.0 |" in unjudged
 
 
+@pytest.mark.slow
 def test_costs_of_full_size_models_are_in_the_summary_if_measured(tmp_path, run, partial, make_table):
     """For a complete benchmark without them, only the summary is partial."""
     write_results(tmp_path, "msvd", "baseline", "kmedoids-s4")

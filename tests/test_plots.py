@@ -299,6 +299,7 @@ def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():
         plots.module("ablation")
 
 
+@pytest.mark.slow
 def test_naming_plots_imports_nothing_heavy_and_drawing_no_other_plot(csv, tmp_path):
     heavy = "[name for name in ('pandas', 'matplotlib', 'seaborn', 'torch') if name in sys.modules]"
     script = f"import sys; from centerclip.report import pictures, plots; print({heavy})"

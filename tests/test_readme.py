@@ -85,6 +85,7 @@ def given(words: list[str]) -> argparse.Namespace:
     return get_argument_parser().parse_args(words[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [(), ("config/demo.yaml",), ("config/first.yaml",)], ids=str)
 def test_snakemake_makes_each_target_of_a_page(config, tmp_path):
     """A dry run of all targets that the pages name under a config."""

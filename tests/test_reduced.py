@@ -139,6 +139,7 @@ class TestForward:
         compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
         assert torch.allclose(gradients(compiled), gradients(model), atol=1e-4)
 
+    @pytest.mark.slow
     def test_torch_export(self, videos):
         model = reduced()
         batch = torch.export.Dim("batch", min=2, max=16)

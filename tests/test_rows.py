@@ -91,6 +91,7 @@ READERS: dict[str, Callable[[dict[str, Path]], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_gives_a_result_or_one_line_that_names_it(files, name):
     read, path, random, told = READERS[name], files[name], Random(name), 0

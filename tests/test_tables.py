@@ -297,6 +297,7 @@ def test_without_costs_there_are_no_columns_of_them():
     assert [table["verdict"].ne("not run").sum() for table in claims.values()] == [1, 0, 0, 0, 2, 0]
 
 
+@pytest.mark.slow
 def test_the_commands_write_every_format(tmp_path):
     """A table and the summary of it, in place of those that a failed run left."""
 

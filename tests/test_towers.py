@@ -268,6 +268,7 @@ def holder(visual: nn.Module) -> nn.Module:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("PE-Core-T-16-384", 192), ("ViTamin-S", 128)])
 def test_a_backbone_at_full_size_is_open_clips(name, size):
     ours, theirs = build(Model(name), 0).eval(), open_clip.create_model(name).eval()
