@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.cells import TRAINING, tiny_cell
+from torch._subclasses import FakeTensorMode
 
 from centerclip.command import UserError
 from centerclip.data.video.batches import Pairs, leave_sigterm, loading_told, normalise, sample
@@ -124,6 +125,13 @@ class TestWorkers:
 class Killed(Failing):
     def __getitem__(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_normalise_inside_torch_export_changes_no_later_call():
+    frames = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    with FakeTensorMode() as fake:
+        normalise(fake.from_tensor(frames))
+    assert type(normalise(frames)) is torch.Tensor
 
 
 def test_normalise_is_that_of_clip():

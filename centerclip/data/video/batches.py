@@ -4,7 +4,6 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -33,15 +32,11 @@ def stored(
     return manifest, store, rows
 
 
-@cache
-def constants(images: Images) -> tuple[Tensor, Tensor]:
-    """The mean and the standard deviation [3, 1, 1] of images."""
-    return torch.tensor(images.mean)[:, None, None], torch.tensor(images.std)[:, None, None]
-
-
 def normalise(frames: Tensor, images: Images = OPENAIS) -> Tensor:
     """Frames uint8 [..., 3, H, W] as images float32 [..., 3, H, W], normalised for the model."""
-    mean, std = (part.to(frames.device, non_blocking=True) for part in constants(images))  # no synchronisation
+    # From the CPU without synchronisation. Kept tensors would be fake ones after a first call inside torch.export.
+    constants = (torch.tensor(values, device="cpu")[:, None, None] for values in (images.mean, images.std))
+    mean, std = (constant.to(frames.device, non_blocking=True) for constant in constants)
     return (frames.float() / 255 - mean) / std
 
 
