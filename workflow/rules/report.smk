@@ -1,4 +1,4 @@
-# Results and costs -> tables beside the paper's numbers, plots, pictures; all tables -> a summary of which claims hold.
+# Results and costs -> tables beside the paper's numbers, plots, pictures; all tables -> a summary of the claims.
 
 ALL_CELLS = [str(cell.path(layout.CELL)) for benchmark in BENCHMARKS for cell in plan.cells(benchmark)]
 PAPER = local(os.path.relpath(ROOT / "config/paper.csv"))
@@ -131,7 +131,7 @@ rule picture:
 
 
 onerror:
-    # Snakemake makes no table if a cell is missing. This makes those that it can, as *.partial.md.
+    # Snakemake makes no table if a cell is missing. This makes the possible ones, as *.partial.md.
     shell(
         "python -m centerclip partial --paper {PAPER} --benchmarks {BENCHMARKS} --cells {ALL_CELLS} {MEASURED}"
         " --tolerance {config[run][tolerance]} || true"
