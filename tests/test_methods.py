@@ -393,6 +393,8 @@ class TestRunLength:
         frames[:, 1:, :, 2:, 2:] = 0.1
         assert rlt(frames, 2, threshold=0.1).tolist() == [[[True] * 4, [True, False, False, False], [False] * 4]]
         assert rlt(frames[:, :1], 2).tolist() == [[[True] * 4]]
+        frames[:, 1, 0, 0, 3] = torch.nan  # goes on, and is seen in the vector
+        assert rlt(frames, 2)[0, :, 1].tolist() == [True, True, True]
 
     @torch.no_grad()
     def test_packed_frames_are_those_with_a_mask(self):

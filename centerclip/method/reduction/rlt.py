@@ -26,7 +26,7 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
     Returns:
         [B, T, N] bool.
     """
-    return F.pad(changes(frames, patch) > threshold, (0, 0, 1, 0), value=True)
+    return F.pad(~(changes(frames, patch) <= threshold), (0, 0, 1, 0), value=True)  # what is not a number stays, too
 
 
 def changes(frames: Tensor, patch: int) -> Tensor:
