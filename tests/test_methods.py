@@ -535,15 +535,39 @@ class TestAModelThatOneHolds:
             ("kmedoids", {"clusters": 0}, "segments 12, clusters 0: neither may be less than 1"),
             ("tome", {"r": 2}, "schedule tome has no option 'r'; it has remove"),
             ("kmedoids", {"remove": 2}, "kmedoids has no option 'remove'; it has distance, "),
+            ("kmedoids", {"keep": "max"}, "keep 'max' is not one of medoid, mean, weighted, attention"),
+            ("tome", {"remove": -1}, "remove -1 is neither a number of tokens from 0 nor a share below 1"),
+            ("tome", {"remove": 2.0}, "remove 2.0 is neither a number of tokens"),
+            ("tome", {"segments": 4}, "reduce: tome takes no segments"),
+            ("rlt", {"keep": "mean"}, "reduce: rlt takes no keep"),
         ],
     )
     def test_mistakes_are_one_line(self, method, options, problem):
         with pytest.raises(UserError, match=problem):
             centerclip.reduce(build(Model("tiny"), 0), method, **options)
-        with pytest.raises(UserError, match="the video side is a Linear, not a ViT of"):
-            held = torch.nn.Module()
-            held.visual = torch.nn.Linear(1, 1)
-            centerclip.reduce(held, method, **options)
+
+    def test_what_is_not_a_model_of_known_towers_is_one_line(self):
+        custom = backbones.TINY | {"vision_cfg": backbones.TINY["vision_cfg"] | {"qk_norm": True}}
+        other = torch.nn.Module()
+        other.visual = torch.nn.Linear(1, 1)
+        for held, problem in (
+            (other, "the video side is a Linear, not a ViT of"),
+            (open_clip.CLIP(**custom), "the video side has open_clip's custom blocks"),
+            ("ViT-B-32", "a str is not a model as open_clip.create_model returns it"),
+            ((other, None), "a tuple is not a model"),
+        ):
+            with pytest.raises(UserError, match=f"^reduce: {problem}"):
+                centerclip.reduce(held, "tome")
+
+    @torch.no_grad()
+    def test_poolings_means_are_kept_without_asking(self):
+        held, video = build(Model("tiny"), 0).eval(), smooth_videos(1, 6, 56)
+        for method in ("pooling", "hpool"):
+            asked, default = (
+                centerclip.reduce(held, method, segments=2, frames=6, **keep) for keep in ({"keep": "mean"}, {})
+            )
+            assert default.settings == asked.settings
+        assert torch.equal(default.encode_video(video), asked.encode_video(video))
 
 
 def test_the_bench_is_a_list_of_variants_of_every_benchmark_of_the_paper_and_not_in_its_all(tmp_path):

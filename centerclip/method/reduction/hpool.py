@@ -13,6 +13,7 @@ from centerclip.method.reduction.kmedoids import check_clusters, check_finite, p
 
 KIND = "merging"
 REVISION = 1
+STAYS = "mean"
 
 
 @torch.no_grad()
