@@ -255,7 +255,7 @@ def assign(distances: Tensor, medoids: Tensor) -> Tensor:
     to_medoids = distances.view(batch * count, count).index_select(0, (start + medoids).flatten())
     clusters = torch.arange(medoids.shape[1], device=medoids.device).expand_as(medoids)
     # argmin would say the same, at several times the cost
-    return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, clusters)
+    return to_medoids.view(batch, medoids.shape[1], count).min(1).indices.scatter(1, medoids, clusters)
 
 
 def update(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ def costs(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
     ordered = assignment.argsort(dim=1, stable=True)  # cluster by cluster
     sizes = assignment.new_zeros(batch, clusters).scatter_add_(1, assignment, torch.ones_like(assignment))
     begins = sizes.cumsum(1) - sizes
-    place = torch.arange(int(sizes.max()), device=assignment.device)
+    place = torch.arange(int(sizes.max()) if batch else 0, device=assignment.device)
     places = begins.gather(1, assignment)[:, :, None] + place  # [B, N, M]
     members = ordered.gather(1, places.clamp_(max=count - 1).flatten(1)).view_as(places)
     inside = place < sizes.gather(1, assignment)[:, :, None]
