@@ -95,7 +95,7 @@ def keeps(name: str) -> object:
 
 
 def stays(name: str) -> object:
-    """What `centerclip.reduce` keeps of a cluster unless it is told."""
+    """What `centerclip.reduce` keeps of a cluster by default: "mean" or "medoid"."""
     return (constant(name, "STAYS") if name in names() else None) or "medoid"
 
 

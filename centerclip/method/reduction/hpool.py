@@ -1,7 +1,7 @@
-"""Agglomerative clustering by average linkage: hierarchical pooling, which needs no training.
+"""Agglomerative clustering by average linkage, as ATC merges a ViT's tokens (Haurum et al., ECCV 2024).
 
-It merges a ViT's tokens in ATC (Haurum et al., ECCV 2024), and pools the vectors of multi-vector retrieval (Clavié et
-al., 2024). Written from the papers.
+Hierarchical pooling of multi-vector retrieval (Clavié et al., 2024) does the same by Ward's linkage. It needs no
+training. Written from the papers.
 """
 
 from typing import Literal

@@ -16,7 +16,8 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
 
     They differ if the mean absolute difference of their pixels is more than `threshold`. How many are left depends on
     the video, so that frames have different numbers of tokens (`packed.py`). Patches are left out behind the patch
-    embedding, which is 3 % of a ViT-B/32's operations; the others keep their positions. O(pixels).
+    embedding, which is 3 % of a ViT-B/32's operations; the others keep their positions. Nothing tells how long a patch
+    stays the same: the authors' length embedding is off by default. O(pixels).
 
     Args:
         frames: [B, T, 3, H, W] float, normalised.
