@@ -101,8 +101,13 @@ def uses_matrix_products(distances: Tensor) -> bool:
 
 
 def distances_by_solver(weights: Tensor, clusters: int) -> Tensor:
-    """Distances [B, N, N] float32 between the rows of `embedding`; symmetric, zero diagonal."""
-    return pairwise_distances(embedding(weights, clusters), precision=torch.float32)
+    """Distances [B, N, N] float32 between the rows, of unit length, of the K smallest eigenvectors of the normalised
+    Laplacian of `weights`; symmetric, zero diagonal."""
+    inverse_root = weights.sum(-1).rsqrt()
+    normalised = weights * inverse_root[:, :, None] * inverse_root[:, None, :]
+    # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
+    vectors = torch.linalg.eigh(normalised).eigenvectors[:, :, -clusters:]
+    return pairwise_distances(F.normalize(vectors, dim=-1), precision=torch.float32)
 
 
 def distances_by_products(weights: Tensor, clusters: int) -> Tensor:
@@ -112,18 +117,6 @@ def distances_by_products(weights: Tensor, clusters: int) -> Tensor:
     squared = 2 - (products + products.mT) / (lengths[:, :, None] * lengths[:, None, :])
     squared.diagonal(dim1=1, dim2=2).zero_()
     return squared.masked_fill_(squared <= 2 * ROUNDING[torch.float32], 0).sqrt_()  # as `euclidean` does
-
-
-def embedding(weights: Tensor, clusters: int) -> Tensor:
-    """Rows [B, N, K] float32 of unit length: the K smallest eigenvectors of the normalised Laplacian of `weights`."""
-    # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
-    return F.normalize(torch.linalg.eigh(normalised(weights)).eigenvectors[:, :, -clusters:], dim=-1)
-
-
-def normalised(weights: Tensor) -> Tensor:
-    """Weights [B, N, N] over the roots of both tokens' degrees: the identity less the normalised Laplacian."""
-    inverse_root = weights.sum(-1).rsqrt()
-    return weights * inverse_root[:, :, None] * inverse_root[:, None, :]
 
 
 def projector(weights: Tensor, clusters: int) -> Tensor:
