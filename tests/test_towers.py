@@ -294,20 +294,6 @@ class TestBackbone:
         trained = build_trained(replace(cell, data=Data(4, 8, 48)), tmp_path / "w.safetensors")
         assert all(torch.equal(trained.state_dict()[name], value) for name, value in model.state_dict().items())
 
-    def test_weights_without_a_bias_or_of_another_layout_of_the_text_side(self, family, monkeypatch, tmp_path):
-        name = as_backbone(monkeypatch, family, init_logit_bias=-10.0)
-        model = build(Model(name), 0)
-        state = {key.removeprefix("text."): value for key, value in model.state_dict().items() if key != "logit_bias"}
-        torch.save(state | {"logit_scale": state["logit_scale"][None]}, tmp_path / "w.pt")
-        loaded = build(Model(name, str(tmp_path / "w.pt")), 1)
-        assert loaded.logit_bias == 0 and torch.equal(loaded.text.ln_final.weight, model.text.ln_final.weight)
-        del state["visual.trunk.patch_embed.proj.weight"]
-        torch.save(state, tmp_path / "w.pt")
-        with pytest.raises(
-            UserError, match=r"not those of small-.*: the file lacks 'visual.trunk.patch_embed.proj.weight'"
-        ):
-            build(Model(name, str(tmp_path / "w.pt")), 1)
-
     def test_it_searches(self, family, monkeypatch):
         name = as_backbone(monkeypatch, family, TEXT | {"context_length": 77, "vocab_size": 49408})
         retriever = Retriever(cell_of_weights(name, None, 4, [Stage("kmedoids", 1, 2, 16)]))
@@ -315,6 +301,21 @@ class TestBackbone:
         vectors = retriever.encode_frames([(part, torch.ones(4, dtype=torch.bool)) for part in frames])
         texts = retriever.encode_sentences(["a red circle", "a dog"])
         assert vectors.shape == texts.shape == (2, 16) and len(retriever.fingerprint()) == 64
+
+
+def test_weights_without_a_bias_or_of_another_layout_of_the_text_side(monkeypatch, tmp_path):
+    name = as_backbone(monkeypatch, "SigLIP", init_logit_bias=-10.0)
+    model = build(Model(name), 0)
+    state = {key.removeprefix("text."): value for key, value in model.state_dict().items() if key != "logit_bias"}
+    torch.save(state | {"logit_scale": state["logit_scale"][None]}, tmp_path / "w.pt")
+    loaded = build(Model(name, str(tmp_path / "w.pt")), 1)
+    assert loaded.logit_bias == 0 and torch.equal(loaded.text.ln_final.weight, model.text.ln_final.weight)
+    del state["visual.trunk.patch_embed.proj.weight"]
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(
+        UserError, match=r"not those of small-.*: the file lacks 'visual.trunk.patch_embed.proj.weight'"
+    ):
+        build(Model(name, str(tmp_path / "w.pt")), 1)
 
 
 def test_texts_of_which_every_place_is_seen_keep_their_context(monkeypatch):

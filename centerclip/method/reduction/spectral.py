@@ -39,8 +39,7 @@ def spectral(
     Edges weigh exp(-d^2 / 2 sigma^2). The rows of the K eigenvectors of the Laplacian's smallest eigenvalues, scaled to
     unit length, are the points of `kmedoids`. All have the same norm, so its first medoid is token 0, the lower index
     of a tie. Only the eigenvectors' span matters: signs and rotations change no distance. A CPU computes all
-    eigenvectors, in float32: at K of N / 3 to N / 5 a partial solver is no faster, and float64, in twice the time,
-    leads to the same medoids. A GPU computes none (`projector`).
+    eigenvectors, in float32; a GPU computes none (`projector`).
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -96,7 +95,7 @@ def affinity(distances: Tensor, edges: Tensor, sigma: float | None) -> Tensor:
 
 
 def uses_matrix_products(distances: Tensor) -> bool:
-    """Whether `distances_by_products` is faster: on a GPU, where a solver of many small problems is slow and waits."""
+    """Whether `distances_by_products` is faster: on a GPU, where a solver is slow and synchronises with the host."""
     return distances.device.type == "cuda"
 
 
