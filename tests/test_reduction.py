@@ -218,11 +218,7 @@ def test_no_problems_have_no_medoids(name):
     assert medoids.shape == (0, 2) and assignment.shape == (0, 4)
 
 
-def test_names_and_options_are_read_from_the_files():
-    assert reduction.names() == [
-        "dpc_knn", "evit", "first_tokens", "hpool", "kmedoids", "norm", "pitome", "pooling", "random_tokens", "rlt",
-        "sparse_sampling", "spectral", "tome",
-    ]  # fmt: skip
+def test_options_are_read_from_the_files():
     assert reduction.options("random_tokens") == ["seed"] and reduction.options("pooling") == []
     assert reduction.context("pooling") == ["frames"] and reduction.context("kmedoids") == []
     assert reduction.context("sparse_sampling") == ["segments", "training"]

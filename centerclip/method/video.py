@@ -57,7 +57,8 @@ class VideoSide:
 
         Args:
             frames: [B, T, 3, H, W] float, normalised as CLIP's images.
-            mask: [B, T] bool, false for padding; at least one true a row. None: all true.
+            mask: [B, T] bool, false for padding; at least one true a row. None: all true. Padding repeats the last
+                frame: where a video is shorter than a segment, a stage clusters it, too.
             vectors: "mean"; "segments": one vector a segment, before the mean; "medoids": one vector for each
                 token that a segment keeps, pooled and projected alone.
 
