@@ -540,6 +540,7 @@ class TestAModelThatOneHolds:
             ("tome", {"remove": 2.0}, "remove 2.0 is neither a number of tokens"),
             ("tome", {"segments": 4}, "reduce: tome takes no segments"),
             ("rlt", {"keep": "mean"}, "reduce: rlt takes no keep"),
+            ("spectral", {}, "reduce: spectral would keep all 49 tokens of a frame: give segments or clusters"),
         ],
     )
     def test_mistakes_are_one_line(self, method, options, problem):

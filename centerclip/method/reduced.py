@@ -81,8 +81,9 @@ def reduce(
         method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
             "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
-            has patches. block: how many blocks come before the stage. None: half of them. keep: "medoid", "mean" or
-            "weighted". None: what the algorithm's file says, else "medoid". Schedules and `rlt` take none of these.
+            has patches. One of both is needed. block: how many blocks come before the stage. None: half of them. keep:
+            "medoid", "mean" or "weighted". None: what the algorithm's file says, else "medoid". Schedules and `rlt`
+            take none of these.
         frames: T, which a stage and a schedule have to fit.
         options: of the algorithm or the schedule.
 
@@ -91,21 +92,25 @@ def reduce(
     """
     model = model.clip if isinstance(model, ReducedCLIP) else model
     geometry = held_geometry(model)
-    if method in SCHEDULES or reduction.sees_pixels(method):
-        of_a_stage = {"segments": segments, "clusters": clusters, "block": block, "keep": keep}
-        if given := [name for name, value in of_a_stage.items() if value is not None]:
-            raise UserError(f"reduce: {method} takes no {given[0]}")
+    of_a_stage = {"segments": segments, "clusters": clusters, "block": block, "keep": keep}
+    given = {name: value for name, value in of_a_stage.items() if value is not None}
+    sets_stages = method in SCHEDULES or reduction.sees_pixels(method)
+    if sets_stages and given:
+        raise UserError(f"reduce: {method} takes no {next(iter(given))}")
+    if method in SCHEDULES:
+        stages = scheduled(method, geometry.blocks, frames, options)
+    elif sets_stages:
         stages = (Stage(method, 0, options=options),)
-        if method in SCHEDULES:
-            stages = scheduled(method, geometry.blocks, frames, options)
     else:
-        block = geometry.blocks // 2 if block is None else block
-        clusters = geometry.patches if clusters is None else clusters
-        keep = reduction.stays(method) if keep is None else keep
-        stages = (Stage(method, block, segments, clusters, keep, options=options),)
+        defaults = {"clusters": geometry.patches, "block": geometry.blocks // 2, "keep": reduction.stays(method)}
+        stages = (Stage(method, options=options, **defaults | given),)
     merges = any(stage.keep == "weighted" for stage in stages)
     described = Model("the model", None, stages, proportional=method in SCHEDULES and merges)
     check_stages(described, frames, geometry)
+    if not sets_stages and segments is None and clusters is None:
+        raise UserError(
+            f"reduce: {method} would keep all {geometry.patches} tokens of a frame: give segments or clusters"
+        )
     return ReducedCLIP(model, stages, described.proportional, frames)
 
 
