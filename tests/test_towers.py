@@ -104,10 +104,8 @@ class TestFamily:
         held = clip(family)
         trunk, classes = held.visual.trunk, held.visual.trunk.num_prefix_tokens
         reduced = centerclip.reduce(held, "kmedoids", segments=2, clusters=7, block=1, frames=4)
-        got, segments, medoids = (
-            reduced.encode_video(video),
-            *(reduced.encode_video(video, vectors=several)[0] for several in ("segments", "medoids")),
-        )
+        got = reduced.encode_video(video)
+        segments, medoids = (reduced.encode_video(video, vectors=several)[0] for several in ("segments", "medoids"))
         for vector, of_segments, of_medoids, frames in zip(got, segments, medoids, video, strict=True):
             vectors, tokens = [], []
             for segment in frames.unflatten(0, (2, 2)):
