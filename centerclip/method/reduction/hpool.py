@@ -1,8 +1,5 @@
-"""Agglomerative clustering by average linkage, as ATC merges a ViT's tokens (Haurum et al., ECCV 2024).
-
-Hierarchical pooling of multi-vector retrieval (Clavié et al., 2024) does the same by Ward's linkage. It needs no
-training. Written from the papers.
-"""
+"""Agglomerative clustering by average linkage, as ATC merges a ViT's tokens (Haurum et al., ECCV 2024; written from the
+paper). Hierarchical pooling of multi-vector retrieval (Clavié et al., 2024) takes Ward's linkage."""
 
 from typing import Literal
 

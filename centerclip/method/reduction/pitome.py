@@ -1,7 +1,5 @@
-"""Merging that protects rare tokens: PiToMe (Tran et al., NeurIPS 2024, section 3).
-
-Written from the paper; docs/reduction.md says where the authors' code differs from it.
-"""
+"""Merging that protects rare tokens: PiToMe (Tran et al., NeurIPS 2024, section 3), written from the paper. Where the
+authors' code differs stands in docs/reduction.md."""
 
 import torch
 import torch.nn.functional as F
