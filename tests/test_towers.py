@@ -176,6 +176,18 @@ class TestFamily:
         assert all("\n" not in line and "the model" in line for line in refused.values())
 
 
+def test_a_saved_model_is_read_into_one_like_it(video, tmp_path):
+    saved = centerclip.reduce(clip("PE-Core"), "kmedoids", segments=2, frames=4)
+    saved.save(tmp_path / "reduced.safetensors")
+    with pytest.raises(UserError, match=r"load_reduced\(path, model\) with one like it"):
+        centerclip.load_reduced(tmp_path / "reduced.safetensors")
+    other = clip("PE-Core")
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    loaded = centerclip.load_reduced(tmp_path / "reduced.safetensors", other)
+    assert torch.equal(loaded.encode_video(video), saved.encode_video(video))
+
+
 @pytest.mark.parametrize("family", TURNING)
 def test_rotations_follow_tokens_by_their_places(family, video):
     tower = tower_of(clip(family).visual)
