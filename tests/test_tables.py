@@ -23,6 +23,7 @@ from centerclip.report.tables import (
     combine,
     comparison,
     description,
+    elsewhere,
     for_people,
     for_programs,
     joined,
@@ -67,7 +68,7 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
         results = [row(result(benchmark, variant, 40)) for variant in models]
         compared, apart = combine(results, costs(*models), PAPER_ROWS)
         assert compared["paper_row"].tolist() == rows.dropna(subset="variant").index.tolist()
-        assert apart["method"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
+        assert elsewhere(apart).text["published"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
         _, apart = combine(results[1:], costs(*models), PAPER_ROWS)
         assert apart["variant"].dropna().tolist() == models[:1]
 

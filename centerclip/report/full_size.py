@@ -71,11 +71,12 @@ def conditions(table: pd.DataFrame) -> str:
 
 def savings(table: pd.DataFrame) -> list[str]:
     """The shares of the baseline's costs that each model takes here and in the paper, one clause for each model."""
-    rows = shares(table)
-    here = rows["here"].map("{:.2f}".format).mask(rows["busy"], "an unknown share, the machine being busy,")
-    paper = rows["paper"].map(" ({:.2f} in the paper)".format, na_action="ignore").fillna("")
-    words = (here + " of the baseline's " + rows["cost"] + paper).groupby(rows["variant"], sort=False).agg(", ".join)
-    return [f"{variant} takes {costs}" for variant, costs in words.items()]
+    words = {}
+    for row in shares(table).to_dict("records"):
+        here = "an unknown share, the machine being busy," if row["busy"] else f"{row['here']:.2f}"
+        paper = f" ({row['paper']:.2f} in the paper)" if pd.notna(row["paper"]) else ""
+        words.setdefault(row["variant"], []).append(f"{here} of the baseline's {row['cost']}{paper}")
+    return [f"{variant} takes {', '.join(costs)}" for variant, costs in words.items()]
 
 
 def document(table: pd.DataFrame) -> Document:

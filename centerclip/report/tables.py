@@ -378,11 +378,16 @@ def comparison(table: pd.DataFrame) -> Table:
 
 def elsewhere(apart: pd.DataFrame) -> Table:
     """The paper's rows without a counterpart here."""
-    clustered = apart["method"] + apart["segments"].map(", {} segments of ".format) + apart["clusters"].map(str)
-    labels = apart["method"].where(apart["segments"].isna(), clustered)
-    labels = labels + apart["backbone"].map(", {}".format, na_action="ignore").fillna("")
+    labels = [
+        ", ".join(
+            [row["method"]]
+            + ([f"{row['segments']} segments of {row['clusters']}"] if pd.notna(row["segments"]) else [])
+            + ([row["backbone"]] if pd.notna(row["backbone"]) else [])
+        )
+        for row in apart.to_dict("records")
+    ]
     numbers = {LAYOUT[column]: [shown(value, column) for value in apart[name]] for column, name in PAPER.items()}
-    return Table(pd.DataFrame({"published": labels} | numbers).reset_index(drop=True))
+    return Table(pd.DataFrame({"published": labels} | numbers))
 
 
 def notes(table: pd.DataFrame, costs: dict | None) -> str:
