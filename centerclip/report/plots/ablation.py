@@ -37,7 +37,9 @@ def draw(data: pd.DataFrame) -> Figure:
     data, note = style.labelled(data)
     settings = [*SETTINGS, *(column for column in data if column.startswith(ADDED))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
-    label, values = SETTINGS.get(setting, setting.removeprefix(ADDED)), data[setting]
+    label = SETTINGS.get(setting, setting.removeprefix(ADDED))
+    data = data.sort_values(setting, kind="stable") if setting in SETTINGS else data
+    values = data[setting]
     costs = [column for column in ("saved_mb", "gflops") if data[column].notna().any()]
     panels = costs or [None]  # recall alone
     figure, each = style.panels(len(panels), 4.8 * len(panels), 4.2)
@@ -73,5 +75,6 @@ def finding(data: pd.DataFrame, values: pd.Series, label: str) -> str:
     if pd.isna(low[best]) or pd.isna(high[worst]):
         return f"recall over {label}: {spread} from the lowest to the highest"
     if low[best] > high[worst]:
-        return f"R@1 is higher at {values[best]} than at {values[worst]} {label}, by {spread.split()[0]} points"
+        at = (f"{value:g}" if label in SETTINGS.values() else value for value in (values[best], values[worst]))
+        return f"R@1 is higher at {next(at)} than at {next(at)} {label}, by {spread.split()[0]} points"
     return f"{spread} from the lowest to the highest {label}; their 95 % intervals overlap"
