@@ -69,12 +69,12 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def finding(data: pd.DataFrame, values: pd.Series, label: str) -> str:
     """A sentence on whether the intervals of the highest and the lowest R@1 are apart."""
-    score, low, high = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
+    score, lower, upper = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
     best, worst = score.idxmax(), score.idxmin()
     spread = f"{score[best] - score[worst]:.1f} points of R@1"
-    if pd.isna(low[best]) or pd.isna(high[worst]):
+    if pd.isna(lower[best]) or pd.isna(upper[worst]):
         return f"recall over {label}: {spread} from the lowest to the highest"
-    if low[best] > high[worst]:
-        at = (f"{value:g}" if label in SETTINGS.values() else value for value in (values[best], values[worst]))
-        return f"R@1 is higher at {next(at)} than at {next(at)} {label}, by {spread.split()[0]} points"
+    if lower[best] > upper[worst]:
+        high, low = (value if isinstance(value, str) else f"{value:g}" for value in values[[best, worst]])
+        return f"R@1 is higher at {high} than at {low} {label}, by {spread.split()[0]} points"
     return f"{spread} from the lowest to the highest {label}; their 95 % intervals overlap"
