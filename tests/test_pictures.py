@@ -117,6 +117,16 @@ def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video,
         tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", None, 4, stages)])
 
 
+def test_a_missing_video_is_told_before_weights_are_read(tmp_path):
+    with pytest.raises(UserError, match=r"none\.mp4: no such file"):
+        tokens.draw_file(tmp_path / "none.mp4", [cell_of_weights("tiny", "no such weights", 4, [STAGE])])
+
+
+def test_flips_of_one_model_are_a_mistake():
+    with pytest.raises(UserError, match="flips: give the results of a baseline and of at least one other model"):
+        flips.draw([tiny_cell()])
+
+
 @pytest.mark.slow
 def test_the_command_draws_a_file(video, tmp_path):
     save_file(CenterCLIP("tiny").state_dict(), tmp_path / "w.safetensors")
@@ -237,7 +247,7 @@ def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(tmp_p
         figures.save(figure, tmp_path / name)
         assert Image.open(tmp_path / name).width > 500
     with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
-        figures.save(figure, Path(tmp_path / "p.mp4"))
+        figures.check_path(tmp_path / "p.mp4")
 
 
 def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatch, capsys):

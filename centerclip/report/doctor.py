@@ -277,7 +277,7 @@ def jobs() -> Iterator[Finding]:
     results, locks = Path("results"), Path("/proc/locks")
     lock, running = results / ".lock", False
     if lock.exists() and locks.exists():  # taking the lock would stop a run that starts at this moment
-        running = f":{lock.stat().st_ino} " in locks.read_text()
+        running = f":{lock.stat().st_ino} " in locks.read_text(encoding="utf-8")
     if running:
         yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
