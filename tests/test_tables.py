@@ -77,6 +77,8 @@ def test_published_models_have_the_roles_of_their_cells():
     for _, model in PAPER_ROWS[PAPER_ROWS["variant"].notna()].iterrows():
         cell = from_settings(result(model["benchmark"], model["variant"], 40)["settings"])
         assert model[ROLES].to_dict() == {name: description(cell)[name] for name in ROLES}
+    tuned = from_settings(result("msrvtt", "kmedoids-lora", 40)["settings"])
+    assert tuned.clustering and not description(tuned)["clustering"]  # or its saving would be clustering's
     assert not PAPER_ROWS[PAPER_ROWS["variant"].isna()][["baseline", "clustering"]].any(axis=None)
 
 
@@ -191,6 +193,19 @@ def test_ours_the_papers_and_the_difference_stand_under_each_other():
     }
     text = comparison(table(*(result("msrvtt", *one) for one in made.items()))).text
     assert text[[*expected]].to_dict("list") == expected
+
+
+def test_a_table_is_of_one_benchmark_and_of_one_result_a_seed():
+    of_two = [row(result(benchmark, "baseline", 40)) for benchmark in ("msvd", "msrvtt")]
+    with pytest.raises(UserError, match="a table has the results of one benchmark, and these are of msvd, msrvtt"):
+        combine(of_two, None, PAPER_ROWS)
+    with pytest.raises(UserError, match="baseline, seed 42: two results; give one"):
+        combine([row(result("msvd", "baseline", 40)) | {"seed": 42, "ranks": None}] * 2, None, PAPER_ROWS)
+
+
+def test_costs_of_other_variants_are_not_told():
+    made, _ = combine([row(result("msvd", "baseline", 40))], costs("kmedoids"), PAPER_ROWS)
+    assert "Costs were measured" not in notes(made, costs("kmedoids"))
 
 
 def test_the_best_of_a_column_is_bold_as_shown_and_none_where_all_are_equal():

@@ -135,7 +135,7 @@ def differing(line: Line) -> str:
 
 def several(values: Iterable) -> str:
     """Values for one cell of a table: a single one where all are equal."""
-    texts = [shown(value).replace("|", "/") for value in values]  # a stranger's text stays in its cell
+    texts = list(map(shown, values))
     return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
 
 

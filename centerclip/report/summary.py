@@ -64,7 +64,7 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
             found.append(f"on {benchmark} ({backbone}) {change(*compared)}")
     return [
         f"This run tested {', '.join(tested)}{measured}.",
-        f"It found: {'; '.join(found) or 'nothing on clustering, which no trained variant here does'}.",
+        f"It found: {'; '.join(found) or 'nothing on clustering, as no clustering variant here has a baseline'}.",
         f"It cannot tell {'; '.join(unknown(ours, costs, paper))}.",
     ]
 

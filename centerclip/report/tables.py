@@ -144,7 +144,8 @@ def row_of(result: dict, source: str | Path, found: dict[str, Ranks] | None = No
 
 
 def description(cell: Cell) -> dict:
-    """The columns that describe a cell."""
+    """The columns that describe a cell. `clustering` is False for low-rank tuning: it saves memory by itself, which no
+    claim on clustering may count."""
     stage = cell.model.stages[0] if cell.model.stages else None
     return {
         "benchmark": cell.benchmark,
@@ -157,6 +158,7 @@ def description(cell: Cell) -> dict:
         **{key: getattr(stage, key, None) for key in STAGE},
         "shift": cell.model.shift,
         **{role: getattr(cell, role) for role in ROLES},
+        "clustering": cell.clustering and (cell.tunes_all or not cell.trained),
     }
 
 
@@ -185,7 +187,10 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     trainings: dict = {}
     for row in rows:
         if "ranks" in row:
-            trainings.setdefault(row["variant"], {})[row["seed"]] = row["ranks"]
+            of_variant = trainings.setdefault(row["variant"], {})
+            if row["seed"] in of_variant:
+                raise UserError(f"{row['variant']}, seed {row['seed']}: two results; give one")
+            of_variant[row["seed"]] = row["ranks"]
     rows = pd.DataFrame(rows).drop(columns=["seed", "ranks"], errors="ignore")
     numbers = [*measured(rows), *AS_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
@@ -232,7 +237,12 @@ def combine(
     Args:
         rows: of `row_of`, or of `description` for cells without a result. costs: of `read_costs`. paper: of
             `read_paper`.
+
+    Raises:
+        UserError: the rows are of several benchmarks, or two are of one variant and seed.
     """
+    if len(names := {row["benchmark"]: None for row in rows}) > 1:
+        raise UserError(f"a table has the results of one benchmark, and these are of {', '.join(names)}")
     table = completed(over_seeds(rows), costs, paper)
     table["price"] = table["gpu_hours"] * (gpu_hour_price or math.nan)
     apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper_row"])
@@ -412,7 +422,7 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         " captions. A model and its baseline are compared on the same resamples."
         f" {trained} The noise of training is not in the interval.": made[f"{R1} low"].notna().any(),
         **{f"Weights are those {SELECTED[select]}.": True for select in made["select"].dropna().unique()},
-        **dict.fromkeys(cost_notes(table, costs, devices) if costs else [], True),
+        **dict.fromkeys(cost_notes(table, costs, devices) if len(devices) else [], True),
         "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs.": table[
             "kwh"
         ]
