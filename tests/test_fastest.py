@@ -22,7 +22,7 @@ RECALLS = {  # at 10, 9, 8, ... ms a video and 100, 99, 98, ... GFLOPs
 
 def compared(**changes) -> pd.DataFrame:
     results = [result("msrvtt", name, r1) for name, r1 in {"zeroshot": 40.0, **RECALLS}.items()]
-    return fastest.beside_baseline(table(*results, measured=costs(*RECALLS, **changes)))
+    return fastest.shares_of_baseline(table(*results, measured=costs(*RECALLS, **changes)))
 
 
 @pytest.mark.parametrize(("share", "kmedoids"), [(0.99, ("kmedoids-s4", 0.8)), (0.999, ("kmedoids-s3", 0.9))])
@@ -36,7 +36,7 @@ def test_the_fastest_setting_of_each_method_keeps_enough_of_the_baselines_recall
 def test_a_control_of_another_backbone_is_compared_with_the_baseline_that_it_names():
     recalls = {"baseline": 40.0, "baseline-b16": 50.0, "b32-352": 45.0}
     rows = table(*(result("msrvtt", name, r1) for name, r1 in recalls.items()))
-    found = fastest.beside_baseline(rows).iloc[0]
+    found = fastest.shares_of_baseline(rows).iloc[0]
     assert (found["variant"], found["kept"], found["cost"]) == ("b32-352", 0.9, pytest.approx(8 / 9))
 
 
@@ -75,7 +75,7 @@ def test_costs_of_two_devices_have_no_common_best_ratio_or_line():
     assert text.loc[ours, "measured on"].tolist() == ["a CPU", "a CPU", "a GPU"]
     assert bold.loc[ours, "ms"].tolist() == [False, True, False]
     assert fastest.cost(rows) == "gflops" and fastest.cost(rows[:2]) == "batch_ms"
-    assert fastest.fastest(fastest.beside_baseline(rows), 0.99)["variant"].tolist() == ["kmedoids-s4"]
+    assert fastest.fastest(fastest.shares_of_baseline(rows), 0.99)["variant"].tolist() == ["kmedoids-s4"]
     assert relative(rows)["batch_ms"].tolist()[:2] == pytest.approx([100, 90])
     assert relative(rows).iloc[2].isna().all()
     *_, in_time, _, _, _ = judgements(joined([for_programs(rows)]), PAPER_ROWS, 1.0).values()

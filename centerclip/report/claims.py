@@ -44,7 +44,7 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:,.0f} {noun}" for noun, number in zip(nouns, numbers, strict=True))
 
 
-def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
+def best_clustering(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
     """The first baseline of a benchmark and backbone, and the clustering variant of its group with the best value of
     `column`, whose `rivals` is the number of clustering variants. For costs, both were measured on the same device.
     None if one is missing."""
@@ -61,7 +61,7 @@ def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.
 
 def recall(rows: pd.DataFrame, tolerance: float) -> list[Figure]:
     """R@1 of the baseline and of the best clustering variant, which may be lower by `tolerance`."""
-    compared = beside_baseline(rows, R1, largest=True)
+    compared = best_clustering(rows, R1, largest=True)
     if not compared:
         return []
     before, after = (round(row[R1], 1) for row in compared)
@@ -93,7 +93,7 @@ def once(*rows: pd.Series) -> list[str]:
 
 def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
     """The cost `column` of the baseline and of the clustering variant with the lowest."""
-    compared = beside_baseline(rows, column, largest=False)
+    compared = best_clustering(rows, column, largest=False)
     if not compared:
         return []
     before, after = (row[column] for row in compared)

@@ -6,7 +6,7 @@ from centerclip.report import full_size
 from centerclip.report.claims import (
     NO_INTERVAL,
     VERDICTS,
-    beside_baseline,
+    best_clustering,
     comparable,
     counted,
     difference,
@@ -60,7 +60,7 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
         found = full_size.savings(costs)
         measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
     for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
-        if compared := beside_baseline(rows, R1, largest=True):
+        if compared := best_clustering(rows, R1, largest=True):
             found.append(f"on {benchmark} ({backbone}) {change(*compared)}")
     return [
         f"This run tested {', '.join(tested)}{measured}.",
