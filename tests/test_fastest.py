@@ -5,10 +5,11 @@ import pytest
 from support.results import PAPER_ROWS, costs, result, row, table
 
 from centerclip.report import fastest
+from centerclip.report.beside_paper import comparison, document
 from centerclip.report.claims import judgements
 from centerclip.report.documents import markdown
 from centerclip.report.plots.recall_vs_cost import relative
-from centerclip.report.tables import combine, comparison, for_people, for_programs, joined
+from centerclip.report.tables import combine, for_programs, joined
 
 RECALLS = {  # at 10, 9, 8, ... ms a video and 100, 99, 98, ... GFLOPs
     "baseline": 40.0,
@@ -56,7 +57,7 @@ def test_the_document_has_a_line_a_method_and_says_what_ranks():
     ]
     settings = lines.text.groupby("keeps")["fastest setting"].agg(list).to_dict()
     assert settings == {"99 %": ["tempme", "kmedoids-s4", "none"], "99.9 %": ["tempme", "kmedoids-s3", "none"]}
-    assert words in markdown(for_people(made, apart, costs(*RECALLS), words, lines))
+    assert words in markdown(document(made, apart, costs(*RECALLS), words, lines))
     assert fastest.document(combine(rows, None, PAPER_ROWS)[0]) == []
 
 
@@ -85,7 +86,7 @@ def test_costs_of_two_devices_have_no_common_best_ratio_or_line():
 def test_a_device_is_named_in_a_sentence_where_all_rows_are_of_one():
     rows = of_two_devices()
     measured = costs("baseline")
-    one, two = (for_people(table, PAPER_ROWS[:0], measured)[1] for table in (rows[:2], rows))
+    one, two = (document(table, PAPER_ROWS[:0], measured)[1] for table in (rows[:2], rows))
     assert "Costs were measured on a CPU with" in one and "are not compared" not in one
     assert "Costs were measured on a CPU and a GPU with" in two
     assert "Costs of different devices are not compared: the best of each device is bold." in two

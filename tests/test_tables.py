@@ -14,6 +14,7 @@ from support.results import PAPER_CSV, PAPER_ROWS, costs, csv_of, result, row, t
 
 from centerclip import cli
 from centerclip.command import UserError, write_json
+from centerclip.report.beside_paper import comparison, document, elsewhere, notes, shown
 from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
 from centerclip.report.rows import DIFFERENCE, INTERVALS, MEASURED, ROLES, STAGE
@@ -21,15 +22,10 @@ from centerclip.report.summary import findings
 from centerclip.report.tables import (
     PAPER,
     combine,
-    comparison,
     description,
-    elsewhere,
-    for_people,
     for_programs,
     joined,
-    notes,
     of_baselines,
-    shown,
 )
 from centerclip.settings import layout
 from centerclip.settings.cell import from_settings
@@ -117,7 +113,7 @@ def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users(
     made, apart = combine(rows, None, PAPER_ROWS, gpu_hour_price=2.5)
     assert made.loc[0, ["gpu_hours", "kwh", "price"]].tolist() == [6, 1.5, 15]
     assert made.loc[1, ["gpu_hours", "kwh", "price"]].isna().all()
-    lines, words = for_people(made, apart, None)[:2]
+    lines, words = document(made, apart, None)[:2]
     shown_here = lines.text[["training, GPU-hours", "training, kWh", "training, price"]]
     assert shown_here.iloc[0].tolist() == ["6.00", "1.50", "15.00"] and "at 2.5 each" in words
     assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
@@ -294,7 +290,7 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
 def test_recall_on_a_part_of_the_test_videos_has_a_mark_and_no_difference_to_the_paper():
     part = result("msrvtt", "baseline", 43) | {"n_videos": 709}
     combined, apart = combine([row(part), row(result("msrvtt", "kmedoids-s4", 43))], None, PAPER_ROWS)
-    text = for_people(combined, apart, None)[0].text
+    text = document(combined, apart, None)[0].text
     assert text["variant"].tolist() == ["baseline (on 709 of 1,000 videos)", "", "", "kmedoids-s4", "", ""]
     assert text["t2v R@1"].tolist() == ["43.0", "43.0", "", "43.0", "43.6", "-0.6"]
     assert "It is not taken of recall on less than 98% of the published test videos." in notes(combined, None)
@@ -306,9 +302,9 @@ def test_without_costs_there_are_no_columns_of_them():
     rows = [row(result("msrvtt", name, 43)) for name in ("baseline", "kmedoids-s4")]
     made, apart = combine(rows, None, PAPER_ROWS)
     assert not {*MEASURED} & {*for_programs(made)}
-    document = for_people(made, apart, None)
-    assert not {"saved, MB", "GFLOPs", "videos / s"} & {*document[0].text}
-    assert "Costs were measured" not in document[1]
+    parts = document(made, apart, None)
+    assert not {"saved, MB", "GFLOPs", "videos / s"} & {*parts[0].text}
+    assert "Costs were measured" not in parts[1]
     claims = judgements(for_programs(made), PAPER_ROWS, 1.0)
     assert [table["verdict"].ne("not run").sum() for table in claims.values()] == [1, 0, 0, 0, 2, 0]
 

@@ -6,9 +6,10 @@ import pandas as pd
 
 from centerclip.command import UserError
 from centerclip.report import tables
+from centerclip.report.beside_paper import LAYOUT, shown, time_mark, time_notes
 from centerclip.report.documents import Document, Table
 from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, naming, read_table, typed
-from centerclip.report.tables import DESCRIBED, LAYOUT, PAPER, TIMES, against_baseline, shown, time_mark, time_notes
+from centerclip.report.tables import DESCRIBED, PAPER, TIMES, against_baseline
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
 

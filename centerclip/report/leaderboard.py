@@ -9,6 +9,7 @@ import pandas as pd
 
 from centerclip.command import UserError, shown
 from centerclip.report import tables
+from centerclip.report.beside_paper import marked
 from centerclip.report.documents import Document, Table
 from centerclip.report.export import in_folder, read_zip
 from centerclip.report.rows import CANDIDATES, LACKING, checked, label, naming
@@ -157,7 +158,7 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
         row |= {column: several(row[column] for row in made) for column in ("device", "seeds")}
         row["settings that differ"] = differing(line)
         scores = [(score, name) for score in COMPARED for name in names]
-        rows.append(row | {f"{name} {score}": tables.marked(line.get(name, missing), score) for score, name in scores})
+        rows.append(row | {f"{name} {score}": marked(line.get(name, missing), score) for score, name in scores})
     return [Table(pd.DataFrame(rows), labels=5), NOTE]
 
 
