@@ -49,8 +49,9 @@ def machine(monkeypatch):
     return pretend
 
 
-def test_a_machine_without_a_gpu_is_told_and_no_problem(machine):
-    machine(visible=0)
+@pytest.mark.parametrize("programs", [{}, {"query": "No devices were found\n"}])
+def test_a_machine_without_a_gpu_is_told_and_no_problem(machine, programs):
+    machine(visible=0, **programs)
     assert states(doctor.graphics([]))[-1] == ("GPUs", NOTE)
 
 

@@ -69,6 +69,11 @@ def test_findings_of_several_seeds_on_a_gpu():
     assert unknown == "It cannot tell whether the paper's recalls are met, as it tested 2 of its 31 models."
 
 
+def test_findings_without_costs():
+    _, _, unknown = findings(joined([SHAPES]).assign(ms=None), None, PAPER_ROWS)
+    assert unknown.endswith("; what the models cost, as it measured no costs.")
+
+
 def test_what_was_run_stands_before_what_was_not():
     parts = summary([SHAPES], full_size_table(), PAPER_ROWS, 1.0)
     assert parts[:3] == findings(joined([SHAPES]), full_size_table(), PAPER_ROWS)

@@ -82,12 +82,13 @@ def graphics(cells: list[Cell]) -> Iterator[Finding]:
     import torch
 
     listing = said("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
-    if not listing:
+    cards = [re.split(r",\s*", line) for line in (listing or "").splitlines() if line.count(",") == 3]
+    if not cards:  # without a card, some versions print a sentence
         yield Finding("PyTorch", OK, torch.__version__)
         remedy = "use a machine with a GPU, or let trainings run on the CPU"
         yield Finding("GPUs", NOTE, "nvidia-smi, the driver's program, shows none", remedy)
         return
-    for index, name, total, used in (re.split(r",\s*", line) for line in listing.strip().splitlines()):
+    for index, name, total, used in cards:
         free = not used.isdecimal() or int(used) <= BUSY  # some GPUs do not tell
         line = f"{index}: {name}, {used} of {total} MiB in use"
         yield judged("GPUs", free, line, "wait for the other program, or end it", NOTE)
