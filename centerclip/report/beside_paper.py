@@ -133,47 +133,54 @@ def elsewhere(apart: pd.DataFrame) -> Table:
 def notes(table: pd.DataFrame, costs: dict | None) -> str:
     """Sentences on the conditions under which the table was measured."""
     made, compared = table[table["seeds"] > 0], table["paper_row"].notna()
-    first, seeds, short = made.iloc[0], made["seeds"].max(), made[made["n_videos_short"] > 0]
-    counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
-    devices = table["measured_on"].dropna().unique()
-    trained = "Seeds are paired by their numbers." if seeds > 1 else "Each model was trained once."
-    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
-    (index, score), most = change.abs().idxmax(), change[change.abs().idxmax()]
-    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
-    sentences = {  # sentence -> whether it applies
+    first, seeds, devices = made.iloc[0], made["seeds"].max(), table["measured_on"].dropna().unique()
+    sentences = [
         f"The test split of {first['benchmark']} has {first['n_texts']:.0f} captions and {first['n_videos']:.0f}"
         f" videos; {first['n_texts_cut']:.0f} captions were cut to the length that the models read, and"
-        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.": True,
-        f"Recall and training were measured on {', '.join(made['device'].unique())}.": True,
+        f" {first['n_videos_left_out']:.0f} videos were left out because they are missing or gave no frames.",
+        f"Recall and training were measured on {', '.join(made['device'].unique())}.",
         "t2v is text to video and v2t video to text. R@k is the recall in the first k, in per cent; MdR and MnR are the"
-        f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.": True,
-        f"Scores are the mean ± standard deviation of up to {seeds} seeds.": seeds > 1,
-        f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with their"
-        " captions. A model and its baseline are compared on the same resamples."
-        f" {trained} The noise of training is not in the interval.": made[f"{R1} low"].notna().any(),
-        **{f"Weights are those {SELECTED[select]}.": True for select in made["select"].dropna().unique()},
-        **dict.fromkeys(cost_notes(table, costs, devices) if len(devices) else [], True),
-        "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs.": table[
-            "kwh"
-        ]
-        .notna()
-        .any(),
-        f"The price of a training is that of its GPU-hours, at {(table['price'] / table['gpu_hours']).max():g}"
-        " each.": table["price"].notna().any(),
-        "Bold marks the best in this table; - stands for what does not exist or was not measured.": True,
-        f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}.": bool(
-            counts
-        ),
-        "The difference is ours less the paper's, whose memory and time are of its own GPUs.": compared.any(),
-        f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos.": (
-            too_few(table) & compared
-        ).any(),
+        f" median and the mean rank, from 1. A random order has a t2v R@1 of {100 / first['n_videos']:.1f}.",
+    ]
+    if seeds > 1:
+        sentences.append(f"Scores are the mean ± standard deviation of up to {seeds} seeds.")
+    if made[f"{R1} low"].notna().any():
+        sentences.append(
+            f"[low, high] is the 95 % interval over queries, from {statistics.DRAWS:,} resamples of the videos with"
+            " their captions. A model and its baseline are compared on the same resamples."
+            f" {'Seeds are paired by their numbers.' if seeds > 1 else 'Each model was trained once.'}"
+            " The noise of training is not in the interval."
+        )
+    sentences += [f"Weights are those {SELECTED[select]}." for select in made["select"].dropna().unique()]
+    if len(devices):
+        sentences += cost_notes(table, costs, devices)
+    if table["kwh"].notna().any():
+        sentences.append(
+            "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
+        )
+    if table["price"].notna().any():
+        price = (table["price"] / table["gpu_hours"]).max()
+        sentences.append(f"The price of a training is that of its GPU-hours, at {price:g} each.")
+    sentences.append("Bold marks the best in this table; - stands for what does not exist or was not measured.")
+    if len(short := made[made["n_videos_short"] > 0]):
+        counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
+        sentences.append(
+            f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}."
+        )
+    if compared.any():
+        sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
+    if (too_few(table) & compared).any():
+        sentences.append(f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos.")
+    change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
+    index, score = change.abs().idxmax()
+    most = change[index, score]
+    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
+    sentences.append(
         "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
         " (text to video with several captions a video: equal videos in their order), which"
-        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted"
-        " so.": True,
-    }
-    return " ".join(sentence for sentence, applies in sentences.items() if applies)
+        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted so."
+    )
+    return " ".join(sentences)
 
 
 def cost_notes(table: pd.DataFrame, costs: dict, devices: Iterable[str]) -> list[str]:
