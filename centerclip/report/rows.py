@@ -49,22 +49,22 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
         raise UserError(f"{source}: not {what}: {type(error).__name__}: {first_line(error)}") from None
 
 
-def read_table(path: Path, known: Collection[str] = (), further: Collection[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, filled: Collection[str] = (), present: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a csv, as `checked`. Raises UserError for another file."""
     with naming(path, "a table"):
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
-    return checked(table, path, known, further)
+    return checked(table, path, filled, present)
 
 
 def checked(
-    table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
+    table: pd.DataFrame, source: str | Path, filled: Collection[str] = (), present: Collection[str] = ()
 ) -> pd.DataFrame:
     """`table` with the types of KINDS and float64 in other columns; whole numbers with gaps are float64, too.
 
-    Raises UserError for a value of another type, for a missing column of `known` or `further`, and for a missing value
-    in a column of `known`.
+    Raises UserError for a value of another type, for a missing column of `filled` or `present`, and for a missing
+    value in a column of `filled`.
     """
-    for column in (*known, *further):
+    for column in (*filled, *present):
         if column not in table:
             raise UserError(f"{source}: the column {column} is missing")
     if table.empty:
@@ -77,7 +77,7 @@ def checked(
         with naming(source, f"values of one type in {column}"):
             found = values.astype(kind)
         missing = found.isna().any()
-        if missing and column in known:
+        if missing and column in filled:
             raise UserError(f"{source}: {column}: a value is missing")
         if found.isin([math.inf, -math.inf]).any():
             raise UserError(f"{source}: {column}: a value is infinite")

@@ -78,7 +78,7 @@ def read_costs(path: Path) -> dict:
         rows = rows.assign(threads=content["threads"], repeats=content["repeats"])
     if {*columns} - {*rows}:
         raise UserError(f"{path}: measured by another version of centerclip; {layout.remake(path, layout.COSTS)}")
-    checked(rows[[*columns, "threads", "repeats"]], path, known=["variant", "measured_on", "threads", "repeats"])
+    checked(rows[[*columns, "threads", "repeats"]], path, filled=["variant", "measured_on", "threads", "repeats"])
     return content
 
 

@@ -65,8 +65,8 @@ def apply() -> None:
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
     """A benchmark's table with all OPTIONAL columns, empty where the file lacks them. Raises UserError for another
     file."""
-    known = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
-    rows = rows_of.read_table(table, known, SCORED)
+    filled = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
+    rows = rows_of.read_table(table, filled, SCORED)
     return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
 
 
