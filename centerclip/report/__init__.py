@@ -1,4 +1,4 @@
-"""What is made of results, and what is known before a run.
+"""Reports on results, and estimates and checks before a run.
 
 `rows` (columns, types, remarks) -> `tables` (results, costs and the paper's numbers, a row a variant) -> `fastest`,
 `beside_paper`, `full_size` (tables for people), `claims` (verdicts) -> `summary`, all written by `documents`. `plots`
