@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from centerclip import ROOT, backbones
-from centerclip.command import UserError, atomic, read_json, run, typed
+from centerclip.command import UserError, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate import operations
 from centerclip.evaluate.statistics import Estimate, estimates
 from centerclip.method.reduction.rlt import rlt
-from centerclip.report import figures
+from centerclip.report import documents, figures
 from centerclip.report.compare import Model, compare, models
 from centerclip.report.plots import style
 from centerclip.report.rows import R1
@@ -168,10 +168,7 @@ def main() -> None:
         table = table_of(models(files), measured)
         text = shown(table)
         print(text)
-        with atomic(Path(f"{arguments.out}.csv")) as temporary:
-            table.to_csv(temporary, index=False)
-        with atomic(Path(f"{arguments.out}.md")) as temporary:
-            temporary.write_text(f"    {typed(parser)}\n\n{text}\n\n{TELLS}\n")
+        documents.write(arguments.out, [f"    {typed(parser)}", text, TELLS], ".md", table=table)
         figures.save(draw(table), Path(f"{arguments.out}.png"))
 
     run(parser, job)
