@@ -175,6 +175,9 @@ def test_gpu_memory_is_shown_where_it_was_measured_and_times_where_they_tell(tab
     figure = cost.draw(table.assign(gflops=table["gflops"] / 2))
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == ["memory kept for the", "operations"]
     assert "Times are only in the table" in figure.get_supxlabel()
+    figure = cost.draw(table.assign(busy=[True] + [False] * 4))
+    assert [axes.get_xlabel().endswith("(busy)") for axes in figure.axes] == [False, False, True, True]
+    assert "Times marked (busy) are wrong" in figure.get_supxlabel()
 
 
 def test_recall_against_cost_is_relative_to_the_own_baseline(table):

@@ -6,12 +6,22 @@ import pandas as pd
 
 from centerclip.evaluate import statistics
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import DIFFERENCE, LACKING, MEASURED, R1, RECALLS, SCORES, label, too_few
-from centerclip.report.tables import AS_AUTHORS, HISTORY, PAPER, SELECTED, TIMES, disturbed
+from centerclip.report.rows import (
+    BUSY,
+    BUSY_NOTE,
+    DIFFERENCE,
+    LACKING,
+    MEASURED,
+    R1,
+    RECALLS,
+    SCORES,
+    disturbed,
+    label,
+    too_few,
+)
+from centerclip.report.tables import AS_AUTHORS, HISTORY, PAPER, SELECTED, TIMES
 
 UNRANKED = [*HISTORY, "price"]  # without a bold value
-BUSY = " (busy)"  # behind times of a busy machine
-BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",

@@ -7,8 +7,19 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
-from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks, too_few
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
+from centerclip.report.rows import (
+    CANDIDATES,
+    DIFFERENCE,
+    MEASURED,
+    R1,
+    RANDOM,
+    ROLES,
+    disturbed,
+    label,
+    remarks,
+    too_few,
+)
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, grouped, joined
 
 POINTS = (0.5, 1, 2, 3)  # tolerances of t2v R@1 at which the summary counts the published numbers that are met
 SMALL = 0.05  # share of the encoder's time that is almost nothing

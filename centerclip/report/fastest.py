@@ -4,8 +4,8 @@ import pandas as pd
 
 from centerclip.report.beside_paper import marked
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import DIFFERENCE, R1, label
-from centerclip.report.tables import GROUP, disturbed, grouped
+from centerclip.report.rows import DIFFERENCE, R1, disturbed, label
+from centerclip.report.tables import GROUP, grouped
 
 KEPT = (0.99, 0.999)  # shares of the baseline's R@1
 COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is

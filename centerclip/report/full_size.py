@@ -8,7 +8,7 @@ from centerclip.command import UserError
 from centerclip.report import tables
 from centerclip.report.beside_paper import LAYOUT, shown, time_mark, time_notes
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, naming, read_table, typed
+from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, disturbed, naming, read_table, typed
 from centerclip.report.tables import DESCRIBED, PAPER, TIMES, against_baseline
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
@@ -55,7 +55,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     baseline's `here` and in the `paper`, and whether it is a time of a `busy` machine, which has no share here."""
     compared = []
     for cost, (ours, published) in SHARES.items():
-        busy = tables.disturbed(table) & (ours in TIMES)
+        busy = disturbed(table) & (ours in TIMES)
         here = against_baseline(table, ours).mask(busy)
         paper = against_baseline(table, published) if published else float("nan")
         rows = table[["variant"]].assign(cost=cost, here=here, paper=paper, busy=busy)

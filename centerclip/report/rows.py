@@ -31,6 +31,8 @@ COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left
 CANDIDATES = "paper videos"  # column: the size of the published test split; missing where nothing is published
 LACKING = 0.02  # largest share of missing test videos with which recall is compared with the published one
 RANDOM = "random"  # weights
+BUSY = " (busy)"  # behind times of a busy machine
+BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # whole numbers
 NAMES = [
     *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
@@ -110,6 +112,11 @@ def remarks(row: Mapping) -> list[str]:
     if pd.notna(tested) and tested < split:
         said.append(f"on {tested:,.0f} of {split:,.0f} videos")
     return said
+
+
+def disturbed(table: pd.DataFrame) -> pd.Series:
+    """The rows with times of a busy machine, as bool."""
+    return table["busy"].eq(True).fillna(False).astype(bool)
 
 
 def too_few(table: pd.DataFrame) -> pd.Series:

@@ -268,8 +268,3 @@ def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, "price", *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
     return table[[*first, *scores, *INTERVALS, *counts]]
-
-
-def disturbed(table: pd.DataFrame) -> pd.Series:
-    """The rows with times of a busy machine, as bool."""
-    return table["busy"].eq(True).fillna(False).astype(bool)

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from centerclip.command import UserError
 from centerclip.report import full_size
-from centerclip.report.beside_paper import BUSY, BUSY_NOTE
 from centerclip.report.plots import style
+from centerclip.report.rows import BUSY, BUSY_NOTE
 
 LABELS = {
     "time": "time to encode",
