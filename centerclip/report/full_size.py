@@ -8,7 +8,7 @@ from centerclip.command import UserError
 from centerclip.report import tables
 from centerclip.report.beside_paper import LAYOUT, shown, time_mark, time_notes
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, disturbed, naming, read_table, typed
+from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, disturbed, naming, nullable, read_table
 from centerclip.report.tables import DESCRIBED, PAPER, TIMES, against_baseline
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
@@ -44,7 +44,7 @@ def table(cells: list[Cell], costs: dict, paper: pd.DataFrame, source: str | Pat
     """
     with naming(source, "settings of models"):
         described = pd.DataFrame(map(tables.description, cells))
-    rows = tables.completed(typed(checked(described, source, DESCRIBED)), costs, paper)
+    rows = tables.with_costs_and_paper(nullable(checked(described, source, DESCRIBED)), costs, paper)
     rows = rows[rows["trained"]].assign(threads=costs["threads"])
     columns = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES, *MEASURED, "threads"]
     return with_baseline(rows[[*columns, *PAPER.values()]].reset_index(drop=True), source)

@@ -113,7 +113,7 @@ def one(line: Line) -> dict:
 def with_paper(lines: list[Line], paper: pd.DataFrame) -> tuple[list[Line], list[str]]:
     """`lines` with the numbers of `paper`, of `tables.read_paper`, and a sentence for each benchmark that is left out
     because its number of test videos differs."""
-    rows = tables.completed(tables.typed(pd.DataFrame(map(one, lines))), None, paper).to_dict("records")
+    rows = tables.with_costs_and_paper(tables.nullable(pd.DataFrame(map(one, lines))), None, paper).to_dict("records")
     found, left_out = [], {}
     for line, row in zip(lines, rows, strict=True):
         tested, published, compared = row["n_videos"], row[CANDIDATES], pd.notna(row["paper_row"])

@@ -88,7 +88,7 @@ def checked(
     return pd.DataFrame(columns)
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
+def nullable(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with types that know missing values, so that a merge matches missing values with each other."""
     names = dict.fromkeys(["backbone", "algorithm"], "string")
     return table.astype(names | {name: "Int64" for name in WHOLE if name in table}).copy()  # or it is fragmented

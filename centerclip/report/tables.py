@@ -26,8 +26,8 @@ from centerclip.report.rows import (
     STAGE,
     checked,
     naming,
+    nullable,
     read_table,
-    typed,
 )
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell, check_own, from_settings
@@ -57,7 +57,7 @@ def read_paper(path: Path) -> pd.DataFrame:
     and CANDIDATES. `frames` is 0, because all models of a benchmark have equally many. Raises UserError for another
     file."""
     paper = read_table(path, ["benchmark", "method", "trained", "videos"], ["variant", "backbone", *STAGE, *PAPER])
-    paper = typed(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
+    paper = nullable(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
     if unknown := sorted({*paper["algorithm"].dropna()} - {*reduction.names()}):
         raise UserError(f"{path}: algorithm: {unknown[0]!r} is not one of {', '.join(reduction.names())} or none")
     kinds = paper["algorithm"].map(reduction.kind, na_action="ignore")
@@ -158,7 +158,7 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
                 raise UserError(f"{row['variant']}, seed {row['seed']}: two results; give one")
             of_variant[row["seed"]] = row["ranks"]
     rows = pd.DataFrame(rows).drop(columns=["seed", "ranks"], errors="ignore")
-    numbers = [*measured(rows), *AS_AUTHORS.values(), *HISTORY]
+    numbers = [*scored(rows), *AS_AUTHORS.values(), *HISTORY]
     rows[numbers] = rows[numbers].astype(float)
     seeds = rows.groupby("variant", sort=False)
     table = seeds.first()
@@ -166,8 +166,8 @@ def over_seeds(rows: list[dict]) -> pd.DataFrame:
     table["seeds"] = seeds[R1].count()
     table["device"] = seeds["device"].agg(lambda devices: ", ".join(devices.dropna().unique()))
     if table["seeds"].max() > 1:
-        table = table.join(seeds[measured(rows)].std().add_suffix(" std"))
-    table = typed(table.reset_index())
+        table = table.join(seeds[scored(rows)].std().add_suffix(" std"))
+    table = nullable(table.reset_index())
     whole = {variant: found for variant, found in trainings.items() if all(found.values())}
     pairs = zip(table["variant"], of_baselines(table, ["variant"])["variant"], strict=True)
     found = [intervals(*(whole.get(name, {}) for name in names), *names) for names in pairs]
@@ -190,7 +190,7 @@ def intervals(trainings: dict, baseline: dict, *names: str) -> dict[str, float]:
     return found
 
 
-def measured(table: pd.DataFrame) -> list[str]:
+def scored(table: pd.DataFrame) -> list[str]:
     """The columns of SCORES and of R@k at further k."""
     return [column for column in table if re.fullmatch(f"({'|'.join(DIRECTIONS.values())}) [^ ]+", column)]
 
@@ -209,13 +209,13 @@ def combine(
     """
     if len(names := {row["benchmark"]: None for row in rows}) > 1:
         raise UserError(f"a table has the results of one benchmark, and these are of {', '.join(names)}")
-    table = completed(over_seeds(rows), costs, paper)
+    table = with_costs_and_paper(over_seeds(rows), costs, paper)
     table["price"] = table["gpu_hours"] * (gpu_hour_price or math.nan)
     apart = (paper["benchmark"] == table["benchmark"].iloc[0]) & ~paper.index.isin(table["paper_row"])
     return table, paper[apart]
 
 
-def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> pd.DataFrame:
+def with_costs_and_paper(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> pd.DataFrame:
     """`description`s of one benchmark with MEASURED, CANDIDATES, PAPER's columns and `paper_row`, the index in `paper`
     of the same model; missing without `costs`, or where the paper has no such model."""
     measured = pd.DataFrame(costs["rows"] if costs else [], columns=None if costs else ["variant"])
@@ -235,7 +235,7 @@ def completed(table: pd.DataFrame, costs: dict | None, paper: pd.DataFrame) -> p
 def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The rows of several tables of `for_programs` or `full_size.table`, with missing values in columns that a table
     lacks."""
-    rows = pd.concat(map(typed, tables), ignore_index=True)
+    rows = pd.concat(map(nullable, tables), ignore_index=True)
     scores = [*SCORES, *INTERVALS, f"{R1} std", *AS_AUTHORS.values(), *PAPER.values()]
     columns = [*MEASURED, *COUNTS, *scores, CANDIDATES, "weights", "seeds"]
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
@@ -263,7 +263,7 @@ def against_baseline(rows: pd.DataFrame, column: str) -> pd.Series:
 
 def for_programs(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of the csv, without MEASURED if no costs were measured."""
-    scores = [name for score in measured(table) for name in (score, f"{score} std") if name in table]
+    scores = [name for score in scored(table) for name in (score, f"{score} std") if name in table]
     first = ["benchmark", "variant", "backbone", "weights", "frames", "method", *STAGE, "shift", "group", *ROLES]
     costs = MEASURED if table["ms"].notna().any() else []
     counts = [*AS_AUTHORS.values(), "seeds", *HISTORY, "price", *costs, *COUNTS, "device", CANDIDATES, *PAPER.values()]
