@@ -104,22 +104,17 @@ def test_a_long_video_shows_its_first_segments_whole(frames, segments, shown):
 
 
 @pytest.mark.parametrize(
-    ("stages", "name", "line"),
+    ("stages", "name", "weights", "line"),
     [
-        ([], "v.mp4", "the model: without a clustering stage every token goes on"),
-        ([replace(STAGE, clusters=0)], "v.mp4", "segments 2, clusters 0: neither may be less than 1"),
-        ([STAGE], "none.mp4", r"none\.mp4: no such file"),
-        ([Stage("rlt", 0)], "v.mp4", "the model: rlt leaves patches out, which form no clusters"),
+        ([], "v.mp4", None, "the model: without a clustering stage every token goes on"),
+        ([replace(STAGE, clusters=0)], "v.mp4", None, "segments 2, clusters 0: neither may be less than 1"),
+        ([STAGE], "none.mp4", "none either", r"none\.mp4: no such file"),
+        ([Stage("rlt", 0)], "v.mp4", None, "the model: rlt leaves patches out, which form no clusters"),
     ],
 )
-def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video, stages, name, line):
+def test_a_model_without_clusters_and_a_missing_video_are_mistakes(video, stages, name, weights, line):
     with pytest.raises(UserError, match=line):
-        tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", None, 4, stages)])
-
-
-def test_a_missing_video_is_told_before_weights_are_read(tmp_path):
-    with pytest.raises(UserError, match=r"none\.mp4: no such file"):
-        tokens.draw_file(tmp_path / "none.mp4", [cell_of_weights("tiny", "no such weights", 4, [STAGE])])
+        tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", weights, 4, stages)])
 
 
 def test_flips_of_one_model_are_a_mistake():
