@@ -88,6 +88,7 @@ class TestEqualCost:
         assert (rows["gmacs"] * 2 == rows["gflops"]).all() and rows["saved_mb"].notna().all()
         assert rows["gflops_ratio"][1:].between(0.48, 0.75).all()
         assert rows["setting"][4:].tolist() == ["7 frames of 56 px", "12 frames of 40 px"]
+        assert bench.draw(rows, "tiny").axes[0].get_xlim()[1] < 1.1  # though some take twice the baseline's time
         assert printed in (tmp_path / "cost-0.6.md").read_text() and (tmp_path / "cost-0.6.png").stat().st_size > 5000
 
     def test_methods_of_ones_own_are_compared_too(self, tmp_path, monkeypatch, capfd, mistake):
