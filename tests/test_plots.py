@@ -38,6 +38,7 @@ def csv(tmp_path):
     """A table of the columns that plots read; the published numbers are the baseline's and kmedoids'."""
     (tmp_path / "toy.csv").write_text(TABLE)
     table = pd.read_csv(tmp_path / "toy.csv").assign(benchmark="toy", backbone="tiny")
+    table["group"] = table["frames"].map("{} frames".format)
     for number, direction in enumerate(("t2v", "v2t")):
         for more, k in ((0, "R@1"), (30, "R@5"), (45, "R@10")):
             table[f"{direction} {k}"] = [2.0 + more, 40 + more, 42 + more, 41.5 + more, 38 + more]

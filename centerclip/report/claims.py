@@ -19,7 +19,7 @@ from centerclip.report.rows import (
     remarks,
     too_few,
 )
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, grouped, joined
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, joined
 
 POINTS = (0.5, 1, 2, 3)  # tolerances of t2v R@1 at which the summary counts the published numbers that are met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
@@ -60,7 +60,6 @@ def best_clustering(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.
     `column`, whose `rivals` is the number of clustering variants. For costs, both were measured on the same device.
     None if one is missing."""
     rows = rows.dropna(subset=column)
-    rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
     same = ["group", "measured_on"] if column in MEASURED else ["group"]
     clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
@@ -205,7 +204,7 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
     ours = joined([ours])
     ours.loc[disturbed(ours), TIMES] = None
     models = paper[paper["variant"].notna()]
-    models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
+    models = models[[*dict.fromkeys(["variant", "group", *MODEL, *ROLES]), *PAPER.values()]]
     models = models.rename(columns={new: old for old, new in PAPER.items()})
     absent = ["saved_mb", "clustering_share", "measured_on", DIFFERENCE, f"{DIFFERENCE} seeds"]
     models = models.assign(**dict.fromkeys(absent, math.nan))

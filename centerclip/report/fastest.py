@@ -5,7 +5,7 @@ import pandas as pd
 from centerclip.report.beside_paper import marked
 from centerclip.report.documents import Document, Table
 from centerclip.report.rows import DIFFERENCE, R1, disturbed, label
-from centerclip.report.tables import GROUP, grouped
+from centerclip.report.tables import GROUP
 
 KEPT = (0.99, 0.999)  # shares of the baseline's R@1
 COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is
@@ -23,7 +23,7 @@ def shares_of_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """The trained rows of a table that have a baseline and costs, with `kept`, the share of the first baseline's R@1,
     `cost`, the share of its cost, and `of`, which of COSTS that is."""
     measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
-    measured, compared = measured.assign(group=grouped(measured)), [measured[:0]]
+    compared = [measured[:0]]
     for _, rows in measured.groupby(COMPARED, sort=False):
         for index, first in rows[rows["baseline"]].head(1).iterrows():
             column = cost(rows)

@@ -27,9 +27,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`table`, read from the file `path`. Raises UserError without a baseline, because all shares need it."""
+    """`table`, read from the file `path`, as one group. Raises UserError without a baseline: all shares need it."""
     if table["baseline"].any():
-        return table
+        return table.assign(group=layout.FULL_SIZE)
     raise UserError(f"{path}: none of its models is a trained baseline")
 
 

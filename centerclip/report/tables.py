@@ -49,20 +49,22 @@ SELECTED = {
 
 def read_models(path: Path) -> pd.DataFrame:
     """The rows of a csv of `for_programs`. Raises UserError for another file."""
-    return read_table(path, [*DESCRIBED, "seeds"], [*STAGE, *SCORES, *AS_AUTHORS.values(), *COUNTS, *PAPER.values()])
+    return read_table(
+        path, [*DESCRIBED, "group", "seeds"], [*STAGE, *SCORES, *AS_AUTHORS.values(), *COUNTS, *PAPER.values()]
+    )
 
 
 def read_paper(path: Path) -> pd.DataFrame:
     """The published numbers: `method`, `variant` (missing for other people's methods), MODEL, ROLES, PAPER's columns
-    and CANDIDATES. `frames` is 0, because all models of a benchmark have equally many. Raises UserError for another
-    file."""
+    and CANDIDATES. `group` is the backbone, because all models of a benchmark have equally many frames. Raises
+    UserError for another file."""
     paper = read_table(path, ["benchmark", "method", "trained", "videos"], ["variant", "backbone", *STAGE, *PAPER])
     paper = nullable(paper.rename(columns={**PAPER, "videos": CANDIDATES}).replace({"algorithm": {"none": None}}))
     if unknown := sorted({*paper["algorithm"].dropna()} - {*reduction.names()}):
         raise UserError(f"{path}: algorithm: {unknown[0]!r} is not one of {', '.join(reduction.names())} or none")
     kinds = paper["algorithm"].map(reduction.kind, na_action="ignore")
     return paper.assign(
-        frames=0,
+        group=paper["backbone"],
         baseline=paper["trained"] & paper["variant"].notna() & paper["algorithm"].isna(),
         clustering=kinds.eq(reduction.CLUSTERING).fillna(False).astype(bool),
         as_published=True,
@@ -241,16 +243,9 @@ def joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return rows.reindex(columns=list(dict.fromkeys([*rows, *columns])))
 
 
-def grouped(table: pd.DataFrame) -> pd.Series:
-    """The `group` of each row; its backbone and frames in tables without that column."""
-    names = table["backbone"].astype("string") + ", " + table["frames"].astype("string")
-    return table.get("group", names).fillna(names)
-
-
 def of_baselines(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """`columns` of each row's baseline, with the index of `table`: of the first baseline of its GROUP whose costs were
     measured on the same device; missing without any."""
-    table = table.assign(group=grouped(table))
     same = [*GROUP, *({"measured_on"} & {*table})]
     baselines = table[table["baseline"]].drop_duplicates(same)[[*same, *columns]]
     return table[same].merge(baselines, on=same, how="left").set_axis(table.index)[columns]

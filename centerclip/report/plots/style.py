@@ -65,7 +65,7 @@ def apply() -> None:
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
     """A benchmark's table with all OPTIONAL columns, empty where the file lacks them. Raises UserError for another
     file."""
-    filled = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
+    filled = ["benchmark", "variant", "group", "backbone", "frames", "trained", "baseline"]
     rows = rows_of.read_table(table, filled, SCORED)
     return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
 
