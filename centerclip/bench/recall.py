@@ -15,7 +15,7 @@ from centerclip.command import UserError, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
 from centerclip.evaluate import operations
-from centerclip.evaluate.statistics import Estimate, estimates
+from centerclip.evaluate.statistics import estimates
 from centerclip.method.reduction.rlt import rlt
 from centerclip.report import documents, figures
 from centerclip.report.compare import Model, compare, models
@@ -77,17 +77,13 @@ def table_of(compared: list[Model], costs: pd.DataFrame) -> pd.DataFrame:
         if model is not baseline:
             less = compare(model, baseline).differences[R1]
             row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
-            row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
+            verdict = ("better" if less.value > 0 else "worse") if less.told else "cannot be told"
+            row |= {"difference std": less.seeds_std, "verdict": verdict}
         rows.append(row)
     shares = costs.set_index("variant").reindex(
         columns=["gflops_ratio", "saved_mb_ratio", "trainable_m", "index_bytes"]
     )
     return pd.DataFrame(rows).join(shares, on="variant")
-
-
-def verdict(less: Estimate) -> str:
-    """The verdict on a difference to the baseline, by its interval over queries and seeds."""
-    return ("better" if less.value > 0 else "worse") if less.told else "cannot be told"
 
 
 def shown(table: pd.DataFrame) -> str:

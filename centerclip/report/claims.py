@@ -7,18 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
-from centerclip.report.rows import (
-    CANDIDATES,
-    DIFFERENCE,
-    MEASURED,
-    R1,
-    RANDOM,
-    ROLES,
-    disturbed,
-    label,
-    remarks,
-    too_few,
-)
+from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, disturbed, label, remarks, too_few
 from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, joined
 
 POINTS = (0.5, 1, 2, 3)  # tolerances of t2v R@1 at which the summary counts the published numbers that are met
@@ -203,9 +192,7 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
     """
     ours = joined([ours])
     ours.loc[disturbed(ours), TIMES] = None
-    models = paper[paper["variant"].notna()]
-    models = models[[*dict.fromkeys(["variant", "group", *MODEL, *ROLES]), *PAPER.values()]]
-    models = models.rename(columns={new: old for old, new in PAPER.items()})
+    models = paper[paper["variant"].notna()].rename(columns={new: old for old, new in PAPER.items()})
     absent = ["saved_mb", "clustering_share", "measured_on", DIFFERENCE, f"{DIFFERENCE} seeds"]
     models = models.assign(**dict.fromkeys(absent, math.nan))
     bound = f"t2v R@1 of the best clustering variant is at most {points(tolerance)} below the baseline's"
