@@ -427,6 +427,17 @@ def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_
     assert torch.equal(run.model.text_projection, before)
 
 
+def test_a_scaler_leaves_steps_out_until_its_scale_is_1():
+    run = Run(CELL, CPU)
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    run.model.ln_final.weight.register_hook(lambda gradient: gradient * torch.nan)
+    before = run.model.text_projection.clone()
+    loop.train_step(run, batch(0), 1.0)
+    assert run.scaler.get_scale() == 1 and torch.equal(run.model.text_projection, before)
+    with pytest.raises(FloatingPointError, match="the gradient's norm is nan"):
+        loop.train_step(run, batch(0), 1.0)
+
+
 def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
     run = run_in(tmp_path)
     run.stop()
@@ -435,9 +446,10 @@ def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
     again = run_in(tmp_path)
     again.resume()
     assert again.progress["step"] == 1
-    run.evaluating = True  # when the checkpoint at the epoch's end is written
     with pytest.raises(UserError, match="stopped by SIGTERM"):
-        run.stop()
+        run.evaluate_epoch({}, None, 0)  # while the checkpoint at the epoch's end was written
+    with pytest.raises(UserError, match="stopped by SIGTERM"):
+        run.stop()  # while the epoch is evaluated
 
 
 @pytest.mark.slow

@@ -203,6 +203,8 @@ class Run:
     def evaluate_epoch(self, splits: dict[str, pd.DataFrame], store: FrameStore, step: int) -> None:
         """Evaluate the model on the test split and `val`, if there is one, after the epoch's last step."""
         self.evaluating = True  # with an up-to-date checkpoint
+        if self.stopping:  # since the epoch's last step
+            raise UserError(STOPPED)
         metrics = evaluate(self.model, splits["test"], store, self.cell)
         if "val" in splits:
             metrics["val"] = evaluate(self.model, splits["val"], store, self.cell)["text_to_video"]
@@ -256,7 +258,7 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
         raise FloatingPointError(f"the loss is {loss}")
     run.scaler.unscale_(run.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm).item()
-    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # the scaler leaves such a step out by itself
+    if not math.isfinite(norm) and run.scaler.get_scale() <= 1:  # the scaler leaves out steps of too large a scale
         raise FloatingPointError(f"the gradient's norm is {norm}")
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
