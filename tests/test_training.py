@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -304,8 +305,18 @@ def test_a_platforms_variables_make_no_process_one_of_several(monkeypatch):
         "MASTER_PORT": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    assert processes.join(CPU) is CPU and (processes.rank(), processes.world()) == (0, 1)
+    assert processes.join(lambda: CPU) is CPU and (processes.rank(), processes.world()) == (0, 1)
     assert processes.gather(torch.ones(2)).tolist() == [[1, 1]] and processes.share_of([5, 6]) == [5, 6]
+
+
+def test_a_process_of_several_touches_no_gpu_but_its_own(monkeypatch):
+    """Each would take memory of GPU 0 otherwise. Here number 3 of a node, which sees 2 GPUs."""
+    cuda = mock.Mock(device_count=lambda: 2, is_available=lambda: True, pick=mock.Mock(return_value=CPU))
+    monkeypatch.setattr(os, "environ", os.environ | srun(1) | {"SLURM_LOCALID": "3"})
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(processes.dist, "init_process_group", cuda.init)
+    assert processes.join(cuda.pick) == CPU
+    assert cuda.mock_calls == [mock.call.set_device(1), mock.call.pick(), mock.call.init("gloo")]
 
 
 @pytest.mark.parametrize("ignored", [None, "SIGHUP", "SIGINT"])

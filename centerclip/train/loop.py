@@ -51,13 +51,13 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
             is not finite.
     """
-    _, store, splits = stored(cell, cell.splits, thorough=processes.rank() == 0)
+    _, store, splits = stored(cell, cell.splits, thorough=True)
     rows = splits["train"][splits["train"]["caption"] != ""]
     steps = len(rows) // cell.training.batch_size  # an epoch
     if steps == 0:
         size = cell.training.batch_size
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
-    device = processes.join(pick_device())
+    device = processes.join(pick_device)
     computed = computed_in(device, cell.training.precision)
     print(f"training on {device} in {computed}, process {processes.rank() + 1} of {processes.world()}")
     used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])

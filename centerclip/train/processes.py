@@ -64,14 +64,14 @@ def world() -> int:
     return dist.get_world_size() if launched() else 1
 
 
-def join(device: torch.device) -> torch.device:
-    """Meet the other processes, if this is one of several; returns the device of this one."""
+def join(pick: Callable[[], torch.device]) -> torch.device:
+    """Meet the other processes, if this is one of several; returns the device of this one, which `pick` chooses."""
     if (variables := place()) is None:
-        return device
+        return pick()
     os.environ |= variables
-    if device.type == "cuda":  # srun may show each task a GPU of its own, number 0
-        device = torch.device("cuda", int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.cuda.set_device(device)
+    if torch.cuda.is_available():  # before `pick` uses GPU 0; srun may show each task a GPU of its own, number 0
+        torch.cuda.set_device(int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
+    device = pick()
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 

@@ -91,7 +91,7 @@ def metrics(split: str, path: str) -> dict:
 
 def main() -> None:
     torch.set_num_threads(1)
-    device, (what, directory, *path) = processes.join(torch.device("cpu")), sys.argv[1:]
+    device, (what, directory, *path) = processes.join(lambda: torch.device("cpu")), sys.argv[1:]
     if what == "epoch":
         run = run_in(Path(directory), device=device)
         run.resume()
