@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -31,17 +32,20 @@ def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
     """
     weights = cell.located_model.weights
     pairs = rows[["split", "video_id", "caption"]].to_csv(index=False)
-    files = [report, *([Path(weights)] if weights else [])]
     return {
         "settings": fingerprint(json.dumps(cell.settings(), sort_keys=True).encode()),
-        "data": fingerprint(pairs.encode(), *(path.read_bytes() for path in files)),
+        "data": fingerprint(pairs.encode(), report, *([Path(weights)] if weights else [])),
         "revisions": fingerprint(json.dumps(revisions.of_training(cell)).encode()),
     }
 
 
-def fingerprint(*parts: bytes) -> str:
-    """16 hex digits that tell different contents apart."""
-    return digest(*(hashlib.sha256(part).digest() for part in parts))
+def fingerprint(*parts: bytes | Path) -> str:
+    """16 hex digits that tell different contents apart, given or of files, which may be larger than the memory."""
+    hashes = []
+    for part in parts:
+        with io.BytesIO(part) if isinstance(part, bytes) else open(part, "rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").digest())
+    return digest(*hashes)
 
 
 @contextmanager
