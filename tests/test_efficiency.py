@@ -225,6 +225,8 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     assert wrong.startswith("error: unknown variant 'poolin'")
     wrong = mistake(cli.main, "efficiency", "--config", tmp_path / "none.yaml")
     assert wrong.endswith("none.yaml: No such file or directory")
+    wrong = mistake(cli.main, "efficiency", *given, "--out", tmp_path)
+    assert wrong == f"error: {tmp_path}: cannot be written: Is a directory"
     wrong = mistake(cli.main, "efficiency", "--threads", 0, status=2)
     assert "argument --threads: '0' is not a whole number from 1 up" in wrong
 

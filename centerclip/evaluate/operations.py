@@ -158,8 +158,9 @@ def tokens_of_segment(before: TokenCounts, after: TokenCounts) -> int:
     return before.sequences // after.sequences * before.patches
 
 
-def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
-    """The estimated time of encoding a video by stages, as a share of the time without stages, on one thread of a CPU.
+def shares(parts: Parts, stages: Sequence[Stage], frames: int) -> tuple[float, float]:
+    """The operations of encoding a video by stages, and its estimated time on one thread of a CPU, as shares of those
+    without stages.
 
     Matrix products take as long as their operations. Clustering also passes over the distances of a segment's tokens
     many times, which waits for memory: A_PAIR for each pair of tokens, whatever their width.
@@ -170,16 +171,15 @@ def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
         if clusters(stage)
     )
     own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
-    return (own + A_PAIR * pairs) / whole
+    return own / whole, (own + A_PAIR * pairs) / whole
 
 
 def costly_clustering(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
     """A warning if clustering is estimated to take more than TAKEN of the time that fewer tokens save; else None."""
-    own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
-    time = share_of_time(parts, stages, frames)
-    if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - own / whole):
+    counted, time = shares(parts, stages, frames)
+    if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - counted):
         return None
-    return f"time is {time:.2f} of the baseline's, operations {own / whole:.2f}: clustering costs too much ({ADVICE})"
+    return f"time is {time:.2f} of the baseline's, operations {counted:.2f}: clustering costs too much ({ADVICE})"
 
 
 def clusters(stage: Stage) -> bool:
