@@ -654,7 +654,7 @@ class TestCells:
         done = self.command("evaluate", path, "--batch-size", 3)
         assert done.returncode == 0, done.stderr
         assert [file.name for file in (path.parent / "checkpoints").iterdir()] == ["lock"]
-        result = json.loads((tmp_path / "results/shapes_mine.json").read_text())
+        result = json.loads(path.with_name("evaluation.json").read_text())
         assert result["settings"] == CELL.settings() | {"precision": "float32"} and "cost" not in result
         assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))
         assert result["n_texts_left_out"] == 0 and result["provenance"]["precision"] == "float32"
@@ -662,7 +662,7 @@ class TestCells:
         assert len(bytes.fromhex(result["provenance"]["data_revision"])) == 8
         epochs = result["training"]["epochs"]
         assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
-        assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()
+        assert read_cell(path.with_name("evaluation.json")).settings() == CELL.settings()
 
     @pytest.mark.parametrize(
         ("words", "problem"),
