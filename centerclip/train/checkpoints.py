@@ -78,15 +78,17 @@ class Checkpoints:
             return
         try:
             with atomic(self.last) as temporary:
-                torch.save({"made_from": self.origin} | state, temporary)
+                with open(temporary, "wb") as file:
+                    torch.save({"made_from": self.origin} | state, file)
                 if self.last.exists():
                     os.replace(self.last, self.previous)
-        except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
+        except (OSError, RuntimeError) as error:
             # weights, AdamW's two moments, and the selected epoch's weights
             megabytes = 4 * 4e-6 * sum(tensor.numel() for tensor in state["model"].values())
-            reason = getattr(error, "strerror", None) or first_line(error)
+            cause = error if isinstance(error, OSError) else error.__context__  # torch's own words hide a full disk
+            reason = getattr(cause, "strerror", None) or first_line(error)
             line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {reason}"
-            raise UserError(f"{self.last}: {line}; the last is intact") from None
+            raise UserError(f"{self.last}: {line}{'; the last is intact' * self.last.exists()}") from None
 
     def resume(self, device: torch.device) -> dict | None:
         """The state to go on from, on the CPU; None if there is none. One of another origin is set aside."""
