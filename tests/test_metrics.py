@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from centerclip.command import UserError
 from centerclip.evaluate import metrics
 from centerclip.evaluate.metrics import authors_counts, better_and_equal, ranks, retrieval_metrics, summary
 
@@ -153,12 +154,12 @@ def test_similarities_are_never_all_in_memory():
     assert done.returncode == 0 and float(done.stdout) < 250, done
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(("which", "name"), [(0, "captions"), (1, "videos")])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_features_that_are_not_finite_are_refused(which, bad):
+def test_vectors_that_are_not_finite_are_refused(which, name, bad):
     features = [torch.randn(4, 3), torch.randn(4, 3)]
     features[which][1, 1] = bad
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(UserError, match=f"vectors of {name} are not finite"):
         retrieval_metrics(*features, torch.arange(4))
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
+from centerclip.command import UserError
 from centerclip.evaluate.ranks import Ranks
 from centerclip.method.maxsim import maxsim_in_parts
 
@@ -98,11 +99,11 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
         {"text_to_video": of T queries, "video_to_text": of the captioned videos}, on the vectors' device.
 
     Raises:
-        ValueError: a vector that is not finite.
+        UserError: a vector that is not finite.
     """
-    if not (torch.isfinite(texts).all() and torch.isfinite(videos).all()):
-        raise ValueError("features are not finite: similarities would be NaN and ranks meaningless")
-
+    for name, vectors in {"captions": texts, "videos": videos}.items():
+        if not vectors.isfinite().all():
+            raise UserError(f"vectors of {name} are not finite; set evaluation.precision: float32, or check the weights")
     if videos.ndim == 3 and videos.shape[1] == 1:
         videos = videos[:, 0]
     mask = None if videos.ndim == 2 else videos.any(-1)
