@@ -103,7 +103,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     """
     for name, vectors in {"captions": texts, "videos": videos}.items():
         if not vectors.isfinite().all():
-            raise UserError(f"vectors of {name} are not finite; set evaluation.precision: float32, or check the weights")
+            raise UserError(f"vectors of {name} are not finite; set evaluation.precision: float32 or check the weights")
     if videos.ndim == 3 and videos.shape[1] == 1:
         videos = videos[:, 0]
     mask = None if videos.ndim == 2 else videos.any(-1)
