@@ -1,4 +1,4 @@
-"""The checkpoints of a training: written whole, resumed where settings, data and revisions are the same."""
+"""The checkpoints of a training: written whole, and resumed if settings, data and revisions are the same."""
 
 import fcntl
 import hashlib
@@ -23,12 +23,9 @@ LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.a
 
 
 def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
-    """A fingerprint of each thing that a checkpoint must have been made from to be resumed.
+    """Fingerprints of the settings, the data and the revisions that a checkpoint of `cell` is made with.
 
-    Args:
-        cell: whose settings count, and its pretrained weights; how it is run does not.
-        rows: of the manifest, those whose captions are trained on or select the epoch.
-        report: of the stored frames.
+    `rows` are those of the manifest whose captions train or select the epoch; `report` is that of the stored frames.
     """
     weights = cell.located_model.weights
     pairs = rows[["split", "video_id", "caption"]].to_csv(index=False)
@@ -50,7 +47,7 @@ def fingerprint(*parts: bytes | Path) -> str:
 
 @contextmanager
 def sole_owner(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process, so that two runs never write one checkpoint. Raises UserError if held."""
+    """Lock `directory`, so that two runs never write one checkpoint. Raises UserError if another run holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w", encoding="utf-8") as lock:
         try:
@@ -61,19 +58,15 @@ def sole_owner(directory: Path) -> Iterator[None]:
 
 
 class Checkpoints:
-    """The last checkpoint in `directory` and the one before it, each with the `origin` that it was made from."""
+    """The last checkpoint in `directory` and the one before it, each with its `origin`."""
 
     def __init__(self, directory: Path, origin: dict[str, str]):
         self.origin = origin
         self.last, self.previous, self.aside = (directory / name for name in (LAST, PREVIOUS, ASIDE))
 
     def save(self, state: dict) -> None:
-        """Write a checkpoint of `state`, whole or not at all; the one before it stays beside it. Of several processes
-        the first does.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """Write a checkpoint of `state`, in the first of several processes; the last one becomes the previous one.
+        Raises UserError if it cannot be written."""
         if processes.rank():
             return
         try:
@@ -91,52 +84,46 @@ class Checkpoints:
             raise UserError(f"{self.last}: {line}{'; the last is intact' * self.last.exists()}") from None
 
     def resume(self, device: torch.device) -> dict | None:
-        """The state to go on from, on the CPU; None if there is none. One of another origin is set aside."""
-        saved = self.read()
+        """The state of the last whole checkpoint, on the CPU; None without one. A checkpoint of another origin is kept
+        as `aside`, and a line on the terminal says why."""
+        path, state = self.read()
         processes.any_over_ranks(False, device)  # all have read it before one sets it aside or writes the next
-        if saved is None:
+        if state is None:
             return None
-        path, state = saved
-        made_from = state.get("made_from", {})
-        different = [part for part, mark in self.origin.items() if made_from.get(part) != mark]
+        different = " and ".join(part for part, mark in self.origin.items() if state["made_from"][part] != mark)
         if not different:
             return state
         if processes.rank() == 0:
-            self.set_aside(path, different)
+            os.replace(path, self.aside)
+            self.previous.unlink(missing_ok=True)
+            kept = f"training starts from the beginning, and {self.aside.name} keeps the checkpoint"
+            tell(f"{path} was made with other {different}: {kept}")
         return None
 
-    def read(self) -> tuple[Path, dict] | None:
-        """The file and the content of the last checkpoint that is whole; None if there is none."""
-        for path in (self.last, self.previous):
-            if not path.exists():
-                continue
+    def read(self) -> tuple[Path | None, dict | None]:
+        """The file and the state of the last checkpoint that is whole; None and None without one."""
+        for path in filter(Path.exists, (self.last, self.previous)):
             try:
                 return path, load(path)
             except Exception as error:
                 if not is_damage(error):
                     raise
                 print(f"warning: {path} is damaged ({type(error).__name__}); looking for the one before it")
-        return None
-
-    def set_aside(self, path: Path, different: list[str]) -> None:
-        """Keep a checkpoint that cannot be resumed, in place of one kept before, and say on the terminal why."""
-        os.replace(path, self.aside)
-        self.previous.unlink(missing_ok=True)
-        tell(f"{path} is of other {' and '.join(different)}: training starts anew and keeps it as {self.aside.name}")
+        return None, None
 
 
 def load(path: Path) -> dict:
-    """The content of a checkpoint. A damaged one raises an error, of any type."""
-    with zipfile.ZipFile(path) as archive:  # whose checksums torch.load does not look at
-        if damaged := archive.testzip():
+    """The state in a checkpoint. A damaged one raises an error of any type."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():  # torch.load ignores checksums
             raise zipfile.BadZipFile(damaged)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if missing := {"model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
+    if missing := {"made_from", "model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
         raise KeyError(*sorted(missing))
     return state
 
 
 def remove(directory: Path) -> None:
-    """Delete the checkpoints of a training that has ended; one set aside stays."""
+    """Delete the checkpoints of a training that has ended, except one set aside."""
     for name in (LAST, PREVIOUS):
         (directory / name).unlink(missing_ok=True)
