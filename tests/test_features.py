@@ -158,7 +158,7 @@ def test_equal_videos_and_other_lengths_are_noted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
+        ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are too large or not finite"),
         ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers, not float64 [3]"),
         ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D or 3-D array of numbers, not <U1 [4, 3]"),
         ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
