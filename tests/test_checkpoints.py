@@ -1,6 +1,8 @@
 """Checkpoints: what they hold, when they are resumed, and what may go wrong with their files."""
 
 import errno
+import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,9 +253,14 @@ class TestOrigin:
                 assert self.different(before, origin()) == different
 
 
-def test_two_runs_never_write_one(tmp_path):
-    refused = pytest.raises(UserError, match="another process is training this cell")
-    with checkpoints.sole_owner(tmp_path), refused, checkpoints.sole_owner(tmp_path):
-        pass
+def test_two_runs_never_write_one_and_workers_left_behind_hold_nothing(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    started = fork.Event()
+    worker = fork.Process(target=lambda: started.set() or time.sleep(60))
     with checkpoints.sole_owner(tmp_path):
-        pass
+        worker.start()
+        started.wait()
+        with pytest.raises(UserError, match="another process is training this cell"):
+            checkpoints.sole_owner(tmp_path).__enter__()
+    with checkpoints.sole_owner(tmp_path):
+        worker.kill()

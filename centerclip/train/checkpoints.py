@@ -54,6 +54,7 @@ def sole_owner(directory: Path) -> Iterator[None]:
             flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{directory}: another process is training this cell; wait for it or stop it") from None
+        os.register_at_fork(after_in_child=lock.close)  # a loader's worker lives on for seconds if training is killed
         yield
 
 
