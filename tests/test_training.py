@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
 from support.families import FAMILIES, TEXT, as_backbone
-from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, srun, two_processes, write_cell
+from support.training import CELL, ENVIRONMENT, Twelve, batch, metrics, run_in, srun, two_processes, write_cell
 
+from centerclip import cli
 from centerclip.backbones.clip import build
 from centerclip.backbones.device import autocast, computed_in, lowered
 from centerclip.backbones.pretrained import Images
@@ -556,16 +557,8 @@ class TestCells:
         assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
 
     def test_two_processes_evaluate_their_shares_to_the_metrics_of_one(self, path, tmp_path):
-        """Of the 4 videos of `test`, and the 9 of `train`, an odd number."""
-        cell = read_cell(path)
-        manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-        for split, several in (("test", "mean"), ("train", "segments")):
-            cell = replace(cell, model=replace(cell.model, vectors=several))
-            path.write_text(json.dumps(cell.settings()))
-            expected = evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
-            two_processes(split, tmp_path, path)
-            for rank in (0, 1):
-                assert torch.load(tmp_path / f"{rank}.pt") == expected
+        two_processes("metrics", tmp_path, path)
+        assert [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)] == [metrics(path)] * 2
 
     @pytest.mark.parametrize("select", ["best", "val"])
     def test_other_captions_to_train_on_or_select_by_set_a_checkpoint_aside(self, path, select, monkeypatch, capsys):
@@ -599,15 +592,16 @@ class TestCells:
         path.write_text(json.dumps(replace(CELL, model=replace(CELL.model, weights="w.pt")).settings()))
         assert torch.equal(Run(read_cell(path), CPU).model.visual.proj, weights["visual.proj"])
 
-    def command(self, *words, variables=(), **options):
-        words, environment = [sys.executable, "-m", "centerclip", *map(str, words)], ENVIRONMENT | dict(variables)
-        return subprocess.run(words, env=environment, capture_output=True, text=True, **options)
+    def command(self, *words, **options):
+        words = [sys.executable, "-m", "centerclip", *map(str, words)]
+        return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, **options)
 
-    def test_a_process_that_srun_started_with_others_needs_their_number(self, path):
+    def test_a_process_that_srun_started_with_others_needs_their_number(self, path, mistake, monkeypatch):
         """Else `srun` may have started trainings of a process each."""
-        done = self.command("train", path, variables=srun(0))
+        for name, value in srun(0).items():
+            monkeypatch.setenv(name, value)
         expected = "error: --gpus is 1, but torchrun or srun started 2 processes together: give --gpus 2"
-        assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(expected)
+        assert mistake(cli.main, "train", path).startswith(expected)
 
     def test_the_commands(self, path, tmp_path):
         """One process beside the cell and two elsewhere; the evaluation of the first is that of the selected epoch."""
@@ -642,8 +636,7 @@ class TestCells:
             (("evaluate", "{}"), "weights.safetensors: no such file"),
         ],
     )
-    def test_mistakes_are_one_line(self, path, words, problem):
+    def test_mistakes_are_one_line(self, path, words, problem, mistake):
         path.with_name("cell.json-untrained").write_text(json.dumps(replace(CELL, training=None).settings()))
-        done = self.command(*(str(word).format(path) for word in words))
-        assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert done.stderr.splitlines()[-1].startswith("error: ") and done.stderr.endswith(f"{problem}\n")
+        line = mistake(cli.main, *(str(word).format(path) for word in words))
+        assert line.startswith("error: ") and line.endswith(problem)
