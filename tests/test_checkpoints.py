@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from support.damage import damaged
-from support.training import CELL, ORIGIN, batch, run_in
+from support.training import CELL, ORIGIN, run_in
 
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.settings import revisions
 from centerclip.settings.cell import Runtime
 from centerclip.train import checkpoints, loop
-from centerclip.train.loop import Run, train_step
+from centerclip.train.loop import Run
 
 
 def saved(directory: Path, step: int = 0, **changes) -> Run:
@@ -34,21 +34,6 @@ def resumed(directory: Path, **changes) -> Run:
     run = run_in(directory, **changes)
     run.resume()
     return run
-
-
-def test_it_goes_on_as_if_nothing_had_happened(tmp_path):
-    straight = run_in(tmp_path)
-    expected = [train_step(straight, batch(number), 1.0) for number in range(4)]
-    first = run_in(tmp_path)
-    losses = [train_step(first, batch(number), 1.0) for number in (0, 1)]
-    first.progress["step"] = 2
-    first.save()
-    second = resumed(tmp_path)
-    assert second.progress["step"] == 2
-    losses += [train_step(second, batch(number), 1.0) for number in (2, 3)]
-    assert losses == expected
-    for name, value in straight.model.state_dict().items():
-        assert torch.equal(second.model.state_dict()[name], value), name
 
 
 def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):

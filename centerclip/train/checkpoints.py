@@ -37,7 +37,7 @@ def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
 
 
 def fingerprint(*parts: bytes | Path) -> str:
-    """16 hex digits that tell different contents apart, given or of files, which may be larger than the memory."""
+    """16 hex digits that differ for different `parts`: bytes, or files, which may be larger than the memory."""
     hashes = []
     for part in parts:
         with io.BytesIO(part) if isinstance(part, bytes) else open(part, "rb") as file:
