@@ -34,13 +34,6 @@ def cells(*names: str, **changes) -> list[Cell]:
     return [replace(variants[name], variant=name, name=name, **changes) for name in names]
 
 
-def test_tokens_per_block():
-    """6 frames of 1 + 49 tokens, then 2 segments of 1 + 49."""
-    frames = costs.smooth_videos(1, 6, 56)
-    assert costs.tokens_per_block(build(STAGED, 0).eval(), frames) == [300, 300, 100, 100]
-    assert costs.tokens_per_block(build(PLAIN, 0).eval(), frames) == [300] * 4
-
-
 def test_time_in_clustering_is_counted_and_only_there():
     models = [build(PLAIN, 0).eval(), build(STAGED, 0).eval()]
     plain, clustered = costs.milliseconds(models, [costs.smooth_videos(1, 6, 56)] * 2, 3)
