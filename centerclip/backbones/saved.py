@@ -37,7 +37,7 @@ def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> Reduc
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{located(path)}: no such file")
+        raise UserError(f"{located(path)}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         with safe_open(path, "pt") as file:
             backbone = (file.metadata() or {}).get("backbone")

@@ -135,7 +135,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     with one under `state_dict`, in open_clip's names or Hugging Face's. Raises UserError for any other file.
     """
     if not path.is_file():
-        raise UserError(f"weights {located(path)}: no such file")
+        problem = "a folder: name the file in it" if path.is_dir() else "no such file"
+        raise UserError(f"weights {located(path)}: {problem}")
     if mistaken := mistaken_for_weights(path):
         raise UserError(f"weights {path}: {mistaken}")
     try:
@@ -145,7 +146,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path}: not a state dict of tensors")
+        raise UserError(f"weights {path}: not a state dict of tensors: torch.save the state dict alone")
     state = {str(name).replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # of torch.compile
     scale = next((name for name in state if name.endswith("logit_scale")), "")  # which every CLIP has
     inner = scale.removesuffix("logit_scale")
