@@ -176,6 +176,8 @@ def test_arrays_that_do_not_fit_each_other_are_mistakes(change, expected, mistak
 def test_other_files_are_mistakes(mistake, tmp_path):
     file = tmp_path / "mine.npz"
     assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
+    told = mistake(cli.main, "metrics", file, "--out", tmp_path)
+    assert told == f"error: {tmp_path}: cannot be written: Is a directory"
     np.savez(file, texts=np.ones((1, 1)))
     assert mistake(cli.main, "metrics", file).endswith("it needs texts, videos and video_of_text")
     whole = file.read_bytes()
