@@ -15,10 +15,12 @@ from unittest.mock import Mock
 import open_clip
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import centerclip
 from centerclip import backbones
+from centerclip.backbones import weights
 from centerclip.backbones.clip import CenterCLIP, build
 from centerclip.backbones.pretrained import SOURCED
 from centerclip.backbones.weights import activation, read_state, save_weights
@@ -153,6 +155,21 @@ class TestLayouts:
         converted = load_file(tmp_path / "tiny.safetensors")
         assert converted.keys() == state.keys()
         assert all(torch.equal(converted[name], tensor.half().float()) for name, tensor in state.items())
+
+
+def test_saved_weights_are_read_by_whom_other_files_are_and_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    file, other = tmp_path / "w.safetensors", tmp_path / "other"
+    save_weights({"x": torch.zeros(1)}, "tiny", file)
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(UserError, match=f"^{file}: cannot be written: .*No space left on device"):
+        save_weights({"x": torch.zeros(1)}, "tiny", file)
+    assert sorted(tmp_path.iterdir()) == [other, file]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import open_clip
 import torch
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -252,5 +252,16 @@ def checksum(state: dict[str, Tensor]) -> str:
 
 def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
     """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
+    write(state, path, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
+
+
+def write(state: dict[str, Tensor], path: str | Path, about: dict[str, str]) -> None:
+    """Write tensors as safetensors with the metadata `about`, whole or not at all. Raises UserError."""
     with atomic(path) as temporary:
-        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(state, temporary, about)
+        except SafetensorError as error:  # such as a full disk
+            raise UserError(f"{path}: cannot be written: {first_line(error)}") from None
+        temporary.chmod(mode)  # safetensors lets only the user read the file

@@ -67,7 +67,7 @@ def measured(case: Case, turns: int, device: torch.device) -> dict:
         "time ratio": ours / baseline,
         "time / GFLOPs": ours * counted[0] / (baseline * counted[1]),
         "clustering": clustering / ours,
-        "estimated": operations.share_of_time(parts, [stage], FRAMES),
+        "estimated": operations.shares(parts, [stage], FRAMES)[1],
         "turns": turns,
     }
 

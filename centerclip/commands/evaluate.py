@@ -18,7 +18,7 @@ from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
-    parser.add_argument("--out", type=Path, help="result to write (default: results/BENCHMARK_VARIANT.json)")
+    parser.add_argument("--out", type=Path, help="file to write (default: evaluation.json beside the cell)")
     parser.add_argument("--gpus", type=natural, default=1, help="GPUs for this job alone; 0: share GPUs (default: 1)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     add_settings(parser, EvaluationBlock)
@@ -31,7 +31,7 @@ def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation=Evaluation(**settings_of(Evaluation, arguments)))
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source, precision=arguments.precision)
     check_current(arguments.cell, arguments.settings)
-    out = arguments.out or cell.path(layout.RESULT)
+    out = arguments.out or cell.path(layout.EVALUATION)
     writable(out)
     check_benchmark(cell, arguments)
     claim(arguments.gpus)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import write_json
+from centerclip.command import writable, write_json
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,8 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.evaluate import metrics, statistics, vector_file
     from centerclip.evaluate.ranks import DIRECTIONS
 
+    if arguments.out:
+        writable(arguments.out)
     texts, videos, truth = vector_file.read(arguments.file, arguments.group_equal_videos)
     answers = metrics.answers(texts, videos, truth)
     found = metrics.metrics(answers, len(videos))
