@@ -11,6 +11,7 @@ from centerclip.backbones.pretrained import published
 from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
+from centerclip.data.datasets.files import walk
 from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
@@ -128,7 +129,7 @@ class Plan:
         so that a video that arrives is noticed."""
         names = resolve.benchmarks_of(self.config, dataset)
         if any(self.config["benchmarks"][name].get("partial") for name in names):
-            folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
+            folders = {folder for file in files for folder, _ in walk(file)}
             files = [*files, *sorted(folders - {*files})]
         return list(map(file_state, files))
 

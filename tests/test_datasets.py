@@ -103,6 +103,15 @@ def test_thumbnail_is_not_the_video(tmp_path):
     assert files_by_stem(tmp_path) == {"a": str(tmp_path / "a.mp4"), "c": str(tmp_path / "b/c.unusual")}
 
 
+def test_links_in_a_circle_and_recycled_videos_are_passed_over(tmp_path):
+    (tmp_path / "#recycle").mkdir()
+    for name in ("a.mp4", "#recycle/a.mp4"):
+        (tmp_path / name).touch()
+    for name in ("latest", "today"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert files_by_stem(tmp_path) == {"a": str(tmp_path / "a.mp4")}
+
+
 class TestFolder:
     @pytest.fixture
     def directory(self, tmp_path):
