@@ -1,6 +1,7 @@
 """The paper's benchmarks: manifests from small files in the published formats, and from the real files."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -93,6 +94,28 @@ class TestSmall:
         test = [("test", "video9", "JSFusion's words", "video9.mp4")]
         assert read(msrvtt, source, train="7k") == train + test
         assert len(read(msrvtt, source, train="9k")) == 4
+
+    @pytest.mark.parametrize(
+        ("name", "content", "line"),
+        [
+            ("MSRVTT_JSFUSION_test.csv", b"video_id\n", "MSRVTT_JSFUSION_test.csv: not a csv with the columns video_id, sen"),
+            ("MSRVTT_train.9k.csv", b"", "MSRVTT_train.9k.csv: not a csv with the columns video_id .*; replace it"),
+            ("MSRVTT_train.9k.csv", b"video_id\n\xff", "MSRVTT_train.9k.csv: not a csv"),
+            ("MSRVTT_data.json", b"{", "MSRVTT_data.json: not json"),
+        ],
+    )
+    def test_other_file_of_msrvtt_is_one_line(self, tmp_path, name, content, line):
+        source = make_source(tmp_path, "msrvtt")
+        (source / name).write_bytes(content)
+        with pytest.raises(UserError, match=line) as error:
+            read(msrvtt, source, train="9k")
+        assert "\n" not in str(error.value)
+
+    def test_name_that_is_not_utf_8_is_one_line(self, tmp_path):
+        source = make_source(tmp_path, "msvd")
+        (source / "videos/YouTubeClips").rename(os.fsdecode(bytes(source / "videos") + b"/caf\xe9"))
+        with pytest.raises(UserError, match=r"/videos/caf\\udce9/-a_1_2.avi: its path is not in UTF-8; rename it"):
+            read(msvd, source)
 
     def test_msvd(self, tmp_path):
         assert read(msvd, make_source(tmp_path, "msvd")) == [
