@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from centerclip.command import shown
 from centerclip.data.datasets.files import listing
 from centerclip.data.video.decoding import decode
 from centerclip.data.video.extraction import choose
@@ -38,6 +39,7 @@ def table(folder: Path, fps: float, processes: int, stall_seconds: float) -> pd.
     work = watched(partial(audit, folder=folder, fps=fps), found.videos, processes, stall_seconds)
     for name, row in tqdm(work, "audit", len(found.videos), unit="video"):
         rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)
+    rows = [row | {"file": shown(row["file"])} for row in rows]  # a name may have line breaks, or not be text
     report = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values("file", ignore_index=True)
     return report.astype({"frames": "Int64", "stored": "Int64"})
 
