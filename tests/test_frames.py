@@ -3,6 +3,7 @@
 import argparse
 import io
 import multiprocessing
+import resource
 import shutil
 import struct
 from pathlib import Path
@@ -277,6 +278,20 @@ class TestShards:
             assert failed.exists() != well
             failed.unlink(missing_ok=True)
         assert pd.read_csv(tmp_path / "0000.csv")["frames"].tolist() == [4]
+
+    @pytest.mark.parametrize(("free", "reason"), [(0, "No space left on device"), (1 << 40, "Input/output error")])
+    def test_full_disk_is_named(self, tmp_path, monkeypatch, free, reason):
+        """A limit of file sizes makes writes as short as a full disk does."""
+        path, usage = make_video(tmp_path / "v.mp4"), shutil.disk_usage(tmp_path)._replace(free=free)
+        monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: usage)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match=rf"{reason}: .*/0000.lmdb"):
+                write_shard(whole(path), 10, 56, tmp_path / "0000.lmdb")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
     def test_name_too_long_for_a_key_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match="longer than 504 bytes"):

@@ -98,7 +98,7 @@ class TestSmall:
     @pytest.mark.parametrize(
         ("name", "content", "line"),
         [
-            ("MSRVTT_JSFUSION_test.csv", b"video_id\n", "MSRVTT_JSFUSION_test.csv: not a csv with the columns video_id, sen"),
+            ("MSRVTT_JSFUSION_test.csv", b"video_id\n", "test.csv: not a csv with the columns video_id, sentence"),
             ("MSRVTT_train.9k.csv", b"", "MSRVTT_train.9k.csv: not a csv with the columns video_id .*; replace it"),
             ("MSRVTT_train.9k.csv", b"video_id\n\xff", "MSRVTT_train.9k.csv: not a csv"),
             ("MSRVTT_data.json", b"{", "MSRVTT_data.json: not json"),
