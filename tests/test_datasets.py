@@ -184,6 +184,7 @@ class TestFolder:
             ("", "captions.csv: empty"),
             ("video,caption\n", "captions.csv: no rows"),
             ("file,caption\n0012.mp4,a\n", "no column 'video' for video; it has file, caption"),
+            ("video;caption\n0012.mp4;a\n", r"it has video;caption \(separate columns by commas\)"),
             ("video,text\n0012.mp4,a\n", "no column 'caption' for caption; it has video, text"),
             ("video,caption\n../x.mp4,a\n", "row 2: video '../x.mp4' is not a path inside"),
             ("video,caption\n/x.mp4,a\n", "row 2: video '/x.mp4' is not a path inside"),

@@ -1,6 +1,7 @@
 """Store the frames of the videos of one shard."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
+    parser.add_argument("shard", type=numbered, help="the shard to write; its name is its number, such as 0002.lmdb")
     parser.add_argument(
         "--manifests", nargs="*", default=[], type=Path, help="manifests of all benchmarks of these videos"
     )
@@ -29,6 +30,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     tables = [*map(read_manifest, arguments.manifests), *(read(block, None) for block in arguments.sources)]
+    if int(arguments.shard.stem) >= arguments.shards:
+        raise UserError(f"{arguments.shard}: the last of {arguments.shards} shards is {arguments.shards - 1:04d}.lmdb")
     if not tables:
         raise UserError("--manifests is missing: nothing says which videos there are")
     manifest = pd.concat(tables)
@@ -37,6 +40,13 @@ def job(arguments: argparse.Namespace) -> None:
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
         Path(f"{arguments.log}{FAILED}").touch()
+
+
+def numbered(text: str) -> Path:
+    """A command line's shard: a path whose name is a number."""
+    if not re.fullmatch(r"\d+\.lmdb", Path(text).name, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not called by a number, such as 0002.lmdb")
+    return Path(text)
 
 
 def size(text: str) -> int | str:
