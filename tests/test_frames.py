@@ -18,6 +18,7 @@ from support.damage import damaged
 from support.videos import make_video
 from torchvision import transforms
 
+from centerclip import cli
 from centerclip.command import FAILED, UserError, add_log
 from centerclip.commands import frames as command
 from centerclip.data.datasets.manifest import COLUMNS, in_shard
@@ -292,6 +293,14 @@ class TestShards:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+    def test_benchmarks_that_share_frames_must_agree_about_their_clips(self, tmp_path, mistake):
+        manifest_of_one(tmp_path)
+        other = pd.read_csv(tmp_path / "manifest.csv").assign(end_s=1.0)
+        other.to_csv(tmp_path / "other.csv", index=False)
+        words = f"frames {tmp_path}/0000.lmdb --shards 1 --fps 2 --size 32 --manifests"
+        line = mistake(cli.main, *words.split(), tmp_path / "manifest.csv", tmp_path / "other.csv")
+        assert line.endswith("share these frames (`dataset` in the config): video_id 'v' stands for several clips")
 
     def test_name_too_long_for_a_key_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match="longer than 504 bytes"):

@@ -9,7 +9,7 @@ import pandas as pd
 from centerclip.command import FAILED, UserError, above_zero, positive
 from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import needed_splits
-from centerclip.data.datasets.manifest import in_shard, read_manifest, videos
+from centerclip.data.datasets.manifest import check_clips, in_shard, read_manifest, videos
 from centerclip.data.datasets.readers import read
 from centerclip.data.video.shards import write_shard
 from centerclip.data.video.watch import add_stall_seconds
@@ -35,6 +35,7 @@ def job(arguments: argparse.Namespace) -> None:
     if not tables:
         raise UserError("--manifests is missing: nothing says which videos there are")
     manifest = pd.concat(tables)
+    check_clips(manifest, "the benchmarks that share these frames (`dataset` in the config)")
     clips = videos(manifest[manifest["split"].isin(needed_splits(arguments.splits))])
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)

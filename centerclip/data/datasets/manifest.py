@@ -52,9 +52,14 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
         video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
         several = " and ".join(splits["split"][splits["video_id"] == video_id])
         raise UserError(f"benchmark {name}: video {video_id!r} is in more than one split: {several}")
+    check_clips(manifest, f"benchmark {name}")
+
+
+def check_clips(manifest: pd.DataFrame, name: str) -> None:
+    """Raise UserError if a video_id in the rows of `name` stands for several clips."""
     clips = manifest.groupby("video_id")[["path", "start_s", "end_s"]].nunique(dropna=False).max(axis=1)
     if (clips > 1).any():
-        raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
+        raise UserError(f"{name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
 
 
 def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.DataFrame:
