@@ -119,6 +119,15 @@ class TestExtract:
         assert levels(pictures)[: len(expected)] == pytest.approx(expected, abs=12)
         assert len(set(levels(pictures))) == len(pictures)
 
+    def test_damaged_time_stamps_do_not_fill_the_disk(self, tmp_path):
+        """By the mp4, its first frame is shown for 2^31 ticks, of 10,240 a second."""
+        path = make_video(tmp_path / "v.mp4", bf="0")
+        data = bytearray(path.read_bytes())
+        struct.pack_into(">II", data, data.index(b"stts") + 12, 1, 1 << 31)
+        path.write_bytes(data)
+        ((frames, _, reason),) = extract(path, [(0, NAN)], 10, 32)
+        assert not frames and reason.startswith("damaged: 2,097,")
+
     def test_missing_file_has_a_reason(self, tmp_path):
         assert extract(tmp_path / "absent.mp4", [(0, 1), (2, 3)], 2, 32) == [([], "", "no such file")] * 2
 
