@@ -22,7 +22,8 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 
     An end of NaN is the video's end. The first frame counts as shown from 0 s on. A part too short for a frame gives
     the frame in its middle; a part outside the video gives none. With `fps` None, every frame that first appears from
-    start_s to end_s, both included, as the authors' code reads its re-encoded videos. Raises NoFrames for more than MOST frames.
+    start_s to end_s, both included, as the authors' code reads its re-encoded videos. Raises NoFrames for more than
+    MOST frames.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
