@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -115,7 +116,11 @@ class TestWorkers:
     def test_unexpected_error_keeps_its_traceback(self):
         with pytest.raises(RuntimeError, match="Original Traceback"):
             self.load(Failing(RuntimeError("a bug")))
-        gc.collect()  # ends the workers, which pytest's traceback keeps alive and SIGTERM does not end
+        gc.collect()  # of the loader, with queues that no longer reach its workers: PyTorch ends them by SIGTERM
+        assert not multiprocessing.active_children()
+
+    def test_sigterm_of_another_process_does_not_end_a_worker(self):
+        assert self.load(Signalled([0])) == [0]
 
     def test_killed_worker(self):
         with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\); use fewer `workers`"):
@@ -125,6 +130,12 @@ class TestWorkers:
 class Killed(Failing):
     def __getitem__(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Signalled(Failing):
+    def __getitem__(self, index):
+        subprocess.run(["kill", str(os.getpid())], check=True)
+        return index
 
 
 def test_normalise_inside_torch_export_changes_no_later_call():

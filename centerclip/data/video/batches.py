@@ -1,7 +1,10 @@
 """Makes batches of tensors from stored frames and captions."""
 
+import os
 import re
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -60,9 +63,17 @@ def sample(
 
 
 def leave_sigterm(_: int) -> None:
-    """Make a DataLoader's worker ignore SIGTERM, which SLURM sends to all processes of a job: training needs it until
-    the checkpoint is written."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Make a DataLoader's worker end by SIGTERM only if its parent sends it. SLURM sends it to all processes of a job,
+    and training needs the workers until the checkpoint is written."""
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=end_by_parent, args=[os.getppid()], daemon=True).start()
+
+
+def end_by_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 @contextmanager
@@ -81,8 +92,7 @@ def loading_told() -> Iterator[None]:
             line = message.splitlines()[-1].partition(": ")[2]
         else:
             raise
-        # The traceback keeps the loader alive, and its workers ignore SIGTERM: exiting would wait for them.
-        error.__traceback__ = None
+        error.__traceback__ = None  # it keeps the loader alive, and with it the workers
         raise UserError(line) from None
 
 
