@@ -55,10 +55,14 @@ def test_missing_credentials_and_local_copies_are_named(monkeypatch):
     (line,) = needs("lsmdc", {})
     assert line.startswith("set LSMDC_USER, or name local copies, for LSMDC16_annos_training.csv, ")
     assert "https://sites.google.com" in line and "secret" not in line
-    everything = dict.fromkeys(wanted(read_table()["lsmdc"]), "/")
+    everything = dict.fromkeys(wanted(read_table()["lsmdc"]), __file__) | {"videos": "/"}
     assert needs("lsmdc", everything) == []
     assert needs("msvd", {}) == []
     assert needs("msvd", {"videos": "nowhere"}) == ["videos: no such local copy: nowhere"]
+    assert needs("msvd", {"videos": __file__}) == [
+        f"videos: not a directory: {__file__}; name an archive as YouTubeClips.tar"
+    ]
+    assert needs("msvd", {"YouTubeClips.tar": "/"}) == ["YouTubeClips.tar: not a file: /"]
     assert needs("msvd", {"video": "/"})[0].startswith("video: not a file of the dataset, which has videos, raw-")
     lines = wishes("mine", {"reader": "lsmdc"})
     assert len(lines) == 2 and lines[0].startswith("mine: set LSMDC_USER") and "mine.source.local" in lines[1]
