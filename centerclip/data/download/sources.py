@@ -134,7 +134,7 @@ def needs(dataset: str, local: dict[str, str]) -> list[str]:
         elif not Path(path).exists():
             lines.append(f"{name}: no such local copy: {path}")
         elif Path(path).is_dir() != (name == "videos"):
-            archive = f"; name an archive as {files[name].inside[0]}" if files[name].inside else ""
+            archive = f"; name an archive as {files[name].inside[0]}" if name == "videos" and files[name].inside else ""
             lines.append(f"{name}: not a {'directory' if name == 'videos' else 'file'}: {path}{archive}")
     for source in fetched(files, local):
         if variables := [name for name in source.variables if not os.environ.get(name)]:
