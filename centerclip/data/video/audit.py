@@ -13,7 +13,7 @@ from centerclip.command import shown
 from centerclip.data.datasets.files import listing
 from centerclip.data.video.decoding import decode
 from centerclip.data.video.extraction import choose
-from centerclip.data.video.reading import Lost, NoFrames
+from centerclip.data.video.reading import Lost
 from centerclip.data.video.watch import watched
 
 COLUMNS = ["file", "container", "codec", "decoder", "frames", "seconds", "stored", "reason"]
@@ -21,11 +21,8 @@ COLUMNS = ["file", "container", "codec", "decoder", "frames", "seconds", "stored
 
 def audit(name: str, beat: Callable[[], None], folder: Path, fps: float) -> dict:
     """The row of a file in `folder`: its format, its length, how many frames are stored at `fps` frames a second, and
-    what is wrong with it. Raises MachineFault."""
-    try:
-        decoded = decode(folder / name, lambda shown: [choose(shown, fps, 0, np.nan)], np.shape, beat)
-    except NoFrames as error:
-        return {"file": name, "stored": 0, "reason": str(error)}
+    what is wrong with it. Raises Lost."""
+    decoded = decode(folder / name, lambda shown: [choose(shown, fps, 0, np.nan)], np.shape, beat)
     values = decoded.container, decoded.codec, decoded.decoder, len(decoded.shown.starts), round(decoded.shown.end, 3)
     return dict(zip(COLUMNS, (name, *values, len(decoded.parts[0]), decoded.remark), strict=True))
 
