@@ -76,10 +76,11 @@ def walk(folder: str | Path) -> Iterator[tuple[str, list[str] | OSError]]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not os.path.isdir(entry.path):
+            link = entry.is_symlink()
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):  # entries know their kind, links do not
                 files.append(entry.path)
             elif entry.name.casefold() not in SYSTEM_FOLDERS:
-                (pending.append if entry.is_symlink() else pending.appendleft)(entry.path)
+                (pending.append if link else pending.appendleft)(entry.path)
         yield directory, files
 
 
