@@ -3,7 +3,6 @@
 import os
 import re
 from pathlib import Path
-from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -80,12 +79,6 @@ class TestShapes:
                 assert np.ptp(np.delete(along, half)[:12]) < 2 or np.ptp(np.delete(along, half)[-12:]) < 2
                 assert np.ptp(across) < 3
         assert area[0] > 2 * area[1]  # large against small
-
-    def test_failed_render_leaves_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(shapes, "encode", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            shapes.fetch(SHAPES, tmp_path / "source")
-        assert not list(tmp_path.iterdir())
 
 
 def test_caption_becomes_one_line_and_survives_the_csv(tmp_path):

@@ -7,7 +7,6 @@ import resource
 import shutil
 import struct
 from pathlib import Path
-from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -262,12 +261,6 @@ class TestShards:
         for method in ("fork", "spawn"):
             with multiprocessing.get_context(method).Pool(1) as pool:
                 assert np.array_equal(pool.apply(store.read, ("a", [3])), store.read("a", [3]))
-
-    def test_killed_extraction_leaves_no_shard(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(shards, "watched", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            write_shard(whole("a"), 2, 32, tmp_path / "0000.lmdb")
-        assert list(tmp_path.iterdir()) == []
 
     def test_next_run_makes_a_shard_again_that_the_machine_failed_to_read(self, tmp_path, monkeypatch):
         """The workflow's rule depends on the file LOG.failed, which the command touches."""
