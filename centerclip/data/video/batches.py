@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def leave_sigterm(_: int) -> None:
     and training needs the workers until the checkpoint is written."""
     if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=end_by_parent, args=[os.getppid()], daemon=True).start()
+        threading.Thread(target=end_by_parent, args=[parent_process().pid], daemon=True).start()
 
 
 def end_by_parent(parent: int) -> None:
