@@ -11,6 +11,7 @@ from centerclip.backbones.pretrained import published
 from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
+from centerclip.data.datasets.files import walk
 from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
@@ -132,11 +133,12 @@ class Plan:
         return revisions.MANIFEST if self.source(dataset)["reader"] == "shapes" else None
 
     def states(self, dataset: str, files: list[str]) -> list[str]:
-        """The states of the user's own copies of a dataset's files. In a partial benchmark all folders below count too,
-        so that a video that arrives is noticed."""
+        """The states of `files`, the user's own copies of a dataset's files. In a partial benchmark the folders of its
+        local videos count too, so that a video that arrives is noticed."""
         names = resolve.benchmarks_of(self.config, dataset)
         if any(self.config["benchmarks"][name].get("partial") for name in names):
-            folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
+            copies = (self.source(dataset).get("local") or {}).values()
+            folders = {folder for copy in copies for folder, _ in walk(copy)}
             files = [*files, *sorted(folders - {*files})]
         return list(map(file_state, files))
 

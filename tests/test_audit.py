@@ -1,5 +1,6 @@
 """Audits: of a folder of videos, a row a file; of results, a line for each fault."""
 
+import os
 from contextlib import suppress
 
 import pandas as pd
@@ -25,7 +26,7 @@ def folder(tmp_path):
     (tmp_path / "videos").mkdir()
     write(tmp_path / "videos/a.ts", FAMILIES["H.264 ts"])
     write(tmp_path / "videos/b.webp", FAMILIES["animated WebP"])
-    (tmp_path / "videos/c.mp4").write_text("not a video")
+    (tmp_path / "videos" / os.fsdecode(b"c\xe9\n.mp4")).write_text("not a video")
     return tmp_path / "videos"
 
 
@@ -36,7 +37,8 @@ def test_a_row_for_every_file(folder, tmp_path, run):
     rows = pd.read_csv(out).set_index("file")
     assert rows.loc["a.ts"].tolist()[:6] == ["mpegts", "h264", "pyav", 100, 4.0, 12]
     assert (rows["decoder"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
-    assert rows["stored"]["c.mp4"] == 0 and rows["reason"]["c.mp4"].startswith("not a video: ")
+    other = rows.loc[r"c\udce9\n.mp4"]
+    assert other["stored"] == 0 and other["reason"].startswith("not a video: ")
 
 
 def test_a_folder_without_videos_is_a_mistake(tmp_path, mistake):

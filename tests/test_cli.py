@@ -80,6 +80,7 @@ def test_an_unknown_command_is_a_mistake():
         ("evaluate cell.json --workers two", "argument --workers: 'two' should be a valid integer"),
         ("efficiency --threads 0", "argument --threads: '0' is not a whole number from 1 up"),
         ("audit videos --out a.csv --fps 0", "argument --fps: '0' is not a number above 0"),
+        ("frames first.lmdb", "argument shard: 'first.lmdb' is not called by a number, such as 0002.lmdb"),
         ("frames 0.lmdb --fps never", "argument --fps: 'never' is not a number above 0"),
         ("search videos dog --stall-seconds nan", "argument --stall-seconds: 'nan' is not a number above 0"),
     ],
@@ -93,6 +94,7 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
     [
         (f"{FRAMES} --manifests other.csv", "other.csv: not a manifest: Usecols do not match columns"),
         (f"{FRAMES} --manifests empty", "empty: not a manifest: No columns to parse from file"),
+        (FRAMES.replace("0000", "0004"), "0004.lmdb: the last of 1 shards is 0000.lmdb"),
         (FRAMES, "--manifests is missing: nothing says which videos there are"),
         ("frames-report other.csv --out o", "other.csv: not a report of stored frames: it has a, b"),
         (

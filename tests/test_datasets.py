@@ -3,7 +3,6 @@
 import os
 import re
 from pathlib import Path
-from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -81,12 +80,6 @@ class TestShapes:
                 assert np.ptp(across) < 3
         assert area[0] > 2 * area[1]  # large against small
 
-    def test_failed_render_leaves_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(shapes, "encode", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            shapes.fetch(SHAPES, tmp_path / "source")
-        assert not list(tmp_path.iterdir())
-
 
 def test_caption_becomes_one_line_and_survives_the_csv(tmp_path):
     (tmp_path / "v.mp4").touch()
@@ -101,6 +94,15 @@ def test_thumbnail_is_not_the_video(tmp_path):
     for name in ("a.jpg", "a.mp4", "b/a.webm", "b/c.unusual"):
         (tmp_path / name).touch()
     assert files_by_stem(tmp_path) == {"a": str(tmp_path / "a.mp4"), "c": str(tmp_path / "b/c.unusual")}
+
+
+def test_links_in_a_circle_and_recycled_videos_are_passed_over(tmp_path):
+    (tmp_path / "#recycle").mkdir()
+    for name in ("a.mp4", "#recycle/a.mp4"):
+        (tmp_path / name).touch()
+    for name in ("latest", "today"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert files_by_stem(tmp_path) == {"a": str(tmp_path / "a.mp4")}
 
 
 class TestFolder:
@@ -175,6 +177,7 @@ class TestFolder:
             ("", "captions.csv: empty"),
             ("video,caption\n", "captions.csv: no rows"),
             ("file,caption\n0012.mp4,a\n", "no column 'video' for video; it has file, caption"),
+            ("video;caption\n0012.mp4;a\n", r"it has video;caption \(separate columns by commas\)"),
             ("video,text\n0012.mp4,a\n", "no column 'caption' for caption; it has video, text"),
             ("video,caption\n../x.mp4,a\n", "row 2: video '../x.mp4' is not a path inside"),
             ("video,caption\n/x.mp4,a\n", "row 2: video '/x.mp4' is not a path inside"),

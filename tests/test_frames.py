@@ -3,10 +3,10 @@
 import argparse
 import io
 import multiprocessing
+import resource
 import shutil
 import struct
 from pathlib import Path
-from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -17,6 +17,7 @@ from support.damage import damaged
 from support.videos import make_video
 from torchvision import transforms
 
+from centerclip import cli
 from centerclip.command import FAILED, UserError, add_log
 from centerclip.commands import frames as command
 from centerclip.data.datasets.manifest import COLUMNS, in_shard
@@ -116,6 +117,15 @@ class TestExtract:
         pictures = extract(path, [(0, NAN)], 2, 32)[0].frames
         assert levels(pictures)[: len(expected)] == pytest.approx(expected, abs=12)
         assert len(set(levels(pictures))) == len(pictures)
+
+    def test_damaged_time_stamps_do_not_fill_the_disk(self, tmp_path):
+        """By the mp4, its first frame is shown for 2^31 ticks, of 10,240 a second."""
+        path = make_video(tmp_path / "v.mp4", bf="0")
+        data = bytearray(path.read_bytes())
+        struct.pack_into(">II", data, data.index(b"stts") + 12, 1, 1 << 31)
+        path.write_bytes(data)
+        ((frames, _, reason),) = extract(path, [(0, NAN)], 10, 32)
+        assert not frames and reason.startswith("damaged: 2,097,")
 
     def test_missing_file_has_a_reason(self, tmp_path):
         assert extract(tmp_path / "absent.mp4", [(0, 1), (2, 3)], 2, 32) == [([], "", "no such file")] * 2
@@ -252,12 +262,6 @@ class TestShards:
             with multiprocessing.get_context(method).Pool(1) as pool:
                 assert np.array_equal(pool.apply(store.read, ("a", [3])), store.read("a", [3]))
 
-    def test_killed_extraction_leaves_no_shard(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(shards, "watched", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            write_shard(whole("a"), 2, 32, tmp_path / "0000.lmdb")
-        assert list(tmp_path.iterdir()) == []
-
     def test_next_run_makes_a_shard_again_that_the_machine_failed_to_read(self, tmp_path, monkeypatch):
         """The workflow's rule depends on the file LOG.failed, which the command touches."""
         log, failed = tmp_path / "log", tmp_path / f"log{FAILED}"
@@ -277,6 +281,28 @@ class TestShards:
             assert failed.exists() != well
             failed.unlink(missing_ok=True)
         assert pd.read_csv(tmp_path / "0000.csv")["frames"].tolist() == [4]
+
+    @pytest.mark.parametrize(("free", "reason"), [(0, "No space left on device"), (1 << 40, "Input/output error")])
+    def test_full_disk_is_named(self, tmp_path, monkeypatch, free, reason):
+        """A limit of file sizes makes writes as short as a full disk does."""
+        path, usage = make_video(tmp_path / "v.mp4"), shutil.disk_usage(tmp_path)._replace(free=free)
+        monkeypatch.setattr(shards.shutil, "disk_usage", lambda _: usage)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match=rf"{reason}: .*/0000.lmdb"):
+                write_shard(whole(path), 10, 56, tmp_path / "0000.lmdb")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+    def test_benchmarks_that_share_frames_must_agree_about_their_clips(self, tmp_path, mistake):
+        manifest_of_one(tmp_path)
+        other = pd.read_csv(tmp_path / "manifest.csv").assign(end_s=1.0)
+        other.to_csv(tmp_path / "other.csv", index=False)
+        words = f"frames {tmp_path}/0000.lmdb --shards 1 --fps 2 --size 32 --manifests"
+        line = mistake(cli.main, *words.split(), tmp_path / "manifest.csv", tmp_path / "other.csv")
+        assert line.endswith("share these frames (`dataset` in the config): video_id 'v' stands for several clips")
 
     def test_name_too_long_for_a_key_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match="longer than 504 bytes"):

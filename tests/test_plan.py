@@ -78,14 +78,14 @@ def test_the_longest_training_and_what_needs_no_download_come_first(plan):
     assert nothing_told.training_priority(nothing_told.cell("mine", "baseline")) == 1
 
 
-def test_a_video_that_arrives_in_a_folder_below_is_noticed_where_a_part_is_there(plan, tmp_path):
+def test_a_video_that_arrives_is_noticed_where_a_part_is_there(plan, tmp_path):
     (tmp_path / "videos/below").mkdir(parents=True)
+    block = {**plan().config["benchmarks"]["shapes"], "source": {"reader": "msvd", "local": {"videos": "videos"}}}
 
-    def states(change=None, folder="videos"):
-        return plan(change).states("mine", [str(tmp_path / folder)])
+    def states(partial):
+        return plan({"benchmarks": {"own": block | {"partial": partial}}}).states("own", [])
 
-    partial = {"benchmarks": {"mine": {"partial": True}}}
-    whole, before = states(), states(partial)
-    assert states(partial, "videos/below") == states(None, "videos/below")
-    (tmp_path / "videos/below/a.mp4").touch()
-    assert states() == whole and states(partial) != before
+    for folder in ("videos", "videos/below"):
+        before = states(True)
+        (tmp_path / folder / "a.mp4").touch()
+        assert states(True) != before and states(False) == []

@@ -25,6 +25,8 @@ def work(item, beat):
         os.kill(os.getpid(), signal.SIGSEGV)
     if item == "fails":
         raise KeyError("why")
+    if item == "is empty":
+        raise NoFrames("no frames in it")
     if item == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if item == "fills the memory":
@@ -76,11 +78,12 @@ def test_next_try_comes_after_a_pause(tmp_path, monkeypatch):
     assert list(watched(work, [str(tmp_path / "once")], 1, 60)) and time.monotonic() - begin > 1.5
 
 
-def test_killed_process_and_full_memory_are_faults_of_the_machine(at_once):
-    found = dict(watched(work, ["is killed", "fills the memory", "a"], 1, 60))
+def test_killed_process_and_full_memory_are_faults_of_the_machine_not_of_the_file(at_once):
+    found = dict(watched(work, ["is killed", "fills the memory", "is empty", "a"], 1, 60))
     assert {item: (type(what), str(what)) for item, what in found.items()} == {
         "is killed": (MachineFault, "the decoder crashed (SIGKILL)"),
         "fills the memory": (MachineFault, "out of memory"),
+        "is empty": (NoFrames, "no frames in it"),
         "a": (str, "a done"),
     }
 

@@ -1,6 +1,7 @@
 """Store the frames of the videos of one shard."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,14 +9,14 @@ import pandas as pd
 from centerclip.command import FAILED, UserError, above_zero, positive
 from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import needed_splits
-from centerclip.data.datasets.manifest import in_shard, read_manifest, videos
+from centerclip.data.datasets.manifest import check_clips, in_shard, read_manifest, videos
 from centerclip.data.datasets.readers import read
 from centerclip.data.video.shards import write_shard
 from centerclip.data.video.watch import add_stall_seconds
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shard", type=Path, help="the shard to write; its name is its number, such as 0002.lmdb")
+    parser.add_argument("shard", type=numbered, help="the shard to write; its name is its number, such as 0002.lmdb")
     parser.add_argument(
         "--manifests", nargs="*", default=[], type=Path, help="manifests of all benchmarks of these videos"
     )
@@ -29,14 +30,24 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     tables = [*map(read_manifest, arguments.manifests), *(read(block, None) for block in arguments.sources)]
+    if int(arguments.shard.stem) >= arguments.shards:
+        raise UserError(f"{arguments.shard}: the last of {arguments.shards} shards is {arguments.shards - 1:04d}.lmdb")
     if not tables:
         raise UserError("--manifests is missing: nothing says which videos there are")
     manifest = pd.concat(tables)
+    check_clips(manifest, "the benchmarks that share these frames (`dataset` in the config)")
     clips = videos(manifest[manifest["split"].isin(needed_splits(arguments.splits))])
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
         Path(f"{arguments.log}{FAILED}").touch()
+
+
+def numbered(text: str) -> Path:
+    """A command line's shard: a path whose name is a number."""
+    if not re.fullmatch(r"\d+\.lmdb", Path(text).name, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not called by a number, such as 0002.lmdb")
+    return Path(text)
 
 
 def size(text: str) -> int | str:

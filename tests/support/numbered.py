@@ -116,13 +116,8 @@ def write(path: Path, family: Family) -> Path:
             frame.pts, frame.time_base = index, 1 / family.rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    normal_priority()
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # SVT-AV1 as root takes real-time priority
     return path
-
-
-def normal_priority() -> None:
-    """Undo SVT-AV1's change as root: it gives the whole process real-time priority."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def expected(family: Family, fps: float) -> list[int]:

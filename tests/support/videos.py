@@ -5,8 +5,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from support.numbered import normal_priority
-
 
 def make_video(path: Path, count=20, rate=10, size=(96, 64), codec="libx264", **options) -> Path:
     """A video whose i-th frame has grey level 10 i (at most 250), its upper half red."""
@@ -18,5 +16,4 @@ def make_video(path: Path, count=20, rate=10, size=(96, 64), codec="libx264", **
             picture[: size[1] // 2] = (255, 0, 0)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-    normal_priority()
     return path

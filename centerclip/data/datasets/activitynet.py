@@ -1,10 +1,10 @@
 """ActivityNet Captions: videos of minutes, each with a paragraph of all its sentences; tested on val_1."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
+from centerclip.command import read_json
 from centerclip.data.datasets.manifest import from_captions, listed
 
 
@@ -13,7 +13,7 @@ def manifest(settings: dict, source: Path) -> pd.DataFrame:
     (see `manifest.listed`), only the videos in them count, by name or by id (without v_)."""
     captions, durations, lists = {}, {}, settings.get("lists")
     for split, file in {"train": "train.json", "test": "val_1.json"}.items():
-        videos = json.loads((source / file).read_text())
+        videos = read_json(source / file)
         if lists:
             names = listed(lists, split, "ActivityNet")
             videos = {name: video for name, video in videos.items() if {name, name.removeprefix("v_")} & names}

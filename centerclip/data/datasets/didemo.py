@@ -1,18 +1,18 @@
 """DiDeMo: videos of Flickr's users, each with a paragraph of all descriptions of its moments."""
 
-import json
 import os.path
 from pathlib import Path
 
 import pandas as pd
 
+from centerclip.command import read_json
 from centerclip.data.datasets import SPLITS
 from centerclip.data.datasets.manifest import from_captions, listed
 
 
 def descriptions(source: Path, split: str) -> list[dict]:
     """The rows of a split, each with its `video` and its `description`."""
-    return json.loads((source / f"{split}_data.json").read_text())
+    return read_json(source / f"{split}_data.json")
 
 
 def video_names(source: Path) -> list[str]:

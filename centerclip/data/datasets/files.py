@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,33 +35,17 @@ class Listing(NamedTuple):
 
 
 def listing(folder: Path) -> Listing:
-    """The files in and below `folder`, except hidden files and folders and SYSTEM_FOLDERS. Raises UserError if there is
-    no such folder, or no video in it.
-
-    Links are followed, but each folder is visited once, under its own name rather than a link's.
-    """
+    """The files in and below `folder`, as `walk` finds them. Raises UserError if there is no such folder, or no video
+    in it."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    found, visited, pending = Listing({}, {}, Counter()), set(), deque([folder])
-    while pending:
-        directory = pending.popleft()
-        try:
-            status = directory.stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-        except OSError as error:
-            found.closed[os.path.relpath(directory, folder)] = error.strerror
+    found = Listing({}, {}, Counter())
+    for directory, files in walk(folder):
+        if isinstance(files, OSError):
+            found.closed[os.path.relpath(directory, folder)] = files.strerror
             continue
-        for entry in entries:
-            path = directory / entry.name
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(path):
-                if entry.name.casefold() not in SYSTEM_FOLDERS:
-                    (pending.append if entry.is_symlink() else pending.appendleft)(path)
-            elif path.suffix.lower() in VIDEO_SUFFIXES:
+        for path in map(Path, files):
+            if path.suffix.lower() in VIDEO_SUFFIXES:
                 found.videos[os.path.relpath(path, folder)] = changes(path)
             else:
                 found.others[path.suffix.lower()] += 1
@@ -68,6 +53,35 @@ def listing(folder: Path) -> Listing:
         others = f"; {line}" if (line := found.passed_over()) else ""
         raise UserError(f"{folder}: no videos in it ({' '.join(VIDEO_SUFFIXES)}){others}")
     return found._replace(videos=dict(sorted(found.videos.items())))
+
+
+def walk(folder: str | Path) -> Iterator[tuple[str, list[str] | OSError]]:
+    """`folder` and each folder below it, with the paths of its files, or with the error if it cannot be read. Hidden
+    files, hidden folders and SYSTEM_FOLDERS are left out.
+
+    Links are followed, but each folder is visited once, under its own name rather than a link's.
+    """
+    visited, pending = set(), deque([str(folder)])
+    while pending:
+        directory, files = pending.popleft(), []
+        try:
+            status = os.stat(directory)
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError as error:
+            yield directory, error
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            link = entry.is_symlink()
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):  # entries know their kind, links do not
+                files.append(entry.path)
+            elif entry.name.casefold() not in SYSTEM_FOLDERS:
+                (pending.append if link else pending.appendleft)(entry.path)
+        yield directory, files
 
 
 def changes(path: Path) -> tuple[int, int]:
@@ -92,5 +106,5 @@ def files_by_stem(directory: Path) -> dict[str, str]:
 
 
 def all_files(directory: Path) -> list[str]:
-    """The paths of all files below `directory`; links are followed."""
-    return [os.path.join(parent, file) for parent, _, files in os.walk(directory, followlinks=True) for file in files]
+    """The paths of all files below `directory` that `walk` finds."""
+    return [path for _, files in walk(directory) if not isinstance(files, OSError) for path in files]

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from unicodedata import normalize
@@ -100,8 +101,9 @@ def read_rows(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
     for standard, column in names.items():
         if column not in header and standard in (*REQUIRED, *columns):
-            has = f"it has {', '.join(header)} (`columns` in the config maps names)"
-            raise UserError(f"{path}: no column {column!r} for {standard}; {has}")
+            other = len(header) == 1 and re.search("[;\t|]", header[0])
+            advice = "separate columns by commas" if other else "`columns` in the config maps names"
+            raise UserError(f"{path}: no column {column!r} for {standard}; it has {', '.join(header)} ({advice})")
         if header.count(column) > 1:
             raise UserError(f"{path}: {header.count(column)} columns {column!r}; rename all but one")
     if not rows:

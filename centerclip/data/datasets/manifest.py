@@ -52,9 +52,14 @@ def check_manifest(manifest: pd.DataFrame, name: str) -> None:
         video_id = splits["video_id"][splits["video_id"].duplicated()].iloc[0]
         several = " and ".join(splits["split"][splits["video_id"] == video_id])
         raise UserError(f"benchmark {name}: video {video_id!r} is in more than one split: {several}")
+    check_clips(manifest, f"benchmark {name}")
+
+
+def check_clips(manifest: pd.DataFrame, name: str) -> None:
+    """Raise UserError if a video_id in the rows of `name` stands for several clips."""
     clips = manifest.groupby("video_id")[["path", "start_s", "end_s"]].nunique(dropna=False).max(axis=1)
     if (clips > 1).any():
-        raise UserError(f"benchmark {name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
+        raise UserError(f"{name}: video_id {clips[clips > 1].index[0]!r} stands for several clips")
 
 
 def usable(manifest: pd.DataFrame, counts: Container[str], split: str) -> pd.DataFrame:
@@ -120,14 +125,16 @@ def listed(lists: str, split: str, dataset: str) -> set[str]:
 def from_captions(captions: dict[str, list[tuple[str, str]]], videos: Path) -> pd.DataFrame:
     """The manifest of whole videos below `videos`, from the pairs (video_id, caption) of each split. A video_id is the
     name of a file without the extension. Videos without a file stay, so that the report of the frames names them."""
-    files = files_by_stem(videos)
     triples = [(split, *pair) for split, pairs in captions.items() for pair in pairs]
     rows = pd.DataFrame(triples, columns=["split", "video_id", "caption"])
-    names = rows["video_id"].unique()
+    files, names = files_by_stem(videos), rows["video_id"].unique()
     missing = [name for name in names if name not in files]
     print(f"{len(missing)} of {len(names)} videos have no file in {videos}", *map(shown, missing), sep="\n  ")
+    paths = {name: files.get(name, str(videos / name)) for name in names}
+    if wrong := [path for path in paths.values() if path.encode(errors="ignore").decode() != path]:
+        raise UserError(f"{shown(wrong[0])}: its path is not in UTF-8; rename it")
     return rows.assign(
-        path=rows["video_id"].map(lambda name: files.get(name, str(videos / name))),
+        path=rows["video_id"].map(paths),
         start_s=0.0,
         end_s=float("nan"),
         caption_id=rows.index.astype(str),

@@ -127,11 +127,15 @@ def fetched(files: dict[str, Source], local: dict[str, str]) -> list[Source]:
 
 def needs(dataset: str, local: dict[str, str]) -> list[str]:
     """What the user must do before `dataset` can be fetched: a line for each missing credential or local copy."""
-    files = files_of(dataset)
-    lines = [f"{name}: no such local copy: {path}" for name, path in local.items() if not Path(path).exists()]
-    unknown = [name for name in local if name not in files]
-    lines += [f"{name}: not a file of the dataset, which has {', '.join(files)}" for name in unknown]
-    lacking = {}
+    files, lines, lacking = files_of(dataset), [], {}
+    for name, path in local.items():
+        if name not in files:
+            lines.append(f"{name}: not a file of the dataset, which has {', '.join(files)}")
+        elif not Path(path).exists():
+            lines.append(f"{name}: no such local copy: {path}")
+        elif Path(path).is_dir() != (name == "videos"):
+            archive = f"; name an archive as {files[name].inside[0]}" if name == "videos" and files[name].inside else ""
+            lines.append(f"{name}: not a {'directory' if name == 'videos' else 'file'}: {path}{archive}")
     for source in fetched(files, local):
         if variables := [name for name in source.variables if not os.environ.get(name)]:
             lacking.setdefault((" and ".join(variables), source.licence), []).append(source.file)

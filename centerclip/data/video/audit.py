@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from centerclip.command import shown
 from centerclip.data.datasets.files import listing
 from centerclip.data.video.decoding import decode
 from centerclip.data.video.extraction import choose
-from centerclip.data.video.reading import Lost, NoFrames
+from centerclip.data.video.reading import Lost
 from centerclip.data.video.watch import watched
 
 COLUMNS = ["file", "container", "codec", "decoder", "frames", "seconds", "stored", "reason"]
@@ -20,11 +21,8 @@ COLUMNS = ["file", "container", "codec", "decoder", "frames", "seconds", "stored
 
 def audit(name: str, beat: Callable[[], None], folder: Path, fps: float) -> dict:
     """The row of a file in `folder`: its format, its length, how many frames are stored at `fps` frames a second, and
-    what is wrong with it. Raises MachineFault."""
-    try:
-        decoded = decode(folder / name, lambda shown: [choose(shown, fps, 0, np.nan)], np.shape, beat)
-    except NoFrames as error:
-        return {"file": name, "stored": 0, "reason": str(error)}
+    what is wrong with it. Raises Lost."""
+    decoded = decode(folder / name, lambda shown: [choose(shown, fps, 0, np.nan)], np.shape, beat)
     values = decoded.container, decoded.codec, decoded.decoder, len(decoded.shown.starts), round(decoded.shown.end, 3)
     return dict(zip(COLUMNS, (name, *values, len(decoded.parts[0]), decoded.remark), strict=True))
 
@@ -38,6 +36,7 @@ def table(folder: Path, fps: float, processes: int, stall_seconds: float) -> pd.
     work = watched(partial(audit, folder=folder, fps=fps), found.videos, processes, stall_seconds)
     for name, row in tqdm(work, "audit", len(found.videos), unit="video"):
         rows.append({"file": name, "stored": 0, "reason": str(row)} if isinstance(row, Lost) else row)
+    rows = [row | {"file": shown(row["file"])} for row in rows]  # a name may have line breaks, or not be text
     report = pd.DataFrame(rows).reindex(columns=COLUMNS).sort_values("file", ignore_index=True)
     return report.astype({"frames": "Int64", "stored": "Int64"})
 

@@ -12,6 +12,7 @@ from PIL import Image
 from centerclip.data.video.decoding import EPSILON, Shown, decode, idle
 from centerclip.data.video.reading import NoFrames
 
+MOST = 1_000_000  # stored frames of a video; damaged time stamps could ask for more than the disk can hold
 QUALITY, SUBSAMPLING = 85, "420"  # of stored frames
 Size = int | str  # of stored frames, as `squared` takes it
 
@@ -21,14 +22,17 @@ def choose(shown: Shown, fps: float | None, start_s: float, end_s: float) -> np.
 
     An end of NaN is the video's end. The first frame counts as shown from 0 s on. A part too short for a frame gives
     the frame in its middle; a part outside the video gives none. With `fps` None, every frame that first appears from
-    start_s to end_s, both included, as the authors' code reads its re-encoded videos.
+    start_s to end_s, both included, as the authors' code reads its re-encoded videos. Raises NoFrames for more than
+    MOST frames.
     """
     length = np.fmin(shown.end, end_s) - start_s
     if length <= 0:
         return np.empty(0, np.int64)
     if fps is None:
         return np.flatnonzero((shown.starts > start_s - EPSILON) & (shown.starts < start_s + length + EPSILON))
-    offsets = (np.arange(np.ceil(length * fps - 0.5 - EPSILON)) + 0.5) / fps
+    if (count := np.ceil(length * fps - 0.5 - EPSILON)) > MOST:
+        raise NoFrames(f"damaged: {count:,.0f} frames to store by its time stamps, at most {MOST:,} are allowed")
+    offsets = (np.arange(count) + 0.5) / fps
     times = start_s + (offsets if len(offsets) else np.array([length / 2]))
     return np.maximum(np.searchsorted(shown.starts, times + EPSILON, side="right") - 1, 0)
 

@@ -5,8 +5,11 @@ damaged frames, and the state of its file. Made again, a shard decodes only the 
 as square, as in other loaders of the field; rotation and mirroring in the file are applied.
 """
 
+import errno
 import os
-from collections.abc import Container
+import shutil
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from centerclip.method.digest import digest
 from centerclip.settings import revisions
 
 MACHINE = "machine"  # the decoder of a video that the machine failed to read
+SPARE = 1 << 20  # bytes; a disk with less counts as full
 NAMED = 10  # videos without frames that are listed on the terminal; the report has all
 
 
@@ -50,7 +54,7 @@ def write_shard(
     if had_frames(path) and len(clips) > 1 and not any(map(os.path.exists, clips["path"])):
         gone = f"all of its {len(clips)} videos are gone (first: {clips['path'].iloc[0]}), so it stays as it is"
         raise UserError(f"{path}: {gone}; put the videos back, or run with --forcerun fetch if they were downloaded")
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, disk_checked(path):
         # map_size is the address space of the file; `put` enlarges it.
         store = lmdb.open(str(temporary), subdir=False, map_size=1 << 24, lock=False, sync=False, meminit=False)
         for video_id in clips["video_id"]:
@@ -72,6 +76,19 @@ def write_shard(
     with atomic(path.with_suffix(".csv")) as temporary:
         temporary.write_bytes(table)
     return sum(decoder == MACHINE for _, decoder, _ in rows.values())
+
+
+@contextmanager
+def disk_checked(path: Path) -> Iterator[None]:
+    """Raise OSError where LMDB cannot write. It takes a short write to a full disk for an input/output error."""
+    try:
+        yield
+    except lmdb.Error as error:
+        if error.code <= 0:  # not of the operating system
+            raise
+        full = error.code == errno.EIO and shutil.disk_usage(path.parent).free < SPARE
+        code = errno.ENOSPC if full else error.code
+        raise OSError(code, os.strerror(code), str(path)) from None
 
 
 def had_frames(path: Path) -> bool:

@@ -90,7 +90,7 @@ class Worker:
                 self.quiet, self.started = 0.0, True
                 if message is not None:
                     outcome, failed = message
-                    if failed and not isinstance(outcome, MachineFault):
+                    if failed and not isinstance(outcome, Lost):
                         raise outcome
                     return (outcome,)
         except (EOFError, ConnectionError):
@@ -121,7 +121,8 @@ def watched(work: Work, items: Iterable[Item], processes: int, stall_seconds: fl
 
     If work raises MachineFault, does not call its `beat` for `stall_seconds`, or its process dies, the item is tried
     again after a pause, TRIES times in all. Then its result is a `Lost`: NoFrames if its process crashed twice in a
-    row, else MachineFault. Other errors of work are raised here. Work, items and results are pickled.
+    row, else MachineFault. A NoFrames that work raises is the result, too. Other errors of work are raised here. Work,
+    items and results are pickled.
     """
     pending, workers = deque(map(Task, items)), []
     try:
