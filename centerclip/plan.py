@@ -16,7 +16,7 @@ from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
 from centerclip.settings import layout, resolve, revisions
 from centerclip.settings.cell import Cell, check_cell
-from centerclip.settings.config import full_size
+from centerclip.settings.config import check_installed, full_size
 
 
 class Plan:
@@ -63,9 +63,10 @@ class Plan:
         return settings
 
     def misfit(self, cell: Cell) -> str:
-        """Why a cell's settings do not fit each other; '' if they do."""
+        """Why a cell cannot be made: settings that do not fit each other, or a missing package; '' if it can."""
         try:
             check_cell(cell)
+            check_installed(self.config, cell)
         except UserError as error:
             return str(error)
         return ""
