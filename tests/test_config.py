@@ -86,7 +86,7 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
         ("run.full_size", "true", "'true' should be a valid boolean; YAML reads it as text: write true"),
         ("training.tune", "adapter", "'adapter' should be 'all' or 'lora'"),
         ("weights.tiny", "", "'' should have at least 1 character"),
-        ("benchmarks.tables", config()["benchmarks"]["shapes"], "'tables' should have only a-z, 0-9 and -, and not be be"),
+        ("benchmarks.tables", config()["benchmarks"]["shapes"], "'tables' should have only a-z, 0-9 and -, and not be"),
         ("variants.frames", {}, "'frames' should have only a-z, 0-9, _ and -, and neither be frames "),
         ("variants.a-seed-1", {}, "'a-seed-1' should have only"),
         ("variants.baseline.image_size", 0, "0 should be greater than or"),
