@@ -318,7 +318,10 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
     """
     rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
-        log_to(arguments.log, rank)
+        try:
+            log_to(arguments.log, rank)
+        except OSError as error:
+            sys.exit(f"error: {shown(explained(error))}")
     allow_open_files()
     warnings.showwarning = tell_slow
     with handled(signal.SIGINT, interrupt if rank is None else signal.SIG_DFL):  # the launcher reports a rank's

@@ -63,7 +63,13 @@ def test_a_mistake_is_reported_with_any_rank_of_a_platform(command, mistake, mon
 
 def test_an_unwritable_file_is_reported_before_slow_work(mistake, tmp_path):
     (tmp_path / "file").touch()
-    for command in ("features . --backbone tiny --out", "audit . --out"):
+    for command in (
+        *("features . --backbone tiny --out", "audit . --out", "metrics none.npz --out"),
+        *(
+            "efficiency --benchmark shapes --variants baseline --out",
+            "weights --backbone tiny --weights null --downloads . --out",
+        ),
+    ):
         line = mistake(main, *command.split(), tmp_path / "file/x.npz")
         assert line == f"error: {tmp_path}/file/x.npz: cannot be written: Not a directory"
 
@@ -94,6 +100,8 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
         (f"{FRAMES} --manifests other.csv", "other.csv: not a manifest: Usecols do not match columns"),
         (f"{FRAMES} --manifests empty", "empty: not a manifest: No columns to parse from file"),
         (FRAMES, "--manifests is missing: nothing says which videos there are"),
+        (FRAMES.replace("0000", "1"), "1.lmdb: its name is not the number of a shard, 0 to 0"),
+        (FRAMES.replace("0000", "one"), "one.lmdb: its name is not the number of a shard, 0 to 0"),
         ("frames-report other.csv --out o", "other.csv: not a report of stored frames: it has a, b"),
         (
             "summary --paper other.csv --tables other.csv --tolerance 1 --out o",

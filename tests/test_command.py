@@ -65,6 +65,11 @@ def test_a_missing_file_is_one_line_and_its_traceback_is_in_the_log(tmp_path, lo
     assert not log or "Traceback" in (tmp_path / "log").read_text()
 
 
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "centerclip", "backbones", "--log", tmp_path]
+    assert done(command) == (1, "", f"error: {tmp_path}: Is a directory\n")
+
+
 def test_too_many_open_files_names_the_remedy():
     line = "0001.lmdb: Too many open files; raise the limit of open files, such as `ulimit -n 4096`"
     assert explained(OSError(errno.EMFILE, "Too many open files", "0001.lmdb")) == line

@@ -7,7 +7,7 @@ import argparse
 import time
 from pathlib import Path
 
-from centerclip.command import UserError, above_zero, natural, positive, write_json
+from centerclip.command import UserError, above_zero, natural, positive, writable, write_json
 from centerclip.gpus import claim
 from centerclip.settings.cell import Cell, read_compared
 
@@ -28,6 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     cells = chosen(arguments)
+    if arguments.out:
+        writable(arguments.out)
     claim(arguments.gpus)
     import pandas as pd
     import torch

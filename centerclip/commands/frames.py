@@ -28,12 +28,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
+    number = arguments.shard.stem
+    if not number.isdecimal() or int(number) >= arguments.shards:
+        raise UserError(f"{arguments.shard}: its name is not the number of a shard, 0 to {arguments.shards - 1}")
     tables = [*map(read_manifest, arguments.manifests), *(read(block, None) for block in arguments.sources)]
     if not tables:
         raise UserError("--manifests is missing: nothing says which videos there are")
     manifest = pd.concat(tables)
     clips = videos(manifest[manifest["split"].isin(needed_splits(arguments.splits))])
-    clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
+    clips = clips[in_shard(clips["path"], arguments.shards) == int(number)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
         Path(f"{arguments.log}{FAILED}").touch()

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from centerclip.command import write_json
+from centerclip.command import writable, write_json
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
+    if arguments.out:
+        writable(arguments.out)
     import pandas as pd
 
     from centerclip.evaluate import metrics, statistics, vector_file
