@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
             "other.csv: the column benchmark is missing",
         ),
         ("fetch other.json", "other.json: not the settings of a benchmark, such as results/shapes/benchmark.json"),
+        ("fetch folder.json", "folder.json: its videos and captions are your own: there is nothing to fetch"),
         ("manifest other.json", "other.json: not the settings of a benchmark"),
         ("efficiency --cells other.json", "other.json: not a list of cells, such as results/shapes/compared.json"),
         ("evaluate other.json", "other.json: not a cell or its results"),
@@ -115,7 +117,9 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
 )
 def test_another_file_is_a_mistake(command, told, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
-    for name, text in {"other.csv": "a,b\n1,2\n", "other.json": "{}", "empty": ""}.items():
+    own = json.dumps({"benchmark": "mine", "dataset": "mine", "source": {"reader": "folder"}})
+    files = {"other.csv": "a,b\n1,2\n", "other.json": "{}", "empty": "", "folder.json": own}
+    for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert mistake(main, *command.split()).startswith(f"error: {told}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "other.csv", "other.json"]
+    assert {path.name for path in tmp_path.iterdir()} == files.keys()

@@ -1,6 +1,7 @@
 """Store the frames of the videos of one shard."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +40,7 @@ def job(arguments: argparse.Namespace) -> None:
     clips = clips[in_shard(clips["path"], arguments.shards) == int(number)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
+        print(f"error: the machine failed to read {failed} videos: the next run tries them again", file=sys.stderr)
         Path(f"{arguments.log}{FAILED}").touch()
 
 
