@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from centerclip.backbones.pretrained import published
 from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
+from centerclip.data.datasets.files import listing
 from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
@@ -124,14 +126,14 @@ class Plan:
         """The revision of a generated dataset's files; None for downloads."""
         return revisions.MANIFEST if self.source(dataset)["reader"] == "shapes" else None
 
-    def states(self, dataset: str, files: list[str]) -> list[str]:
-        """The states of the user's own copies of a dataset's files. In a partial benchmark all folders below count too,
-        so that a video that arrives is noticed."""
-        names = resolve.benchmarks_of(self.config, dataset)
-        if any(self.config["benchmarks"][name].get("partial") for name in names):
-            folders = {folder for file in files for folder, *_ in os.walk(file, followlinks=True)}
-            files = [*files, *sorted(folders - {*files})]
-        return list(map(file_state, files))
+    def captions(self, benchmark: str) -> str:
+        """The digest of what a manifest is made of besides fetched files: the user's own captions or, in a partial
+        benchmark, the names of the videos in the user's own folder, so that a new video is noticed; else ''."""
+        folder = self.source(resolve.dataset(self.config, benchmark)).get("local", {}).get("videos")
+        if self.config["benchmarks"][benchmark].get("partial") and folder:
+            with suppress(UserError):  # a missing or empty folder, which the job reports
+                return json_digest(*sorted(listing(Path(folder)).videos))
+        return planning.captions(self.source(benchmark))
 
     def fetch_priority(self, dataset: str) -> float:
         """The priority of fetching a dataset's files: files that need no download come first."""

@@ -78,14 +78,17 @@ def test_the_longest_training_and_what_needs_no_download_come_first(plan):
     assert nothing_told.training_priority(nothing_told.cell("mine", "baseline")) == 1
 
 
-def test_a_video_that_arrives_in_a_folder_below_is_noticed_where_a_part_is_there(plan, tmp_path):
+def test_a_video_that_arrives_is_noticed_where_a_part_is_there(plan, tmp_path):
     (tmp_path / "videos/below").mkdir(parents=True)
 
-    def states(change=None, folder="videos"):
-        return plan(change).states("mine", [str(tmp_path / folder)])
+    def captions(partial):
+        return plan({"benchmarks": {"msvd": {"source": {"local": {"videos": "videos"}}, "partial": partial}}}).captions(
+            "msvd"
+        )
 
-    partial = {"benchmarks": {"mine": {"partial": True}}}
-    whole, before = states(), states(partial)
-    assert states(partial, "videos/below") == states(None, "videos/below")
-    (tmp_path / "videos/below/a.mp4").touch()
-    assert states() == whole and states(partial) != before
+    assert captions(True) == captions(False) == ""
+    (tmp_path / "videos/a.avi").touch()
+    before = captions(True)
+    for name, noticed in (("a.avi", False), (".centerclip-1.npz", False), ("below/b.avi", True)):
+        (tmp_path / "videos" / name).touch()
+        assert (captions(True) != before) == noticed and captions(False) == ""

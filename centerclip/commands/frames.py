@@ -1,7 +1,6 @@
 """Store the frames of the videos of one shard."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -29,18 +28,15 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    number = arguments.shard.stem
-    if not number.isdecimal() or int(number) >= arguments.shards:
-        raise UserError(f"{arguments.shard}: its name is not the number of a shard, 0 to {arguments.shards - 1}")
     tables = [*map(read_manifest, arguments.manifests), *(read(block, None) for block in arguments.sources)]
     if not tables:
         raise UserError("--manifests is missing: nothing says which videos there are")
     manifest = pd.concat(tables)
     clips = videos(manifest[manifest["split"].isin(needed_splits(arguments.splits))])
-    clips = clips[in_shard(clips["path"], arguments.shards) == int(number)]
+    clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
-        print(f"error: the machine failed to read {failed} videos: the next run tries them again", file=sys.stderr)
+        print(f"error: the machine failed to read {failed} videos: the next run tries them again")
         Path(f"{arguments.log}{FAILED}").touch()
 
 
