@@ -59,17 +59,11 @@ def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
     try:
         with np.load(io.BytesIO(data)) as stored:
             paths, sizes, changes, vectors = (stored[name] for name in ("path", *Entry._fields))
+        rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
+        index = {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
+        return index if width in (None, vectors.shape[-1]) and np.isfinite(vectors).all() else {}
     except Exception:  # damage anywhere in a zip file of arrays raises nearly anything
         return {}
-    kinds = "".join(column.dtype.kind for column in (paths, sizes, changes))
-    shapes = {column.shape for column in (paths, sizes, changes)}
-    known = (vectors.dtype.name, vectors.ndim) in (("float32", 2), ("float16", 3))
-    if kinds != "Uii" or not known or shapes != {vectors.shape[:1]}:
-        return {}
-    if width not in (None, vectors.shape[-1]) or not np.isfinite(vectors).all():
-        return {}
-    rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
-    return {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
 
 
 def write_index(file: Path, index: dict[str, Entry]) -> None:
