@@ -431,7 +431,7 @@ class Config(Block):
     stall_seconds: Positive = doc("Seconds without a frame after which a video is named and left out.")
     select: Select = doc(
         "The epoch whose weights are kept. best: the epoch with the best text-to-video R@1 on test. val: the best on"
-        " val."
+        " val. last: the last one."
     )
     training: TrainingBlock = Field()
     evaluation: EvaluationBlock = doc("Settings for encoding videos and captions.")
