@@ -13,7 +13,7 @@ from centerclip.search import models
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="folder of videos, with its subfolders")
-    parser.add_argument("sentences", nargs="*", metavar="sentence")
+    parser.add_argument("sentences", nargs="*", metavar="sentence", help="what to look for; each gets its own answer")
     parser.add_argument("--top", type=positive, default=5, help="number of videos for each sentence (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print json")

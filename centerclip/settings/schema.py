@@ -460,9 +460,10 @@ def command_line(block: type[Block], settings: Block, prefix: str = "") -> str:
 def add_settings(parser: argparse.ArgumentParser, block: type[Block], prefix: str = "") -> None:
     """Give a command an option for each setting of a block but RESERVED."""
     for name, field in options(block).items():
-        how = {"type": partial(typed, block, name), "default": field.default, "help": field.description}
+        how = {"type": partial(typed, block, name), "default": field.default}
         alone = {"nargs": "?", "const": True} if field.annotation is bool else {}
-        parser.add_argument(flag(prefix + name), **how, **alone)
+        text = f"{field.description} (default: {json.dumps(field.default)})"
+        parser.add_argument(flag(prefix + name), **how, **alone, help=text)
 
 
 def typed(block: type[Block], name: str, text: str) -> object:
