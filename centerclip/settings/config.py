@@ -117,7 +117,7 @@ def check_installed(config: dict, cell: Cell) -> None:
     """Raise Misfit where the jobs of a cell need an optional package that is not installed."""
     backbone, reader = cell.model.backbone, config["benchmarks"][cell.benchmark]["source"]["reader"]
     if backbones.needs_transformers(backbone) and find_spec("transformers") is None:
-        problem = f"the texts of {backbone} need transformers: pip install 'centerclip[transformers]'"
+        problem = f"the text side of {backbone} needs transformers: pip install 'centerclip[transformers]'"
         raise Misfit(problem, ["backbone"])
     if reader == "hub" and find_spec("pyarrow") is None:
         raise Misfit("the reader hub needs pyarrow: pip install pyarrow", ["source", "reader"])
