@@ -110,7 +110,6 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
         ("fetch folder.json", "folder.json: its videos and captions are your own: there is nothing to fetch"),
         ("manifest other.json", "other.json: not the settings of a benchmark"),
         ("efficiency --cells other.json", "other.json: not a list of cells, such as results/shapes/compared.json"),
-        ("evaluate other.json", "other.json: not a cell or its results"),
     ],
 )
 def test_another_file_is_a_mistake(command, told, tmp_path, monkeypatch, mistake):
