@@ -498,7 +498,8 @@ def mistake(error: ValidationError, given: object) -> tuple[list, str]:
     value, hint = first["input"], ""
     if isinstance(value, str) and re.search("valid (boolean|integer|number)", allowed):
         with suppress(ValueError):  # YAML 1.1 has no number 1e-3
-            hint = f"; YAML reads it as text: write {yaml.safe_dump(json.loads(value)).split()[0]}"
+            if isinstance(meant := json.loads(value), int | float):
+                hint = f"; YAML reads it as text: write {yaml.safe_dump(meant).split()[0]}"
     shown = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return key, f"{shown} should {allowed}{hint}"
 
