@@ -45,15 +45,15 @@ def devices() -> list[Device]:
 
 
 def named(word: str, there: list[Device]) -> Device | None:
-    """The device that a word of CUDA_VISIBLE_DEVICES names by its index, its UUID or the beginning of its UUID."""
+    """The device that a word of CUDA_VISIBLE_DEVICES names, by index, UUID or the beginning of a UUID."""
     first = {name: device for device in reversed(there) for name in device}
     begun = [name for name in first if word.startswith(("GPU-", "MIG-")) and name.startswith(word)]
     return first.get(begun[0] if len(begun) == 1 else word)
 
 
 def usable() -> dict[str, str]:
-    """The names of the GPUs and MIG instances that this process may use, by their UUIDs. As in CUDA, the list of
-    CUDA_VISIBLE_DEVICES ends before a word that names no device, and counts as empty if a device stands twice."""
+    """The names of the GPUs and MIG instances that this process may use, by UUID. As in CUDA, CUDA_VISIBLE_DEVICES ends
+    before a word that names no device, and is empty if it names a device twice."""
     there, chosen = devices(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return {device.uuid: device.name() for device in there}
@@ -73,8 +73,8 @@ def visible() -> list[str]:
 
 
 def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | None:
-    """`count` free GPUs of `uuids`, each with the descriptor of the locked file in `directory` that holds it. None, and
-    nothing locked, if too few are free."""
+    """`count` free GPUs of `uuids`, each with the descriptor of its locked file in `directory`. None, and nothing
+    locked, if too few are free."""
     taken = {}
     with open(directory / "taking", "w", encoding="utf-8") as taking:
         flock(taking, fcntl.LOCK_EX)
@@ -95,9 +95,9 @@ def take(uuids: Iterable[str], count: int, directory: Path) -> dict[str, int] | 
 
 def claim(count: int) -> None:
     """Hold `count` visible GPUs, or all if there are fewer, until this process and its children end; wait while too few
-    are free. A `count` of 0 holds none and hides none. To be called once, before CUDA is initialised.
+    are free. A `count` of 0 holds none and hides none. Call it once, before CUDA is initialised.
 
-    GPUs are shared out among one user's jobs on a machine, or within one SLURM job, to which SLURM gave them.
+    GPUs are divided among one user's jobs on a machine, or among the processes of one SLURM job.
     """
     names = usable()
     if not (count := min(count, len(names))):

@@ -99,6 +99,14 @@ class Plan:
         shown = [layout.PICTURE.format(benchmark=benchmark, picture=name) for name in pictures.pictures_of(cells)]
         return [f"{plot}.{kind}" for plot in drawn for kind in ("png", "svg")] + shown
 
+    def options(self, cell: Cell, kind: str) -> str:
+        """The options of a cell's job that change no result, `kind` of Runtime, with the user's own captions, which the
+        job reads, and the digest that `check_current` compares."""
+        block = self.source(cell.benchmark)
+        source = ["--source", json.dumps(block)] if self.in_folder(cell.benchmark) else []
+        settings = ["--settings", json_digest(self.settings(cell))]
+        return f"{getattr(cell.runtime, kind)} {shlex.join([*settings, *source])}"
+
     def frames_options(self, dataset: str) -> str:
         """The options of a shard's job that change no result, and the user's own captions, which the job reads."""
         names = resolve.benchmarks_of(self.config, dataset)

@@ -29,11 +29,10 @@ def folder(tmp_path):
     return tmp_path / "videos"
 
 
-def test_a_row_for_every_file(folder, tmp_path, monkeypatch, capsys):
+def test_a_row_for_every_file(folder, tmp_path, run):
     out = tmp_path / "audit.csv"
-    monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(folder), "--out", str(out)])
-    cli.main()
-    assert capsys.readouterr().out == "3 files: frames stored: 18, with remarks: 0, without frames: 1\n"
+    printed = run("audit", folder, "--out", out)
+    assert printed == "3 files: frames stored: 18, with remarks: 0, without frames: 1\n"
     rows = pd.read_csv(out).set_index("file")
     assert rows.loc["a.ts"].tolist()[:6] == ["mpegts", "h264", "pyav", 100, 4.0, 12]
     assert (rows["decoder"]["b.webp"], rows["stored"]["b.webp"]) == ("pillow", 6)
@@ -63,10 +62,8 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_whole_results_have_no_faults(results, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["centerclip", "audit", str(results)])
-    cli.main()
-    assert capsys.readouterr().out == f"{results}: 7 files checked, faults: 0\n"
+def test_whole_results_have_no_faults(results, run):
+    assert run("audit", results) == f"{results}: 7 files checked, faults: 0\n"
 
 
 def test_every_fault_of_results_is_a_line(results, capsys):

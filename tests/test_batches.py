@@ -1,6 +1,5 @@
 """Which frames of a video the model sees, and errors of loaders."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -111,11 +110,11 @@ class TestWorkers:
             told = str(failed)
         assert told == line and not multiprocessing.active_children()
 
-    @pytest.mark.slow
-    def test_unexpected_error_keeps_its_traceback(self):
-        with pytest.raises(RuntimeError, match="Original Traceback"):
-            self.load(Failing(RuntimeError("a bug")))
-        gc.collect()  # ends the workers, which pytest's traceback keeps alive and SIGTERM does not end
+    @pytest.mark.parametrize("kind", [RuntimeError, ValueError, MemoryError])
+    def test_unexpected_error_keeps_its_traceback_and_no_worker(self, kind):
+        with pytest.raises(kind, match="Original Traceback"):
+            self.load(Failing(kind("a bug")))
+        assert not multiprocessing.active_children()
 
     def test_killed_worker(self):
         with pytest.raises(UserError, match=r"a process that loads frames was killed \(Killed\); use fewer `workers`"):

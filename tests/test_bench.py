@@ -21,7 +21,8 @@ from centerclip.bench import families, fidelity, recall, search
 from centerclip.bench import reduction as bench
 from centerclip.command import UserError
 from centerclip.evaluate import costs, operations
-from centerclip.method.stage import Model
+from centerclip.method.stage import Model as Network
+from centerclip.report.compare import Model
 from centerclip.settings.config import read_config
 from centerclip.settings.resolve import cell, cell_names
 
@@ -87,6 +88,7 @@ class TestEqualCost:
         assert (rows["gmacs"] * 2 == rows["gflops"]).all() and rows["saved_mb"].notna().all()
         assert rows["gflops_ratio"][1:].between(0.48, 0.75).all()
         assert rows["setting"][4:].tolist() == ["7 frames of 56 px", "12 frames of 40 px"]
+        assert bench.draw(rows, "tiny").axes[0].get_xlim()[1] < 1.1  # though some take twice the baseline's time
         assert printed in (tmp_path / "cost-0.6.md").read_text() and (tmp_path / "cost-0.6.png").stat().st_size > 5000
 
     def test_methods_of_ones_own_are_compared_too(self, tmp_path, monkeypatch, capfd, mistake):
@@ -128,17 +130,18 @@ def test_families_are_measured_beside_their_baselines(tmp_path, monkeypatch, cap
 
 class TestRecall:
     def test_each_seed_is_compared_with_its_own_baseline(self):
-        """Of 100 queries seed 1 finds 30 and 50, seed 2 40 and 62: +20 and +22 points."""
+        """Of 100 queries seed 1 finds 30 and 50, seed 2 40 and 62: +20 and +22 points. The baseline has no seed 3."""
 
         def found(count: int) -> dict:
             return answered(np.repeat([1, 20], [count, 100 - count]))
 
-        trainings = {"baseline": {1: found(30), 2: found(40)}, "tome": {2: found(62), 1: found(50)}}
+        seeds = {"baseline": {1: found(30), 2: found(40)}, "tome": {2: found(62), 1: found(50), 3: found(99)}}
+        models = [Model(name, Path(name), None, trainings) for name, trainings in seeds.items()]
         ratios = {"variant": ["tome", "baseline"], "gflops_ratio": [0.7, 1.0], "saved_mb_ratio": [0.6, 1.0]}
         ratios |= {"trainable_m": [0.025, 3.5], "index_bytes": [512, 128]}
-        table = recall.compare(trainings, pd.DataFrame(ratios)).set_index("variant")
+        table = recall.table_of(models, pd.DataFrame(ratios)).set_index("variant")
         tome = table.loc["tome"]
-        assert tome[["value", "difference", "gflops_ratio"]].tolist() == [56, 21, 0.7]
+        assert tome[["seeds", "difference", "gflops_ratio"]].tolist() == [3, 21, 0.7]
         assert tome["difference std"] == pytest.approx(2**0.5) and tome["low"] < 21 < tome["high"]
         assert tome["half"] == pytest.approx(np.hypot((tome["high"] - tome["low"]) / 2, 12.7062), rel=1e-4)
         assert (tome["verdict"], table.loc["baseline", "std"]) == ("better", pytest.approx(50**0.5))
@@ -146,6 +149,8 @@ class TestRecall:
         figure = recall.draw(table.reset_index())
         assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["tome"]
         assert [axes.get_xlabel() for axes in figure.axes][1] == "bytes of a video in a float16 index"
+        with pytest.raises(UserError, match="the variant baseline has no results"):
+            recall.table_of(models[1:], pd.DataFrame(ratios))
 
     def test_its_config_has_five_seeds_of_every_method(self):
         config = read_config(recall.OVERLAYS)
@@ -154,7 +159,7 @@ class TestRecall:
     def test_low_rank_tuning_starts_from_the_weights_that_full_tuning_starts_from(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         Path("results").mkdir()
-        save_weights(build(Model("tiny"), 0).state_dict(), "tiny", Path("results/pretrained.safetensors"))
+        save_weights(build(Network("tiny"), 0).state_dict(), "tiny", Path("results/pretrained.safetensors"))
         config = read_config([*recall.OVERLAYS, REPOSITORY / "config/lora.yaml"])
         cells = {name: cell(config, "shapes", name) for name in cell_names(config, "shapes")}
         assert len(cells) == 18

@@ -1,5 +1,6 @@
 """`centerclip check-algorithm`: the package's algorithms keep the contract, and each break of it is named."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -59,8 +60,26 @@ def test_the_packages_algorithms_pass(name):
 
 def test_options_are_given():
     assert failures("kmedoids", distance="cosine") == {}
-    line = failures("kmedoids", distance="no such")["results"]
-    assert line.startswith(f"{reduction.DIRECTORY / 'kmedoids.py'}:") and "distance 'no such' is not euclidean" in line
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "line"),
+    [
+        ("float", "fast", "option seed: 'fast' should be a valid number"),
+        ("'float'", "fast", "option seed: 'fast' should be a valid number"),
+        ("typing.Annotated[int, '>= 1']", 0, "option seed: 0 should be greater than or equal to 1"),
+        ("typing.Literal['a', 'b']", "c", "option seed: 'c' should be 'a' or 'b'"),
+        ("torch.Tensor", "anything", None),
+    ],
+)
+def test_an_option_of_another_type_is_one_line(annotation, value, line, written):
+    path = written("import torch", "import torch, typing")
+    path.write_text(path.read_text().replace("seed=0", f"seed: {annotation} = 0"))
+    if line is None:
+        subject(str(path), {"seed": value})
+        return
+    with pytest.raises(UserError, match=re.escape(f"{path}: {line}")):
+        subject(str(path), {"seed": value})
 
 
 @pytest.mark.parametrize(

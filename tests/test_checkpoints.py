@@ -1,7 +1,9 @@
 """Checkpoints: what they hold, when they are resumed, and what may go wrong with their files."""
 
 import errno
-import math
+import io
+import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from support.damage import damaged
-from support.training import CELL, ORIGIN, batch, run_in
+from support.training import CELL, ORIGIN, run_in
 
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.settings import revisions
 from centerclip.settings.cell import Runtime
 from centerclip.train import checkpoints, loop
-from centerclip.train.loop import Run, train_step
+from centerclip.train.loop import Run
 
 
 def saved(directory: Path, step: int = 0, **changes) -> Run:
@@ -34,24 +36,9 @@ def resumed(directory: Path, **changes) -> Run:
     return run
 
 
-def test_it_goes_on_as_if_nothing_had_happened(tmp_path):
-    straight = run_in(tmp_path)
-    expected = [train_step(straight, batch(number), 1.0) for number in range(4)]
-    first = run_in(tmp_path)
-    losses = [train_step(first, batch(number), 1.0) for number in (0, 1)]
-    first.progress["step"] = 2
-    first.save()
-    second = resumed(tmp_path)
-    assert second.progress["step"] == 2
-    losses += [train_step(second, batch(number), 1.0) for number in (2, 3)]
-    assert losses == expected
-    for name, value in straight.model.state_dict().items():
-        assert torch.equal(second.model.state_dict()[name], value), name
-
-
 def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):
-    """On 2 GPUs: 10 s and 60 J each, then 5 s and 40 J. From a checkpoint without these numbers they are unknown."""
-    seconds, energy = iter([0, 10, 20, 25, 30, 31]), iter([100, 160, 1000, 1040, 0, 1])
+    """On 2 GPUs: 10 s and 60 J each, then 5 s and 40 J."""
+    seconds, energy = iter([0, 10, 20, 25]), iter([100, 160, 1000, 1040])
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(seconds))
     monkeypatch.setattr(loop, "joules", lambda device: next(energy))
     monkeypatch.setattr(loop.processes, "world", lambda: 2)
@@ -60,41 +47,26 @@ def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):
         run.device = torch.device("cuda")
         run.save()
         assert (run.progress["gpu_seconds"], run.progress["joules"]) == (gpu_seconds, joules)
-    state = torch.load(tmp_path / "checkpoint.pt")
-    del state["progress"]["joules"]
-    torch.save(state, tmp_path / "checkpoint.pt")
-    assert math.isnan(resumed(tmp_path).progress["joules"])
 
 
-def test_a_damaged_one_falls_back_to_the_one_before_it(tmp_path, capsys):
-    saved(tmp_path, 1).save()
-    run, path = saved(tmp_path, 2), tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:-5000])
-    assert resumed(tmp_path).progress["step"] == 1 != run.progress["step"]
-    assert "warning" in (printed := capsys.readouterr().out) and "is damaged" in printed
-
-
-def test_whatever_is_damaged_the_one_before_it_is_resumed(tmp_path):
+def test_whatever_is_damaged_the_one_before_it_is_resumed(tmp_path, capsys):
     """A changed bit of a tensor too, which PyTorch would read as another number."""
     saved(tmp_path, 1).save()
     saved(tmp_path, 2)
     path = tmp_path / "checkpoint.pt"
-    tensor = next(iter(torch.load(path)["model"].values())).numpy().tobytes()
-    content = path.read_bytes()
-    place = content.index(tensor[:64])
-    for damage in (content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :], *damaged(content, 15)):
+    content, state = path.read_bytes(), torch.load(path)
+    place = content.index(next(iter(state["model"].values())).numpy().tobytes()[:64])
+    damages = [content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :], *damaged(content, 15)]
+    damages += [content[:kept] for kept in (0, 10, 40, 1000, -5000)]
+    for part in ("made_from", "model", "optimizer", "progress", "selected"):
+        torch.save({name: value for name, value in state.items() if name != part}, lacking := io.BytesIO())
+        damages.append(lacking.getvalue())
+    for damage in damages:
         path.write_bytes(damage)
         assert resumed(tmp_path).progress["step"] == 1 or damage == content
-
-
-@pytest.mark.parametrize("part", ["model", "optimizer", "progress", "selected"])
-def test_one_that_lacks_a_part_is_damaged_too(tmp_path, part):
-    saved(tmp_path, 1).save()
-    saved(tmp_path, 2)
-    state = torch.load(tmp_path / "checkpoint.pt")
-    del state[part]
-    torch.save(state, tmp_path / "checkpoint.pt")
-    assert resumed(tmp_path).progress["step"] == 1
+    assert f"warning: {path} is damaged (KeyError); looking for the one before it" in capsys.readouterr().out
+    (tmp_path / "checkpoint.previous.pt").unlink()
+    assert resumed(tmp_path).progress["step"] == 0
 
 
 def test_one_of_another_model_is_a_mistake(tmp_path):
@@ -116,14 +88,6 @@ def test_a_file_system_without_locks_is_told_with_the_folder(tmp_path, monkeypat
     told = "its file system has no locks .No locks available.: put the folder on one that has, such as a local disk"
     with pytest.raises(UserError, match=f"{tmp_path}: {told}"), checkpoints.sole_owner(tmp_path):
         pass
-
-
-@pytest.mark.parametrize("kept", [0, 10, 40, 1000, -5000])
-def test_every_way_to_be_cut_off_is_damage(tmp_path, kept):
-    saved(tmp_path, 1)
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:kept])
-    assert resumed(tmp_path).progress["step"] == 0  # from none
 
 
 def test_a_disk_that_does_not_answer_is_no_damage(tmp_path, monkeypatch):
@@ -152,13 +116,23 @@ def test_a_full_disk_leaves_the_last_and_tells_what_was_needed(tmp_path, monkeyp
     before = path.read_bytes()
 
     def full(_, file):
-        Path(file).write_bytes(b"half")
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"needs up to \d+ MB: .*No space left on device; the last is intact"):
+    def full_in_torchs_words(*arguments):
+        try:
+            full(*arguments)
+        finally:
+            raise RuntimeError("unexpected pos 768 vs 662")  # as torch, whose error hides the first
+
+    for fail in (full, full_in_torchs_words):
+        monkeypatch.setattr(torch, "save", fail)
+        with pytest.raises(UserError, match=r"needs up to \d+ MB: No space left on device; the last is intact$"):
+            run.save()
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    with pytest.raises(UserError, match=r"No space left on device$"):
         run.save()
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 class TestOtherOrigin:
@@ -166,8 +140,6 @@ class TestOtherOrigin:
         ("changed", "named"),
         [
             ({"settings": "x"}, "settings"),
-            ({"data": "x"}, "data"),
-            ({"revisions": "x"}, "revisions"),
             ({"settings": "x", "revisions": "y"}, "settings and revisions"),
         ],
     )
@@ -179,7 +151,8 @@ class TestOtherOrigin:
         assert run.progress["step"] == 0
         (line,) = capsys.readouterr().err.splitlines()
         assert line == (
-            f"{tmp_path}/checkpoint.pt is of other {named}: training starts anew and keeps it as checkpoint.aside.pt"
+            f"{tmp_path}/checkpoint.pt was made with other {named}: training starts from the beginning, and"
+            " checkpoint.aside.pt keeps the checkpoint"
         )
         assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
         run.save()
@@ -194,14 +167,6 @@ class TestOtherOrigin:
         assert torch.load(tmp_path / "checkpoint.aside.pt")["progress"]["step"] == 1
         checkpoints.remove(tmp_path)
         assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
-
-    def test_one_of_before_there_were_parts_of_an_origin(self, tmp_path, capsys):
-        saved(tmp_path, 1)
-        state = torch.load(tmp_path / "checkpoint.pt")
-        del state["made_from"]
-        torch.save(state | {"origin": "a hash of all"}, tmp_path / "checkpoint.pt")
-        assert resumed(tmp_path).progress["step"] == 0
-        assert "is of other settings and data and revisions" in capsys.readouterr().err
 
 
 class TestOrigin:
@@ -253,9 +218,14 @@ class TestOrigin:
                 assert self.different(before, origin()) == different
 
 
-def test_two_runs_never_write_one(tmp_path):
-    refused = pytest.raises(UserError, match="another process is training this cell")
-    with checkpoints.sole_owner(tmp_path), refused, checkpoints.sole_owner(tmp_path):
-        pass
+def test_two_runs_never_write_one_and_workers_left_behind_hold_nothing(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    started = fork.Event()
+    worker = fork.Process(target=lambda: started.set() or time.sleep(60))
     with checkpoints.sole_owner(tmp_path):
-        pass
+        worker.start()
+        started.wait()
+        with pytest.raises(UserError, match="another process is training this cell"):
+            checkpoints.sole_owner(tmp_path).__enter__()
+    with checkpoints.sole_owner(tmp_path):
+        worker.kill()

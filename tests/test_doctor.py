@@ -50,8 +50,9 @@ def machine(monkeypatch):
     return pretend
 
 
-def test_a_machine_without_a_gpu_is_told_and_no_problem(machine):
-    machine(visible=0)
+@pytest.mark.parametrize("programs", [{}, {"query": "No devices were found\n"}])
+def test_a_machine_without_a_gpu_is_told_and_no_problem(machine, programs):
+    machine(visible=0, **programs)
     assert states(doctor.graphics([]))[-1] == ("GPUs", NOTE)
 
 
@@ -165,7 +166,7 @@ def test_partition_and_account_are_those_of_the_cluster(machine):
     assert missing.state == PROBLEM and missing.line.startswith("none/config.yaml: cannot be read")
 
 
-def test_failed_jobs_have_their_last_error_and_a_run_is_noticed():
+def test_failed_jobs_have_their_last_error_and_a_run_is_noticed_without_its_lock(monkeypatch):
     logs = Path("results/logs/msrvtt")
     logs.mkdir(parents=True)
     (logs / "fetch.log").write_text("error: MSRVTT.zip: no answer\n")
@@ -177,7 +178,9 @@ def test_failed_jobs_have_their_last_error_and_a_run_is_noticed():
         [f"{logs}/fetch.log: MSRVTT.zip: no answer", f"{logs}/train.log: the job was killed"], PROBLEM
     )
     with open("results/.lock", "w") as lock:
+        assert [each.state for each in doctor.jobs()] == [PROBLEM, PROBLEM]
         fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(fcntl, "flock", None)
         assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]  # the other may be at work
 
 
@@ -211,6 +214,15 @@ def test_videos_found_missing_unreadable_and_under_other_names(config):
     states = [each.state for each in copies.findings(config, "msvd") if each.line.startswith(("train", "test"))]
     assert states == [PROBLEM, NOTE]  # all of test are missing, and one of the two to train on cannot be read
     assert found[-1].line.startswith("1 of 1 missing videos have other names, such as ")
+    assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
+
+
+def test_videos_of_ones_own_are_linked_by_their_names_and_a_split_needs_captions(config):
+    Path("mine.csv").write_text("video,split,caption\nthird.mp4,train,a\n")
+    source = {"reader": "folder", "videos": "videos", "captions": "mine.csv"}
+    config["benchmarks"]["mine"] = config["benchmarks"]["msvd"] | {"source": source, "counts": None}
+    found = list(copies.findings(config, "mine"))
+    assert [each.remedy for each in found if each.line.startswith("test")] == ["no caption belongs to test: give some"]
     assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
 
 

@@ -16,6 +16,8 @@ def test_markdown():
     lines = documents.markdown(PARTS).splitlines()
     assert lines[0] == "First, 100 % <sure>." and len({line.count("|") for line in lines[2:]}) == 1
     assert "**42.0 ± 2.6**" in lines[4] and lines[3].endswith(":|")
+    odd = documents.markdown([Table(pd.DataFrame({"a|b": ["c|d"]}))])
+    assert [line.split(" ")[1] for line in odd.splitlines()[::2]] == ["a\\|b", "c\\|d"]  # one column
 
 
 def test_latex_is_balanced_and_escaped():

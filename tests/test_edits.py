@@ -6,12 +6,13 @@ CENTERCLIP_EDITS_SEED says which.
 
 import copy
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -72,86 +73,67 @@ class World:
         block = self.config["benchmarks"][self.draw.choice(["mine", "shapes"])]
         made = [path for path in (self.directory / "results").rglob("*") if path.is_file()]
         made = sorted(path for path in made if "source" not in path.parts)  # a directory is one output
-        kind = self.draw.choice(
-            ["caption", "video", "gone", "row", "lr", "fps", "counts", "share", "seed", "columns", "source"]
-            + ["precision"] + ["well"] * 3 + ["delete"] * 4 + ["results"] * 2 + ["touch"] * 2 + ["targets"] * 2
-        )  # fmt: skip
-        if kind == "caption":
-            self.draw.choice(self.rows)[2] = self.draw.choice(["red", "green", "blue"])
-        elif kind == "video":
-            self.videos[self.draw.choice(list(self.videos))] = self.draw.choice(["this", "that 2"])
-        elif kind == "gone":
-            del self.videos[self.draw.choice(list(self.videos))]
-        elif kind == "row":
+        choice, config = self.draw.choice, self.config
+
+        def new_row() -> None:
             name = f"new{len(self.rows)}.mp4"
-            self.rows.append([name, self.draw.choice(hashed.SPLITS), "new"])
+            self.rows.append([name, choice(hashed.SPLITS), "new"])
             self.videos[name] = "new"
-        elif kind == "lr":
-            self.config["training"] = {"lr": self.draw.choice([0.1, 0.2, 0.3])}
-        elif kind == "precision":
-            self.config["evaluation"] = {"precision": self.draw.choice(["float32", "float16"])}
-        elif kind == "fps":
-            block["fps"] = self.draw.choice([2, 3])
-        elif kind == "counts":
-            block["counts"] = self.draw.choice([None, {"test": {"captions": self.draw.choice([2, 5])}}])
-        elif kind == "share":
-            block["max_unreadable_share"] = self.draw.choice([0.0, 0.1, 0.9])
-        elif kind == "seed":
-            self.config["seeds"] = [self.draw.choice([1, 2])]
-        elif kind == "columns":
-            self.config["benchmarks"]["mine"]["source"]["columns"] = {"video": "video"}
-        elif kind == "well":
+
+        def mend() -> None:
             self.videos |= {name: "again" for name, *_ in self.rows if name not in self.videos}
             for name in ("mine", "shapes"):
-                self.config["benchmarks"][name] |= {"counts": None, "max_unreadable_share": 0.2}
-        elif kind == "delete" and made:
-            for path in self.draw.sample(made, min(len(made), self.draw.choice([1, 1, 5, 20]))):
+                config["benchmarks"][name] |= {"counts": None, "max_unreadable_share": 0.2}
+
+        def delete(paths: Iterable[Path]) -> None:
+            for path in paths:
                 path.unlink()
-        elif kind == "results":
-            for path in (self.directory / "results").glob("*.json"):
-                path.unlink()
-        elif kind == "source":
-            shutil.rmtree(self.directory / "results/shapes/source", ignore_errors=True)
-        elif kind == "touch" and made:
-            os.utime(self.draw.choice(made))
-        elif kind == "targets":
-            self.targets = self.draw.sample(TARGETS, self.draw.choice([1, 2, len(TARGETS)]))
+
+        edits = {
+            "caption": lambda: choice(self.rows).__setitem__(2, choice(["red", "green", "blue"])),
+            "video": lambda: self.videos.update({choice(list(self.videos)): choice(["this", "that 2"])}),
+            "gone": lambda: self.videos.pop(choice(list(self.videos))),
+            "row": new_row,
+            "lr": lambda: config.update(training={"lr": choice([0.1, 0.2, 0.3])}),
+            "precision": lambda: config.update(evaluation={"precision": choice(["float32", "float16"])}),
+            "fps": lambda: block.update(fps=choice([2, 3])),
+            "counts": lambda: block.update(counts=choice([None, {"test": {"captions": choice([2, 5])}}])),
+            "share": lambda: block.update(max_unreadable_share=choice([0.0, 0.1, 0.9])),
+            "seed": lambda: config.update(seeds=[choice([1, 2])]),
+            "columns": lambda: config["benchmarks"]["mine"]["source"].update(columns={"video": "video"}),
+            "source": lambda: shutil.rmtree(self.directory / "results/shapes/source", ignore_errors=True),
+            "well": mend,
+            "delete": lambda: delete(self.draw.sample(made, min(len(made), choice([1, 1, 5, 20])))),
+            "results": lambda: delete((self.directory / "results").glob("*.json")),
+            "touch": lambda: made and os.utime(choice(made)),
+            "targets": lambda: setattr(self, "targets", self.draw.sample(TARGETS, choice([1, 2, len(TARGETS)]))),
+        }
+        often = {"well": 3, "delete": 4, "results": 2, "touch": 2, "targets": 2}
+        (kind,) = self.draw.choices([*edits], [often.get(name, 1) for name in edits])
+        edits[kind]()
         return kind
 
     def run(self, kill_after: float | None = None) -> tuple[int, str]:
-        """What Snakemake ends with and says; it may be killed."""
-        log = self.directory / "log"
-        arguments = [
-            *self.targets,
-            "-s",
-            str(REPOSITORY / "Snakefile"),
-            "--directory",
-            str(self.directory),
-            "--nolock",
-            "--cores",
-            "2",
-        ]
-        arguments += ["--rerun-incomplete", "--configfile", str(self.directory / "small.yaml")]
-        if not (process := os.fork()):  # of a process that has imported Snakemake: that takes longest
-            with open(log, "w") as out:
-                os.dup2(out.fileno(), 1)
-                os.dup2(out.fileno(), 2)
-            os.chdir(self.directory)
-            os.environ["PATH"] = f"{self.directory / 'bin'}:{os.environ['PATH']}"
-            status = 99
-            try:
-                main(arguments)
-            except SystemExit as ended:
-                status = int(ended.code or 0)
-            finally:
-                os._exit(status)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(process, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        if status < 0:
+        """What Snakemake ends with and says; it may be killed. It runs in a fork, as its import takes longest."""
+        process = multiprocessing.get_context("fork").Process(target=self.snakemake)
+        process.start()
+        process.join(kill_after)
+        process.kill()
+        process.join()
+        if process.exitcode < 0:
             time.sleep(0.5)  # for jobs that still run
-        return status, log.read_text()
+        return process.exitcode, (self.directory / "log").read_text()
+
+    def snakemake(self) -> None:
+        from snakemake import cli
+
+        with open(self.directory / "log", "w") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        os.chdir(self.directory)
+        os.environ["PATH"] = f"{self.directory / 'bin'}:{os.environ['PATH']}"
+        options = f"--snakefile {REPOSITORY}/Snakefile --nolock --cores 2 --rerun-incomplete --configfile small.yaml"
+        cli.main([*self.targets, *options.split()])
 
     def expected(self) -> dict[str, str]:
         """The content of each target, as a fresh run makes it; of those alone that it makes."""
@@ -182,9 +164,8 @@ class World:
                 results.append(json.dumps(hashed.evaluated(settings, rows, frames, weights, precision)))
                 contents[f"results/{benchmark}_{name}.json"] = results[-1]
             if len(results) == 2:
-                contents[f"results/tables/{benchmark}.{'md' if benchmark == 'mine' else 'csv'}"] = hashed.digest(
-                    *results
-                )
+                suffix = "md" if benchmark == "mine" else "csv"
+                contents[f"results/tables/{benchmark}.{suffix}"] = hashed.digest(*results)
         tables = [contents[path] for path in TARGETS[4:6] if path in contents]
         return contents | ({TARGETS[6]: hashed.digest(*tables)} if len(tables) == 2 else {})
 
@@ -197,12 +178,6 @@ class World:
             assert made == wanted, told
         elif not killed:  # it may fail for too few videos of splits that only earlier runs needed
             assert None in wanted.values() or "videos are there (" in told or "too few frames" in told, told
-
-
-def main(arguments: list[str]) -> None:
-    from snakemake import cli
-
-    cli.main(arguments)
 
 
 def test_a_run_that_succeeds_has_every_target_as_a_fresh_run_makes_it(tmp_path):

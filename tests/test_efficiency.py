@@ -34,13 +34,6 @@ def cells(*names: str, **changes) -> list[Cell]:
     return [replace(variants[name], variant=name, name=name, **changes) for name in names]
 
 
-def test_tokens_per_block():
-    """6 frames of 1 + 49 tokens, then 2 segments of 1 + 49."""
-    frames = costs.smooth_videos(1, 6, 56)
-    assert costs.tokens_per_block(build(STAGED, 0).eval(), frames) == [300, 300, 100, 100]
-    assert costs.tokens_per_block(build(PLAIN, 0).eval(), frames) == [300] * 4
-
-
 def test_time_in_clustering_is_counted_and_only_there():
     models = [build(PLAIN, 0).eval(), build(STAGED, 0).eval()]
     plain, clustered = costs.milliseconds(models, [costs.smooth_videos(1, 6, 56)] * 2, 3)
@@ -225,6 +218,8 @@ def test_the_command_measures_variants_of_a_config_or_given_cells_from_any_direc
     assert wrong.startswith("error: unknown variant 'poolin'")
     wrong = mistake(cli.main, "efficiency", "--config", tmp_path / "none.yaml")
     assert wrong.endswith("none.yaml: No such file or directory")
+    wrong = mistake(cli.main, "efficiency", *given, "--out", tmp_path)
+    assert wrong == f"error: {tmp_path}: cannot be written: Is a directory"
     wrong = mistake(cli.main, "efficiency", "--threads", 0, status=2)
     assert "argument --threads: '0' is not a whole number from 1 up" in wrong
 

@@ -5,10 +5,11 @@ import pytest
 from support.results import PAPER_ROWS, costs, result, row, table
 
 from centerclip.report import fastest
+from centerclip.report.beside_paper import comparison, document
 from centerclip.report.claims import judgements
 from centerclip.report.documents import markdown
 from centerclip.report.plots.recall_vs_cost import relative
-from centerclip.report.tables import combine, comparison, for_people, for_programs, joined
+from centerclip.report.tables import combine, for_programs, joined
 
 RECALLS = {  # at 10, 9, 8, ... ms a video and 100, 99, 98, ... GFLOPs
     "baseline": 40.0,
@@ -22,7 +23,7 @@ RECALLS = {  # at 10, 9, 8, ... ms a video and 100, 99, 98, ... GFLOPs
 
 def compared(**changes) -> pd.DataFrame:
     results = [result("msrvtt", name, r1) for name, r1 in {"zeroshot": 40.0, **RECALLS}.items()]
-    return fastest.beside_baseline(table(*results, measured=costs(*RECALLS, **changes)))
+    return fastest.shares_of_baseline(table(*results, measured=costs(*RECALLS, **changes)))
 
 
 @pytest.mark.parametrize(("share", "kmedoids"), [(0.99, ("kmedoids-s4", 0.8)), (0.999, ("kmedoids-s3", 0.9))])
@@ -36,7 +37,7 @@ def test_the_fastest_setting_of_each_method_keeps_enough_of_the_baselines_recall
 def test_a_control_of_another_backbone_is_compared_with_the_baseline_that_it_names():
     recalls = {"baseline": 40.0, "baseline-b16": 50.0, "b32-352": 45.0}
     rows = table(*(result("msrvtt", name, r1) for name, r1 in recalls.items()))
-    found = fastest.beside_baseline(rows).iloc[0]
+    found = fastest.shares_of_baseline(rows).iloc[0]
     assert (found["variant"], found["kept"], found["cost"]) == ("b32-352", 0.9, pytest.approx(8 / 9))
 
 
@@ -56,7 +57,7 @@ def test_the_document_has_a_line_a_method_and_says_what_ranks():
     ]
     settings = lines.text.groupby("keeps")["fastest setting"].agg(list).to_dict()
     assert settings == {"99 %": ["tempme", "kmedoids-s4", "none"], "99.9 %": ["tempme", "kmedoids-s3", "none"]}
-    assert words in markdown(for_people(made, apart, costs(*RECALLS), words, lines))
+    assert words in markdown(document(made, apart, costs(*RECALLS), words, lines))
     assert fastest.document(combine(rows, None, PAPER_ROWS)[0]) == []
 
 
@@ -75,7 +76,7 @@ def test_costs_of_two_devices_have_no_common_best_ratio_or_line():
     assert text.loc[ours, "measured on"].tolist() == ["a CPU", "a CPU", "a GPU"]
     assert bold.loc[ours, "ms"].tolist() == [False, True, False]
     assert fastest.cost(rows) == "gflops" and fastest.cost(rows[:2]) == "batch_ms"
-    assert fastest.fastest(fastest.beside_baseline(rows), 0.99)["variant"].tolist() == ["kmedoids-s4"]
+    assert fastest.fastest(fastest.shares_of_baseline(rows), 0.99)["variant"].tolist() == ["kmedoids-s4"]
     assert relative(rows)["batch_ms"].tolist()[:2] == pytest.approx([100, 90])
     assert relative(rows).iloc[2].isna().all()
     *_, in_time, _, _, _ = judgements(joined([for_programs(rows)]), PAPER_ROWS, 1.0).values()
@@ -85,7 +86,7 @@ def test_costs_of_two_devices_have_no_common_best_ratio_or_line():
 def test_a_device_is_named_in_a_sentence_where_all_rows_are_of_one():
     rows = of_two_devices()
     measured = costs("baseline")
-    one, two = (for_people(table, PAPER_ROWS[:0], measured)[1] for table in (rows[:2], rows))
+    one, two = (document(table, PAPER_ROWS[:0], measured)[1] for table in (rows[:2], rows))
     assert "Costs were measured on a CPU with" in one and "are not compared" not in one
     assert "Costs were measured on a CPU and a GPU with" in two
     assert "Costs of different devices are not compared: the best of each device is bold." in two

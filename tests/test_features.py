@@ -158,7 +158,7 @@ def test_equal_videos_and_other_lengths_are_noted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are not finite"),
+        ({"videos": np.full((4, 3), 1e39)}, "videos has numbers that are too large or not finite"),
         ({"texts": np.ones(3)}, "texts must be a 2-D array of numbers, not float64 [3]"),
         ({"videos": np.full((4, 3), "a")}, "videos must be a 2-D or 3-D array of numbers, not <U1 [4, 3]"),
         ({"videos": np.ones((4, 2))}, "texts have 3 numbers each and videos 2"),
@@ -176,6 +176,8 @@ def test_arrays_that_do_not_fit_each_other_are_mistakes(change, expected, mistak
 def test_other_files_are_mistakes(mistake, tmp_path):
     file = tmp_path / "mine.npz"
     assert mistake(cli.main, "metrics", file) == f"error: {file}: No such file or directory"
+    told = mistake(cli.main, "metrics", file, "--out", tmp_path)
+    assert told == f"error: {tmp_path}: cannot be written: Is a directory"
     np.savez(file, texts=np.ones((1, 1)))
     assert mistake(cli.main, "metrics", file).endswith("it needs texts, videos and video_of_text")
     whole = file.read_bytes()

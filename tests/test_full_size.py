@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from support.results import CONFIG, FULL_SIZE, PAPER_CSV, costs, full_size_table
 
 from centerclip import cli
+from centerclip.command import UserError
 from centerclip.report import full_size
 from centerclip.report.plots import full_size as plot
 from centerclip.settings.config import full_size as models
@@ -91,6 +92,12 @@ def test_bars_are_the_shares_here_and_published():
     caption = " ".join(figure.get_supxlabel().split())
     assert "Here: a CPU, 2 threads" in caption and "in 19 ms with 99 GFLOPs and keeps 350 MB" in caption
     plt.close("all")
+
+
+@pytest.mark.parametrize("rows", [slice(1), slice(1, None)])
+def test_bars_need_a_baseline_and_another_model(rows):
+    with pytest.raises(UserError, match="a baseline and another variant"):
+        plot.draw(full_size_table()[rows])
 
 
 def test_the_commands_write_the_table_and_its_plot(tmp_path, monkeypatch, mistake):

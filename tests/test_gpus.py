@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from support.gpus import machine
 
-from centerclip.gpus import usable, visible
+from centerclip.gpus import take, usable, visible
 
 CLAIM = "import os, pathlib, sys, time; from centerclip.gpus import claim; claim(int(sys.argv[1]))"
 SHOW = "; pathlib.Path(sys.argv[2]).write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
@@ -53,33 +53,21 @@ def start(tmp_path):
         jobs.append(Job(tmp_path, environment, count, **options))
         return jobs[-1]
 
-    start.end = lambda: [job.kill() for job in jobs]
     yield start
-    start.end()
+    for job in jobs:
+        job.kill()
 
 
-@pytest.mark.slow
-def test_jobs_get_a_gpu_each_and_wait_for_a_free_one(tmp_path, start):
-    two = machine(tmp_path / "machine", 2)
-    first, second = start(two), start(two)
-    assert {first.gpus(), second.gpus()} == {"0", "1"}
-    third = start(two)
-    assert third.gpus(seconds=2) is None
-    second.kill()
-    assert third.gpus() == second.gpus()
-
-
-@pytest.mark.slow
-def test_a_job_of_two_gpus_gets_both_at_once(tmp_path, start):
-    three = machine(tmp_path / "machine", 3)
-    assert start(three, 4).gpus() == "0,1,2"  # all, if there are fewer
-    start.end()
-    first = start(three)
-    assert first.gpus() == "0"
-    assert start(three, 2).gpus() == "1,2"
-    assert start(three, 2).gpus(seconds=2) is None  # and takes none meanwhile
-    first.kill()
-    assert start(three).gpus() == "0"
+def test_gpus_are_taken_all_at_once_or_not_and_are_free_again_with_their_locks(tmp_path):
+    (alone,) = take("abc", 1, tmp_path).items()
+    both = take("abc", 2, tmp_path)
+    assert alone[0] == "a" and [*both] == ["b", "c"] and take("abc", 1, tmp_path) is None
+    os.close(alone[1])
+    assert take("abc", 2, tmp_path) is None
+    again = take("abc", 1, tmp_path)
+    assert [*again] == ["a"]
+    for lock in (*again.values(), *both.values()):
+        os.close(lock)
 
 
 @pytest.mark.slow
@@ -97,9 +85,10 @@ def test_a_gpu_is_a_jobs_until_its_children_have_ended(tmp_path, start):
 
 
 def test_a_job_says_what_it_has_or_waits_for(tmp_path, start):
-    alone = machine(tmp_path / "machine", 1)
-    done = subprocess.run(claiming(1, ""), env=alone, cwd=REPOSITORY, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("", "GPUs of this job alone: 0\n")
+    three, alone = (machine(tmp_path / f"machine{gpus}", gpus) for gpus in (3, 1))
+    for claimed, given in ((4, "0,1,2"), (2, "0,1")):  # all, if there are fewer
+        done = subprocess.run(claiming(claimed, ""), env=three, cwd=REPOSITORY, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("", f"GPUs of this job alone: {given}\n")
     assert start(alone).gpus() == "0"
     with subprocess.Popen(claiming(1, ""), env=alone, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as waiting:
         assert waiting.stderr.readline() == "waiting for 1 of the GPUs 0\n"

@@ -115,17 +115,13 @@ def test_a_folder_and_its_zip_are_one_source(folder, tmp_path, run):
     [
         ({"counts": {"n_texts": 999}}, "999 captions, not 1,000"),
         ({"counts": {"n_videos": 990}}, "990 videos, not 1,000"),
-        (
-            {"provenance": {"data_revision": "b"}},
-            "another test split: its captions or video ids differ (b, not a)",
-        ),
+        ({"provenance": {"data_revision": "b"}}, "another test split: its captions or video ids differ (b, not a)"),
         ({"data": replace(CELL.data, frames=16)}, "16 frames a video, not 12"),
     ],
 )
 def test_what_does_not_compare_is_left_out_with_the_reason(tmp_path, change, reason):
-    same = {"provenance": {"data_revision": "a"}}
     baseline = {"variant": "baseline", "model": replace(CELL.model, stages=())}
-    lines, left_out = told(tmp_path, result(**same), result(**same | change), result(**same, **baseline))
+    lines, left_out = told(tmp_path, result(), result(**change), result(**baseline))
     assert left_out == [f"theirs: msrvtt: {reason}; left out: kmedoids"]
     assert [list(line) for line in lines] == [["mine"], ["theirs"]]
 
@@ -230,7 +226,7 @@ def test_every_damaged_byte_is_one_line_or_no_harm(tmp_path):
 def test_any_value_in_a_result_is_one_line_or_no_harm(tmp_path):
     odd = [None, [], {}, "x|\x1b\n", -1, math.inf, [[1]], 10**30]
     mine, theirs = zipped(tmp_path / "mine.zip", result()), tmp_path / "theirs.zip"
-    whole = json.dumps(result(provenance={"data_revision": "a", "versions": {"centerclip": "1"}}))
+    whole = json.dumps(result(provenance={"versions": {"centerclip": "1"}}))
     for number, keys in enumerate([*places(json.loads(whole))][::4]):
         changed = node = json.loads(whole)
         for key in keys[:-1]:
@@ -241,7 +237,7 @@ def test_any_value_in_a_result_is_one_line_or_no_harm(tmp_path):
         except UserError as error:
             assert str(error).startswith(f"{theirs}: ")
         else:
-            assert not {"\x1b", "|"} & set("".join(leaderboard.for_people(lines, names)[0].text.astype(str).sum()))
+            assert "\x1b" not in "".join(leaderboard.for_people(lines, names)[0].text.astype(str).sum())
 
 
 def test_a_result_that_is_there_twice_is_refused(tmp_path):

@@ -393,6 +393,8 @@ class TestRunLength:
         frames[:, 1:, :, 2:, 2:] = 0.1
         assert rlt(frames, 2, threshold=0.1).tolist() == [[[True] * 4, [True, False, False, False], [False] * 4]]
         assert rlt(frames[:, :1], 2).tolist() == [[[True] * 4]]
+        frames[:, 1, 0, 0, 3] = torch.nan  # goes on, and is seen in the vector
+        assert rlt(frames, 2)[0, :, 1].tolist() == [True, True, True]
 
     @torch.no_grad()
     def test_packed_frames_are_those_with_a_mask(self):
@@ -504,26 +506,19 @@ class TestAModelThatOneHolds:
         held = open_clip.CLIP(**backbones.model_config("tiny")).eval()
         before = {name: tensor.clone() for name, tensor in held.state_dict().items()}
         video = smooth_videos(2, 6, 56)
-        options = {"kmedoids": {"segments": 2, "clusters": 49}, "tome": {"remove": 5}, "rlt": {"threshold": 0.17}}[
-            method
-        ]
-        reduced = centerclip.reduce(held, method, frames=6, **options)
+        options = {"kmedoids": {"segments": 2, "clusters": 49}, "tome": {"remove": 5}, "rlt": {"threshold": 0.17}}
+        reduced = centerclip.reduce(held, method, frames=6, **options[method])
         ours = CenterCLIP("tiny", [stage.settings for stage in reduced.stages.values()], None, method == "tome").eval()
-        ours.load_state_dict(before)
-        assert torch.equal(reduced.encode_video(video), ours.encode_video(video))
-        assert not torch.allclose(
-            reduced.encode_video(video), CenterCLIP.encode_video(self.plain(held), video), atol=1e-3
-        )
+        plain = CenterCLIP("tiny").eval()
+        for model in (ours, plain):
+            model.load_state_dict(before)
+        vectors = reduced.encode_video(video)
+        assert torch.equal(vectors, ours.encode_video(video))
+        assert not torch.allclose(vectors, plain.encode_video(video), atol=1e-3)
         ids = open_clip.SimpleTokenizer()(["a red circle"])
         assert torch.allclose(reduced.encode_text(ids), held.encode_text(ids, normalize=True), atol=1e-6)
         after = held.state_dict()
         assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
-
-    def plain(self, held):
-        """The baseline with the same weights."""
-        baseline = CenterCLIP("tiny").eval()
-        baseline.load_state_dict(held.state_dict())
-        return baseline
 
     @pytest.mark.parametrize(
         ("method", "options", "problem"),
@@ -533,15 +528,40 @@ class TestAModelThatOneHolds:
             ("kmedoids", {"clusters": 0}, "segments 12, clusters 0: neither may be less than 1"),
             ("tome", {"r": 2}, "schedule tome has no option 'r'; it has remove"),
             ("kmedoids", {"remove": 2}, "kmedoids has no option 'remove'; it has distance, "),
+            ("kmedoids", {"keep": "max"}, "keep 'max' is not one of medoid, mean, weighted, attention"),
+            ("tome", {"remove": -1}, "remove -1 is neither a number of tokens from 0 nor a share below 1"),
+            ("tome", {"remove": 2.0}, "remove 2.0 is neither a number of tokens"),
+            ("tome", {"segments": 4}, "reduce: tome takes no segments"),
+            ("rlt", {"keep": "mean"}, "reduce: rlt takes no keep"),
+            ("spectral", {}, "reduce: spectral would keep all 49 tokens of a frame: give segments or clusters"),
         ],
     )
     def test_mistakes_are_one_line(self, method, options, problem):
         with pytest.raises(UserError, match=problem):
             centerclip.reduce(build(Model("tiny"), 0), method, **options)
-        with pytest.raises(UserError, match="the video side is a Linear, not a ViT of"):
-            held = torch.nn.Module()
-            held.visual = torch.nn.Linear(1, 1)
-            centerclip.reduce(held, method, **options)
+
+    def test_what_is_not_a_model_of_known_towers_is_one_line(self):
+        custom = backbones.TINY | {"vision_cfg": backbones.TINY["vision_cfg"] | {"qk_norm": True}}
+        other = torch.nn.Module()
+        other.visual = torch.nn.Linear(1, 1)
+        for held, problem in (
+            (other, "the video side is a Linear, not a ViT of"),
+            (open_clip.CLIP(**custom), "the video side has open_clip's custom blocks"),
+            ("ViT-B-32", "a str is not a model as open_clip.create_model returns it"),
+            ((other, None), "a tuple is not a model"),
+        ):
+            with pytest.raises(UserError, match=f"^reduce: {problem}"):
+                centerclip.reduce(held, "tome")
+
+    @torch.no_grad()
+    def test_poolings_means_are_kept_without_asking(self):
+        held, video = build(Model("tiny"), 0).eval(), smooth_videos(1, 6, 56)
+        for method in ("pooling", "hpool"):
+            asked, default = (
+                centerclip.reduce(held, method, segments=2, frames=6, **keep) for keep in ({"keep": "mean"}, {})
+            )
+            assert default.settings == asked.settings
+        assert torch.equal(default.encode_video(video), asked.encode_video(video))
 
 
 def test_the_bench_is_a_list_of_variants_of_every_benchmark_of_the_paper_and_not_in_its_all(tmp_path):

@@ -298,6 +298,22 @@ def test_a_shift_changes_a_video_by_the_channels_that_it_moves_alone(tiny, frame
     assert torch.allclose(model.encode_video(frames), tiny.encode_video(frames), atol=1e-5)
 
 
+def test_frames_and_masks_that_do_not_fit_are_one_line(frames):
+    model, mask = tiny_model(KMEDOIDS), torch.ones(2, 12, dtype=torch.bool)
+    clips = tiny_model(Stage("tome", 2, 6, remove=2, keep="weighted", classes="all", clip_embedding=12))
+    needs = "after block 2: a video has {} frames (or earlier segments), and the stage needs {}"
+    for given, line in (
+        (lambda: model.encode_video(frames[:, :10]), "kmedoids " + needs.format(10, "a multiple of 4")),
+        (lambda: model.encode_video(frames[:, :1]), "kmedoids " + needs.format(1, "a multiple of 4")),
+        (lambda: clips.encode_video(frames[:, :6]), "tome " + needs.format(6, 12)),
+        (lambda: model.encode_video(frames, mask[:1]), "mask is [1, 12], and the frames need [2, 12]"),
+        (lambda: model.encode_video(frames[0]), "frames are [12, 3, 56, 56], not [videos, frames, 3, height, width]"),
+    ):
+        with pytest.raises(UserError) as error:
+            given()
+        assert str(error.value) == line
+
+
 @torch.no_grad()
 def test_padding_changes_nothing(tiny, frames):
     padded = torch.cat([frames, frames[:, -1:].expand(-1, 3, -1, -1, -1)], 1)

@@ -124,7 +124,7 @@ def test_costly_clustering_is_named(backbone, stage, pairs, pays):
     parts, stages = operations.parts(backbone), [Stage(algorithm, 6, segments, clusters)]
     whole, less = (sum(operations.encoding(parts, given, 12).values()) for given in ((), stages))
     expected = (less + operations.A_PAIR * pairs) / whole
-    assert operations.share_of_time(parts, stages, 12) == pytest.approx(expected)
+    assert operations.shares(parts, stages, 12) == pytest.approx((less / whole, expected))
     line = operations.costly_clustering(parts, stages, 12)
     assert (
         line is None

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fontTools.ttLib import TTFont
@@ -102,17 +104,22 @@ def test_a_long_video_shows_its_first_segments_whole(frames, segments, shown):
 
 
 @pytest.mark.parametrize(
-    ("stages", "name", "line"),
+    ("stages", "name", "weights", "line"),
     [
-        ([], "v.mp4", "the model: without a clustering stage every token goes on"),
-        ([replace(STAGE, clusters=0)], "v.mp4", "segments 2, clusters 0: neither may be less than 1"),
-        ([STAGE], "none.mp4", r"none\.mp4: no such file"),
-        ([Stage("rlt", 0)], "v.mp4", "the model: rlt leaves patches out, which form no clusters"),
+        ([], "v.mp4", None, "the model: without a clustering stage every token goes on"),
+        ([replace(STAGE, clusters=0)], "v.mp4", None, "segments 2, clusters 0: neither may be less than 1"),
+        ([STAGE], "none.mp4", "none either", r"none\.mp4: no such file"),
+        ([Stage("rlt", 0)], "v.mp4", None, "the model: rlt leaves patches out, which form no clusters"),
     ],
 )
-def test_a_model_without_clusters_and_a_video_without_frames_are_mistakes(video, stages, name, line):
+def test_a_model_without_clusters_and_a_missing_video_are_mistakes(video, stages, name, weights, line):
     with pytest.raises(UserError, match=line):
-        tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", None, 4, stages)])
+        tokens.draw_file(video.with_name(name), [cell_of_weights("tiny", weights, 4, stages)])
+
+
+def test_flips_of_one_model_are_a_mistake():
+    with pytest.raises(UserError, match="flips: give the results of a baseline and of at least one other model"):
+        flips.draw([tiny_cell()])
 
 
 @pytest.mark.slow
@@ -194,11 +201,25 @@ def test_best_and_worst_queries_against_brute_force():
 
 
 def test_a_query_has_its_rank_and_answers():
-    texts, videos = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]])
-    (best,), (worst,) = queries.best_and_worst(texts, videos, torch.tensor([2, 0]), ["up", "right"], 1)
+    similarity = torch.tensor([[0.8, 0.6, 1.0], [0.6, 0.8, 0.0]])
+    (best,), (worst,) = queries.best_and_worst(similarity, torch.tensor([2, 0]), ["up", "right"], 1)
     assert (best.caption, best.rank, best.candidates, best.right, best.answers) == ("up", 1, 3, 2, [2, 0, 1])
     assert best.similarity == pytest.approx([1, 0.8, 0.6])
     assert (worst.caption, worst.rank, worst.right, worst.answers) == ("right", 2, 0, [1, 0, 2])
+
+
+def test_queries_of_a_model_with_several_vectors_a_video(monkeypatch):
+    """Of "right" the second vector of its video, b, is nearest; of "up" the first one, not a vector of its video."""
+    rows = pd.DataFrame({"video_id": ["a", "b"], "caption": ["up", "right"]})
+    videos = torch.tensor([[[0.0, 1.0], [0.0, 0.0]], [[0.6, 0.8], [1.0, 0.0]]])
+    vectors = torch.tensor([[0.6, 0.8], [1.0, 0.0]]), videos, torch.tensor([0, 1])
+    monkeypatch.setattr(queries, "stored", lambda cell, splits: (None, None, {"test": rows}))
+    monkeypatch.setattr(queries, "Videos", lambda *_: torch.zeros(2, 1, 3, 3, 8, 8, dtype=torch.uint8))
+    monkeypatch.setattr(queries, "features", lambda *_: vectors)
+    monkeypatch.setattr(queries, "Retriever", mock.Mock())
+    figure = queries.draw([tiny_cell()])
+    assert "the right video comes first for 1 of 2 sentences" in " ".join(figure.get_suptitle().split())
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1: 1.00 the right one", "2: 0.00"]
 
 
 def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(tmp_path):
@@ -221,7 +242,7 @@ def test_the_right_video_is_framed_and_stands_apart_where_it_was_not_found(tmp_p
         figures.save(figure, tmp_path / name)
         assert Image.open(tmp_path / name).width > 500
     with pytest.raises(UserError, match=r"p\.mp4: no format of figures ends in '.mp4'"):
-        figures.save(figure, Path(tmp_path / "p.mp4"))
+        figures.check_path(tmp_path / "p.mp4")
 
 
 def test_other_scripts_are_in_a_font_of_the_machine_or_told(tmp_path, monkeypatch, capsys):

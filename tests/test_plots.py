@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 from support.cells import STAGE, tiny_cell
 
+from centerclip import cli
 from centerclip.command import UserError, write_json
 from centerclip.method.stage import Model
 from centerclip.report import plots
@@ -36,6 +38,7 @@ def csv(tmp_path):
     """A table of the columns that plots read; the published numbers are the baseline's and kmedoids'."""
     (tmp_path / "toy.csv").write_text(TABLE)
     table = pd.read_csv(tmp_path / "toy.csv").assign(benchmark="toy", backbone="tiny")
+    table["group"] = table["frames"].map("{} frames".format)
     for number, direction in enumerate(("t2v", "v2t")):
         for more, k in ((0, "R@1"), (30, "R@5"), (45, "R@10")):
             table[f"{direction} {k}"] = [2.0 + more, 40 + more, 42 + more, 41.5 + more, 38 + more]
@@ -95,7 +98,8 @@ def test_recall_at_k_is_a_curve_a_variant_and_published_marks(table):
         assert [curve[:3] for curve in curves(axes)] == table[[f"{short} R@{k}" for k in (1, 5, 10)]].values.tolist()
         assert marks(axes, hollow=True) == [(1, 43), (1, 44), (5, 73), (5, 74), (10, 88), (10, 89)]
         assert [label.get_text() for label in axes.get_xticklabels()] == list(map(str, ks))
-    assert figure.get_suptitle() == "toy: the right video is among the first 10 for 83 to 87 % of the sentences"
+    title = "toy: the right video is among the first 10 for 83 to 87 % of the sentences, by the trained models"
+    assert " ".join(figure.get_suptitle().split()) == title
 
 
 def test_whiskers_are_intervals_where_a_table_has_any(table):
@@ -146,11 +150,35 @@ def test_cost_is_bars_with_the_spread_of_time(table):
     assert figure.get_suptitle() == "toy: other needs the least memory, 38 % of the baseline's"
 
 
+def test_a_title_with_many_variants_says_their_number_and_no_power_of_ten(table):
+    data = pd.concat([table.iloc[[1]], *[table.iloc[[2]]] * 6], ignore_index=True)
+    data["variant"] = ["baseline", *(f"kmedoids-s{number}" for number in range(6))]
+    told = {"t2v R@1 difference": [None] + [2.0] * 6, "t2v R@1 difference half": 1}
+    assert recall.draw(data.assign(**told)).get_suptitle() == "toy: R@1 is higher than the baseline's with 6 variants"
+    assert "with a higher R@1, 6 variants keep 75 %" in recall_vs_cost.draw(data.assign(**told)).get_suptitle()
+    two = data.assign(saved_mb=[1234.0] + [222.4] * 6, baseline=[True, True] + [False] * 5)
+    assert cost.draw(two).get_suptitle() == "toy: a video takes 222 to 1,234 MB"
+
+
+@pytest.mark.parametrize("plot", ["cost", "recall_vs_cost", "training"])
+def test_a_plot_without_anything_to_draw_is_a_mistake(plot, csv, tmp_path, mistake):
+    (cell,) = write_cells(tmp_path, {"zeroshot": []})
+    pd.read_csv(csv).assign(saved_mb=np.nan, gflops=np.nan, ms=np.nan).to_csv(csv, index=False)
+    words = ["plot", plot, "--table", csv, "--cells", cell, "--out", tmp_path / "a.png", "--variants"]
+    assert mistake(cli.main, *words, "zeroshot").startswith(f"error: {csv}: the plot {plot} needs ")
+    assert mistake(cli.main, *words[:-2], "a.gfi", "--variants", "zeroshot") == (
+        "error: a.gfi: no format of figures ends in '.gfi'; .png does"
+    )
+
+
 def test_gpu_memory_is_shown_where_it_was_measured_and_times_where_they_tell(table):
     assert len(cost.draw(table.assign(training_gb=[np.nan, 10, 8, 8, 4])).axes) == 5
     figure = cost.draw(table.assign(gflops=table["gflops"] / 2))
     assert [axes.get_xlabel().split("\n")[0] for axes in figure.axes] == ["memory kept for the", "operations"]
     assert "Times are only in the table" in figure.get_supxlabel()
+    figure = cost.draw(table.assign(busy=[True] + [False] * 4))
+    assert [axes.get_xlabel().endswith("(busy)") for axes in figure.axes] == [False, False, True, True]
+    assert "Times marked (busy) are wrong" in figure.get_supxlabel()
 
 
 def test_recall_against_cost_is_relative_to_the_own_baseline(table):
@@ -202,6 +230,8 @@ def test_training_is_a_line_a_variant_and_the_mean_of_seeds(tmp_path):
     assert drawn == [[[4, 2.5], [2, 1]], [[0, 10], [0, 10]], [[0, 9], [0, 9]]]
     assert figure.get_suptitle() == "toy: the loss is lowest after the last epoch for 2 of 2 variants"
     assert "untrained: zeroshot." in " ".join(figure.get_supxlabel().split())
+    once = training.draw(training.read(None, write_cells(tmp_path, {"baseline": [3]})))
+    assert once.get_suptitle() == "toy: the loss is lowest after the last epoch for 1 of 1 variants"
     plt.close("all")
 
 
@@ -232,10 +262,19 @@ def test_without_costs_an_ablation_is_recall_alone(table):
     assert "cost" not in figure.get_suptitle() + figure.get_supxlabel()
 
 
-@pytest.mark.parametrize(("half", "told"), [(19, "R@1 is higher at 4 than at 1 blocks"), (21, "intervals overlap")])
-def test_the_title_of_an_ablation_says_whether_intervals_are_apart(half, told, table):
+@pytest.mark.parametrize(
+    ("half", "told"),
+    [
+        (19, "R@1 is higher at 6 than at 10 blocks before the clustering, B, by 40.0 points"),
+        (21, "40.0 points of R@1 from the lowest to the highest blocks before the clustering, B; their 95 % intervals"),
+    ],
+)
+def test_an_ablation_goes_from_the_smallest_value_up_and_says_whether_intervals_are_apart(half, told, table):
+    """A table's column of whole numbers with gaps, such as the baseline's, holds floats."""
     intervals = {"t2v R@1 low": table["t2v R@1"] - half, "t2v R@1 high": table["t2v R@1"] + half}
-    assert told in ablation.draw(table.assign(block=[1, 2, 4, 6, 8], **intervals)).get_suptitle()
+    figure = ablation.draw(table.assign(block=[10.0, 1, 6, 4, 2], **intervals))
+    assert curves(figure.axes[0])[0] == [40, 38, 41.5, 42, 2]
+    assert " ".join(figure.get_suptitle().split()).startswith(f"toy: {told}")
 
 
 def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
@@ -254,8 +293,10 @@ def test_a_setting_without_a_column_is_read_from_the_cells(csv, tmp_path):
     plt.close("all")
 
 
-@pytest.mark.parametrize("plot", [recall, recall_at_k, cost, recall_vs_cost, ablation])
-@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    ("plot", "few"),
+    [*product((recall, recall_at_k, cost, ablation), (False, True)), (recall_vs_cost, False)],
+)
 def test_every_axis_has_a_unit_and_no_text_overlaps_a_panel_or_a_text(table, plot, few):
     """`few`: what a benchmark of one's own may have, a model without training and nothing published."""
     figure = plot.draw(table[:1].dropna(axis="columns").reindex(columns=table.columns) if few else table)
@@ -281,6 +322,8 @@ def test_a_method_has_one_colour_and_marker_in_every_plot_and_its_settings_are_l
     first, second = style.looks(["kmedoids-s4 (from random weights)", "kmedoids-s3"]).values()
     assert first["marker"] == second["marker"] == together["kmedoids"]["marker"]
     assert first["color"] == together["kmedoids"]["color"] and sum(second["color"]) > sum(first["color"])
+    many = style.looks(f"{method}-s{number}" for number in range(14) for method in ("kmedoids", "spectral"))
+    assert list(many)[:2] == ["kmedoids-s0", "spectral-s0"] and len({look["color"] for look in many.values()}) == 28
 
 
 def test_a_benchmark_has_the_plots_that_its_cells_have_points_for():

@@ -185,7 +185,7 @@ def test_a_model_of_timms_at_full_size_is_reduced_in_less_than_ten_lines(capsys)
     assert capsys.readouterr().out == "torch.Size([1, 768])\n"
     frame = torch.randn(1, 3, 224, 224)
     expected = names["model"].encode_image(frame, normalize=True)
-    got = centerclip.reduce(names["model"], "kmedoids", frames=1).encode_video(frame[None])
+    got = centerclip.reduce(names["model"], "kmedoids", segments=1, frames=1).encode_video(frame[None])
     assert torch.allclose(got, expected, atol=1e-6)
 
 

@@ -59,6 +59,14 @@ class TestSaved:
         text = torch.tensor([[49406, 320, 49407, *[0] * 74]])
         assert torch.equal(loaded.encode_text(text), saved.encode_text(text))
 
+    def test_a_reduced_model_may_be_reduced_in_another_way(self, videos, tmp_path):
+        first = reduced()
+        saved = centerclip.reduce(first, "tome", frames=4, remove=3)
+        saved.save(tmp_path / "reduced.safetensors")
+        loaded = centerclip.load_reduced(tmp_path / "reduced.safetensors")
+        assert saved.clip is first.clip and list(saved.stages) == [f"{block}-inside" for block in range(4)]
+        assert torch.equal(loaded.encode_video(*videos), saved.encode_video(*videos))
+
     def test_precision_stays(self, tmp_path):
         saved = reduced().bfloat16()
         saved.save(tmp_path / "reduced.safetensors")

@@ -211,11 +211,14 @@ def test_impossible_numbers_of_clusters_are_refused(name, clusters):
         Reduction(name, {})(torch.zeros(1, 4, 2), clusters, frames=2, segments=1, classes=1, scores=torch.zeros(1, 4))
 
 
-def test_names_and_options_are_read_from_the_files():
-    assert reduction.names() == [
-        "dpc_knn", "evit", "first_tokens", "hpool", "kmedoids", "norm", "pitome", "pooling", "random_tokens", "rlt",
-        "sparse_sampling", "spectral", "tome",
-    ]  # fmt: skip
+@pytest.mark.parametrize("name", [name for name in reduction.names() if not reduction.sees_pixels(name)])
+def test_no_problems_have_no_medoids(name):
+    context = {"frames": 2, "segments": 1, "classes": 1, "scores": torch.zeros(0, 4)}
+    medoids, assignment = Reduction(name, {})(torch.zeros(0, 4, 3), 2, **context)
+    assert medoids.shape == (0, 2) and assignment.shape == (0, 4)
+
+
+def test_options_are_read_from_the_files():
     assert reduction.options("random_tokens") == ["seed"] and reduction.options("pooling") == []
     assert reduction.context("pooling") == ["frames"] and reduction.context("kmedoids") == []
     assert reduction.context("sparse_sampling") == ["segments", "training"]

@@ -13,7 +13,7 @@ from support.results import PAPER_CSV, PAPER_ROWS, write_results
 
 from centerclip.command import UserError, write_json
 from centerclip.evaluate import vector_file
-from centerclip.report import full_size, tables
+from centerclip.report import beside_paper, full_size, tables
 from centerclip.report.documents import markdown
 from centerclip.report.plots import recall_vs_cost, training
 from centerclip.report.summary import summary
@@ -70,7 +70,7 @@ def files(tmp_path) -> dict[str, Path]:
 def tabled(result: Path, costs: Path) -> str:
     measured = tables.read_costs(costs)
     table, apart = tables.combine([tables.read_result(result)[0]], measured, PAPER_ROWS)
-    return markdown(tables.for_people(table, apart, measured))
+    return markdown(beside_paper.document(table, apart, measured))
 
 
 READERS: dict[str, Callable[[dict[str, Path]], object]] = {

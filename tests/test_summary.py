@@ -57,7 +57,8 @@ def test_findings_say_of_a_difference_what_its_interval_supports(value, seeds, t
 def test_findings_without_clustering_or_training():
     run, found, unknown = findings(joined([csv("shapes", zeroshot=1)]), None, PAPER_ROWS)
     assert run == "This run tested 1 model on shapes (ViT-B-32)."
-    assert found == "It found: nothing on clustering, which no trained variant here does."
+    nothing = "It found: nothing on clustering, as no clustering variant here has a baseline."
+    assert found == findings(joined([csv("shapes", kmedoids=39)]), None, PAPER_ROWS)[1] == nothing
     assert "trained once" not in unknown
 
 
@@ -66,6 +67,11 @@ def test_findings_of_several_seeds_on_a_gpu():
     _, found, unknown = findings(seeds, None, PAPER_ROWS)
     assert "on msrvtt (ViT-B-32) text-to-video R@1 goes from 43.0, the baseline's, to 44.0," in found
     assert unknown == "It cannot tell whether the paper's recalls are met, as it tested 2 of its 31 models."
+
+
+def test_findings_without_costs():
+    _, _, unknown = findings(joined([SHAPES]).assign(ms=None), None, PAPER_ROWS)
+    assert unknown.endswith("; what the models cost, as it measured no costs.")
 
 
 def test_what_was_run_stands_before_what_was_not():

@@ -14,6 +14,7 @@ from support.results import PAPER_CSV, PAPER_ROWS, costs, csv_of, result, row, t
 
 from centerclip import cli
 from centerclip.command import UserError, write_json
+from centerclip.report.beside_paper import comparison, document, elsewhere, notes, shown
 from centerclip.report.claims import judgements
 from centerclip.report.plots import recall, style
 from centerclip.report.rows import DIFFERENCE, INTERVALS, MEASURED, ROLES, STAGE
@@ -21,14 +22,10 @@ from centerclip.report.summary import findings
 from centerclip.report.tables import (
     PAPER,
     combine,
-    comparison,
     description,
-    for_people,
     for_programs,
     joined,
-    notes,
     of_baselines,
-    shown,
 )
 from centerclip.settings import layout
 from centerclip.settings.cell import from_settings
@@ -67,7 +64,7 @@ def test_every_row_of_the_paper_is_found_by_its_settings_and_listed_where_it_has
         results = [row(result(benchmark, variant, 40)) for variant in models]
         compared, apart = combine(results, costs(*models), PAPER_ROWS)
         assert compared["paper_row"].tolist() == rows.dropna(subset="variant").index.tolist()
-        assert apart["method"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
+        assert elsewhere(apart).text["published"].tolist() == rows[rows["variant"].isna()]["method"].tolist()
         _, apart = combine(results[1:], costs(*models), PAPER_ROWS)
         assert apart["variant"].dropna().tolist() == models[:1]
 
@@ -76,6 +73,8 @@ def test_published_models_have_the_roles_of_their_cells():
     for _, model in PAPER_ROWS[PAPER_ROWS["variant"].notna()].iterrows():
         cell = from_settings(result(model["benchmark"], model["variant"], 40)["settings"])
         assert model[ROLES].to_dict() == {name: description(cell)[name] for name in ROLES}
+    tuned = from_settings(result("msrvtt", "kmedoids-lora", 40)["settings"])
+    assert tuned.clustering and not description(tuned)["clustering"]  # or its saving would be clustering's
     assert not PAPER_ROWS[PAPER_ROWS["variant"].isna()][["baseline", "clustering"]].any(axis=None)
 
 
@@ -114,7 +113,7 @@ def test_gpu_hours_and_energy_are_means_of_trainings_and_the_price_is_the_users(
     made, apart = combine(rows, None, PAPER_ROWS, gpu_hour_price=2.5)
     assert made.loc[0, ["gpu_hours", "kwh", "price"]].tolist() == [6, 1.5, 15]
     assert made.loc[1, ["gpu_hours", "kwh", "price"]].isna().all()
-    lines, words = for_people(made, apart, None)[:2]
+    lines, words = document(made, apart, None)[:2]
     shown_here = lines.text[["training, GPU-hours", "training, kWh", "training, price"]]
     assert shown_here.iloc[0].tolist() == ["6.00", "1.50", "15.00"] and "at 2.5 each" in words
     assert "training, price" not in comparison(combine(rows, None, PAPER_ROWS)[0]).text
@@ -190,6 +189,19 @@ def test_ours_the_papers_and_the_difference_stand_under_each_other():
     }
     text = comparison(table(*(result("msrvtt", *one) for one in made.items()))).text
     assert text[[*expected]].to_dict("list") == expected
+
+
+def test_a_table_is_of_one_benchmark_and_of_one_result_a_seed():
+    of_two = [row(result(benchmark, "baseline", 40)) for benchmark in ("msvd", "msrvtt")]
+    with pytest.raises(UserError, match="a table has the results of one benchmark, and these are of msvd, msrvtt"):
+        combine(of_two, None, PAPER_ROWS)
+    with pytest.raises(UserError, match="baseline, seed 42: two results; give one"):
+        combine([row(result("msvd", "baseline", 40)) | {"seed": 42, "ranks": None}] * 2, None, PAPER_ROWS)
+
+
+def test_costs_of_other_variants_are_not_told():
+    made, _ = combine([row(result("msvd", "baseline", 40))], costs("kmedoids"), PAPER_ROWS)
+    assert "Costs were measured" not in notes(made, costs("kmedoids"))
 
 
 def test_the_best_of_a_column_is_bold_as_shown_and_none_where_all_are_equal():
@@ -278,7 +290,7 @@ def test_random_weights_and_fewer_videos_stand_beside_every_number():
 def test_recall_on_a_part_of_the_test_videos_has_a_mark_and_no_difference_to_the_paper():
     part = result("msrvtt", "baseline", 43) | {"n_videos": 709}
     combined, apart = combine([row(part), row(result("msrvtt", "kmedoids-s4", 43))], None, PAPER_ROWS)
-    text = for_people(combined, apart, None)[0].text
+    text = document(combined, apart, None)[0].text
     assert text["variant"].tolist() == ["baseline (on 709 of 1,000 videos)", "", "", "kmedoids-s4", "", ""]
     assert text["t2v R@1"].tolist() == ["43.0", "43.0", "", "43.0", "43.6", "-0.6"]
     assert "It is not taken of recall on less than 98% of the published test videos." in notes(combined, None)
@@ -290,9 +302,9 @@ def test_without_costs_there_are_no_columns_of_them():
     rows = [row(result("msrvtt", name, 43)) for name in ("baseline", "kmedoids-s4")]
     made, apart = combine(rows, None, PAPER_ROWS)
     assert not {*MEASURED} & {*for_programs(made)}
-    document = for_people(made, apart, None)
-    assert not {"saved, MB", "GFLOPs", "videos / s"} & {*document[0].text}
-    assert "Costs were measured" not in document[1]
+    parts = document(made, apart, None)
+    assert not {"saved, MB", "GFLOPs", "videos / s"} & {*parts[0].text}
+    assert "Costs were measured" not in parts[1]
     claims = judgements(for_programs(made), PAPER_ROWS, 1.0)
     assert [table["verdict"].ne("not run").sum() for table in claims.values()] == [1, 0, 0, 0, 2, 0]
 

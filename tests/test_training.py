@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from support.cells import STAGE, tiny_cell
 from support.families import FAMILIES, TEXT, as_backbone
-from support.training import CELL, ENVIRONMENT, Twelve, batch, run_in, srun, two_processes, write_cell
+from support.training import CELL, ENVIRONMENT, Twelve, batch, metrics, run_in, srun, two_processes, write_cell
 
+from centerclip import cli
 from centerclip.backbones.clip import build
 from centerclip.backbones.device import autocast, computed_in, lowered
 from centerclip.backbones.pretrained import Images
@@ -56,50 +58,29 @@ def test_siglips_loss_is_open_clips():
     assert torch.allclose(contrastive_loss(videos, texts, scale, bias), expected)
 
 
-def test_learning_rate_rises_then_falls_as_a_cosine():
-    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
-    assert factors[:10] == pytest.approx([step / 10 for step in range(10)])
-    assert max(factors) == factors[10] == 1
-    assert factors[55] == pytest.approx(0.5)
-    assert 0 < factors[99] < 0.001
-    assert learning_rate_factor(0, 5, 0) == 1
+def test_learning_rate_without_warmup_starts_at_the_peak():
+    assert [learning_rate_factor(step, 2, 0) for step in (0, 1)] == pytest.approx([1, 0.5])
 
 
-def placed(no_decay):
-    """(peak learning rate, weight decay, dimensions) of each parameter by its name."""
+@pytest.mark.parametrize("no_decay", ["biases", "vectors"])
+def test_every_parameter_has_its_rate_and_its_weight_decay(no_decay):
     model = build(CELL.model, 0)
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = parameter_groups(model, replace(CELL.training, no_decay=no_decay))
-    where = {names[p]: (group["peak_lr"], group["weight_decay"], p.ndim) for group in groups for p in group["params"]}
-    assert where.keys() == {*names.values()}
-    return where
+    found = {names[p]: (group["peak_lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    for parameter, name in names.items():
+        spared = name.endswith("bias") if no_decay == "biases" else parameter.ndim < 2
+        assert found.pop(name) == (1e-2 if name == "stages.2.embedding" else 1e-3, 0 if spared else 0.2), name
+    assert not found
 
 
-def test_parameter_groups():
-    where = placed("biases")
-    assert where["stages.2.embedding"][:2] == (1e-2, 0.2)
-    assert {rate for name, (rate, *_) in where.items() if not name.startswith("stages.")} == {1e-3}
-    assert all((decay == 0) == name.endswith("bias") for name, (_, decay, _) in where.items())
-    assert {decay for _, decay, _ in where.values()} == {0, 0.2}
-
-
-def test_all_vectors_may_be_spared_from_weight_decay():
-    where = placed("vectors")
-    assert all((decay == 0) == (dimensions < 2) for _, decay, dimensions in where.values())
-    assert where["logit_scale"][:2] == where["visual.class_embedding"][:2] == (1e-3, 0)
-
-
-def test_what_is_frozen_has_no_gradient_and_no_moments_and_stays():
-    run = Run(CELL, CPU)
-    before = {name: parameter.clone() for name, parameter in run.model.named_parameters()}
+@pytest.mark.parametrize(("frozen", "still"), [("stem", 7), ("none", 0)])
+def test_what_is_frozen_has_no_gradient_and_no_moments(frozen, still):
+    run = Run(replace(CELL, training=replace(CELL.training, frozen=frozen)), CPU)
     loop.train_step(run, batch(0), 1.0)
-    frozen = {name for name, parameter in run.model.named_parameters() if parameter.grad is None}
-    assert all(torch.equal(run.model.get_parameter(name), before[name]) for name in frozen)
-    assert "token_embedding.weight" in frozen and len(frozen) == 7
-    assert len(run.optimizer.state) == len(before) - len(frozen)
-    free = Run(replace(CELL, training=replace(CELL.training, frozen="none")), CPU)
-    loop.train_step(free, batch(0), 1.0)
-    assert len(free.optimizer.state) == len(before)
+    without = {name for name, parameter in run.model.named_parameters() if parameter.grad is None}
+    assert len(without) == still and ("token_embedding.weight" in without) == (frozen == "stem")
+    assert len(run.optimizer.state) == len([*run.model.parameters()]) - still
 
 
 def test_twelve_steps_are_adamw_by_hand_at_rates_by_hand_and_leave_what_is_frozen_to_the_bit():
@@ -227,18 +208,14 @@ def test_siglips_loss_needs_a_bias():
         check_cell(replace(CELL, training=replace(CELL.training, loss="sigmoid")))
 
 
-def test_softmax_leaves_the_bias_and_keeps_settings_of_before():
+def test_settings_left_at_their_defaults_are_not_written():
     assert not {"loss"} & CELL.settings()["training"].keys() and "images" not in CELL.settings()["data"]
     other = replace(CELL, training=replace(CELL.training, loss="sigmoid"))
-    assert read_settings(other) == other and other.settings() != CELL.settings()
     squashed = replace(CELL, data=replace(CELL.data, images=Images(squash=True, interpolation="bilinear")))
-    assert read_settings(squashed) == squashed
+    for cell in (other, squashed):
+        assert from_settings(cell.settings(), runtime=cell.runtime, costs=cell.costs) == cell
+        assert cell.settings() != CELL.settings()
     assert squashed.path(layout.FRAMES).parent.name == "squash-bilinear-56px"
-
-
-def read_settings(cell):
-    """The cell of a cell's settings as json keeps them."""
-    return from_settings(cell.settings(), runtime=cell.runtime, costs=cell.costs)
 
 
 def test_activations_computed_again_give_the_same_gradients_from_fewer_bytes():
@@ -290,22 +267,26 @@ def test_full_memory_while_gradients_are_sent_ends_the_training():
     """The other processes wait for the rest of them, and cannot begin anew."""
     run = Run(CELL, CPU)
     run.averaged = mock.Mock(require_backward_grad_sync=True, side_effect=torch.OutOfMemoryError)
-    with pytest.raises(UserError, match=r"full while it sent gradients; give training\.chunk fewer pairs"):
+    with pytest.raises(UserError, match=r"full while it sent gradients; set a smaller training\.chunk"):
         loop.train_step(run, batch(0), 1.0)
 
 
 def test_a_platforms_variables_make_no_process_one_of_several(monkeypatch):
     """As Kubeflow and AzureML set them for every process, whatever it runs."""
-    for name, value in {
-        "WORLD_SIZE": "4",
-        "RANK": "3",
-        "LOCAL_RANK": "3",
-        "MASTER_ADDR": "a",
-        "MASTER_PORT": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    assert processes.join(CPU) is CPU and (processes.rank(), processes.world()) == (0, 1)
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "3")
+    assert processes.join(lambda: CPU) is CPU and (processes.rank(), processes.world()) == (0, 1)
     assert processes.gather(torch.ones(2)).tolist() == [[1, 1]] and processes.share_of([5, 6]) == [5, 6]
+
+
+def test_a_process_of_several_touches_no_gpu_but_its_own(monkeypatch):
+    """Each would take memory of GPU 0 otherwise. Here number 3 of a node, which sees 2 GPUs."""
+    cuda = mock.Mock(device_count=lambda: 2, is_available=lambda: True, pick=mock.Mock(return_value=CPU))
+    monkeypatch.setattr(os, "environ", os.environ | srun(1) | {"SLURM_LOCALID": "3"})
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(processes.dist, "init_process_group", cuda.init)
+    assert processes.join(cuda.pick) == CPU
+    assert cuda.mock_calls == [mock.call.set_device(1), mock.call.pick(), mock.call.init("gloo")]
 
 
 @pytest.mark.parametrize("ignored", [None, "SIGHUP", "SIGINT"])
@@ -427,6 +408,17 @@ def test_a_number_that_is_not_finite_stops_before_it_changes_anything_and_names_
     assert torch.equal(run.model.text_projection, before)
 
 
+def test_a_scaler_leaves_steps_out_until_its_scale_is_1():
+    run = Run(CELL, CPU)
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    run.model.ln_final.weight.register_hook(lambda gradient: gradient * torch.nan)
+    before = run.model.text_projection.clone()
+    loop.train_step(run, batch(0), 1.0)
+    assert run.scaler.get_scale() == 1 and torch.equal(run.model.text_projection, before)
+    with pytest.raises(FloatingPointError, match="the gradient's norm is nan"):
+        loop.train_step(run, batch(0), 1.0)
+
+
 def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
     run = run_in(tmp_path)
     run.stop()
@@ -435,9 +427,10 @@ def test_sigterm_saves_a_checkpoint_after_the_step_and_stops(tmp_path):
     again = run_in(tmp_path)
     again.resume()
     assert again.progress["step"] == 1
-    run.evaluating = True  # when the checkpoint at the epoch's end is written
     with pytest.raises(UserError, match="stopped by SIGTERM"):
-        run.stop()
+        run.evaluate_epoch({}, None, 0)  # while the checkpoint at the epoch's end was written
+    with pytest.raises(UserError, match="stopped by SIGTERM"):
+        run.stop()  # while the epoch is evaluated
 
 
 @pytest.mark.slow
@@ -564,16 +557,8 @@ class TestCells:
         assert all((epoch["n_texts"], epoch["n_videos"]) == (4, 4) for epoch in history["epochs"])
 
     def test_two_processes_evaluate_their_shares_to_the_metrics_of_one(self, path, tmp_path):
-        """Of the 4 videos of `test`, and the 9 of `train`, an odd number."""
-        cell = read_cell(path)
-        manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-        for split, several in (("test", "mean"), ("train", "segments")):
-            cell = replace(cell, model=replace(cell.model, vectors=several))
-            path.write_text(json.dumps(cell.settings()))
-            expected = evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
-            two_processes(split, tmp_path, path)
-            for rank in (0, 1):
-                assert torch.load(tmp_path / f"{rank}.pt") == expected
+        two_processes("metrics", tmp_path, path)
+        assert [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)] == [metrics(path)] * 2
 
     @pytest.mark.parametrize("select", ["best", "val"])
     def test_other_captions_to_train_on_or_select_by_set_a_checkpoint_aside(self, path, select, monkeypatch, capsys):
@@ -587,7 +572,7 @@ class TestCells:
             self.train(path, chunk=2)
             output = capsys.readouterr()
             assert ("resuming after 0 epochs and 2 steps" in output.out) == kept
-            assert ("checkpoint.pt is of other data: training starts anew" in output.err) == (not kept)
+            assert ("checkpoint.pt was made with other data: training starts from" in output.err) == (not kept)
             checkpoints.remove(cell.path(layout.CHECKPOINTS))
 
     def test_nodes_that_do_not_share_their_checkpoints_say_so(self, path, monkeypatch):
@@ -607,15 +592,16 @@ class TestCells:
         path.write_text(json.dumps(replace(CELL, model=replace(CELL.model, weights="w.pt")).settings()))
         assert torch.equal(Run(read_cell(path), CPU).model.visual.proj, weights["visual.proj"])
 
-    def command(self, *words, variables=(), **options):
-        words, environment = [sys.executable, "-m", "centerclip", *map(str, words)], ENVIRONMENT | dict(variables)
-        return subprocess.run(words, env=environment, capture_output=True, text=True, **options)
+    def command(self, *words, **options):
+        words = [sys.executable, "-m", "centerclip", *map(str, words)]
+        return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, **options)
 
-    def test_a_process_that_srun_started_with_others_needs_their_number(self, path):
+    def test_a_process_that_srun_started_with_others_needs_their_number(self, path, mistake, monkeypatch):
         """Else `srun` may have started trainings of a process each."""
-        done = self.command("train", path, variables=srun(0))
+        for name, value in srun(0).items():
+            monkeypatch.setenv(name, value)
         expected = "error: --gpus is 1, but torchrun or srun started 2 processes together: give --gpus 2"
-        assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(expected)
+        assert mistake(cli.main, "train", path).startswith(expected)
 
     def test_the_commands(self, path, tmp_path):
         """One process beside the cell and two elsewhere; the evaluation of the first is that of the selected epoch."""
@@ -631,7 +617,7 @@ class TestCells:
         done = self.command("evaluate", path, "--batch-size", 3)
         assert done.returncode == 0, done.stderr
         assert [file.name for file in (path.parent / "checkpoints").iterdir()] == ["lock"]
-        result = json.loads((tmp_path / "results/shapes_mine.json").read_text())
+        result = json.loads(path.with_name("evaluation.json").read_text())
         assert result["settings"] == CELL.settings() | {"precision": "float32"} and "cost" not in result
         assert all(result[count] == 0 for count in ("n_texts_cut", "n_videos_short", "n_videos_left_out"))
         assert result["n_texts_left_out"] == 0 and result["provenance"]["precision"] == "float32"
@@ -639,7 +625,7 @@ class TestCells:
         assert len(bytes.fromhex(result["provenance"]["data_revision"])) == 8
         epochs = result["training"]["epochs"]
         assert result["text_to_video"] == epochs[result["training"]["selected_epoch"] - 1]["text_to_video"]
-        assert read_cell(tmp_path / "results/shapes_mine.json").settings() == CELL.settings()
+        assert read_cell(path.with_name("evaluation.json")).settings() == CELL.settings()
 
     @pytest.mark.parametrize(
         ("words", "problem"),
@@ -650,8 +636,7 @@ class TestCells:
             (("evaluate", "{}"), "weights.safetensors: no such file"),
         ],
     )
-    def test_mistakes_are_one_line(self, path, words, problem):
+    def test_mistakes_are_one_line(self, path, words, problem, mistake):
         path.with_name("cell.json-untrained").write_text(json.dumps(replace(CELL, training=None).settings()))
-        done = self.command(*(str(word).format(path) for word in words))
-        assert done.returncode == 1 and "Traceback" not in done.stderr
-        assert done.stderr.splitlines()[-1].startswith("error: ") and done.stderr.endswith(f"{problem}\n")
+        line = mistake(cli.main, *(str(word).format(path) for word in words))
+        assert line.startswith("error: ") and line.endswith(problem)

@@ -195,6 +195,21 @@ class TestWhatRunsAgainOfAFolder:
         assert rules()["train"] == 1
 
 
+def test_a_copy_of_results_without_snakemakes_records_trains_nothing_with_the_settings_of_before(finished, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(finished, repository, ignore=shutil.ignore_patterns(".snakemake"))
+    assert jobs(repository, "all") == {}
+    (repository / "results/shapes/kmedoids/weights.safetensors").unlink()
+    (repository / "results/shapes_kmedoids.json").unlink()
+    (repository / "more.yaml").write_text(yaml.safe_dump({"variants": {"kmedoids": {"training": {"lr": 0.002}}}}))
+    changed = ["results/shapes_kmedoids.json", "--configfile", "config/demo.yaml", "small.yaml", "more.yaml"]
+    done = snakemake(repository, *changed, "--forcerun", "train")
+    assert done.returncode != 0
+    assert re.search(
+        "error: results/shapes/kmedoids/cell.json: its settings are not the config's, .* delete", done.stderr
+    )
+
+
 def test_a_damaged_shard_is_made_again_as_its_error_says_and_nothing_else(finished, tmp_path):
     repository = tmp_path / "repository"
     shutil.copytree(finished, repository)

@@ -5,12 +5,13 @@ from pathlib import Path
 import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from centerclip import backbones
+from centerclip.backbones import weights
 from centerclip.backbones.clip import arguments, has_text_module
-from centerclip.command import UserError, atomic, first_line, located
+from centerclip.command import UserError, first_line, located
 from centerclip.method.fit import check_stages
 from centerclip.method.reduced import ReducedCLIP, held_geometry
 from centerclip.method.stage import Model
@@ -25,8 +26,7 @@ def save_reduced(model: ReducedCLIP, path: str | Path) -> None:
     backbone = backbone_of(model.clip)
     about = {"backbone": backbone, "activation": backbones.activation(backbone)} if backbone else {}
     state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, about)
+    weights.write(state, path, about)
 
 
 def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> ReducedCLIP:
@@ -37,7 +37,7 @@ def load_reduced(path: str | Path, model: open_clip.CLIP | None = None) -> Reduc
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{located(path)}: no such file")
+        raise UserError(f"{located(path)}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     try:
         with safe_open(path, "pt") as file:
             backbone = (file.metadata() or {}).get("backbone")

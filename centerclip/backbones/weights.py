@@ -11,7 +11,7 @@ import open_clip
 import torch
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -135,7 +135,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     with one under `state_dict`, in open_clip's names or Hugging Face's. Raises UserError for any other file.
     """
     if not path.is_file():
-        raise UserError(f"weights {located(path)}: no such file")
+        problem = "a folder: name the file in it" if path.is_dir() else "no such file"
+        raise UserError(f"weights {located(path)}: {problem}")
     if mistaken := mistaken_for_weights(path):
         raise UserError(f"weights {path}: {mistaken}")
     try:
@@ -145,7 +146,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if isinstance(state, dict):
         state = state.get("state_dict", state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"weights {path}: not a state dict of tensors")
+        raise UserError(f"weights {path}: not a state dict of tensors: torch.save the state dict alone")
     state = {str(name).replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # of torch.compile
     scale = next((name for name in state if name.endswith("logit_scale")), "")  # which every CLIP has
     inner = scale.removesuffix("logit_scale")
@@ -251,5 +252,16 @@ def checksum(state: dict[str, Tensor]) -> str:
 
 def save_weights(state: dict[str, Tensor], backbone: str, path: Path) -> None:
     """Write a state dict of `backbone` as safetensors, with its activation and checksum, whole or not at all."""
+    write(state, path, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
+
+
+def write(state: dict[str, Tensor], path: str | Path, about: dict[str, str]) -> None:
+    """Write tensors as safetensors with the metadata `about`, whole or not at all. Raises UserError."""
     with atomic(path) as temporary:
-        save_file(state, temporary, {"activation": backbones.activation(backbone) + CRC + checksum(state)})
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(state, temporary, about)
+        except SafetensorError as error:  # such as a full disk
+            raise UserError(f"{path}: cannot be written: {first_line(error)}") from None
+        temporary.chmod(mode)  # safetensors lets only the user read the file

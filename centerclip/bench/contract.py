@@ -21,6 +21,7 @@ from centerclip.command import UserError, located
 from centerclip.method import reduction
 from centerclip.method.reduction import kmedoids
 from centerclip.method.reduction.contract import misshapen
+from centerclip.settings.schema import option_problem
 
 FRAMES, PATCHES, WIDTH, SEGMENTS, VIDEOS = 3, 8, 16, 2, 2
 TOKENS = FRAMES * PATCHES  # of a segment
@@ -143,6 +144,11 @@ def subject(asked: str, options: dict) -> Subject:
     known = [name for name in keywords(function) if name not in reduction.CONTEXT]
     if unknown := [name for name in options if name not in known]:
         raise UserError(f"{file}: {file.stem} has no option {unknown[0]!r}; its options: {', '.join(known) or 'none'}")
+    for name, value in options.items():
+        annotation = inspect.signature(function).parameters[name].annotation
+        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        if wrong := option_problem(text, value):
+            raise UserError(f"{file}: option {name}: {wrong}")
     if getattr(module, "SEES", None) == "pixels":
         raise UserError(f"{file}: it sees pixels; only algorithms that see tokens can be checked")
     return Subject(file, function, options, ascending=getattr(module, "ORDER", None) != "own")

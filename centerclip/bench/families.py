@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 import centerclip
 from centerclip.backbones.device import device_name, pick_device
-from centerclip.command import atomic, positive, run, tell, typed
+from centerclip.command import positive, run, tell, typed
 from centerclip.evaluate import operations
 from centerclip.evaluate.costs import gflops, milliseconds, smooth_videos
 from centerclip.method.reduced import ReducedCLIP
+from centerclip.report import documents
 
 SEED, FRAMES = 0, 12
 
@@ -66,7 +67,7 @@ def measured(case: Case, turns: int, device: torch.device) -> dict:
         "time ratio": ours / baseline,
         "time / GFLOPs": ours * counted[0] / (baseline * counted[1]),
         "clustering": clustering / ours,
-        "estimated": operations.share_of_time(parts, [stage], FRAMES),
+        "estimated": operations.shares(parts, [stage], FRAMES)[1],
         "turns": turns,
     }
 
@@ -88,10 +89,7 @@ def main() -> None:
         if arguments.out:
             where = f"{FRAMES} frames, {device_name(device)}, {arguments.threads} thread(s), seed {SEED},"
             where += f" {arguments.turns} turns, torch {torch.__version__}, open_clip {open_clip.__version__}"
-            with atomic(Path(f"{arguments.out}.csv")) as temporary:
-                table.to_csv(temporary, index=False)
-            with atomic(Path(f"{arguments.out}.md")) as temporary:
-                temporary.write_text(f"    {typed(parser)}\n\n{where}\n\n{text}\n\n{TELLS}\n")
+            documents.write(arguments.out, [f"    {typed(parser)}", where, text, TELLS], ".md", table=table)
 
     run(parser, job)
 

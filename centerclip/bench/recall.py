@@ -11,14 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from centerclip import ROOT, backbones
-from centerclip.command import UserError, atomic, read_json, run, typed
+from centerclip.command import UserError, read_json, run, typed
 from centerclip.data.video.batches import Videos, normalise
 from centerclip.data.video.frames import FrameStore
-from centerclip.evaluate import operations, ranks
-from centerclip.evaluate.ranks import Ranks
-from centerclip.evaluate.statistics import Estimate, differences, estimates
+from centerclip.evaluate import operations
+from centerclip.evaluate.statistics import estimates
 from centerclip.method.reduction.rlt import rlt
-from centerclip.report import figures
+from centerclip.report import documents, figures
+from centerclip.report.compare import Model, compare, models
 from centerclip.report.plots import style
 from centerclip.report.rows import R1
 from centerclip.settings import layout, resolve
@@ -51,15 +51,6 @@ def results(config: dict) -> tuple[list[Path], Path]:
     return files, Path(layout.COSTS.format(benchmark=BENCHMARK))
 
 
-def read(files: list[Path]) -> dict[str, dict[int, dict[str, Ranks]]]:
-    """{variant: {seed: {direction: Ranks}}} of results."""
-    found = {}
-    for file in files:
-        settings = read_json(file)["settings"]
-        found.setdefault(settings["variant"], {})[settings["seed"]] = ranks.read(ranks.beside(file))
-    return found
-
-
 def share_of_tokens(cell: Cell) -> float:
     """The share of tokens that RLT leaves of a cell's stored videos. Its cost depends on the video, and costs are
     measured on smooth ones."""
@@ -72,29 +63,27 @@ def share_of_tokens(cell: Cell) -> float:
     return (sum(kept) / len(kept) + frames) / (frames * (1 + geometry.patches))
 
 
-def compare(trainings: dict[str, dict[int, dict[str, Ranks]]], costs: pd.DataFrame) -> pd.DataFrame:
+def table_of(compared: list[Model], costs: pd.DataFrame) -> pd.DataFrame:
     """A row for each variant, in order: seeds; R@1 and its difference to the same seeds' baseline, each with its
     interval over queries and its standard deviation over seeds; the verdict on the difference; costs as shares of the
-    baseline's; and 10^6 trained parameters."""
+    baseline's; and 10^6 trained parameters. Raises UserError without a baseline or a common seed."""
+    baseline = next((model for model in compared if model.name == "baseline"), None)
+    if baseline is None:
+        raise UserError("the variant baseline has no results, and all others are compared with it")
     rows = []
-    for variant, by_seed in trainings.items():
-        own = list(by_seed.values())
-        score = estimates(own)[R1]
-        row = {"variant": variant, "seeds": score.seeds, "value": score.value, "std": score.seeds_std}
-        if variant != "baseline":
-            less = differences(own, [trainings["baseline"][seed] for seed in by_seed])[R1]
+    for model in compared:
+        score = estimates(list(model.trainings.values()))[R1]
+        row = {"variant": model.name, "seeds": score.seeds, "value": score.value, "std": score.seeds_std}
+        if model is not baseline:
+            less = compare(model, baseline).differences[R1]
             row |= {"difference": less.value, "low": less.low, "high": less.high, "half": less.half, "p": less.p}
-            row |= {"difference std": less.seeds_std, "verdict": verdict(less)}
+            verdict = ("better" if less.value > 0 else "worse") if less.told else "cannot be told"
+            row |= {"difference std": less.seeds_std, "verdict": verdict}
         rows.append(row)
     shares = costs.set_index("variant").reindex(
         columns=["gflops_ratio", "saved_mb_ratio", "trainable_m", "index_bytes"]
     )
     return pd.DataFrame(rows).join(shares, on="variant")
-
-
-def verdict(less: Estimate) -> str:
-    """The verdict on a difference to the baseline, by its interval over queries and seeds."""
-    return ("better" if less.value > 0 else "worse") if less.told else "cannot be told"
 
 
 def shown(table: pd.DataFrame) -> str:
@@ -172,13 +161,10 @@ def main() -> None:
         measured.loc[of_rlt, "saved_mb_ratio"] = None
         cells = [resolve.cell(config, BENCHMARK, variant) for variant in measured["variant"]]
         measured["index_bytes"] = [operations.index_bytes(cell.model, *cell.data.shape) for cell in cells]
-        table = compare(read(files), measured)
+        table = table_of(models(files), measured)
         text = shown(table)
         print(text)
-        with atomic(Path(f"{arguments.out}.csv")) as temporary:
-            table.to_csv(temporary, index=False)
-        with atomic(Path(f"{arguments.out}.md")) as temporary:
-            temporary.write_text(f"    {typed(parser)}\n\n{text}\n\n{TELLS}\n")
+        documents.write(arguments.out, [f"    {typed(parser)}", text, TELLS], ".md", table=table)
         figures.save(draw(table), Path(f"{arguments.out}.png"))
 
     run(parser, job)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from centerclip import backbones
 from centerclip.backbones.clip import CenterCLIP, build, freeze
 from centerclip.backbones.device import device_name, pick_device
-from centerclip.command import UserError, above_zero, atomic, positive, run, tell, typed, write_json
+from centerclip.command import UserError, above_zero, positive, run, tell, typed, write_json
 from centerclip.evaluate.costs import generated, gflops, milliseconds, saved_bytes, smooth_videos, tokens_per_block
 from centerclip.evaluate.operations import costly_clustering, of_blocks, parts
 from centerclip.method import schedules
@@ -27,7 +27,7 @@ from centerclip.method.reduced import ReducedCLIP
 from centerclip.method.reduction import sees_pixels
 from centerclip.method.reduction.rlt import changes
 from centerclip.method.stage import Model, Stage
-from centerclip.report import figures
+from centerclip.report import documents, figures
 from centerclip.report.plots import style
 from centerclip.settings import resolve
 from centerclip.settings.config import read_config
@@ -218,8 +218,8 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
     data = rows[rows["budget"].notna()].rename(columns={"method": "variant"})
     look = style.looks(data["variant"])
     style.marks(axes, data, "gflops_ratio", "ms_ratio", look)
-    low, high = 0.95 * data["gflops_ratio"].min(), 1.05 * max(1, data["ms_ratio"].max())
-    axes.plot([low, high], [low, high], color="0.3", linestyle="--", zorder=0.9)
+    axes.axline((1, 1), slope=1, color="0.3", linestyle="--", zorder=0.9)  # which widens no axis
+    axes.margins(0.08)
     axes.set(xlabel="operations (share of the baseline's)", ylabel="time of a video (share of the baseline's)")
     style.add_legend(figure, style.legend_of(look, lines=False))
     slower = data.loc[data["ms_ratio"] > 1, "variant"].nunique()
@@ -252,16 +252,13 @@ def main() -> None:
         chosen = {name: given[name] for name in arguments.methods or given}
         compared = settings(backbone, frames, arguments.segments, arguments.budgets, chosen)
         rows = measured(compared, arguments.repeats, arguments.batch, device)
-        where = (
-            f"{arguments.backbone}, {arguments.frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
-        )
+        where = f"{backbone}, {frames} frames, {device_name(device)}, {torch.get_num_threads()} threads"
         text = shown(rows).to_markdown(index=False)
         print(text)
         if arguments.out:
             conditions = {"device": device_name(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
             write_json(Path(f"{arguments.out}.json"), conditions | {"rows": rows.to_dict("records")})
-            with atomic(Path(f"{arguments.out}.md")) as temporary:
-                temporary.write_text(f"    {typed(parser)}\n\n{where}\n\n{text}\n")
+            documents.write(arguments.out, [f"    {typed(parser)}", where, text], ".md")
             figures.save(draw(rows, where), Path(f"{arguments.out}.png"))
 
     run(parser, job)

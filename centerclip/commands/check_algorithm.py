@@ -32,4 +32,6 @@ def job(arguments: argparse.Namespace) -> None:
         print(f"fails: {check}: {wrong}" if wrong else f"ok: {check}", flush=True)
         failed += wrong is not None
     if failed:
-        raise UserError(f"{checked.file}: {failed} checks failed; docs/reduction.md has the contract")
+        raise UserError(
+            f"{checked.file}: {failed} check{'s' * (failed > 1)} failed; docs/reduction.md has the contract"
+        )

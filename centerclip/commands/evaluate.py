@@ -12,16 +12,17 @@ from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
-from centerclip.settings.cell import read_cell
+from centerclip.settings.cell import check_current, read_cell
 from centerclip.settings.schema import Evaluation, EvaluationBlock, Runtime, add_settings, settings_of
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", type=Path, help="results/BENCHMARK/VARIANT/cell.json")
-    parser.add_argument("--out", type=Path, help="result to write (default: results/BENCHMARK_VARIANT.json)")
+    parser.add_argument("--out", type=Path, help="file to write (default: evaluation.json beside the cell)")
     parser.add_argument("--gpus", type=natural, default=1, help="GPUs for this job alone; 0: share GPUs (default: 1)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default: 1)")
     add_settings(parser, EvaluationBlock)
+    parser.add_argument("--settings", metavar="DIGEST", help="digest of the settings that the cell must have")
     parser.add_argument("--source", type=source_block, help="`source` block that the captions come from, json")
     add_limits(parser)
 
@@ -29,7 +30,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     runtime = Runtime(evaluation=Evaluation(**settings_of(Evaluation, arguments)))
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source, precision=arguments.precision)
-    out = arguments.out or cell.path(layout.RESULT)
+    check_current(arguments.cell, arguments.settings)
+    out = arguments.out or cell.path(layout.EVALUATION)
     writable(out)
     check_benchmark(cell, arguments)
     claim(arguments.gpus)

@@ -23,6 +23,8 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.evaluate import metrics, statistics, vector_file
     from centerclip.evaluate.ranks import DIRECTIONS
 
+    if arguments.out:
+        writable(arguments.out)
     texts, videos, truth = vector_file.read(arguments.file, arguments.group_equal_videos)
     answers = metrics.answers(texts, videos, truth)
     found = metrics.metrics(answers, len(videos))

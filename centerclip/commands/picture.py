@@ -24,6 +24,7 @@ def job(arguments: argparse.Namespace) -> None:
 
     from centerclip.report import figures
 
+    figures.check_path(arguments.out)
     torch.set_num_threads(arguments.threads)
     picture = importlib.import_module(pictures.module(arguments.picture))
     figures.save(picture.draw(list(map(read_cell, arguments.cells))), arguments.out, bbox_inches="tight")

@@ -52,7 +52,7 @@ def job(arguments: argparse.Namespace) -> None:
     amount = ["steps", "PFLOPs of training", "of evaluation", f"GPU-hours, {gpu}"]
     cells = [[work.cell.benchmark, work.cell.name, *amounts([work], by_gpu[gpu])] for work in every]
     show(["benchmark", "cell", *amount], cells)
-    for work in {(work.cell.benchmark, work.cell.variant): work for work in every}.values():
+    for work in {(work.cell.benchmark, work.cell.variant): work for work in every if work.left}.values():
         if line := forecast.costly_clustering(work.cell):
             print(f"{work.cell.benchmark} {work.cell.variant}: {line}", end="\n\n")
     show_storage(config, every, arguments.gpus)

@@ -22,14 +22,17 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.report import figures  # heavy imports, after `--help`
     from centerclip.report.plots import style
 
+    for path in arguments.out:
+        figures.check_path(path)
     plot = importlib.import_module(plots.module(arguments.plot))
     style.apply()
     data = plot.read(arguments.table, arguments.cells)
     shown = data[data["variant"].isin(arguments.variants)]
     if shown.empty:
         raise UserError(f"{arguments.table}: none of the variants {', '.join(arguments.variants)} is in it")
-    if arguments.plot in plots.OF_COSTS and shown["gflops"].isna().all():
-        raise UserError(f"{arguments.table}: the plot {arguments.plot} needs costs, which are missing")
-    figure = plot.draw(shown)
+    try:
+        figure = plot.draw(shown)
+    except UserError as error:
+        raise UserError(f"{arguments.table}: the plot {arguments.plot} needs {error}") from None
     for path in arguments.out:
         figures.save(figure, path)

@@ -23,4 +23,5 @@ def job(arguments: argparse.Namespace) -> None:
     documents.write(arguments.out, summary(ours, costs, paper, arguments.tolerance), ".html", ".md")
     if arguments.findings:
         with atomic(arguments.findings) as temporary:
-            temporary.write_text(documents.markdown(findings(tables.joined(ours), costs, paper)))
+            text = documents.markdown(findings(tables.joined(ours), costs, paper))
+            temporary.write_text(text, encoding="utf-8")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from centerclip.command import above_zero
-from centerclip.report import documents, fastest, tables
+from centerclip.report import beside_paper, documents, fastest, tables
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +20,5 @@ def job(arguments: argparse.Namespace) -> None:
     rows = [tables.read_result(path)[0] for path in arguments.cells]
     costs = tables.read_costs(arguments.costs) if arguments.costs else None
     table, apart = tables.combine(rows, costs, tables.read_paper(arguments.paper), arguments.gpu_hour_price)
-    document = tables.for_people(table, apart, costs, *fastest.document(table))
+    document = beside_paper.document(table, apart, costs, *fastest.document(table))
     documents.write(arguments.out, document, ".html", ".md", ".tex", table=tables.for_programs(table))

@@ -16,6 +16,7 @@ def job(arguments: argparse.Namespace) -> None:
     from centerclip.report import figures
     from centerclip.report.pictures import tokens
 
+    figures.check_path(arguments.out)
     if not arguments.cell:
         arguments.stage = arguments.stage or (6, 4, 49)
     cells = models.chosen(arguments, ["kmedoids", "spectral"])

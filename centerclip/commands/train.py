@@ -13,7 +13,7 @@ from centerclip.data.datasets import source_block
 from centerclip.data.datasets.checks import add_limits, check_benchmark
 from centerclip.gpus import claim
 from centerclip.settings import layout
-from centerclip.settings.cell import read_cell
+from centerclip.settings.cell import check_current, read_cell
 from centerclip.settings.schema import Evaluation, Runtime, Work, add_settings, settings_of
 
 
@@ -28,6 +28,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     started = place()
     rank, world = (int(started["RANK"]), int(started["WORLD_SIZE"])) if started else (None, 1)
     parser.set_defaults(rank=rank, world=world)
+    parser.add_argument("--settings", metavar="DIGEST", help="digest of the settings that the cell must have")
     parser.add_argument("--source", type=source_block, help="`source` block that the captions come from, json")
     add_limits(parser)
 
@@ -36,6 +37,7 @@ def job(arguments: argparse.Namespace) -> None:
     evaluation, gpus = Evaluation(**settings_of(Evaluation, arguments, "evaluation_")), max(1, arguments.gpus)
     runtime = Runtime(**settings_of(Work, arguments), gpus=gpus, threads=arguments.threads, evaluation=evaluation)
     cell = read_cell(arguments.cell, runtime=runtime, source=arguments.source)
+    check_current(arguments.cell, arguments.settings)
     if not cell.trained:
         raise UserError(f"{arguments.cell}: its variant has `train: false`: there is nothing to train")
     if arguments.rank is not None and arguments.world != runtime.gpus:

@@ -32,11 +32,8 @@ def plain_attention():
 
 
 def counted(work: Callable[[], object], module: nn.Module) -> int:
-    """Floating-point operations (2 a multiply-add) of `work` without gradient, which uses the parameters of `module`.
-
-    None of them requires a gradient meanwhile: the counter fails on a view of one that does, such as the queries of an
-    attention pool.
-    """
+    """Floating-point operations (2 a multiply-add) of `work` without gradient, which uses parameters of `module`."""
+    # The counter fails on a view of a parameter that requires a gradient, such as the queries of an attention pool
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -55,8 +52,8 @@ def gflops(model: CenterCLIP, frames: Tensor) -> float:
 
 
 def parts(model: nn.Module) -> dict:
-    """The fields of `operations.Parts` of the video tower of a model, counted on one frame, on the meta device, too.
-    Raises UserError for a tower that `centerclip.reduce` does not take."""
+    """The fields of `operations.Parts` of the video tower of a model, which may be on the meta device. Raises UserError
+    for a tower that `centerclip.reduce` does not take."""
     geometry, tower = held_geometry(model), tower_of(model.visual)
     weight = next(tower.visual.parameters())
     frame = weight.new_empty(1, 3, geometry.image_size, geometry.image_size)
@@ -84,8 +81,7 @@ def parts(model: nn.Module) -> dict:
 
 
 def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
-    """Bytes autograd keeps for the backward pass of `frames` [B, T, 3, H, W], per video; parameters apart, shared
-    storage once. The same on every device with the same kernels."""
+    """Bytes that autograd keeps for the backward pass of `frames` [B, T, 3, H, W], per video, without parameters."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}  # storage address -> the tensor (kept alive, so that no address is used twice)
 
@@ -103,8 +99,8 @@ def saved_bytes(model: CenterCLIP, frames: Tensor) -> float:
 def milliseconds(
     models: list[CenterCLIP], videos: list[Tensor], repeats: int = 5, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[tuple[float, float]]]:
-    """Wall times of encoding each model's `videos` [B, T, 3, H, W] without gradient, per video: for each model pairs
-    (whole, in its reductions) in ms, taken `in_turns`."""
+    """Times of encoding each model's `videos` [B, T, 3, H, W] without gradient, taken `in_turns`: for each model a list
+    of pairs (whole, in reductions) in ms a video."""
 
     @torch.no_grad()
     def encode(model: CenterCLIP, frames: Tensor) -> tuple[float, float]:
@@ -119,10 +115,10 @@ def milliseconds(
 def in_turns(
     measurements: Sequence[Callable[[], T]], repeats: int, seconds: float = 0, deadline: float = math.inf
 ) -> list[list[T]]:
-    """The results of each measurement, a list over turns. A first turn warms up and is left out.
+    """The results of each measurement, a list over turns, without a first turn that warms up.
 
-    Measurements alternate, so that a slow moment meets all of them: `repeats` turns, and more until `seconds` are over.
-    No turn after the first starts that would end later than `deadline` (`perf_counter`)."""
+    Measurements alternate, so that a slow moment meets all of them. There are at least `repeats` turns, and more until
+    `seconds` are over. No turn after the first starts that would end later than `deadline` (`perf_counter`)."""
     found, end = [[] for _ in measurements], time.perf_counter() + seconds
     for turn in count():
         begin = time.perf_counter()
@@ -136,7 +132,7 @@ def in_turns(
 
 
 def elapsed(work: Callable[[], object], tensor: Tensor | None = None) -> float:
-    """Wall time of `work` in ms, until the device of `tensor` has finished it."""
+    """Time of `work` in ms, until the device of `tensor` has finished it."""
     start = now(tensor)
     work()
     return 1000 * (now(tensor) - start)
@@ -164,8 +160,7 @@ def in_reductions(model: CenterCLIP) -> Iterator[list[tuple]]:
 
 
 def moment(tensor: Tensor) -> float | torch.cuda.Event:
-    """The time when the device of `tensor` has finished all earlier work. The host does not wait for a GPU; `between`
-    reads the time later."""
+    """The time when the device of `tensor` has finished all earlier work, for `between`; it waits for no GPU."""
     if not tensor.is_cuda:
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -208,8 +203,7 @@ def generated(count: int, shapes: Sequence[tuple[int, int]], device: torch.devic
 
 
 def smooth_videos(count: int, frames: int, size: int, seed: int = 0) -> Tensor:
-    """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, so that frames resemble their
-    neighbours as a real video's do."""
+    """Generated videos float32 [count, frames, 3, size, size]: smooth noise that drifts, like frames of real videos."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 3, 8, 8 + frames // 4, generator=generator)
     step = max(1, size // 32)  # pixels a frame

@@ -1,5 +1,4 @@
-"""Measure the costs of variants beside each other, with random weights and generated videos: operations, memory,
-time."""
+"""Measure costs of variants side by side, with random weights and generated videos: operations, memory, time."""
 
 import time
 from collections.abc import Iterator
@@ -22,9 +21,9 @@ from centerclip.settings.cell import Cell
 from centerclip.settings.schema import Runtime
 from centerclip.train.loop import Run, prepare, train_step
 
-GAIN = 0.05  # share of a video's time that a batch twice as large must save, or it is not worth trying a larger one
-QUIET = 0.1  # share by which two times of one network differ at most in a turn on a machine that does nothing else
-SECONDS = 2.0  # of turns at least, where a turn takes little: many, as the machine's noise asks for
+GAIN = 0.05  # share of a video's time that a batch twice as large must save before a larger one is tried
+QUIET = 0.1  # largest share by which two times of one network differ in a turn on a quiet machine
+SECONDS = 2.0  # least time of all turns together
 
 
 def groups(cells: list[Cell]) -> list[list[Cell]]:
@@ -33,8 +32,7 @@ def groups(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def baseline(cells: list[Cell]) -> int:
-    """The index of the cell that its group is compared with: the first cell without stages, shift and `against`, a
-    trained cell if possible, else the first of all."""
+    """The index of the baseline of a group: a plain CLIP that is no control, trained if possible, else the first."""
     plain = [(cell.model.plain_clip and cell.against is None, cell.trained) for cell in cells]
     return plain.index(max(plain))
 
@@ -42,9 +40,9 @@ def baseline(cells: list[Cell]) -> int:
 def measure(
     cells: list[Cell], device: torch.device, repeats: int, largest: int = 1, deadline: float = inf
 ) -> list[dict]:
-    """The costs of a group of `cells`, independent of weights and `runtime`: encoding a smooth generated video and
-    batches of up to `largest`, and the GPU memory of encoding and of a training step. After the first turn, no turn and
-    no larger batch starts that would end later than `deadline` (`perf_counter`)."""
+    """The costs of a group of `cells`, a row each: of encoding a video and batches of up to `largest`, and the GPU
+    memory of encoding and of a training step. After the first turn, no turn and no larger batch starts that would end
+    later than `deadline` (`perf_counter`)."""
     cells = [replace(cell, model=replace(cell.model, weights=None), runtime=Runtime()) for cell in cells]
     rows = encoding(cells, device, repeats, largest, deadline)  # whose models are gone when training needs the memory
     memory = [inference_memory(cell, device) | training_memory(cell, device) for cell in cells]
@@ -52,8 +50,8 @@ def measure(
 
 
 def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int, deadline: float = inf) -> list[dict]:
-    """The costs of encoding a video: times in the precision of evaluation on `device`, medians of `turns`, the other
-    costs in float32. Ratios are to the group's baseline; that of times is the median of the turns' own ratios."""
+    """The costs of encoding a video: times in the precision of evaluation, medians over turns, and other costs in
+    float32. Ratios are to the group's baseline; that of times is the median of each turn's ratio."""
     models, visuals, first = [], {}, baseline(cells)
     for cell in cells:
         size = cell.data.image_size
@@ -99,8 +97,8 @@ def encoding(cells: list[Cell], device: torch.device, repeats: int, largest: int
 
 
 def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
-    """10^6 bytes that a training step of a cell keeps of a video for the backward pass, and 10^6 parameters that train;
-    None if it is not trained."""
+    """Bytes that a training step keeps of a video for the backward pass, and parameters that train, both in 10^6; None
+    for a cell that is not trained."""
     if not cell.trained:
         return dict.fromkeys(("saved_mb", "trainable_m"))
     prepare(model, cell.training)
@@ -111,8 +109,8 @@ def training_costs(model: CenterCLIP, video: Tensor, cell: Cell) -> dict:
 
 
 def busy(cells: list[Cell], times: list[list[float]]) -> bool:
-    """Whether the `times` of one network, a list over turns for each cell, differ by more than QUIET in the median
-    turn. Then another program was running, the times of the group are wrong, and a line on the terminal says so."""
+    """Whether two `times` of one network, lists over turns, differ by more than QUIET in the median turn: another
+    program was running. A line on the terminal says so."""
     for (one, first), (other, second) in combinations(zip(cells, times, strict=True), 2):
         apart = median(max(turns) / min(turns) for turns in zip(first, second, strict=True))
         if (one.model, one.data) == (other.model, other.data) and apart > 1 + QUIET:
@@ -132,9 +130,9 @@ def best_batches(
     largest: int,
     deadline: float = inf,
 ) -> list[tuple[int, float]]:
-    """For each model the batch, of 1, 2, 4, ... `largest`, that encodes the most videos of its shape (frames, pixels) a
-    second, and its ms a video; `ms` are those of batch 1. A model is done when a batch gains less than GAIN; all are
-    done when a batch does not fit the GPU's memory or would end later than `deadline`."""
+    """For each model the fastest batch of 1, 2, 4, ... `largest` videos of its shape (frames, pixels), and its ms a
+    video; `ms` are those of batch 1. A model is done when a batch gains less than GAIN; all are done when a batch does
+    not fit the GPU's memory or would end later than `deadline`."""
     best = [(1, alone) for alone in ms]
     gaining, batch = list(range(len(models))), 2
     while gaining and batch <= largest:
@@ -155,8 +153,8 @@ def best_batches(
 
 
 def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
-    """The training run of a cell after each of any number of real steps on `costs.batch_size` pairs of noise. The first
-    step makes AdamW's moments and finds out how many pairs the memory holds at a time."""
+    """Yield the training of a cell after each real step on `costs.batch_size` pairs of noise. The first step makes
+    AdamW's moments and finds the chunk that the memory holds."""
     count, (frames, size) = cell.costs.batch_size, cell.data.shape
     run = Run(replace(cell, training=replace(cell.training, batch_size=count)), device)
     run.model.train()
@@ -171,8 +169,8 @@ def training_steps(cell: Cell, device: torch.device) -> Iterator[Run]:
 
 @torch.no_grad()
 def inference_memory(cell: Cell, device: torch.device) -> dict:
-    """Peak GPU memory of encoding `costs.batch_size` videos in GB (10^9 bytes), the model's weights and the videos
-    included; None on a CPU, and where the GPU does not hold the batch."""
+    """Peak GPU memory of encoding `costs.batch_size` videos in GB (10^9 bytes), with weights and videos; None on a CPU,
+    and if the GPU does not hold the batch."""
     if device.type != "cuda":
         return {"inference_gb": None}
     model = build(cell.model, 0, cell.data.image_size).eval().to(device)
@@ -188,8 +186,8 @@ def inference_memory(cell: Cell, device: torch.device) -> dict:
 
 def training_memory(cell: Cell, device: torch.device) -> dict:
     """Peak GPU memory of a training step of `costs.batch_size` pairs in GB (10^9 bytes), of tensors and with PyTorch's
-    reserve, its ms, and the pairs encoded at a time. All are None for a cell that is not trained and on a CPU, memory
-    and ms also where the GPU holds only a part of the batch, which compares with nothing."""
+    reserve, its ms, and the pairs encoded at a time. All are None on a CPU and for a cell that is not trained; memory
+    and ms also if the GPU holds only a part of the batch."""
     measured = dict.fromkeys(("training_gb", "training_reserved_gb", "training_chunk", "step_ms"))
     if device.type != "cuda" or not cell.trained:
         return measured
@@ -198,9 +196,8 @@ def training_memory(cell: Cell, device: torch.device) -> dict:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     ms = elapsed(lambda: next(steps), run.model.logit_scale)
-    measured["training_chunk"] = run.chunk
     if run.chunk >= cell.costs.batch_size:
-        measured["step_ms"] = ms
         measured["training_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
         measured["training_reserved_gb"] = torch.cuda.max_memory_reserved(device) / 1e9
-    return measured
+        measured["step_ms"] = ms
+    return measured | {"training_chunk": run.chunk}

@@ -27,9 +27,9 @@ def evaluate(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cel
 @torch.no_grad()
 @loading_told()
 def features(model: CenterCLIP, rows: pd.DataFrame, store: FrameStore, cell: Cell) -> tuple[Tensor, Tensor, Tensor]:
-    """The arguments of `retrieval_metrics`, on the device of `model`, which stays in evaluation mode: vectors [C, E]
-    float32 of the captions of `rows` that are not empty, `video_vectors` of the videos, in order, and each caption's
-    video [C] int64."""
+    """The arguments of `retrieval_metrics`, on the device of `model`: vectors [C, E] float32 of the captions of `rows`
+    that are not empty, `video_vectors` of the videos, in order, and each caption's video [C] int64. `model` stays in
+    evaluation mode."""
     model.eval()
     device = model.logit_scale.device
     video_ids = rows["video_id"].drop_duplicates().tolist()
@@ -67,7 +67,6 @@ def count_cut(captions: Iterable[str], cell: Cell) -> int:
 
 
 def count_short(video_ids: Iterable[str], counts: dict[str, int], cell: Cell) -> int:
-    """The number of videos that have fewer frames, of `counts`, than a segment of the model, if the model drops such
-    segments."""
+    """The number of videos with fewer frames, by `counts`, than a segment, if the model drops such segments."""
     drops = any(stage.padded == "drop" for stage in cell.model.stages)
     return sum(counts[video_id] < cell.segment_frames for video_id in video_ids) if drops else 0

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
+from centerclip.command import UserError
 from centerclip.evaluate.ranks import Ranks
 from centerclip.method.maxsim import maxsim_in_parts
 
@@ -31,21 +32,20 @@ class Answers(NamedTuple):
 
 
 def better_and_equal(similarity: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of candidates of similarity [Q, C] that are above candidate truth[q], and that equal it, itself
-    included: [Q] int64 each. -inf stands for a candidate that cannot be retrieved."""
+    """How many candidates of similarity [Q, C] are above candidate truth[q], and how many equal it, itself included:
+    [Q] int64 each."""
     right = similarity.gather(1, truth[:, None])
     better, equal = (found.sum(1, dtype=torch.int32) for found in (similarity > right, similarity == right))
     return better.long(), equal.long()
 
 
 def ranks(similarity: Tensor, truth: Tensor) -> Tensor:
-    """The rank, from 1, of candidate truth[q] in row q of similarity [Q, C]: [Q] int64. Ties are ranked before it, so a
-    model with equal similarities scores 0."""
+    """The rank, from 1, of candidate truth[q] in row q of similarity [Q, C]: [Q] int64. Ties are ranked before it."""
     return sum(better_and_equal(similarity, truth))
 
 
 def equal_before(similarity: Tensor, truth: Tensor) -> Tensor:
-    """The number of candidates of similarity [Q, C] that equal candidate truth[q] and have a lower index: [Q] int64."""
+    """How many candidates of similarity [Q, C] equal candidate truth[q] and have a lower index: [Q] int64."""
     right, index = similarity.gather(1, truth[:, None]), torch.arange(similarity.shape[1], device=truth.device)
     return ((similarity == right) & (index < truth[:, None])).sum(1)
 
@@ -59,8 +59,8 @@ def authors_counts(first: Tensor, last: Tensor, candidates: int) -> Tensor:
 
 
 def best(similarity: Tensor, truth: Tensor) -> Tensor:
-    """The candidate of similarity [Q, C] that is ranked first: [Q] int64. It is truth[q] if that is above all others,
-    else the best other candidate; of equal ones, that of the lowest index."""
+    """The candidate of similarity [Q, C] that is ranked first: [Q] int64. As ties are ranked before truth[q], truth[q]
+    is first only above all others. Of equal others, the lowest index is first."""
     right = similarity.gather(1, truth[:, None])
     other = similarity.scatter(1, truth[:, None], -torch.inf).max(1)
     return torch.where(right[:, 0] > other.values, truth, other.indices)
@@ -84,11 +84,11 @@ def retrieval_metrics(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> d
 
 
 def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, Answers]:
-    """The answers to the queries of both directions. Several captions of a video are handled as in the paper's MSVD.
+    """The answers to the queries of both directions.
 
-    Text to video: every caption is a query among all videos. Video to text: every video that has captions is a query,
-    in the order of the videos, among the videos' sets of captions, a set being as similar as its most similar caption.
-    Where a video has several texts, the authors' code counts one rank a text, with equal videos in their order.
+    Text to video: every text is a query among all videos. Video to text: every video that has texts is a query, in the
+    order of the videos, among the videos' sets of texts; the most similar text of a set counts, as in the paper's MSVD.
+    If videos have several texts, the authors' code counts one rank a text, with equal videos in their order.
 
     Args:
         texts: [T, E] float unit vectors. videos: [V, E] float unit vectors, or [V, k, E], as `maxsim` takes them.
@@ -98,11 +98,11 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
         {"text_to_video": of T queries, "video_to_text": of the captioned videos}, on the vectors' device.
 
     Raises:
-        ValueError: a vector that is not finite.
+        UserError: a vector that is not finite.
     """
-    if not (torch.isfinite(texts).all() and torch.isfinite(videos).all()):
-        raise ValueError("features are not finite: similarities would be NaN and ranks meaningless")
-
+    for name, vectors in {"captions": texts, "videos": videos}.items():
+        if not vectors.isfinite().all():
+            raise UserError(f"vectors of {name} are not finite; set evaluation.precision: float32 or check the weights")
     if videos.ndim == 3 and videos.shape[1] == 1:
         videos = videos[:, 0]
     mask = None if videos.ndim == 2 else videos.any(-1)
@@ -118,7 +118,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
         closest = similarity.new_full((len(chunk), len(videos)), -torch.inf)
         return closest.scatter_reduce_(1, video_of_text.expand_as(similarity), similarity, "amax"), chunk
 
-    # Two passes: a query's similarities have to come from one product, which alone rounds equal ones equally
+    # Two passes: equal similarities of a query are rounded equally only in one product
     captioned = video_of_text.unique()
     queries = {
         "text_to_video": (of_texts, torch.arange(len(texts), device=texts.device)),
@@ -127,7 +127,7 @@ def answers(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, A
     several = len(texts) > len(captioned)  # texts of a video
     result = {}
     for direction, (similarities, asked) in queries.items():
-        found = asked.new_empty(4, len(asked))  # once: small pieces kept between the large ones would waste memory
+        found = asked.new_empty(4, len(asked))  # at once: small tensors between large ones would waste memory
         chunks = list(zip(asked.split(CHUNK), found.split(CHUNK, dim=1), strict=True))
         for chunk, ranked in tqdm(chunks, f"ranks: {direction}", unit="chunk", delay=PATIENCE):
             compared = similarities(chunk)
@@ -155,8 +155,7 @@ def named(
 
 
 def numbered(answers: dict[str, Answers], video_of_text: Tensor, videos: int) -> dict[str, Ranks]:
-    """{direction: Ranks} of the `answers` to texts among the given number of videos. Both have numbers from 0 as
-    ids."""
+    """{direction: Ranks} of the `answers` to texts among so many videos. Ids are numbers from 0."""
     return named(answers, range(len(video_of_text)), video_of_text, range(videos))
 
 

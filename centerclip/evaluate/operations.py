@@ -1,5 +1,5 @@
-"""Count a model's operations in closed form, 2 for a multiply-add, and its parameters, and tell whether its stages save
-time. Nothing heavy is imported, except for a tower of timm's, which is built without memory."""
+"""Count a model's operations in closed form, 2 for a multiply-add, and its parameters, and estimate its time. Only a
+tower of timm's needs torch."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ class Parts(NamedTuple):
 
 @cache
 def parts(backbone: str, image_size: int | None = None) -> Parts:
-    """The parts of a backbone on frames of `image_size` pixels; None: the backbone's own size. A tower of timm's is
-    built without memory."""
+    """The parts of a backbone on frames of `image_size` pixels; None: the backbone's own size."""
     config = backbones.read(backbone)
     if "timm_model_name" in config["vision_cfg"]:
         return parts_of(without_memory(backbone, image_size))
@@ -84,8 +83,7 @@ def of_blocks(model: Model, frames: int, image_size: int | None = None) -> float
 
 
 def of_video(model: Model, frames: int, image_size: int | None = None) -> float:
-    """Operations of encoding a video; an upper limit if a stage sees pixels, because then the number of tokens depends
-    on the video."""
+    """Operations of encoding a video; an upper limit if a stage sees pixels, because then the video decides."""
     return sum(video(model, frames, image_size).values())
 
 
@@ -95,8 +93,7 @@ def video(model: Model, frames: int, image_size: int | None = None) -> dict[str,
 
 
 def encoding(parts: Parts, stages: Sequence[Stage], frames: int, vectors: str = "mean") -> dict[str, float]:
-    """Operations of encoding a video by stages: `stem`, in front of the blocks, `blocks`, `reductions` and
-    `projection`, which includes an attention pool."""
+    """Operations of encoding a video by stages: `stem`, `blocks`, `reductions`, and `projection` with a pool."""
     geometry, blocks, reductions = parts.geometry, 0.0, 0.0
     counts = TokenCounts(frames, geometry.patches, geometry.classes)
     acting = {stage.place: (stage, before, after) for stage, before, after in reduced(parts, stages, frames)}
@@ -138,9 +135,9 @@ def index_bytes(model: Model, frames: int, image_size: int | None = None) -> int
 
 
 def of_reduction(stage: Stage, before: TokenCounts, after: TokenCounts, parts: Parts) -> float:
-    """Operations of a stage's matrix products on one segment: the likenesses of its tokens, three quarters of a Gram
-    matrix or a quarter where the two halves of the tokens are compared, and the means of clusters. `spectral` compares
-    rows of eigenvectors, too; what finds the eigenvectors is left out."""
+    """Operations of a stage's matrix products on one segment: similarities of its tokens, three quarters of a Gram
+    matrix, or a quarter if only the two halves of the tokens are compared, and means of clusters. `spectral` also
+    compares rows of eigenvectors; its eigenvalue solver is left out."""
     width, tokens, joined = parts.geometry.width, tokens_of_segment(before, after), 0
     half = tokens // 2
     if stage.keep != "medoid":
@@ -158,8 +155,9 @@ def tokens_of_segment(before: TokenCounts, after: TokenCounts) -> int:
     return before.sequences // after.sequences * before.patches
 
 
-def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
-    """The estimated time of encoding a video by stages, as a share of the time without stages, on one thread of a CPU.
+def shares(parts: Parts, stages: Sequence[Stage], frames: int) -> tuple[float, float]:
+    """The operations of encoding a video by stages, and its estimated time on one thread of a CPU, as shares of those
+    without stages.
 
     Matrix products take as long as their operations. Clustering also passes over the distances of a segment's tokens
     many times, which waits for memory: A_PAIR for each pair of tokens, whatever their width.
@@ -170,16 +168,15 @@ def share_of_time(parts: Parts, stages: Sequence[Stage], frames: int) -> float:
         if clusters(stage)
     )
     own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
-    return (own + A_PAIR * pairs) / whole
+    return own / whole, (own + A_PAIR * pairs) / whole
 
 
 def costly_clustering(parts: Parts, stages: Sequence[Stage], frames: int) -> str | None:
     """A warning if clustering is estimated to take more than TAKEN of the time that fewer tokens save; else None."""
-    own, whole = (sum(encoding(parts, given, frames).values()) for given in (stages, ()))
-    time = share_of_time(parts, stages, frames)
-    if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - own / whole):
+    counted, time = shares(parts, stages, frames)
+    if not any(map(clusters, stages)) or 1 - time >= (1 - TAKEN) * (1 - counted):
         return None
-    return f"time is {time:.2f} of the baseline's, operations {own / whole:.2f}: clustering costs too much ({ADVICE})"
+    return f"time is {time:.2f} of the baseline's, operations {counted:.2f}: clustering costs too much ({ADVICE})"
 
 
 def clusters(stage: Stage) -> bool:
@@ -188,8 +185,7 @@ def clusters(stage: Stage) -> bool:
 
 
 def text_side(backbone: str) -> dict:
-    """Sizes of a backbone's text tower: `layers`, `width`, `vocab_size`, `context_length` and other keys of its
-    configuration."""
+    """The configuration of a backbone's text tower: `layers`, `width`, `vocab_size`, `context_length` and others."""
     text = backbones.read(backbone)["text_cfg"]
     if "hf_model_name" not in text:
         return text
@@ -206,8 +202,8 @@ def of_text(backbone: str, length: int) -> float:
 
 
 def parameters(backbone: str, image_size: int | None = None) -> int:
-    """The number of weights of a backbone on frames of `image_size` pixels, without the vectors that stages learn.
-    Exact to 1 % for a text tower of transformers."""
+    """The number of weights of a backbone on frames of `image_size` pixels, without vectors of stages. Exact to 1 % for
+    a text tower of transformers."""
     config, text = backbones.read(backbone), text_side(backbone)
     vision, embedding = config["vision_cfg"], config["embed_dim"]
 

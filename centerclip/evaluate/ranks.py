@@ -105,8 +105,8 @@ def paired(trainings: Sequence[dict[str, Ranks]], direction: str) -> list[Ranks]
 
 
 def flips(before: dict[str, Ranks], after: dict[str, Ranks], direction: str) -> tuple[list[Flip], list[Flip]]:
-    """The queries gained and the queries lost at rank 1 from `before` to `after`, each with the largest change of rank
-    first. Raises UserError for other queries."""
+    """The queries gained and lost at rank 1 from `before` to `after`, the largest changes of rank first. Raises
+    UserError for other queries."""
     old, new = paired([before, after], direction)
 
     def changed(first: Ranks, behind: Ranks) -> list[Flip]:

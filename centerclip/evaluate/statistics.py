@@ -74,10 +74,8 @@ def enough(distance: float, half: float, *counts: int) -> tuple[int, ...] | None
 
 
 def estimates(trainings: Sequence[dict[str, Ranks]]) -> dict[str, Estimate]:
-    """SCORES and R_SUM of one model with their intervals, from {direction: Ranks} of each of its trainings.
-
-    Raises UserError for trainings with other queries.
-    """
+    """SCORES and R_SUM of one model with their intervals, from {direction: Ranks} of each of its trainings. Raises
+    UserError for trainings with other queries."""
     counts = histograms(trainings)
     drawn = np.concatenate([metrics(counts, draws).mean(0) for draws in resamples(counts)])
     return summarised(measured(counts), drawn, np.full(drawn.shape[1], np.nan), trainings[0])
@@ -107,7 +105,7 @@ def differences(
 
 
 def histograms(trainings: Sequence[dict[str, Ranks]]) -> Histograms:
-    """How often each video has each rank, in each direction and training. Raises UserError for other queries."""
+    """How often each video has each rank, in each direction and training."""
     found = []
     for direction in DIRECTIONS:
         ranked = paired(trainings, direction)
@@ -154,8 +152,7 @@ def with_sum(directions: list[np.ndarray]) -> np.ndarray:
 
 
 def resamples(counts: Histograms) -> Iterator[np.ndarray]:
-    """How often each video is drawn in each of DRAWS resamples, float32 [R, V] each. Every call gives the same
-    draws."""
+    """How often each video is drawn in DRAWS resamples, the same in every call: arrays float32 [R, V]."""
     generator, videos = np.random.default_rng(0), videos_of(counts)
     even = np.full(videos, 1 / videos)
     return (generator.multinomial(videos, even, size).astype(np.float32) for size in chunks(videos))
@@ -168,8 +165,8 @@ def chunks(videos: int) -> list[int]:
 
 
 def exchange(counts: Histograms, difference: np.ndarray) -> np.ndarray:
-    """The p-values [M] of a `difference` [M] between the first and the second half of trainings: the share of random
-    swaps of the two models' answers, video by video, with a difference at least as large."""
+    """The p-values [M] of a `difference` [M] between the first and the second half of the trainings: the share of
+    random swaps of the two models' answers, video by video, with a difference at least as large."""
     generator, larger, videos = np.random.default_rng(0), np.ones(len(difference)), videos_of(counts)
     for size in chunks(videos):
         signs = generator.choice(np.array([-1, 1], np.float32), (size, videos))

@@ -14,13 +14,11 @@ UNIT = 1e-3  # how far from 1 the length of a unit vector may be
 
 
 def read(file: Path, group_equal_videos: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """The arguments of `retrieval_metrics`: `texts [T, E]` and `videos [V, E]`, numbers, and `video_of_text [T]`, whole
-    numbers from 0. Of several vectors a video, `videos [V, k, E]` may have a `mask [V, k]`, false for padding; vectors
-    of zeros are padding, too. With `group_equal_videos` equal videos become one, the first of them. Notes on stderr
-    name equal videos and vectors that are not of unit length.
+    """The arguments of `retrieval_metrics`: `texts [T, E]`, `videos [V, E]` or `[V, k, E]`, `video_of_text [T]`.
 
-    Raises:
-        UserError: another file, or arrays that do not fit each other, are empty or not finite.
+    The file may have a `mask [V, k]`, false for padding; vectors of zeros are padding, too. With `group_equal_videos`
+    equal videos become one. Notes on stderr name equal videos and vectors that are not of unit length. Raises UserError
+    for another file, or for arrays that do not fit each other, are empty or not finite.
     """
     try:
         with open(file, "rb") as opened, np.load(opened) as stored:
@@ -60,7 +58,7 @@ def read(file: Path, group_equal_videos: bool = False) -> tuple[Tensor, Tensor, 
 
 
 def vectors(file: Path, name: str, given: np.ndarray, *dimensions: int) -> np.ndarray:
-    """The vectors `given`, an array that may have so many `dimensions`, as finite float32. Raises UserError."""
+    """The vectors `given`, of one of these numbers of `dimensions`, as finite float32."""
     if given.ndim not in dimensions or not given.size or given.dtype.kind not in "fiu":
         shapes = " or ".join(f"{number}-D" for number in dimensions)
         raise UserError(f"{file}: {name} must be a {shapes} array of numbers, not {given.dtype} {list(given.shape)}")
@@ -68,7 +66,7 @@ def vectors(file: Path, name: str, given: np.ndarray, *dimensions: int) -> np.nd
         matrix = given.astype(np.float32)
         lengths = np.linalg.norm(matrix, axis=-1)
     if not np.isfinite(lengths).all():
-        raise UserError(f"{file}: {name} has numbers that are not finite")
+        raise UserError(f"{file}: {name} has numbers that are too large or not finite")
     if np.abs(lengths[lengths > 0] - 1).max(initial=0) > UNIT:
         note(f"{name} are not of unit length: similarities are inner products, no cosines")
     return matrix

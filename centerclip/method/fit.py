@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from centerclip.method import reduction
 from centerclip.method.errors import Misfit
-from centerclip.method.stage import Model, Stage
+from centerclip.method.stage import KEPT, Model, Stage
 
 COCA = "it is a CoCa: it pools patches by attention, and a plain CLIP is needed"
 Problems = Iterator[tuple[str, ...]]  # each: what does not fit, then the keys to blame, the likeliest first
@@ -108,6 +108,10 @@ def problems_of_counts(stage: Stage, given: TokenCounts) -> Problems:
         yield problem, "segments", "frames"
     if (clusters is None) == (stage.remove is None):
         yield "a stage has either clusters or remove", "clusters", "remove"
+    if stage.keep not in KEPT:
+        yield f"keep {stage.keep!r} is not one of {', '.join(KEPT)}", "keep"
+    if stage.remove is not None and (stage.remove < 0 or (isinstance(stage.remove, float) and stage.remove >= 1)):
+        yield f"remove {stage.remove} is neither a number of tokens from 0 nor a share below 1", "remove"
     if stage.embedding and clusters is None:
         yield "embedding needs `clusters`, but this stage sets `remove`", "embedding"
     if keeps == reduction.PATCHES and clusters != given.patches:

@@ -1,8 +1,7 @@
-"""Frames that keep different numbers of patches: packed, not padded.
+"""Frames that keep different numbers of patches: packed, as the first frame of a video has every patch.
 
 The tokens of all frames are one sequence, so that the layers that work token by token, 99 % of a ViT-B/32's operations
-at 50 tokens a frame, see no padding. Attention alone is padded to the longest frame. Padding everything would save
-nothing: the first frame of a video has every patch.
+at 50 tokens a frame, see no padding. Attention alone is padded to the longest frame.
 """
 
 from typing import NamedTuple

@@ -69,43 +69,56 @@ def reduce(
     segments: int | None = None,
     clusters: int | None = None,
     block: int | None = None,
-    keep: str = "medoid",
+    keep: str | None = None,
     frames: int = 12,
     **options: object,
 ) -> ReducedCLIP:
     """A model whose `encode_video(frames [B, T, 3, H, W], mask [B, T] or None)` gives [B, E] float32 unit vectors.
 
     Args:
-        model: of open_clip, of a family in docs/backbones.md; it is not changed, and its weights are shared.
+        model: of open_clip, of a family in docs/backbones.md; it is not changed, and its weights are shared. Of a
+            ReducedCLIP it is the `clip`.
         method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
             "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
-            has patches. block: how many blocks come before the stage. None: half of them. keep: "medoid", "mean" or
-            "weighted". Schedules take none of these.
+            has patches. One of both is needed. block: how many blocks come before the stage. None: half of them. keep:
+            "medoid", "mean" or "weighted". None: what the algorithm's file says, else "medoid". Schedules and `rlt`
+            take none of these.
         frames: T, which a stage and a schedule have to fit.
         options: of the algorithm or the schedule.
 
     Raises:
         UserError: another kind of video side, an unknown method or option, or settings that do not fit.
     """
+    model = model.clip if isinstance(model, ReducedCLIP) else model
     geometry = held_geometry(model)
+    of_a_stage = {"segments": segments, "clusters": clusters, "block": block, "keep": keep}
+    given = {name: value for name, value in of_a_stage.items() if value is not None}
+    sets_stages = method in SCHEDULES or reduction.sees_pixels(method)
+    if sets_stages and given:
+        raise UserError(f"reduce: {method} takes no {next(iter(given))}")
     if method in SCHEDULES:
         stages = scheduled(method, geometry.blocks, frames, options)
-    elif reduction.sees_pixels(method):
+    elif sets_stages:
         stages = (Stage(method, 0, options=options),)
     else:
-        block = geometry.blocks // 2 if block is None else block
-        clusters = geometry.patches if clusters is None else clusters
-        stages = (Stage(method, block, segments, clusters, keep, options=options),)
+        defaults = {"clusters": geometry.patches, "block": geometry.blocks // 2, "keep": reduction.stays(method)}
+        stages = (Stage(method, options=options, **defaults | given),)
     merges = any(stage.keep == "weighted" for stage in stages)
     described = Model("the model", None, stages, proportional=method in SCHEDULES and merges)
     check_stages(described, frames, geometry)
+    if not sets_stages and segments is None and clusters is None:
+        raise UserError(
+            f"reduce: {method} would keep all {geometry.patches} tokens of a frame: give segments or clusters"
+        )
     return ReducedCLIP(model, stages, described.proportional, frames)
 
 
 def held_geometry(model: nn.Module) -> Geometry:
     """The geometry of a model in memory. Raises UserError where the method does not know its video tower."""
     visual = getattr(model, "visual", None)
+    if visual is None:
+        raise UserError(f"reduce: a {type(model).__name__} is not a model as open_clip.create_model returns it")
     check_tower(visual)
     tower = tower_of(visual)
     return Geometry(

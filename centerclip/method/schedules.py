@@ -23,7 +23,7 @@ def tome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[S
 
 def pitome(blocks: int, frames: int, *, remove: int | Sequence[int] = 2) -> list[Stage]:
     """PiToMe (Tran et al., NeurIPS 2024): as `tome`, but rare tokens are protected, by a margin that falls with depth
-    from 0.9 to 0."""
+    from 0.9 to 0. `remove` is as in `tome`, so that both cost the same; the paper removes one share in all blocks."""
     return [
         replace(stage, algorithm="pitome", options={"margin": round(0.9 * (1 - stage.block / blocks), 4)})
         for stage in tome(blocks, frames, remove=remove)
@@ -34,7 +34,7 @@ def evit(blocks: int, frames: int, *, remove: float | Sequence[float] = 0.26) ->
     """EViT (Liang et al., ICLR 2022): in the blocks at a quarter, a half and three quarters of the depth, between
     attention and MLP, the patches of a frame that [CLASS] attends to most stay; the others become one, their mean
     weighted by that attention. The default leaves 36, 27 and 20 of ViT-B/32's 49 patches, the fused one counted, as the
-    paper's keep rate of 0.7 does."""
+    paper's keep rate of 0.7 does. Here training has this rate from the first step on; the paper lowers it from 1."""
     places = [blocks * quarter // 4 for quarter in (1, 2, 3)]
     return [
         Stage("evit", block, remove=number, keep="attention", inside=True)

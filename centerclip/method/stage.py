@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from centerclip.method import reduction
 
+KEPT = ("medoid", "mean", "weighted", "attention")  # what may stay of a cluster
+
 
 @dataclass(frozen=True)
 class Stage:

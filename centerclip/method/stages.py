@@ -121,8 +121,13 @@ class ReductionStage(nn.Module):
         them are none, and segments count as with their "mean".
         """
         stage, width = self.settings, given.classes
-        segments = stage.segments or given.sequences_per_video
-        joined = given.sequences_per_video // segments
+        sequences = given.sequences_per_video
+        segments = stage.segments or sequences
+        if sequences % segments or stage.clip_embedding not in (0, sequences):
+            needed = stage.clip_embedding or f"a multiple of {segments}"
+            has = f"a video has {sequences} frames (or earlier segments)"
+            raise UserError(f"{stage.algorithm} after block {stage.block}: {has}, and the stage needs {needed}")
+        joined = sequences // segments
         x = given.tokens.unflatten(0, (-1, joined))  # [B * S, frames, C + N, D]
         classes = joined * width if stage.classes == "all" else width
         seen = patches(keys.unflatten(0, (-1, joined)) if stage.sees == "keys" else x, width)

@@ -57,7 +57,8 @@ class VideoSide:
 
         Args:
             frames: [B, T, 3, H, W] float, normalised as CLIP's images.
-            mask: [B, T] bool, false for padding; at least one true a row. None: all true.
+            mask: [B, T] bool, false for padding; at least one true a row. None: all true. Padding repeats the last
+                frame: where a video is shorter than a segment, a stage clusters it, too.
             vectors: "mean"; "segments": one vector a segment, before the mean; "medoids": one vector for each
                 token that a segment keeps, pooled and projected alone.
 
@@ -65,8 +66,15 @@ class VideoSide:
             [B, E] float32 unit vectors: the normalised mean of the valid segments' unit vectors. Of "segments" and
             "medoids": [B, k, E] float32 unit vectors and their mask [B, k] bool, false for those of segments that are
             padding, which are zero.
+
+        Raises:
+            UserError: shapes other than these, or a T that the stages do not divide.
         """
+        if frames.ndim != 5:
+            raise UserError(f"frames are {list(frames.shape)}, not [videos, frames, 3, height, width]")
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask
+        if mask.shape != frames.shape[:2]:
+            raise UserError(f"mask is {list(mask.shape)}, and the frames need {list(frames.shape[:2])}")
         tower = self.tower
         x = tower.embed(frames.flatten(0, 1))  # [B * T, C + N, D]
         if self.sees_pixels:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from centerclip.evaluate.statistics import enough, seeds_half
-from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, ROLES, label, remarks, too_few
-from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, disturbed, grouped, joined
+from centerclip.report.rows import CANDIDATES, DIFFERENCE, MEASURED, R1, RANDOM, disturbed, label, remarks, too_few
+from centerclip.report.tables import AS_AUTHORS, MODEL, PAPER, TIMES, against_baseline, joined
 
 POINTS = (0.5, 1, 2, 3)  # tolerances of t2v R@1 at which the summary counts the published numbers that are met
 SMALL = 0.05  # share of the encoder's time that is almost nothing
@@ -44,12 +44,11 @@ def counted(nouns: Iterable[str], numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:,.0f} {noun}" for noun, number in zip(nouns, numbers, strict=True))
 
 
-def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
+def best_clustering(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.Series, pd.Series] | None:
     """The first baseline of a benchmark and backbone, and the clustering variant of its group with the best value of
     `column`, whose `rivals` is the number of clustering variants. For costs, both were measured on the same device.
     None if one is missing."""
     rows = rows.dropna(subset=column)
-    rows = rows.assign(group=grouped(rows))
     baseline = rows[rows["baseline"]].head(1)
     same = ["group", "measured_on"] if column in MEASURED else ["group"]
     clustered = rows[rows["clustering"] & rows[same].isin(baseline[same].to_dict("list")).all(axis=1)]
@@ -61,7 +60,7 @@ def beside_baseline(rows: pd.DataFrame, column: str, largest: bool) -> tuple[pd.
 
 def recall(rows: pd.DataFrame, tolerance: float) -> list[Figure]:
     """R@1 of the baseline and of the best clustering variant, which may be lower by `tolerance`."""
-    compared = beside_baseline(rows, R1, largest=True)
+    compared = best_clustering(rows, R1, largest=True)
     if not compared:
         return []
     before, after = (round(row[R1], 1) for row in compared)
@@ -93,7 +92,7 @@ def once(*rows: pd.Series) -> list[str]:
 
 def saving(rows: pd.DataFrame, column: str, unit: str) -> list[Figure]:
     """The cost `column` of the baseline and of the clustering variant with the lowest."""
-    compared = beside_baseline(rows, column, largest=False)
+    compared = best_clustering(rows, column, largest=False)
     if not compared:
         return []
     before, after = (row[column] for row in compared)
@@ -193,9 +192,7 @@ def judgements(ours: pd.DataFrame, paper: pd.DataFrame, tolerance: float) -> dic
     """
     ours = joined([ours])
     ours.loc[disturbed(ours), TIMES] = None
-    models = paper[paper["variant"].notna()]
-    models = models[[*dict.fromkeys(["variant", "frames", *MODEL, *ROLES]), *PAPER.values()]]
-    models = models.rename(columns={new: old for old, new in PAPER.items()})
+    models = paper[paper["variant"].notna()].rename(columns={new: old for old, new in PAPER.items()})
     absent = ["saved_mb", "clustering_share", "measured_on", DIFFERENCE, f"{DIFFERENCE} seeds"]
     models = models.assign(**dict.fromkeys(absent, math.nan))
     bound = f"t2v R@1 of the best clustering variant is at most {points(tolerance)} below the baseline's"

@@ -53,7 +53,7 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
         found, wanted, copied = (part["video_id"].nunique() for part in parts)
         line = f"{split}: {found:,} of {wanted:,} videos, with {len(parts[0]):,} of {len(whole):,} captions"
         lost = 1 - found / max(1, copied if block.get("partial") else wanted)
-        remedy = "copy the others"
+        remedy = "copy the others" if wanted else f"no caption belongs to {split}: give some"
         if found:
             remedy += f", or set {name}.partial to true for missing ones, or {name}.max_unreadable_share, {allowed:g},"
             remedy += f" to {math.ceil(1e4 * lost) / 1e4:g}"
@@ -65,7 +65,8 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
     names = other_names(missing, Path(folder or Path(layout.SOURCE.format(dataset=dataset), "videos")))
     for name, file in list(names.items())[:1]:
         line = f"{len(names):,} of {len(missing):,} missing videos have other names, such as {file} for {name}"
-        yield Finding(about, NOTE, line, f"rename or link them: ln -s {Path(file).name} {name}{Path(file).suffix}")
+        link = name.removesuffix(Path(file).suffix) + Path(file).suffix
+        yield Finding(about, NOTE, line, f"rename or link them: ln -s {Path(file).name} {link}")
 
 
 def manifest(config: dict, benchmark: str, dataset: str) -> pd.DataFrame | None:

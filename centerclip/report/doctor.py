@@ -82,12 +82,13 @@ def graphics(cells: list[Cell]) -> Iterator[Finding]:
     import torch
 
     listing = said("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
-    if not listing:
+    cards = [re.split(r",\s*", line) for line in (listing or "").splitlines() if line.count(",") == 3]
+    if not cards:  # without a card, some versions print a sentence
         yield Finding("PyTorch", OK, torch.__version__)
         remedy = "use a machine with a GPU, or let trainings run on the CPU"
         yield Finding("GPUs", NOTE, "nvidia-smi, the driver's program, shows none", remedy)
         return
-    for index, name, total, used in (re.split(r",\s*", line) for line in listing.strip().splitlines()):
+    for index, name, total, used in cards:
         free = not used.isdecimal() or int(used) <= BUSY  # some GPUs do not tell
         line = f"{index}: {name}, {used} of {total} MiB in use"
         yield judged("GPUs", free, line, "wait for the other program, or end it", NOTE)
@@ -274,14 +275,12 @@ def slurm(profile: Path) -> Iterator[Finding]:
 
 def jobs() -> Iterator[Finding]:
     """Check whether a run is writing to results/, and list its failed jobs."""
-    results, running = Path("results"), False
-    if (lock := results / ".lock").exists():
-        with open(lock, encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                running = True
-                yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
+    results, locks = Path("results"), Path("/proc/locks")
+    lock, running = results / ".lock", False
+    if lock.exists() and locks.exists():  # taking the lock would stop a run that starts at this moment
+        running = f":{lock.stat().st_ino} " in locks.read_text(encoding="utf-8")
+    if running:
+        yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))
         if log.exists() and SUCCEEDED in log.read_text(encoding="utf-8", errors="replace"):

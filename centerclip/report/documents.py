@@ -35,10 +35,14 @@ Document = list[str | Table]
 
 
 def markdown(parts: Document) -> str:
+    def escaped(cell: str) -> str:
+        return cell.replace("|", "\\|")
+
     def block(part: str | Table) -> str:
         if isinstance(part, str):
             return part
         text = part.text if part.bold is None else part.text.where(~part.bold, "**" + part.text + "**")
+        text = text.map(escaped).rename(columns=escaped)
         return text.to_markdown(index=False, disable_numparse=True, colalign=part.alignment("left", "right"))
 
     return "\n\n".join(map(block, parts)) + "\n"

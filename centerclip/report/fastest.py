@@ -2,9 +2,10 @@
 
 import pandas as pd
 
+from centerclip.report.beside_paper import marked
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import DIFFERENCE, R1, label
-from centerclip.report.tables import GROUP, disturbed, grouped, marked
+from centerclip.report.rows import DIFFERENCE, R1, disturbed, label
+from centerclip.report.tables import GROUP
 
 KEPT = (0.99, 0.999)  # shares of the baseline's R@1
 COSTS = {"batch_ms": "time", "gflops": "operations"}  # column -> what it is
@@ -18,11 +19,11 @@ def cost(rows: pd.DataFrame) -> str:
     return "batch_ms" if timed else "gflops"
 
 
-def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
+def shares_of_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """The trained rows of a table that have a baseline and costs, with `kept`, the share of the first baseline's R@1,
     `cost`, the share of its cost, and `of`, which of COSTS that is."""
     measured = table[table["trained"]].dropna(subset=[R1, "gflops"])
-    measured, compared = measured.assign(group=grouped(measured)), [measured[:0]]
+    compared = [measured[:0]]
     for _, rows in measured.groupby(COMPARED, sort=False):
         for index, first in rows[rows["baseline"]].head(1).iterrows():
             column = cost(rows)
@@ -32,7 +33,7 @@ def beside_baseline(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def fastest(compared: pd.DataFrame, share: float) -> pd.DataFrame:
-    """For each method, the cheapest row of `beside_baseline` that keeps at least `share`, sorted by cost. Methods
+    """For each method, the cheapest row of `shares_of_baseline` that keeps at least `share`, sorted by cost. Methods
     without such a row follow, with a row without a variant."""
     keys = [*COMPARED, "backbone", "method"]
     enough = compared[compared["kept"] >= share].sort_values("cost", kind="stable").drop_duplicates(keys)
@@ -41,7 +42,7 @@ def fastest(compared: pd.DataFrame, share: float) -> pd.DataFrame:
 
 def document(table: pd.DataFrame) -> Document:
     """A line for each method of a benchmark's table and each of KEPT, and an explanation. Nothing without costs."""
-    compared, lines = beside_baseline(table), []
+    compared, lines = shares_of_baseline(table), []
     if compared.empty:
         return []
     for share in KEPT:

@@ -4,22 +4,32 @@ import warnings
 from pathlib import Path
 
 from matplotlib import font_manager
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from centerclip.command import UserError, atomic, tell
+from centerclip.command import UserError, atomic, tell, writable
 
 OWN = "DejaVu Sans"  # matplotlib's own font
 PLACEHOLDERS = "Last Resort"  # begins the names of fonts whose every glyph is a box
 
 
+def check_path(path: Path) -> None:
+    """Raise UserError if `save` cannot write `path`: before long work, not after it."""
+    if kind(path) not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"{path}: no format of figures ends in {path.suffix!r}; .png does")
+    writable(path)
+
+
+def kind(path: Path) -> str:
+    """The format that a suffix names."""
+    return path.suffix[1:].lower()
+
+
 def save(figure: Figure, path: Path, **options) -> None:
     """Write a figure; the suffix is the format, `options` are savefig's. Equal figures make equal files on a machine.
-    Characters that no font of this machine has become boxes, with a note on the terminal. Raises UserError for a suffix
-    that matplotlib does not know."""
-    if (kind := path.suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"{path}: no format of figures ends in {path.suffix!r}; .png does")
+    Characters that no font of this machine has become boxes, with a note on the terminal."""
     if missing := show_literally(figure):
         shown = "".join(sorted(missing)[:10])
         tell(
@@ -28,7 +38,8 @@ def save(figure: Figure, path: Path, **options) -> None:
         )
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None, **options)
+        metadata = {"Date": None} if kind(path) == "svg" else None
+        figure.savefig(temporary, format=kind(path), dpi=150, metadata=metadata, **options)
 
 
 def show_literally(figure: Figure) -> set[str]:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from centerclip.command import UserError
 from centerclip.report import tables
+from centerclip.report.beside_paper import LAYOUT, shown, time_mark, time_notes
 from centerclip.report.documents import Document, Table
-from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, naming, read_table, typed
-from centerclip.report.tables import DESCRIBED, LAYOUT, PAPER, TIMES, against_baseline, shown, time_mark, time_notes
+from centerclip.report.rows import MEASURED, ROLES, STAGE, checked, disturbed, naming, nullable, read_table
+from centerclip.report.tables import DESCRIBED, PAPER, TIMES, against_baseline
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell
 
@@ -26,9 +27,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def with_baseline(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """`table`, read from the file `path`. Raises UserError without a baseline, because all shares need it."""
+    """`table`, read from the file `path`, as one group. Raises UserError without a baseline: all shares need it."""
     if table["baseline"].any():
-        return table
+        return table.assign(group=layout.FULL_SIZE)
     raise UserError(f"{path}: none of its models is a trained baseline")
 
 
@@ -43,7 +44,7 @@ def table(cells: list[Cell], costs: dict, paper: pd.DataFrame, source: str | Pat
     """
     with naming(source, "settings of models"):
         described = pd.DataFrame(map(tables.description, cells))
-    rows = tables.completed(typed(checked(described, source, DESCRIBED)), costs, paper)
+    rows = tables.with_costs_and_paper(nullable(checked(described, source, DESCRIBED)), costs, paper)
     rows = rows[rows["trained"]].assign(threads=costs["threads"])
     columns = ["benchmark", "variant", "backbone", "frames", *STAGE, "shift", *ROLES, *MEASURED, "threads"]
     return with_baseline(rows[[*columns, *PAPER.values()]].reset_index(drop=True), source)
@@ -54,7 +55,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     baseline's `here` and in the `paper`, and whether it is a time of a `busy` machine, which has no share here."""
     compared = []
     for cost, (ours, published) in SHARES.items():
-        busy = tables.disturbed(table) & (ours in TIMES)
+        busy = disturbed(table) & (ours in TIMES)
         here = against_baseline(table, ours).mask(busy)
         paper = against_baseline(table, published) if published else float("nan")
         rows = table[["variant"]].assign(cost=cost, here=here, paper=paper, busy=busy)
@@ -71,11 +72,12 @@ def conditions(table: pd.DataFrame) -> str:
 
 def savings(table: pd.DataFrame) -> list[str]:
     """The shares of the baseline's costs that each model takes here and in the paper, one clause for each model."""
-    rows = shares(table)
-    here = rows["here"].map("{:.2f}".format).mask(rows["busy"], "an unknown share, the machine being busy,")
-    paper = rows["paper"].map(" ({:.2f} in the paper)".format, na_action="ignore").fillna("")
-    words = (here + " of the baseline's " + rows["cost"] + paper).groupby(rows["variant"], sort=False).agg(", ".join)
-    return [f"{variant} takes {costs}" for variant, costs in words.items()]
+    words = {}
+    for row in shares(table).to_dict("records"):
+        here = "an unknown share, the machine being busy," if row["busy"] else f"{row['here']:.2f}"
+        paper = f" ({row['paper']:.2f} in the paper)" if pd.notna(row["paper"]) else ""
+        words.setdefault(row["variant"], []).append(f"{here} of the baseline's {row['cost']}{paper}")
+    return [f"{variant} takes {', '.join(costs)}" for variant, costs in words.items()]
 
 
 def document(table: pd.DataFrame) -> Document:

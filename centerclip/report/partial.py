@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from centerclip.command import UserError, last_error
-from centerclip.report import documents, full_size, summary, tables
+from centerclip.report import beside_paper, documents, full_size, summary, tables
 from centerclip.settings import layout
 from centerclip.settings.cell import Cell, read_cell
 
@@ -79,7 +79,7 @@ def write(
             ]
             measured = tables.read_costs(costs) if costs.exists() else None  # a run may measure no costs
             table, apart = tables.combine(rows, measured, paper)
-            yield written(out, tables.for_people(table, apart, measured, *map(reason, unmade)))
+            yield written(out, beside_paper.document(table, apart, measured, *map(reason, unmade)))
             summarised.append(tables.for_programs(table))
     costs = full_size_costs(results) if summarised and with_full_size else None
     if summarised and (incomplete or (with_full_size and costs is None)):

@@ -31,6 +31,8 @@ COUNTS = ["n_texts", "n_texts_cut", "n_videos", "n_videos_short", "n_videos_left
 CANDIDATES = "paper videos"  # column: the size of the published test split; missing where nothing is published
 LACKING = 0.02  # largest share of missing test videos with which recall is compared with the published one
 RANDOM = "random"  # weights
+BUSY = " (busy)"  # behind times of a busy machine
+BUSY_NOTE = f"Times marked{BUSY} are wrong: one network, timed twice, differed by more than 10 %."
 WHOLE = ["frames", "block", "segments", "clusters", *COUNTS]  # whole numbers
 NAMES = [
     *("benchmark", "group", "method", "variant", "backbone", "weights", "algorithm", "shift", "select"),
@@ -49,22 +51,22 @@ def naming(source: str | Path, what: str) -> Iterator[None]:
         raise UserError(f"{source}: not {what}: {type(error).__name__}: {first_line(error)}") from None
 
 
-def read_table(path: Path, known: Collection[str] = (), further: Collection[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, filled: Collection[str] = (), present: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a csv, as `checked`. Raises UserError for another file."""
     with naming(path, "a table"):
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
-    return checked(table, path, known, further)
+    return checked(table, path, filled, present)
 
 
 def checked(
-    table: pd.DataFrame, source: str | Path, known: Collection[str] = (), further: Collection[str] = ()
+    table: pd.DataFrame, source: str | Path, filled: Collection[str] = (), present: Collection[str] = ()
 ) -> pd.DataFrame:
     """`table` with the types of KINDS and float64 in other columns; whole numbers with gaps are float64, too.
 
-    Raises UserError for a value of another type, for a missing column of `known` or `further`, and for a missing value
-    in a column of `known`.
+    Raises UserError for a value of another type, for a missing column of `filled` or `present`, and for a missing
+    value in a column of `filled`.
     """
-    for column in (*known, *further):
+    for column in (*filled, *present):
         if column not in table:
             raise UserError(f"{source}: the column {column} is missing")
     if table.empty:
@@ -77,7 +79,7 @@ def checked(
         with naming(source, f"values of one type in {column}"):
             found = values.astype(kind)
         missing = found.isna().any()
-        if missing and column in known:
+        if missing and column in filled:
             raise UserError(f"{source}: {column}: a value is missing")
         if found.isin([math.inf, -math.inf]).any():
             raise UserError(f"{source}: {column}: a value is infinite")
@@ -86,7 +88,7 @@ def checked(
     return pd.DataFrame(columns)
 
 
-def typed(table: pd.DataFrame) -> pd.DataFrame:
+def nullable(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with types that know missing values, so that a merge matches missing values with each other."""
     names = dict.fromkeys(["backbone", "algorithm"], "string")
     return table.astype(names | {name: "Int64" for name in WHOLE if name in table}).copy()  # or it is fragmented
@@ -110,6 +112,11 @@ def remarks(row: Mapping) -> list[str]:
     if pd.notna(tested) and tested < split:
         said.append(f"on {tested:,.0f} of {split:,.0f} videos")
     return said
+
+
+def disturbed(table: pd.DataFrame) -> pd.Series:
+    """The rows with times of a busy machine, as bool."""
+    return table["busy"].eq(True).fillna(False).astype(bool)
 
 
 def too_few(table: pd.DataFrame) -> pd.Series:

@@ -6,7 +6,7 @@ from centerclip.report import full_size
 from centerclip.report.claims import (
     NO_INTERVAL,
     VERDICTS,
-    beside_baseline,
+    best_clustering,
     comparable,
     counted,
     difference,
@@ -60,11 +60,11 @@ def findings(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame
         found = full_size.savings(costs)
         measured = f"; it measured what the paper's models cost, {full_size.conditions(costs)}"
     for (benchmark, backbone), rows in ours.groupby(["benchmark", "backbone"], sort=False):
-        if compared := beside_baseline(rows, R1, largest=True):
+        if compared := best_clustering(rows, R1, largest=True):
             found.append(f"on {benchmark} ({backbone}) {change(*compared)}")
     return [
         f"This run tested {', '.join(tested)}{measured}.",
-        f"It found: {'; '.join(found) or 'nothing on clustering, which no trained variant here does'}.",
+        f"It found: {'; '.join(found) or 'nothing on clustering, as no clustering variant here has a baseline'}.",
         f"It cannot tell {'; '.join(unknown(ours, costs, paper))}.",
     ]
 
@@ -88,11 +88,12 @@ def change(baseline: pd.Series, best: pd.Series) -> str:
 def unknown(ours: pd.DataFrame, costs: pd.DataFrame | None, paper: pd.DataFrame) -> list[str]:
     """The questions that a run cannot answer, a clause for each."""
     count, models = len(comparable(ours)), paper["variant"].count()
-    measured = pd.concat([ours["training_gb"], *([] if costs is None else [costs["training_gb"]])])
+    measured = pd.concat([table[["ms", "training_gb"]] for table in (ours, costs) if table is not None])
     seeds = ours.loc[ours["trained"], "seeds"]
     clauses = {
         f"whether the paper's recalls are met, as it tested {count} of its {models} models": count < models,
         "whether a difference in recall is noise of training, as each model was trained once": seeds.max() < 2,
-        "what a GPU takes, as it had none": measured.isna().all(),
+        "what the models cost, as it measured no costs": measured["ms"].isna().all(),
+        "what a GPU takes, as it had none": measured["ms"].notna().any() and measured["training_gb"].isna().all(),
     }
     return [clause for clause, holds in clauses.items() if holds] or ["what other videos and other weights would give"]

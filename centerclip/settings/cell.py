@@ -9,6 +9,7 @@ from centerclip.backbones import pretrained
 from centerclip.backbones.pretrained import OPENAIS, Images
 from centerclip.command import UserError
 from centerclip.method import reduction
+from centerclip.method.digest import json_digest
 from centerclip.method.errors import Misfit
 from centerclip.method.fit import check_stages
 from centerclip.method.stage import Model, Stage
@@ -229,6 +230,18 @@ def read_cell(path: str | Path, **fields) -> Cell:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: not a cell or its results, such as results/shapes_kmedoids.json") from None
+
+
+def check_current(path: Path, digest: str | None) -> None:
+    """Raise UserError for a CELL file whose settings have another digest than the config's, if that is known.
+
+    Snakemake makes the file again when the settings change, but not in a copy of results/ without `.snakemake`.
+    """
+    if digest and json_digest(json.loads(path.read_text(encoding="utf-8"))) != digest:
+        raise UserError(
+            f"{path}: its settings are not the config's, and Snakemake has no record of how it was made: copy"
+            f" .snakemake with results/, or delete {path.parent} and the results and tables made from it"
+        )
 
 
 def check_own(path: Path) -> None:

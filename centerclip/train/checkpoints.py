@@ -1,7 +1,8 @@
-"""The checkpoints of a training: written whole, resumed where settings, data and revisions are the same."""
+"""The checkpoints of a training: written whole, and resumed if settings, data and revisions are the same."""
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -22,115 +23,108 @@ LAST, PREVIOUS, ASIDE = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.a
 
 
 def origin(cell: Cell, rows: pd.DataFrame, report: Path) -> dict[str, str]:
-    """A fingerprint of each thing that a checkpoint must have been made from to be resumed.
+    """Fingerprints of the settings, the data and the revisions that a checkpoint of `cell` is made with.
 
-    Args:
-        cell: whose settings count, and its pretrained weights; how it is run does not.
-        rows: of the manifest, those whose captions are trained on or select the epoch.
-        report: of the stored frames.
+    `rows` are those of the manifest whose captions train or select the epoch; `report` is that of the stored frames.
     """
     weights = cell.located_model.weights
     pairs = rows[["split", "video_id", "caption"]].to_csv(index=False)
-    files = [report, *([Path(weights)] if weights else [])]
     return {
         "settings": fingerprint(json.dumps(cell.settings(), sort_keys=True).encode()),
-        "data": fingerprint(pairs.encode(), *(path.read_bytes() for path in files)),
+        "data": fingerprint(pairs.encode(), report, *([Path(weights)] if weights else [])),
         "revisions": fingerprint(json.dumps(revisions.of_training(cell)).encode()),
     }
 
 
-def fingerprint(*parts: bytes) -> str:
-    """16 hex digits that tell different contents apart."""
-    return digest(*(hashlib.sha256(part).digest() for part in parts))
+def fingerprint(*parts: bytes | Path) -> str:
+    """16 hex digits that differ for different `parts`: bytes, or files, which may be larger than the memory."""
+    hashes = []
+    for part in parts:
+        with io.BytesIO(part) if isinstance(part, bytes) else open(part, "rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").digest())
+    return digest(*hashes)
 
 
 @contextmanager
 def sole_owner(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process, so that two runs never write one checkpoint. Raises UserError if held."""
+    """Lock `directory`, so that two runs never write one checkpoint. Raises UserError if another run holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w", encoding="utf-8") as lock:
         try:
             flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{directory}: another process is training this cell; wait for it or stop it") from None
+        os.register_at_fork(after_in_child=lock.close)  # a loader's worker lives on for seconds if training is killed
         yield
 
 
 class Checkpoints:
-    """The last checkpoint in `directory` and the one before it, each with the `origin` that it was made from."""
+    """The last checkpoint in `directory` and the one before it, each with its `origin`."""
 
     def __init__(self, directory: Path, origin: dict[str, str]):
         self.origin = origin
         self.last, self.previous, self.aside = (directory / name for name in (LAST, PREVIOUS, ASIDE))
 
     def save(self, state: dict) -> None:
-        """Write a checkpoint of `state`, whole or not at all; the one before it stays beside it. Of several processes
-        the first does.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """Write a checkpoint of `state`, in the first of several processes; the last one becomes the previous one.
+        Raises UserError if it cannot be written."""
         if processes.rank():
             return
         try:
             with atomic(self.last) as temporary:
-                torch.save({"made_from": self.origin} | state, temporary)
+                with open(temporary, "wb") as file:
+                    torch.save({"made_from": self.origin} | state, file)
                 if self.last.exists():
                     os.replace(self.last, self.previous)
-        except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
+        except (OSError, RuntimeError) as error:
             # weights, AdamW's two moments, and the selected epoch's weights
             megabytes = 4 * 4e-6 * sum(tensor.numel() for tensor in state["model"].values())
-            reason = getattr(error, "strerror", None) or first_line(error)
+            cause = error if isinstance(error, OSError) else error.__context__  # torch's own words hide a full disk
+            reason = getattr(cause, "strerror", None) or first_line(error)
             line = f"cannot write the checkpoint, which needs up to {megabytes:.0f} MB: {reason}"
-            raise UserError(f"{self.last}: {line}; the last is intact") from None
+            raise UserError(f"{self.last}: {line}{'; the last is intact' * self.last.exists()}") from None
 
     def resume(self, device: torch.device) -> dict | None:
-        """The state to go on from, on the CPU; None if there is none. One of another origin is set aside."""
-        saved = self.read()
+        """The state of the last whole checkpoint, on the CPU; None without one. A checkpoint of another origin is kept
+        as `aside`, and a line on the terminal says why."""
+        path, state = self.read()
         processes.any_over_ranks(False, device)  # all have read it before one sets it aside or writes the next
-        if saved is None:
+        if state is None:
             return None
-        path, state = saved
-        made_from = state.get("made_from", {})
-        different = [part for part, mark in self.origin.items() if made_from.get(part) != mark]
+        different = " and ".join(part for part, mark in self.origin.items() if state["made_from"][part] != mark)
         if not different:
             return state
         if processes.rank() == 0:
-            self.set_aside(path, different)
+            os.replace(path, self.aside)
+            self.previous.unlink(missing_ok=True)
+            kept = f"training starts from the beginning, and {self.aside.name} keeps the checkpoint"
+            tell(f"{path} was made with other {different}: {kept}")
         return None
 
-    def read(self) -> tuple[Path, dict] | None:
-        """The file and the content of the last checkpoint that is whole; None if there is none."""
-        for path in (self.last, self.previous):
-            if not path.exists():
-                continue
+    def read(self) -> tuple[Path | None, dict | None]:
+        """The file and the state of the last checkpoint that is whole; None and None without one."""
+        for path in filter(Path.exists, (self.last, self.previous)):
             try:
                 return path, load(path)
             except Exception as error:
                 if not is_damage(error):
                     raise
                 print(f"warning: {path} is damaged ({type(error).__name__}); looking for the one before it")
-        return None
-
-    def set_aside(self, path: Path, different: list[str]) -> None:
-        """Keep a checkpoint that cannot be resumed, in place of one kept before, and say on the terminal why."""
-        os.replace(path, self.aside)
-        self.previous.unlink(missing_ok=True)
-        tell(f"{path} is of other {' and '.join(different)}: training starts anew and keeps it as {self.aside.name}")
+        return None, None
 
 
 def load(path: Path) -> dict:
-    """The content of a checkpoint. A damaged one raises an error, of any type."""
-    with zipfile.ZipFile(path) as archive:  # whose checksums torch.load does not look at
-        if damaged := archive.testzip():
+    """The state in a checkpoint. A damaged one raises an error of any type."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():  # torch.load ignores checksums
             raise zipfile.BadZipFile(damaged)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if missing := {"model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
+    if missing := {"made_from", "model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
         raise KeyError(*sorted(missing))
     return state
 
 
 def remove(directory: Path) -> None:
-    """Delete the checkpoints of a training that has ended; one set aside stays."""
+    """Delete the checkpoints of a training that has ended, except one set aside."""
     for name in (LAST, PREVIOUS):
         (directory / name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Training of one cell: stored frames and captions -> weights and the history of its epochs.
 
-Killed at any moment, the same command goes on from the last checkpoint and ends at the same weights: frames, order
-and learning rate are functions of the seed and the step alone. So does a GPU but for the order in which it adds.
+Frames, order and learning rate depend only on the seed and the step. So a killed training continues from its last
+checkpoint to the same weights; on a GPU they may differ by rounding.
 """
 
 import math
@@ -36,28 +36,25 @@ from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
-
-FULL = "a GPU's memory was full while it sent gradients; give training.chunk fewer pairs, the same command goes on"
-
-SPENT = ("gpu_seconds", "joules")  # of all GPUs and sessions; nan where it is not known
+FULL = "a GPU's memory was full while it sent gradients; set a smaller training.chunk, the same command goes on"
 
 
 def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, Tensor], dict]:
-    """The selected epoch's weights and the history of a cell's training, which goes on from the checkpoint of the same
-    settings, data and revisions in the directory `checkpoints`. Scalars go to the directory `tensorboard`. Epochs are
-    evaluated in the precision of `cell`, float32 where the command trains: `evaluation.precision` trains nothing again.
+    """Train a cell, from the last checkpoint in the directory `checkpoints` if it can be resumed. Returns the selected
+    epoch's weights and the history. Scalars go to the directory `tensorboard`. Epochs are evaluated in the precision of
+    `cell`: float32 in the command `train`, whatever `evaluation.precision` is.
 
     Raises:
-        UserError: a split without captions, fewer than a batch to train on, weights that do not fit, or a number that
-            is not finite.
+        UserError: a split without captions, fewer captions than a batch, weights that do not fit, or a number that is
+            not finite.
     """
-    _, store, splits = stored(cell, cell.splits, thorough=processes.rank() == 0)
+    _, store, splits = stored(cell, cell.splits, thorough=True)
     rows = splits["train"][splits["train"]["caption"] != ""]
     steps = len(rows) // cell.training.batch_size  # an epoch
     if steps == 0:
         size = cell.training.batch_size
         raise UserError(f"training has {len(rows)} captions, fewer than training.batch_size, {size}")
-    device = processes.join(pick_device())
+    device = processes.join(pick_device)
     computed = computed_in(device, cell.training.precision)
     print(f"training on {device} in {computed}, process {processes.rank() + 1} of {processes.world()}")
     used = pd.concat([rows, *([splits["val"]] if "val" in splits else [])])
@@ -78,7 +75,8 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         "select": cell.training.select,
         "selected_epoch": run.selected["epoch"],
         "seconds": run.progress["seconds"],
-        **{key: None if math.isnan(run.progress[key]) else run.progress[key] for key in SPENT},
+        "gpu_seconds": run.progress["gpu_seconds"],
+        "joules": None if math.isnan(run.progress["joules"]) else run.progress["joules"],
         "peak_memory": peak_memory(run.device),
         "train_texts_cut": count_cut(rows["caption"], cell),
         "epochs": run.progress["epochs"],
@@ -87,16 +85,13 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
 
 
 class Run:
-    """One training run: model, optimiser, progress and the chunk that the memory holds, which a checkpoint has.
-
-    Pretrained weights are loaded. Nothing is saved without `checkpoints`.
-    """
+    """A training: model, optimiser, progress, and how many pairs the memory holds at a time (`chunk`)."""
 
     def __init__(self, cell: Cell, device: torch.device, checkpoints: Checkpoints | None = None):
         self.cell, self.recipe, self.device, self.checkpoints = cell, cell.training, device, checkpoints
         self.model = build(cell.located_model, cell.seed, cell.data.image_size).to(device)
         prepare(self.model, self.recipe)
-        if cell.runtime.grad_checkpointing:  # a text side of transformers does not take False for no
+        if cell.runtime.grad_checkpointing:  # a text side of transformers takes False for True
             self.model.set_grad_checkpointing()
         # Weights trained with a bias may have a scale above CLIP's 100
         self.largest_scale = max(math.log(100), self.model.logit_scale.item() if has_bias(cell.model.backbone) else 0)
@@ -107,14 +102,15 @@ class Run:
         self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
         self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
         self.rehearsed = None  # the chunk of a step that every process had memory for
-        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []} | dict.fromkeys(SPENT, 0.0)
+        self.progress = {"epoch": 0, "step": 0, "losses": [], "epochs": []}
+        self.progress |= {"seconds": 0.0, "gpu_seconds": 0.0, "joules": 0.0}  # of all sessions and GPUs
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at, self.joules_at = time.monotonic(), joules(device)
         self.stopping, self.evaluating = False, False
         self.board = None  # where scalars are written, a SummaryWriter
 
     def save(self) -> None:
-        """Write a checkpoint. Raises UserError if it cannot be written."""
+        """Write a checkpoint."""
         now, energy = time.monotonic(), joules(self.device)
         gpus = processes.world() if self.device.type == "cuda" else 0
         self.progress["seconds"] += now - self.saved_at
@@ -127,7 +123,7 @@ class Run:
         self.checkpoints.save(state | {"progress": self.progress, "selected": self.selected, "chunk": self.chunk})
 
     def resume(self) -> None:
-        """Go back to the last checkpoint that can be resumed, if there is one."""
+        """Continue from the last checkpoint, if it can be resumed."""
         state = self.checkpoints.resume(self.device)
         if state is None:
             return
@@ -138,30 +134,25 @@ class Run:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             line = f"its {part} is not this cell's ({first_line(error)}); delete it to go on from the one before it"
             raise UserError(f"{self.checkpoints.last}: {line}") from None
-        self.progress = dict.fromkeys(SPENT, math.nan) | state["progress"]
-        self.selected = state["selected"]
+        self.progress, self.selected = state["progress"], state["selected"]
         self.chunk = min(self.chunk, state["chunk"])
         print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
 
     def stop(self, *_) -> None:
-        """What SIGTERM asks for: stop after the current step and a checkpoint, at once where the last is up to date."""
+        """On SIGTERM, stop after the current step and a checkpoint; during an evaluation, at once."""
         if self.evaluating:
             raise UserError(STOPPED)
         self.stopping = True
 
     def note(self, step: int, scalars: dict[str, float]) -> None:
-        """Write `scalars` for TensorBoard."""
+        """Write `scalars` to TensorBoard."""
         if self.board:
             for name, value in scalars.items():
                 self.board.add_scalar(name, value, step)
 
     @loading_told()
     def train_epoch(self, pairs: Pairs) -> None:
-        """Train on the rest of the current epoch's `pairs`, saving checkpoints by time.
-
-        Raises:
-            UserError: a number is not finite, or somebody asked the process to end (SIGTERM).
-        """
+        """Train on the rest of the current epoch's `pairs`, and save a checkpoint every `checkpoint_minutes`."""
         name = f"train: epoch {pairs.epoch + 1}/{self.recipe.epochs}"
         batches, done = pairs.batches(self.recipe.batch_size), self.progress["step"]
         size = self.recipe.batch_size // processes.world()  # of a process's share of a batch
@@ -201,8 +192,10 @@ class Run:
         print(f"{name}: {loading(waited, worked, self.cell.runtime.workers)}", flush=True)
 
     def evaluate_epoch(self, splits: dict[str, pd.DataFrame], store: FrameStore, step: int) -> None:
-        """Evaluate the model on the test split and `val`, if there is one, after the epoch's last step."""
-        self.evaluating = True  # with an up-to-date checkpoint
+        """Evaluate the model on the test split and, if needed, on `val`, after the epoch's last `step` is saved."""
+        self.evaluating = True
+        if self.stopping:  # SIGTERM came while the checkpoint was written
+            raise UserError(STOPPED)
         metrics = evaluate(self.model, splits["test"], store, self.cell)
         if "val" in splits:
             metrics["val"] = evaluate(self.model, splits["val"], store, self.cell)["text_to_video"]
@@ -212,8 +205,8 @@ class Run:
         self.note(step, recalls)  # a resumed run writes from the next step on
 
     def end_epoch(self, metrics: dict) -> None:
-        """Note the epoch's loss and metrics, and keep its weights if they are the ones to select so far: of epochs that
-        are equally good the last, as in the authors' code."""
+        """Note the epoch's loss and metrics, and keep its weights if it is the selected one so far: the last of equal
+        epochs, as in the authors' code."""
         judge = "val" if self.recipe.select == "val" else "text_to_video"
         before = [epoch[judge]["R@1"] for epoch in self.progress["epochs"]]
         losses, number = self.progress["losses"], self.progress["epoch"] + 1
@@ -225,16 +218,15 @@ class Run:
 
 
 def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> float:
-    """One step at `factor` of the peak learning rate; returns the loss. `batch` is this process's share of the step's:
-    frames uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L]. What the model draws is drawn from
-    `seed`, the same in every process and chunk.
+    """Make one step at `factor` of the peak learning rate; returns the loss. `batch` is this process's share: frames
+    uint8 [B, T, 3, H, W], their mask bool [B, T] and token ids int64 [B, L]. The model draws its random numbers from
+    `seed`, in every process and chunk.
 
-    Where a GPU runs out of memory, all processes encode in chunks half as large: draws, loss and gradients stay the
-    same. As no process can drop out of a pass that sends gradients, the first step with a chunk is rehearsed without
-    sending.
+    If the memory of a GPU is full, all processes halve the chunk; loss and gradients stay the same. No process can
+    leave a pass that sends gradients. So the first step with a chunk is rehearsed without sending.
 
     Raises:
-        UserError: a single pair is too much for the GPU, or its memory is full while it sends gradients.
+        UserError: a GPU does not hold a single pair, or its memory is full while it sends gradients.
         FloatingPointError: tokens, the loss or the gradient are not finite; nothing is changed.
     """
     batch = [tensor.to(run.device, non_blocking=True) for tensor in batch]
@@ -256,7 +248,7 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
         raise FloatingPointError(f"the loss is {loss}")
     run.scaler.unscale_(run.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_norm).item()
-    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # the scaler leaves such a step out by itself
+    if not math.isfinite(norm) and run.scaler.get_scale() <= 1:  # the scaler leaves out steps of too large a scale
         raise FloatingPointError(f"the gradient's norm is {norm}")
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
@@ -268,13 +260,12 @@ def train_step(run: Run, batch: list[Tensor], factor: float, seed: int = 0) -> f
 
 
 def backward(run: Run, batch: list[Tensor], seed: int) -> float:
-    """Set the model's gradients to those of the loss over the whole batch; returns that loss. Arguments are as in
-    `train_step`.
+    """Set the model's gradients to those of the loss over the batch of all processes; returns the loss. Arguments are
+    as in `train_step`.
 
-    All vectors meet in the loss, which gives the gradient of each; every process takes its own further, into the
-    encoders. A share larger than the chunk is encoded without a graph first and then again, chunk by chunk, with one
-    (gradient caching). That costs one more forward pass and the memory of one chunk; every pass draws what the first
-    drew. The last backward pass sends the gradients, after all processes have come that far.
+    The loss needs the vectors of all processes, and gives each process the gradient of its own vectors. A share larger
+    than the chunk is encoded twice, at first without a graph, then chunk by chunk with one (gradient caching): one more
+    forward pass, but the memory of one chunk. Only the last backward pass sends gradients.
     """
     run.optimizer.zero_grad(set_to_none=True)
     count, model = len(batch[0]), run.model
@@ -319,9 +310,8 @@ def backward(run: Run, batch: list[Tensor], seed: int) -> float:
 
 
 def contrastive_loss(videos: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
-    """The loss of unit vectors videos [B, E], or [B, k, E] as `maxsim` takes them, and texts [B, E] that pair up by
-    index: symmetric cross entropy (paper, equation 4) or, with a bias, SigLIP's (Zhai et al., ICCV 2023), the sum of
-    the losses of all pairs over B."""
+    """The loss of unit vectors videos [B, E], or [B, k, E] as `maxsim` takes them, and their texts [B, E]: symmetric
+    cross entropy (paper, equation 4) or, with a bias, the loss of SigLIP (Zhai et al., ICCV 2023)."""
     logits = maxsim(logit_scale.exp() * videos, texts)
     if logit_bias is not None:
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1
@@ -348,11 +338,8 @@ def prepare(model: CenterCLIP, recipe: Training) -> None:
 
 
 def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
-    """AdamW's groups of what trains: CLIP's parameters, or their low-rank factors, at `lr`, those of stages at
-    `lr_new`, each with and without weight decay.
-
-    Without it are biases, as in the authors' code, or all vectors: LayerNorms and the logit scale too.
-    """
+    """AdamW's groups of the parameters that train: those of stages at `lr_new`, all others at `lr`, each with and
+    without weight decay."""
     groups = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -369,8 +356,7 @@ def parameter_groups(model: CenterCLIP, recipe: Training) -> list[dict]:
 
 
 def loading(waited: float, worked: float, workers: int) -> str:
-    """What an epoch's seconds without data, and in steps, come to, in one line; with the remedy where the device waited
-    for more than a fifth of the time."""
+    """A line on the seconds of an epoch; with a remedy if the device waited for data in more than a fifth of them."""
     line = f"{worked:.1f} s in steps, {waited:.1f} s waiting for data"
     if waited <= 0.2 * (waited + worked):
         return line
@@ -378,7 +364,7 @@ def loading(waited: float, worked: float, workers: int) -> str:
 
 
 def open_board(directory: Path, step: int) -> SummaryWriter:
-    """Where TensorBoard's scalars go on from `step`; what was written from there on is void."""
+    """A writer of TensorBoard's scalars from `step` on, which hides earlier scalars of these steps."""
     if step == 0:
         shutil.rmtree(directory, ignore_errors=True)
     return SummaryWriter(directory, purge_step=step)

@@ -1,4 +1,5 @@
-"""Several processes that train one model together, a GPU each: torch.distributed, or nothing for a process alone."""
+"""Several processes that train one model together, each on a GPU, by torch.distributed. All functions also work in a
+process alone."""
 
 import logging
 import os
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from centerclip.command import UserError, last_error, place
 
-TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # what all processes raise if one did, the graver last
+TOGETHER = (FloatingPointError, torch.OutOfMemoryError)  # errors that all processes raise if one did, the graver last
 Result = TypeVar("Result")
 
 
@@ -29,12 +30,8 @@ def launched() -> bool:
 
 
 def launch(count: int, log: Path | None) -> None:
-    """Run this very command of `centerclip`, which logs to `log`, in `count` processes, as torchrun does.
-
-    Raises:
-        UserError: fewer GPUs than processes on a machine that has some, or a process that failed.
-        KeyboardInterrupt: Ctrl-C, which has ended the processes.
-    """
+    """Run this command of `centerclip`, which logs to `log`, in `count` processes, as torchrun does. Raises UserError
+    if a process failed or a machine has some GPUs but fewer than `count`; KeyboardInterrupt after Ctrl-C."""
     if 0 < torch.cuda.device_count() < count:
         raise UserError(f"training.gpus is {count}, and this job has {torch.cuda.device_count()}")
     ends = [end for end in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if getsignal(Signals[end]) is not SIG_IGN]
@@ -64,23 +61,23 @@ def world() -> int:
     return dist.get_world_size() if launched() else 1
 
 
-def join(device: torch.device) -> torch.device:
-    """Meet the other processes, if this is one of several; returns the device of this one."""
+def join(pick: Callable[[], torch.device]) -> torch.device:
+    """Meet the other processes, if this is one of several; returns the device of this one, which `pick` chooses."""
     if (variables := place()) is None:
-        return device
+        return pick()
     os.environ |= variables
-    if device.type == "cuda":  # srun may show each task a GPU of its own, number 0
-        device = torch.device("cuda", int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.cuda.set_device(device)
+    if torch.cuda.is_available():  # before `pick` uses GPU 0; srun may show each task a GPU of its own, number 0
+        torch.cuda.set_device(int(variables["LOCAL_RANK"]) % torch.cuda.device_count())
+    device = pick()
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
 
 
 class Averaged(nn.Module):
-    """The vectors of `model`, unchanged: where DistributedDataParallel begins to average the model's gradients. As the
-    model has encoded them before, full memory in an encoder keeps no other process waiting."""
+    """Returns vectors of `model` unchanged. DistributedDataParallel wraps this, and not the model: so no other process
+    waits if memory is full in an encoder."""
 
-    require_backward_grad_sync = False  # as `no_sync`, for a process alone what DistributedDataParallel has
+    require_backward_grad_sync = False  # this and `no_sync` are DistributedDataParallel's, for a process alone
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -94,7 +91,7 @@ class Averaged(nn.Module):
 
 
 def averaged(model: nn.Module) -> Averaged | DistributedDataParallel:
-    """A module through which vectors of `model` pass, so that a backward pass averages its gradients over processes."""
+    """A module for vectors of `model`: a backward pass through it averages the model's gradients over processes."""
     if not launched():
         return Averaged(model)
     # The loss's parameter gets its gradient elsewhere, a stage's perhaps none; no buffer changes.
@@ -117,7 +114,7 @@ def any_over_ranks(flag: bool, device: torch.device) -> bool:
 
 
 def fail_together(work: Callable[[], Result], device: torch.device) -> Result:
-    """What `work`, which sends nothing, returns here. Raises an error of TOGETHER in all processes if one did."""
+    """The result of `work`. Raises an error of TOGETHER in all processes if `work` raised it in one."""
     result, failed, reason = None, 0, "in another process"
     try:
         result = work()
@@ -138,11 +135,11 @@ def gather(share: Tensor) -> Tensor:
 
 
 def share_of(items: list) -> list:
-    """This process's share of `items`: every so many-th, as many as any other has, the first ones again if the last do
-    not suffice."""
+    """This process's share of `items`: every n-th of n processes. All shares are equally long; the first items fill the
+    last ones up."""
     return [items[index % len(items)] for index in range(rank(), -(-len(items) // world()) * world(), world())]
 
 
 def of_all(vectors: Tensor, count: int) -> Tensor:
-    """The vectors [count, E] of all items, of those [n, E] of each process's `share_of` them."""
+    """The vectors [count, E] of all items, from the vectors [n, E] of each process's `share_of` them."""
     return gather(vectors).transpose(0, 1).flatten(0, 1)[:count]

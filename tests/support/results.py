@@ -35,7 +35,7 @@ def make_result(cell: Cell, r1: float) -> dict:
         "published": {direction: dict(found) for direction, found in directions.items()},
         **{"n_texts": 1000, "n_texts_cut": 7, "n_videos": 5000, "n_videos_short": 0, "n_videos_left_out": 0},
         "training": training if cell.trained else None,
-        "provenance": {"device": "a CPU"},
+        "provenance": {"device": "a CPU", "data_revision": "a"},
         "settings": cell.settings(),
     }
 

@@ -14,11 +14,15 @@ from conftest import REPOSITORY
 from PIL import Image
 from torch import Tensor
 
+from centerclip.backbones.clip import build
 from centerclip.command import write_json
+from centerclip.data.datasets.manifest import read_manifest, usable
 from centerclip.data.video import shards
 from centerclip.data.video.extraction import jpeg
+from centerclip.data.video.frames import FrameStore
+from centerclip.evaluate.features import evaluate
 from centerclip.settings import layout
-from centerclip.settings.cell import Cell, Runtime
+from centerclip.settings.cell import Cell, Runtime, read_cell
 from centerclip.train.checkpoints import Checkpoints
 from centerclip.train.loop import Run
 from support.cells import STAGE, tiny_cell
@@ -101,3 +105,13 @@ def write_cell(results: Path, cell: Cell = CELL) -> Path:
     frames.to_csv(report, index=False)
     write_json(cell.path(layout.CELL), cell.settings())
     return cell.path(layout.CELL)
+
+
+def metrics(path: Path | str) -> list[dict]:
+    """The metrics of the model that a cell starts as, on 4 videos, and on 9 with a vector for each segment."""
+    cell, found = read_cell(path), []
+    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
+    for split, vectors in (("test", "mean"), ("train", "segments")):
+        cell = replace(cell, model=replace(cell.model, vectors=vectors))
+        found.append(evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell))
+    return found

@@ -2,7 +2,7 @@
 
 WHAT is `step`, for the gradients of a step of `batch(0)` in several ways, and what a failure of the second process does
 here; `methods`, for the gradients of each of METHODS; `epoch`, to train the rest of an epoch from the checkpoint in
-DIRECTORY; or a split, on which the model of a CELL is evaluated.
+DIRECTORY; or `metrics`, to evaluate the model of a CELL.
 """
 
 import sys
@@ -11,17 +11,12 @@ from pathlib import Path
 
 import torch
 
-from centerclip.backbones.clip import build
-from centerclip.data.datasets.manifest import read_manifest, usable
-from centerclip.data.video.frames import FrameStore
-from centerclip.evaluate.features import evaluate
-from centerclip.settings import layout
-from centerclip.settings.cell import Cell, Runtime, read_cell
+from centerclip.settings.cell import Cell, Runtime
 from centerclip.train import processes
 from centerclip.train.loop import Run, backward, train_step
 from support.cells import tiny_cell
 from support.methods import METHODS
-from support.training import CELL, Twelve, batch, run_in
+from support.training import CELL, Twelve, batch, metrics, run_in
 
 
 def share() -> list[torch.Tensor]:
@@ -82,16 +77,9 @@ def error_of_the_other(device: torch.device) -> str:
         return str(error)
 
 
-def metrics(split: str, path: str) -> dict:
-    """The metrics of the model that a cell starts as on a split."""
-    cell = read_cell(path)
-    manifest, store = read_manifest(cell.path(layout.MANIFEST)), FrameStore(cell.path(layout.FRAMES))
-    return evaluate(build(cell.model, 0), usable(manifest, store.counts, split), store, cell)
-
-
 def main() -> None:
     torch.set_num_threads(1)
-    device, (what, directory, *path) = processes.join(torch.device("cpu")), sys.argv[1:]
+    device, (what, directory, *path) = processes.join(lambda: torch.device("cpu")), sys.argv[1:]
     if what == "epoch":
         run = run_in(Path(directory), device=device)
         run.resume()
@@ -106,7 +94,7 @@ def main() -> None:
         result["full"] = [full_memory_of_the_other(device, backwards) for backwards in (False, True)]
         result["reason"] = error_of_the_other(device)
     else:
-        result = metrics(what, *path)
+        result = metrics(*path)
     torch.save(result, Path(directory, f"{processes.rank()}.pt"))
 
 

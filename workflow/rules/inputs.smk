@@ -53,9 +53,7 @@ def limits(wildcards):
 
 def options(kind):
     """A function: the options of a cell's training or evaluation that change no result."""
-    return lambda wildcards: f"{getattr(cell(wildcards).runtime, kind)} {limits(wildcards)} " + (
-        f"--source {shlex.quote(json.dumps(plan.source(wildcards.benchmark)))}" * plan.in_folder(wildcards.benchmark)
-    )
+    return lambda wildcards: f"{plan.options(cell(wildcards), kind)} {limits(wildcards)}"
 
 
 def all_cores(otherwise):

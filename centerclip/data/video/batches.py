@@ -2,6 +2,7 @@
 
 import re
 import signal
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -70,19 +71,19 @@ def loading_told() -> Iterator[None]:
     """Turn errors of a DataLoader's workers into a UserError of one line."""
     try:
         yield
-    except (RuntimeError, OSError, UserError) as error:
+    except Exception as error:
+        # They keep the loader alive, whose workers ignore SIGTERM: exiting would wait for them without end.
+        traceback.clear_frames(error.__traceback__)
         message = f"{error.__cause__ or ''} {error}".strip()  # only the cause may name a worker's signal
         if re.search("(DataLoader worker .*|allocate )shared memory", message, re.DOTALL):
             line = "/dev/shm: the processes that load frames ran out of shared memory"
             line += "; allow more (docker run --shm-size=8g) or set `workers: 0`"
         elif killed := re.search(r"DataLoader worker .*killed by signal: ([^.]*)", message):
             line = f"a process that loads frames was killed ({killed[1]}); use fewer `workers`"
-        elif " in DataLoader worker " in message and not isinstance(error, RuntimeError):
+        elif " in DataLoader worker " in message and isinstance(error, (OSError, UserError)):
             line = message.splitlines()[-1].partition(": ")[2]
         else:
             raise
-        # The traceback keeps the loader alive, and its workers ignore SIGTERM: exiting would wait for them.
-        error.__traceback__ = None
         raise UserError(line) from None
 
 

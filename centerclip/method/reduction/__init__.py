@@ -24,6 +24,7 @@ Constants of the file say the rest:
     REVISION  a number that is raised when other tokens are kept; without it, results depend on the file's content
     KEEPS     "half": at least half of the tokens stay; "patches": K is the patches of a frame
     SEES      "pixels": it is given frames, as `rlt`
+    STAYS     "mean": `centerclip.reduce` keeps the means of clusters, whose medoids say nothing about them
 
 `centerclip check-algorithm` tries the contract on small examples. This module reads the files without running them, so
 that checking a config imports nothing heavy.
@@ -91,6 +92,11 @@ def sees_pixels(name: str) -> bool:
 def keeps(name: str) -> object:
     """HALF or PATCHES where an algorithm keeps no fewer; None where it keeps any number."""
     return constant(name, "KEEPS")
+
+
+def stays(name: str) -> object:
+    """What `centerclip.reduce` keeps of a cluster by default: "mean" or "medoid"."""
+    return (constant(name, "STAYS") if name in names() else None) or "medoid"
 
 
 def constant(name: str, constant: str) -> object:

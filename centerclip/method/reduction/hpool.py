@@ -1,8 +1,5 @@
-"""Agglomerative clustering by average linkage: hierarchical pooling, which needs no training.
-
-It merges a ViT's tokens in ATC (Haurum et al., ECCV 2024), and pools the vectors of multi-vector retrieval (Clavié et
-al., 2024). Written from the papers.
-"""
+"""Agglomerative clustering by average linkage, as ATC merges a ViT's tokens (Haurum et al., ECCV 2024; written from the
+paper). Hierarchical pooling of multi-vector retrieval (Clavié et al., 2024) takes Ward's linkage."""
 
 from typing import Literal
 
@@ -13,6 +10,7 @@ from centerclip.method.reduction.kmedoids import check_clusters, check_finite, p
 
 KIND = "merging"
 REVISION = 1
+STAYS = "mean"
 
 
 @torch.no_grad()

@@ -89,10 +89,8 @@ def compiled_for(count: int) -> dict[str, int | bool]:
 def alternate_in_one_launch(distances: Tensor, first: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
     """As `kmedoids.alternate`, by one program a problem, without synchronising with the host.
 
-    Distances [B, N, N] float32, contiguous and symmetric, N up to 1,024, as a program holds N numbers of several kinds
-    in registers; first [B] int64; any K. A program reads K rows of N distances one after another and, in each round,
-    K N distances for the assignment and those within clusters for the sums, and compares N^2 pairs of sums. It takes
-    8 B N bytes beside its results. Sums are float64 (see `kmedoids.costs`).
+    Distances [B, N, N] float32, symmetric, N up to 1,024, as a program holds N numbers of several kinds in registers;
+    first [B] int64; any K. It takes 8 B N bytes beside its results. Sums are float64 (see `kmedoids.costs`).
 
     A distance that is not finite counts as 0. If the first medoid has such a distance to a token, no medoid moves: a
     token that is not finite stays a medoid, and the network's output shows it.

@@ -138,16 +138,9 @@ def cosine(points: Tensor) -> Tensor:
 def gram(points: Tensor) -> Tensor:
     """Scalar products [B, N, N] of points [B, N, D], in their precision.
 
-    Float64 points on a GPU with few float64 units, such as a T4, A10, L4 or RTX, are multiplied in float32 without loss
-    (Ozaki's scheme). Each number is the sum of 4 slices, which are whole numbers of b bits times powers of two, and a
-    rest. A product of two slices adds up D numbers below 2^2b, which float32 does without rounding while
-    D 2^2b <= 2^24: b is 7 for D = 768. The products are added up in float64. The rest is left out; it is below
-    2^-(4 b + 4), 2^-32 for D = 768, of the problem's largest number. So the products are those of points that are off
-    by so much: near points cancel without further error, and equal points stay equal.
-    """
-    if points.dtype is torch.float64 and slow_at_float64(points.device):
-        return sliced_gram(points)
-    return half_gram(points)
+    Float64 points on a GPU with few float64 units, such as a T4, A10, L4 or RTX, are multiplied in float32 slices."""
+    sliced = points.dtype is torch.float64 and slow_at_float64(points.device)
+    return sliced_gram(points) if sliced else half_gram(points)
 
 
 def half_gram(points: Tensor) -> Tensor:
@@ -160,7 +153,13 @@ def half_gram(points: Tensor) -> Tensor:
 
 
 def sliced_gram(points: Tensor) -> Tensor:
-    """`gram` of float64 points without a float64 matrix product."""
+    """`gram` of float64 points without a float64 matrix product (Ozaki's scheme).
+
+    Each number is the sum of 4 slices, which are whole numbers of b bits times powers of two, and a rest. A product of
+    two slices adds up D numbers below 2^2b, which float32 does without rounding while D 2^2b <= 2^24: b is 7 for
+    D = 768. The rest is left out: the products are those of points that are off by at most 2^-(4 b + 4), 2^-32 for
+    D = 768, of the problem's largest number. So equal points stay equal.
+    """
     bits = (24 - math.ceil(math.log2(points.shape[2]))) // 2
     largest = points.abs().amax((1, 2), keepdim=True).clamp_(min=torch.finfo(torch.float64).tiny)
     scale = torch.exp2(largest.log2().floor() + 1)
@@ -254,8 +253,8 @@ def assign(distances: Tensor, medoids: Tensor) -> Tensor:
     start = count * torch.arange(batch, device=medoids.device)[:, None]
     to_medoids = distances.view(batch * count, count).index_select(0, (start + medoids).flatten())
     clusters = torch.arange(medoids.shape[1], device=medoids.device).expand_as(medoids)
-    # argmin would say the same, at several times the cost
-    return to_medoids.view(batch, -1, count).min(1).indices.scatter(1, medoids, clusters)
+    # argmin gives the same, at several times the cost
+    return to_medoids.view(batch, medoids.shape[1], count).min(1).indices.scatter(1, medoids, clusters)
 
 
 def update(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
@@ -277,7 +276,7 @@ def costs(distances: Tensor, clusters: int, assignment: Tensor) -> Tensor:
     ordered = assignment.argsort(dim=1, stable=True)  # cluster by cluster
     sizes = assignment.new_zeros(batch, clusters).scatter_add_(1, assignment, torch.ones_like(assignment))
     begins = sizes.cumsum(1) - sizes
-    place = torch.arange(int(sizes.max()), device=assignment.device)
+    place = torch.arange(int(sizes.max()) if batch else 0, device=assignment.device)
     places = begins.gather(1, assignment)[:, :, None] + place  # [B, N, M]
     members = ordered.gather(1, places.clamp_(max=count - 1).flatten(1)).view_as(places)
     inside = place < sizes.gather(1, assignment)[:, :, None]

@@ -1,4 +1,5 @@
-"""Merging that protects rare tokens: PiToMe (Tran et al., NeurIPS 2024, section 3; written from the paper)."""
+"""Merging that protects rare tokens: PiToMe (Tran et al., NeurIPS 2024, section 3), written from the paper. Where the
+authors' code differs stands in docs/reduction.md."""
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,11 @@ KEEPS = "half"
 def pitome(tokens: Tensor, clusters: int, *, margin: float = 0.9) -> tuple[Tensor, Tensor]:
     """Join N - K tokens, of the 2 (N - K) of highest energy, to the others of these; all other tokens are protected.
 
-    A token's energy is the mean over its cosines x to all others: x itself counts from the `margin` on, below it
-    exp(x - margin) - 1. The tokens of highest energy, in falling order, alternate into two sets: each of the first
-    joins that of the second with the largest cosine. Of equal energies the lower index goes first, of equal cosines the
-    higher energy. In PiToMe tokens are the keys of the block's attention, averaged over heads. One round, no iteration:
-    a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
+    A token's energy (equation 4) is the mean over its cosines x to all others: x itself counts from the `margin` on,
+    below it exp(x - margin) - 1. The tokens of highest energy, in falling order, alternate into two sets: each of the
+    first joins that of the second with the largest cosine. Of equal energies the lower index goes first, of equal
+    cosines the higher energy. In PiToMe tokens are the keys of the block's attention, averaged over heads. One round,
+    no iteration: a Gram matrix, 2 N^2 D operations, and sorts; memory O(B N^2).
 
     Args:
         margin: smallest cosine that counts unchanged; in the paper it falls with depth, from 0.9 to 0.

@@ -6,6 +6,7 @@ from torch import Tensor
 KIND = "sampling"
 KEEPS = "patches"
 REVISION = 1
+STAYS = "mean"
 
 
 def pooling(tokens: Tensor, clusters: int, *, frames: int) -> tuple[Tensor, Tensor]:

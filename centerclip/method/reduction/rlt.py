@@ -16,7 +16,8 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
 
     They differ if the mean absolute difference of their pixels is more than `threshold`. How many are left depends on
     the video, so that frames have different numbers of tokens (`packed.py`). Patches are left out behind the patch
-    embedding, which is 3 % of a ViT-B/32's operations; the others keep their positions. O(pixels).
+    embedding, which is 3 % of a ViT-B/32's operations; the others keep their positions. Nothing tells how long a patch
+    stays the same: the authors' length embedding is off by default. O(pixels).
 
     Args:
         frames: [B, T, 3, H, W] float, normalised.
@@ -26,7 +27,7 @@ def rlt(frames: Tensor, patch: int, *, threshold: Annotated[float, ">= 0"] = 0.1
     Returns:
         [B, T, N] bool.
     """
-    return F.pad(changes(frames, patch) > threshold, (0, 0, 1, 0), value=True)
+    return F.pad(~(changes(frames, patch) <= threshold), (0, 0, 1, 0), value=True)  # what is not a number stays, too
 
 
 def changes(frames: Tensor, patch: int) -> Tensor:

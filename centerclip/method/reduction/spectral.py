@@ -39,8 +39,7 @@ def spectral(
     Edges weigh exp(-d^2 / 2 sigma^2). The rows of the K eigenvectors of the Laplacian's smallest eigenvalues, scaled to
     unit length, are the points of `kmedoids`. All have the same norm, so its first medoid is token 0, the lower index
     of a tie. Only the eigenvectors' span matters: signs and rotations change no distance. A CPU computes all
-    eigenvectors, in float32: at K of N / 3 to N / 5 a partial solver is no faster, and float64, in twice the time,
-    leads to the same medoids. A GPU computes none (`projector`).
+    eigenvectors, in float32; a GPU computes none (`projector`).
 
     Args:
         tokens: [B, N, D], any float dtype, finite.
@@ -96,13 +95,18 @@ def affinity(distances: Tensor, edges: Tensor, sigma: float | None) -> Tensor:
 
 
 def uses_matrix_products(distances: Tensor) -> bool:
-    """Whether `distances_by_products` is faster: on a GPU, where a solver of many small problems is slow and waits."""
+    """Whether `distances_by_products` is faster: on a GPU, where a solver is slow and synchronises with the host."""
     return distances.device.type == "cuda"
 
 
 def distances_by_solver(weights: Tensor, clusters: int) -> Tensor:
-    """Distances [B, N, N] float32 between the rows of `embedding`; symmetric, zero diagonal."""
-    return pairwise_distances(embedding(weights, clusters), precision=torch.float32)
+    """Distances [B, N, N] float32 between the rows, of unit length, of the K smallest eigenvectors of the normalised
+    Laplacian of `weights`; symmetric, zero diagonal."""
+    inverse_root = weights.sum(-1).rsqrt()
+    normalised = weights * inverse_root[:, :, None] * inverse_root[:, None, :]
+    # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
+    vectors = torch.linalg.eigh(normalised).eigenvectors[:, :, -clusters:]
+    return pairwise_distances(F.normalize(vectors, dim=-1), precision=torch.float32)
 
 
 def distances_by_products(weights: Tensor, clusters: int) -> Tensor:
@@ -112,18 +116,6 @@ def distances_by_products(weights: Tensor, clusters: int) -> Tensor:
     squared = 2 - (products + products.mT) / (lengths[:, :, None] * lengths[:, None, :])
     squared.diagonal(dim1=1, dim2=2).zero_()
     return squared.masked_fill_(squared <= 2 * ROUNDING[torch.float32], 0).sqrt_()  # as `euclidean` does
-
-
-def embedding(weights: Tensor, clusters: int) -> Tensor:
-    """Rows [B, N, K] float32 of unit length: the K smallest eigenvectors of the normalised Laplacian of `weights`."""
-    # The Laplacian's smallest eigenvectors are the normalised affinity's largest; eigh sorts ascending.
-    return F.normalize(torch.linalg.eigh(normalised(weights)).eigenvectors[:, :, -clusters:], dim=-1)
-
-
-def normalised(weights: Tensor) -> Tensor:
-    """Weights [B, N, N] over the roots of both tokens' degrees: the identity less the normalised Laplacian."""
-    inverse_root = weights.sum(-1).rsqrt()
-    return weights * inverse_root[:, :, None] * inverse_root[:, None, :]
 
 
 def projector(weights: Tensor, clusters: int) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from centerclip.command import UserError
 from centerclip.data.video.batches import Videos, stored
 from centerclip.evaluate import ranks
 from centerclip.evaluate.ranks import Flip
@@ -46,6 +47,8 @@ def draw_flips(
 
 def draw(cells: list[Cell]) -> Figure:
     """The picture of the best of `cells`, by text-to-video R@1, beside the first of them, its baseline."""
+    if len(cells) < 2:
+        raise UserError("flips: give the results of a baseline and of at least one other model")
     answers = [ranks.read(cell.path(layout.RANKS)) for cell in cells]
     recalls = [(found["text_to_video"].rank == 1).mean() for found in answers[1:]]
     best = 1 + recalls.index(max(recalls))

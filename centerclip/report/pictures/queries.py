@@ -47,15 +47,14 @@ def extremes(similarity: Tensor, truth: Tensor, count: int) -> tuple[list[int], 
     return first(order), first(order[::-1])
 
 
-def best_and_worst(texts: Tensor, videos: Tensor, truth: Tensor, captions: list[str], count: int) -> list[list[Query]]:
-    """The `count` best and the `count` worst queries: arguments of `retrieval_metrics` on the CPU, captions [T]."""
-    similarity = texts @ videos.T if videos.ndim == 2 else maxsim(videos, texts).T
+def best_and_worst(similarity: Tensor, truth: Tensor, captions: list[str], count: int) -> list[list[Query]]:
+    """The `count` best and the `count` worst queries, captions [Q], by `similarity` [Q, V] and right videos [Q]."""
     place = ranks(similarity, truth)
 
     def query(index: int) -> Query:
-        top = similarity[index].topk(min(ANSWERS, len(videos)))
+        top = similarity[index].topk(min(ANSWERS, similarity.shape[1]))
         answers = top.indices.tolist(), top.values.tolist()
-        return Query(captions[index], int(place[index]), len(videos), int(truth[index]), *answers)
+        return Query(captions[index], int(place[index]), similarity.shape[1], int(truth[index]), *answers)
 
     return [list(map(query, indices)) for indices in extremes(similarity, truth, count)]
 
@@ -84,13 +83,13 @@ def draw(cells: list[Cell]) -> Figure:
     _, store, splits = stored(cell, ["test"])
     rows = splits["test"]
     frames = Videos(rows["video_id"].drop_duplicates().tolist(), store, FRAMES)
-    vectors = [part.cpu() for part in features(Retriever(cell).model, rows, store, cell)]
-    captions = rows.loc[rows["caption"] != "", "caption"].tolist()
-    best, worst = best_and_worst(*vectors, captions, QUERIES)
+    texts, videos, truth = (part.cpu() for part in features(Retriever(cell).model, rows, store, cell))
+    captions, similarity = rows.loc[rows["caption"] != "", "caption"].tolist(), maxsim(videos, texts).T
+    best, worst = best_and_worst(similarity, truth, captions, QUERIES)
     model = label(description(cell) | {"variant": cell.name})
-    found = ranks(vectors[0] @ vectors[1].T, vectors[2])
+    first = (ranks(similarity, truth) == 1).sum()
     title = (
-        f"{cell.benchmark}, {model}: the right video comes first for {(found == 1).sum()} of {len(found):,} sentences."
+        f"{cell.benchmark}, {model}: the right video comes first for {first:,} of {len(captions):,} sentences."
         f" Shown: the {QUERIES} best and worst, their {ANSWERS} most similar videos and cosine similarities"
     )
     return draw_queries(best, worst, lambda video: frames[video][0], title)

@@ -119,6 +119,8 @@ def edges(patches: np.ndarray) -> np.ndarray:
 
 def draw_file(video: Path, cells: list[Cell]) -> Figure:
     """The picture of a video file, a row for the model of each cell. Raises UserError if it has no frames."""
+    if not video.is_file():  # before weights are downloaded
+        raise UserError(f"{video}: no such file")
     try:
         rows = [clusters(retriever, *retriever.read(video)) for retriever in map(Retriever, cells)]
     except Lost as error:

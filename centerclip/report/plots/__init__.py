@@ -1,7 +1,8 @@
 """The plots of a benchmark, one module each.
 
 A module has `read(table, cells)`, which gives what it draws from the csv of the benchmark's table or its results, and
-`draw(data) -> Figure` of those of its rows that are to be shown. Plots read in grey and by the colour-blind, too.
+`draw(data) -> Figure` of those of its rows that are to be shown. `draw` raises UserError, which says what it needs, if
+nothing can be drawn. Plots read in grey and by the colour-blind, too.
 """
 
 from collections.abc import Callable, Iterable

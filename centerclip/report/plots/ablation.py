@@ -37,7 +37,9 @@ def draw(data: pd.DataFrame) -> Figure:
     data, note = style.labelled(data)
     settings = [*SETTINGS, *(column for column in data if column.startswith(ADDED))]
     setting = next((name for name in settings if data[name].nunique() > 1), "variant")
-    label, values = SETTINGS.get(setting, setting.removeprefix(ADDED)), data[setting]
+    label = SETTINGS.get(setting, setting.removeprefix(ADDED))
+    data = data.sort_values(setting, kind="stable") if setting in SETTINGS else data
+    values = data[setting]
     costs = [column for column in ("saved_mb", "gflops") if data[column].notna().any()]
     panels = costs or [None]  # recall alone
     figure, each = style.panels(len(panels), 4.8 * len(panels), 4.2)
@@ -67,11 +69,12 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def finding(data: pd.DataFrame, values: pd.Series, label: str) -> str:
     """A sentence on whether the intervals of the highest and the lowest R@1 are apart."""
-    score, low, high = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
+    score, lower, upper = (data[f"t2v R@1{end}"] for end in ("", " low", " high"))
     best, worst = score.idxmax(), score.idxmin()
     spread = f"{score[best] - score[worst]:.1f} points of R@1"
-    if pd.isna(low[best]) or pd.isna(high[worst]):
+    if pd.isna(lower[best]) or pd.isna(upper[worst]):
         return f"recall over {label}: {spread} from the lowest to the highest"
-    if low[best] > high[worst]:
-        return f"R@1 is higher at {values[best]} than at {values[worst]} {label}, by {spread.split()[0]} points"
+    if lower[best] > upper[worst]:
+        high, low = (value if isinstance(value, str) else f"{value:g}" for value in values[[best, worst]])
+        return f"R@1 is higher at {high} than at {low} {label}, by {spread.split()[0]} points"
     return f"{spread} from the lowest to the highest {label}; their 95 % intervals overlap"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from centerclip.command import UserError
 from centerclip.report import full_size
 from centerclip.report.plots import style
-from centerclip.report.tables import BUSY, BUSY_NOTE
+from centerclip.report.rows import BUSY, BUSY_NOTE
 
 LABELS = {
     "time": "time to encode",
@@ -28,6 +29,8 @@ def read(table: Path, cells: Sequence[Path]) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """Draw the rows of `full_size.table`."""
     shares = full_size.shares(table)
+    if shares.empty or not table["baseline"].any():
+        raise UserError("a baseline and another variant")
     costs = shares["cost"].unique()
     figure, each = style.panels(len(costs), 0.6 + 3.2 * len(costs), 4, sharex=True, sharey=True)
     for axes, cost in zip(each, costs, strict=True):

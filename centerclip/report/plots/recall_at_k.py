@@ -27,11 +27,13 @@ def draw(data: pd.DataFrame) -> Figure:
     compared = data[[f"paper {short} R@1" for short in style.DIRECTIONS]].notna().any(axis=None)
     style.add_legend(figure, style.legend_of(look, *([style.RING] if compared else [])))
     videos = f" of {data['n_videos'].max():,.0f}" if data["n_videos"].notna().any() else ""
-    found = style.between(data.loc[data["trained"] | ~data["trained"].any(), "t2v R@10"])
+    trained = data["trained"] | ~data["trained"].any()
+    found = f"{style.between(data.loc[trained, 't2v R@10'])} % of the sentences"
+    found += "" if trained.all() else ", by the trained models"
     return style.describe(
-        figure, data, f"the right video is among the first 10{videos} for {found} % of the sentences",
+        figure, data, f"the right video is among the first 10{videos} for {found}",
         "Recall@k: queries whose right answer is among the first k. Higher is better. The axis need not start at 0.",
-        style.seeds_note(data, "With several seeds: the mean."),
+        style.seeds_note(data, style.MEANS),
         note,
     )  # fmt: skip
 

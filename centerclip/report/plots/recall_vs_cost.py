@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+from centerclip.command import UserError
 from centerclip.report import fastest
 from centerclip.report.plots import style
 from centerclip.report.rows import DIFFERENCE
@@ -27,6 +28,8 @@ def draw(data: pd.DataFrame) -> Figure:
     """Draw the rows of a table."""
     measured = data["trained"] & data["tokens"].notna()  # without training a model costs the same
     costs = relative(data)[measured].dropna(how="all")
+    if costs.empty:
+        raise UserError("costs of trained variants and their baseline, which are missing")
     title = finding(data.loc[costs.index], costs["saved_mb"])
     data, note = style.labelled(data)
     points = data.loc[costs.index, ["variant", "tokens"]]
@@ -61,7 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
         f"Published: GPU memory of training, and {'time' if work == 'time' else 'the GFLOPs of the same model'}."
         if compared else "",
         note,
-        style.left_out(absent, "untrained or without a baseline"),
+        style.left_out(absent, "untrained, or without costs or a baseline"),
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ COST_LABELS = {
     "training_gb": "GPU memory of training\n(GB)",
     "gflops": "operations\n(GFLOPs / video)",
     "ms": "time to encode\n(ms / video)",
-    "clustering_share": "clustering's share\nof that time (%)",
+    "clustering_share": "share of that time\nthat reduces tokens (%)",
 }
 # Each method has its own colour and marker in every plot. A name is a method and, after a hyphen, its settings.
 METHODS = (
@@ -38,7 +37,8 @@ METHODS = (
 COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 8)]  # not pale
 MARKERS = [*"osD^vPX<>d*p", (4, 1, 0), (6, 1, 0), (3, 1, 0), (8, 1, 0), *"hH8", (5, 1, 36)]
 LINESTYLES = ["-", "--", "-.", ":"]
-TINTS = [0, 0.45, 0.75, 0.9]  # shares of white, for further settings of a method
+PALEST = 0.9  # share of white in the colour of a method's last setting
+NAMED = 5  # variants that a sentence names at most
 RING = Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="none", label="hollow: published")
 WHISKERS = {"fmt": "none", "ecolor": "black", "capsize": 2}
 QUERIES = (
@@ -46,6 +46,7 @@ QUERIES = (
     " all models answer the same queries."
 )
 SEEDS = "With several seeds: the mean, and one standard deviation as whiskers or bands."
+MEANS = "With several seeds: the mean."
 SCORED = [f"{short} {k}" for short in DIRECTIONS for k in RECALLS]
 OPTIONAL = [  # columns that a table of one seed, one without costs and one of no published benchmark lack
     *(name for score in SCORED for name in (f"{score} std", f"paper {score}")),
@@ -64,8 +65,8 @@ def apply() -> None:
 def read_table(table: Path, cells: Sequence[Path] = ()) -> pd.DataFrame:
     """A benchmark's table with all OPTIONAL columns, empty where the file lacks them. Raises UserError for another
     file."""
-    known = ["benchmark", "variant", "backbone", "frames", "trained", "baseline"]
-    rows = rows_of.read_table(table, known, SCORED)
+    filled = ["benchmark", "variant", "group", "backbone", "frames", "trained", "baseline"]
+    rows = rows_of.read_table(table, filled, SCORED)
     return rows.reindex(columns=rows.columns.union(OPTIONAL, sort=False))
 
 
@@ -108,8 +109,10 @@ def finding(data: pd.DataFrame) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as in a sentence."""
+    """Names as in a sentence, or their number."""
     *first, last = names
+    if len(first) >= NAMED:
+        return f"{len(first) + 1} variants"
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -129,7 +132,9 @@ def whiskers(table: pd.DataFrame, column: str) -> pd.DataFrame | pd.Series:
 
 def whiskers_note(table: pd.DataFrame) -> str:
     """The meaning of the `whiskers`; empty without whiskers."""
-    return seeds_note(table) if table["t2v R@1 low"].isna().all() else QUERIES
+    if table["t2v R@1 low"].isna().all():
+        return seeds_note(table)
+    return f"{QUERIES} {seeds_note(table, MEANS)}".rstrip()
 
 
 def seeds_note(table: pd.DataFrame, note: str = SEEDS) -> str:
@@ -145,14 +150,12 @@ def left_out(variants: Iterable[str], why: str) -> str:
 
 def looks(variants: Iterable[str]) -> dict[str, dict]:
     """{variant: options of matplotlib's `plot`}: a colour, a marker and a line style for each method; further settings
-    of the same method are lighter."""
-    found, settings, methods = {}, Counter(), list(METHODS)
-    for variant in dict.fromkeys(variants):
-        method = re.match("[^- (]*", variant)[0]
-        if method not in methods:
-            methods.append(method)
-        number, tint = methods.index(method), TINTS[settings[method] % len(TINTS)]
-        settings[method] += 1
+    of the same method are lighter, each another tint."""
+    method_of = {variant: re.match("[^- (]*", variant)[0] for variant in variants}
+    methods, found = list(dict.fromkeys([*METHODS, *method_of.values()])), {}
+    for variant, method in method_of.items():
+        settings = [name for name, other in method_of.items() if other == method]
+        number, tint = methods.index(method), PALEST * settings.index(variant) / max(3, len(settings) - 1)
         found[variant] = {
             "color": tuple(tint + (1 - tint) * np.array(to_rgb(COLOURS[number % len(COLOURS)]))),
             "marker": MARKERS[number % len(MARKERS)],

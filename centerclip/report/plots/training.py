@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from centerclip.command import read_json
+from centerclip.command import UserError, read_json
 from centerclip.report.plots import style
 from centerclip.report.rows import RANDOM, checked, naming
 from centerclip.settings.cell import read_cell
@@ -40,6 +40,8 @@ def draw(data: pd.DataFrame) -> Figure:
     """Draw epochs, rows of `read`."""
     data, note = style.labelled(data)
     shown = data.dropna(subset="epoch")
+    if shown.empty:
+        raise UserError("a trained variant")
     look = style.looks(shown["variant"])
     recalls = {short: f"{direction} R@1 (% of queries)" for short, direction in style.DIRECTIONS.items()}
     several, bands = shown.duplicated(["variant", "epoch"]).any(), len(look) <= AT_MOST
@@ -53,11 +55,11 @@ def draw(data: pd.DataFrame) -> Figure:
             if bands:
                 color = look[variant]["color"]
                 axes.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
-            falling += column == "loss" and mean.iloc[-1] < mean.iloc[:-1].min()
+            falling += column == "loss" and (mean.iloc[-1] < mean.iloc[:-1]).all()
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.add_legend(figure, style.legend_of(look))
-    seeds = style.SEEDS if bands else "With several seeds: the mean."
+    seeds = style.SEEDS if bands else style.MEANS
     return style.describe(
         figure, data, f"the loss is lowest after the last epoch for {falling} of {len(look)} variants",
         "Left: lower is better. Middle and right, on the test split after each epoch: higher is better.",
