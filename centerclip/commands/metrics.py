@@ -16,8 +16,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
-    if arguments.out:
-        writable(arguments.out)
     import pandas as pd
 
     from centerclip.evaluate import metrics, statistics, vector_file
