@@ -35,6 +35,7 @@ ADVICE = {  # what to do about errors of the operating system
 }
 NO_LOCKS = errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 FAILED = ".failed"  # behind the name of a log: a file that exists after a start without success, with its date
+SUCCEEDED = "succeeded after an earlier failure"  # in the log of a job whose mark of FAILED stays
 INTERRUPTED = "interrupted"  # the line after Ctrl-C
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # and bidi controls
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
@@ -318,7 +319,10 @@ def execute(job: Job, arguments: argparse.Namespace) -> None:
     """
     rank, interrupt = getattr(arguments, "rank", None), Interrupt()
     if arguments.log:
-        log_to(arguments.log, rank)
+        try:
+            log_to(arguments.log, rank)
+        except OSError as error:
+            sys.exit(f"error: {shown(explained(error))}")
     allow_open_files()
     warnings.showwarning = tell_slow
     with handled(signal.SIGINT, interrupt if rank is None else signal.SIG_DFL):  # the launcher reports a rank's
@@ -390,8 +394,11 @@ def marked(path: Path) -> Iterator[None]:
     path.touch()
     mark = path.stat().st_mtime_ns
     yield
-    if path.stat().st_mtime_ns == mark:
-        path.unlink() if before is None else os.utime(path, ns=(before, before))
+    if path.stat().st_mtime_ns == mark and before is None:
+        path.unlink()
+    elif path.stat().st_mtime_ns == mark:
+        os.utime(path, ns=(before, before))
+        print(SUCCEEDED)
 
 
 def typed(parser: argparse.ArgumentParser) -> str:

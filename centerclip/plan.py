@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from centerclip.backbones.pretrained import published
 from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
-from centerclip.data.datasets.files import walk
+from centerclip.data.datasets.files import listing
 from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
 from centerclip.settings import layout, resolve, revisions
 from centerclip.settings.cell import Cell, check_cell
-from centerclip.settings.config import full_size
+from centerclip.settings.config import check_installed, full_size
 
 
 class Plan:
@@ -64,9 +65,10 @@ class Plan:
         return settings
 
     def misfit(self, cell: Cell) -> str:
-        """Why a cell's settings do not fit each other; '' if they do."""
+        """Why a cell cannot be made: settings that do not fit each other, or a missing package; '' if it can."""
         try:
             check_cell(cell)
+            check_installed(self.config, cell)
         except UserError as error:
             return str(error)
         return ""
@@ -132,15 +134,14 @@ class Plan:
         """The revision of a generated dataset's files; None for downloads."""
         return revisions.MANIFEST if self.source(dataset)["reader"] == "shapes" else None
 
-    def states(self, dataset: str, files: list[str]) -> list[str]:
-        """The states of `files`, the user's own copies of a dataset's files. In a partial benchmark the folders of its
-        local videos count too, so that a video that arrives is noticed."""
-        names = resolve.benchmarks_of(self.config, dataset)
-        if any(self.config["benchmarks"][name].get("partial") for name in names):
-            copies = (self.source(dataset).get("local") or {}).values()
-            folders = {folder for copy in copies for folder, _ in walk(copy)}
-            files = [*files, *sorted(folders - {*files})]
-        return list(map(file_state, files))
+    def captions(self, benchmark: str) -> str:
+        """The digest of what a manifest is made of besides fetched files: the user's own captions or, in a partial
+        benchmark, the names of the videos in the user's own folder, so that a new video is noticed; else ''."""
+        local = self.source(resolve.dataset(self.config, benchmark)).get("local") or {}
+        if self.config["benchmarks"][benchmark].get("partial") and "videos" in local:
+            with suppress(UserError):  # a missing or empty folder, which the job reports
+                return json_digest(*sorted(listing(Path(local["videos"])).videos))
+        return planning.captions(self.source(benchmark))
 
     def fetch_priority(self, dataset: str) -> float:
         """The priority of fetching a dataset's files: files that need no download come first."""

@@ -57,6 +57,7 @@ def words(node: dict) -> str:
 
 def row(key: str, node: dict, defaults: dict, text: str) -> str:
     shown = "" if key not in defaults or isinstance(defaults[key], dict) else f"`{json.dumps(defaults[key])}`"
+    shown = re.sub(r"\b(\d+)e", r"\1.0e", shown)  # YAML 1.1 has no number 5e-06
     return f"| `{key}` | {words(node)} | {shown} | {text} |\n"
 
 

@@ -68,6 +68,7 @@ def test_a_cell_comes_back_from_its_file_and_from_its_results(cell, tmp_path):
     for path, content in (
         (tmp_path / "out/shapes/kmedoids/cell.json", cell.settings()),
         (tmp_path / "out/shapes_kmedoids.json", {"settings": cell.settings(), "text_to_video": {}}),
+        (tmp_path / "out/shapes/kmedoids/evaluation.json", {"settings": cell.settings(), "text_to_video": {}}),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -63,7 +64,13 @@ def test_a_mistake_is_reported_with_any_rank_of_a_platform(command, mistake, mon
 
 def test_an_unwritable_file_is_reported_before_slow_work(mistake, tmp_path):
     (tmp_path / "file").touch()
-    for command in ("features . --backbone tiny --out", "audit . --out"):
+    for command in (
+        *("features . --backbone tiny --out", "audit . --out", "metrics none.npz --out"),
+        *(
+            "efficiency --benchmark shapes --variants baseline --out",
+            "weights --backbone tiny --weights null --downloads . --out",
+        ),
+    ):
         line = mistake(main, *command.split(), tmp_path / "file/x.npz")
         assert line == f"error: {tmp_path}/file/x.npz: cannot be written: Not a directory"
 
@@ -102,14 +109,16 @@ def test_a_number_out_of_range_is_a_mistake(command, told, mistake):
             "other.csv: the column benchmark is missing",
         ),
         ("fetch other.json", "other.json: not the settings of a benchmark, such as results/shapes/benchmark.json"),
+        ("fetch folder.json", "folder.json: its videos and captions are your own: there is nothing to fetch"),
         ("manifest other.json", "other.json: not the settings of a benchmark"),
         ("efficiency --cells other.json", "other.json: not a list of cells, such as results/shapes/compared.json"),
-        ("evaluate other.json", "other.json: not a cell or its results"),
     ],
 )
 def test_another_file_is_a_mistake(command, told, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
-    for name, text in {"other.csv": "a,b\n1,2\n", "other.json": "{}", "empty": ""}.items():
+    own = json.dumps({"benchmark": "mine", "dataset": "mine", "source": {"reader": "folder"}})
+    files = {"other.csv": "a,b\n1,2\n", "other.json": "{}", "empty": "", "folder.json": own}
+    for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert mistake(main, *command.split()).startswith(f"error: {told}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "other.csv", "other.json"]
+    assert {path.name for path in tmp_path.iterdir()} == files.keys()

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from centerclip.command import TORCHRUN, UserError, atomic, atomic_directory, explained, place, shown, tell, writable
+from centerclip.command import (
+    SUCCEEDED,
+    TORCHRUN,
+    UserError,
+    atomic,
+    atomic_directory,
+    explained,
+    place,
+    shown,
+    tell,
+    writable,
+)
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
@@ -63,6 +74,11 @@ def test_a_missing_file_is_one_line_and_its_traceback_is_in_the_log(tmp_path, lo
     line = "error: none.csv: No such file or directory\n"
     assert done([*command, *["--log", tmp_path / "log"] * log]) == (1, "", line)
     assert not log or "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "centerclip", "backbones", "--log", tmp_path]
+    assert done(command) == (1, "", f"error: {tmp_path}: Is a directory\n")
 
 
 def test_too_many_open_files_names_the_remedy():
@@ -216,7 +232,7 @@ def test_each_line_of_a_mistake_is_escaped_on_its_own():
 
 
 def mark_of(tmp_path, code: str) -> int | None:
-    """When the mark of a job that runs `code` was touched; None without one."""
+    """The time of the mark that a job which runs `code` leaves; None without one."""
     lines = "import argparse, os, pathlib, signal; from centerclip.command import execute"
     call = f"execute(lambda arguments: {code}, argparse.Namespace(log=pathlib.Path('log')))"
     subprocess.run([sys.executable, "-c", f"{lines}; {call}"], cwd=tmp_path, capture_output=True)
@@ -228,7 +244,8 @@ def test_a_failed_or_killed_job_leaves_a_mark_and_success_keeps_an_old_mark(tmp_
     assert mark_of(tmp_path, "None") is None
     failed = mark_of(tmp_path, "1 / 0")
     killed = mark_of(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
-    assert None is not failed < killed == mark_of(tmp_path, "None")
+    assert None is not failed < killed == mark_of(tmp_path, "print('done')")
+    assert (tmp_path / "log").read_text() == f"done\n{SUCCEEDED}\n"
     assert mark_of(tmp_path, "pathlib.Path('log.failed').touch()") > killed
 
 

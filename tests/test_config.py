@@ -19,6 +19,7 @@ from snakemake.utils import update_config
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.method.stage import Stage
+from centerclip.plan import Plan
 from centerclip.settings import layout
 from centerclip.settings.cell import check_cell
 from centerclip.settings.config import BASE, check_config, merged, read_config, read_yaml
@@ -75,22 +76,24 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
     [
         # each kind of value
         ("sede", 1, "unknown key; allowed are run, seeds, backbone"),
-        ("training.rate", 1, "unknown key; allowed are epochs, batch_size"),
         ("benchmarks.x.frmaes", 3, "unknown key; allowed are source, "),
         ("benchmarks.shapes.source.colour", True, "unknown key; allowed are reader, seed, videos, resolution"),
         ("training.lr", 0, "0 should be greater than 0"),
         ("backbone", 32, "32 should be a valid string"),
+        ("training", None, "null should be a mapping of keys to values"),
+        ("training.lr", "5e-6", "'5e-6' should be a valid number; YAML reads it as text: write 5.0e-06"),
+        ("run.full_size", "true", "'true' should be a valid boolean; YAML reads it as text: write true"),
         ("training.tune", "adapter", "'adapter' should be 'all' or 'lora'"),
         ("weights.tiny", "", "'' should have at least 1 character"),
-        ("benchmarks.tables", config()["benchmarks"]["shapes"], "'tables' should match pattern"),
-        ("variants.frames", {}, "'frames' should match pattern"),
-        ("variants.a-seed-1", {}, "'a-seed-1' should match"),
-        ("variants.baseline.image_size", 0, "0 should be greater than or"),
+        ("benchmarks.tables", config()["benchmarks"]["shapes"], "'tables' should have only a-z, 0-9 and -, and not be"),
+        ("variants.frames", {}, "'frames' should have only a-z, 0-9, _ and -, and neither be frames "),
+        ("variants.a-seed-1", {}, "'a-seed-1' should have only"),
         ("variants.baseline.shift", "shift", "'shift' should be 'temporal_shift', 'tok"),
         ("seeds", [1, 2, 1], "1 is there twice"),
         # names
         ("run.variants", ["kmedoid"], "'kmedoid' is not one of zeroshot, baseline"),
         ("run.variants", "other", "'other' is not one of bench"),
+        ("run.variants", "kmedoids", "kmedoids is a variant, not one of `lists`: write [kmedoids]"),
         ("run.benchmarks", ["msrvt"], "'msrvt' is not one of shapes"),
         ("run.grids", ["depth"], "'depth' is not one of block, clusters"),
         ("lists.bench", ["other"], "'other' is not one of zeroshot, "),
@@ -108,14 +111,13 @@ B32, L14 = "weights.ViT-B-32", "weights.ViT-L-14"
             "convnext_tiny",
             "convnext_tiny does not work here, as its video side, timm's convnext_tiny, is no plain sequence of",
         ),
-        ("backbone", "RN50", "RN50 does not work here, as its video side is a ResNet; try"),
         ("weights.ViT-X", None, "'ViT-X' is no backbone; try"),
         (L14, "openai", "OpenAI's were trained with quick_gelu, where ViT-L-14 has gelu: name the backbone ViT-L-14-q"),
-        ("weights.ViT-B-32-256", "openai", "OpenAI's were trained with quick_gelu, where ViT-B-32-256 has gelu"),
         (B32, "datacomp_xl_s13b_b90k", "trained with gelu, where ViT-B-32 has quick_gelu: name the backbone ViT-B-32-"),
         (L14, "hf-hub:a/../b", "'hf-hub:a/../b' is not hf-hub:ORG/NAME"),
         ("weights.tiny", "openai", "'openai': no weights of tiny are published"),
         (B32, "none.pt", "none.pt (in "),
+        (B32, "/dev", "/dev: Is a directory"),
         # benchmarks
         ("benchmarks.shapes.source.reader", "folders", "'folders' should be one of 'shapes', 'folder'"),
         ("benchmarks.msrvtt7k.dataset", "msvd", "msvd is read by msvd, not msrvtt"),
@@ -134,7 +136,10 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path, key, value, told):
         (nested("training.where", ["q", "x"]), "training.where.1: 'x' should be 'q', 'k' or 'v'"),
         (nested("variants.baseline.segment_frames", 2), "variants.baseline.stages: missing"),
         (nested("benchmarks.mine.source", {"reader": "folder", "videos": "v"}), "mine.source.captions: missing"),
-        (nested("grids.block.values", ["x"]), "variants.kmedoids-block-x.stages.0.block: 'x' should be a valid int"),
+        (
+            nested("grids.block.values", ["x"]),
+            "mine.yaml: grids.block.values: kmedoids-block-x.stages.0.block: 'x' should be a valid integer",
+        ),
         (nested("benchmarks.mine", MSRVTT | {"dataset": "msrvt"}), "mine.dataset: 'msrvt' is not one of shapes, msvd"),
         (
             nested("benchmarks.mine", MSRVTT | {"dataset": "msrvtt7k"}),
@@ -163,6 +168,10 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path, key, value, told):
         (
             {"variants": {"kmedoids": {"shift": "token_shift", "stages": [{"algorithm": "tome", "inside": True}]}}},
             "variants.kmedoids.shift: kmedoids on shapes: shift token_shift runs whole blocks: no stage is inside one",
+        ),
+        (
+            {"variants": {"rlt": {"segment_frames": 2}}, "run": {"variants": ["rlt"]}},
+            "mine.yaml: variants.rlt.segment_frames: rlt on shapes: segment_frames needs the `segments` of the first",
         ),
         (
             nested("variants.baseline.image_size", 200),
@@ -223,6 +232,32 @@ def test_a_stage_that_does_not_fit_is_told_at_its_key(tmp_path, stage, place, to
 def test_settings_that_do_not_fit_are_blamed_on_the_key_that_was_set_last(tmp_path, overlay, place):
     """What mine.yaml sets, of a variant, a benchmark, a grid or all, not what config.yaml has."""
     assert complaint(tmp_path, overlay).startswith(f"mine.yaml: {place} on shapes: ")
+
+
+@pytest.mark.parametrize(
+    ("package", "overlay", "line"),
+    [
+        (
+            "transformers",
+            {"backbone": "ViT-B-16-SigLIP2", "weights": {"ViT-B-16-SigLIP2": None}, "run": {"variants": ["baseline"]}},
+            "mine.yaml: backbone: baseline on shapes: the text side of ViT-B-16-SigLIP2 needs transformers: ",
+        ),
+        (
+            "pyarrow",
+            {"run": {"benchmarks": ["vatex"]}, "weights": {"ViT-B-32": None}},
+            "config.yaml: benchmarks.vatex.source.reader: zeroshot on vatex: the reader hub needs pyarrow: pip install",
+        ),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_runs(tmp_path, monkeypatch, package, overlay, line):
+    """Of what the run makes; another cell that needs it is told when it is a target."""
+    monkeypatch.setitem(sys.modules, package, None)  # hides it
+    assert complaint(tmp_path, overlay).removeprefix(f"{BASE.parent}/").startswith(line)
+    settings = config(overlay, {"run": {"benchmarks": ["shapes"], "variants": ["baseline"]}, "backbone": "tiny"})
+    check_config(settings, {"mine.yaml": settings})
+    whole = config(overlay)
+    made = cell(whole, whole["run"]["benchmarks"][0], "baseline")
+    assert f"needs {package}: pip install" in Plan(whole).misfit(made)
 
 
 @pytest.mark.parametrize(
@@ -484,8 +519,10 @@ def test_benchmarks_of_one_dataset_share_its_frames():
         ("run: &a [*a]", "run.0: is an alias of a value that it is part of"),
         ("training: {lr: .nan}", "training.lr: nan is not a finite number"),
         ("training: {betas: [0.9, -.inf]}", "training.betas.1: -inf is not a finite number"),
-        ("stall_seconds: 60\nstall_seconds: 7\n", "not YAML: the key 'stall_seconds' is there twice"),
-        ("run:\n\tfull_size: true\n", "not YAML: "),
+        ("stall_seconds: 60\nstall_seconds: 7\n", "not YAML: line 2, column 1: the key 'stall_seconds' is there twice"),
+        ("run:\n\tfull_size: true\n", r"not YAML: line 2, column 1: found character '\t' that cannot start any token"),
+        ("seeds: [2026-11-30]", "seeds.0: YAML reads it as a date: in quotes it is text"),
+        ("# nothing yet", "empty, which Snakemake does not take: write at least {}"),
         (b'select: "\xff"', "not YAML: 'utf-8' codec can't decode"),
         ("- run", "not a mapping of keys to values"),
     ],

@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from support.cells import tiny_cell
 from support.videos import make_video
 
+from centerclip.command import SUCCEEDED
 from centerclip.report import copies, doctor
 from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
 from centerclip.settings.config import read_config
@@ -169,7 +170,8 @@ def test_failed_jobs_have_their_last_error_and_a_run_is_noticed_without_its_lock
     logs = Path("results/logs/msrvtt")
     logs.mkdir(parents=True)
     (logs / "fetch.log").write_text("error: MSRVTT.zip: no answer\n")
-    for name in ("fetch", "train"):
+    (logs / "manifest.log").write_text(f"{SUCCEEDED}\n")
+    for name in ("fetch", "train", "manifest"):
         (logs / f"{name}.log.failed").touch()
     found = {each.line: each.state for each in doctor.jobs()}
     assert found == dict.fromkeys(

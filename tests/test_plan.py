@@ -80,12 +80,14 @@ def test_the_longest_training_and_what_needs_no_download_come_first(plan):
 
 def test_a_video_that_arrives_is_noticed_where_a_part_is_there(plan, tmp_path):
     (tmp_path / "videos/below").mkdir(parents=True)
-    block = {**plan().config["benchmarks"]["shapes"], "source": {"reader": "msvd", "local": {"videos": "videos"}}}
 
-    def states(partial):
-        return plan({"benchmarks": {"own": block | {"partial": partial}}}).states("own", [])
+    def captions(partial):
+        block = {"source": {"local": {"videos": "videos"}}, "partial": partial}
+        return plan({"benchmarks": {"msvd": block}}).captions("msvd")
 
-    for folder in ("videos", "videos/below"):
-        before = states(True)
-        (tmp_path / folder / "a.mp4").touch()
-        assert states(True) != before and states(False) == []
+    assert captions(True) == captions(False) == ""
+    (tmp_path / "videos/a.avi").touch()
+    before = captions(True)
+    for name, noticed in (("a.avi", False), (".centerclip-1.npz", False), ("below/b.avi", True)):
+        (tmp_path / "videos" / name).touch()
+        assert (captions(True) != before) == noticed and captions(False) == ""

@@ -210,10 +210,6 @@ class TestIndex:
         for change in (
             {"path": np.array(["a", b"b"], object)},  # a pickle
             {"path": ["a"]},
-            {"size": [1.5, 2]},
-            {"changed": [[3, 4]]},
-            {"vector": np.ones((2, 3))},
-            {"vector": np.ones((3, 3), np.float32)},
             {"vector": np.array([[1, 1, np.nan]] * 2, np.float32)},
         ):
             np.savez(file, **sound | change)
@@ -294,6 +290,28 @@ class TestIndex:
         with pytest.raises(KeyboardInterrupt):
             up_to_date(folder, retriever)
         assert len(read_index(index_file(folder, retriever))) == 1
+
+    def test_an_unfinished_index_is_kept_now_and_then_and_a_full_disk_is_a_note(
+        self, retriever, folder, monkeypatch, capsys
+    ):
+        kept, write = [], search.write_index
+
+        def full_at_last(file, index):
+            kept.append(len(index))
+            if len(kept) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, index)
+
+        monkeypatch.setattr(search, "KEEP_SECONDS", 0)
+        monkeypatch.setattr(search, "write_index", full_at_last)
+        monkeypatch.setattr(search, "update", partial(update, batch_size=1, encoders=1))
+        for name in ("b.MKV", "broken.mp4"):
+            (folder / name).unlink()
+        index, _ = up_to_date(folder, retriever)
+        assert kept == [0, 1, 2] or kept == [1, 2, 2]
+        assert len(index) == 2 and len(read_index(index_file(folder, retriever))) == kept[1]
+        note = f"note: the index cannot be kept for the next time: {index_file(folder, retriever)}: No space left"
+        assert note in capsys.readouterr().err
 
     @pytest.mark.parametrize("stages", [(), (STAGE,)])
     def test_batches_change_vectors_by_rounding_alone(self, stages, folder):
@@ -394,7 +412,7 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
         ((folder, " "), "the sentence is empty"),
         ((folder,), "give either sentences or --serve"),
         ((folder, "grey", "--serve"), "give either sentences or --serve"),
-        ((folder, "--serve", "--port", 99999, "--cell", cell), "port 99999: bind(): port must be 0-65535"),
+        ((folder, "--serve", "--port", 99999, "--cell", cell), "port 99999: the largest one is 65535"),
         ((folder, "grey", "--cell", cell, "--cell", cell), "this command takes one --cell"),
         ((folder, "grey", *tiny, other), "other.safetensors: not those of tiny: the file lacks"),
         ((folder, "grey", *tiny, tmp_path / "no.pt"), "no.pt: no such file"),

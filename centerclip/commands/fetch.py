@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from centerclip.command import UserError
+from centerclip.data.datasets.planning import FOLDER
 from centerclip.data.datasets.readers import read_benchmark, reader
 from centerclip.data.download import sources
 from centerclip.settings import layout
@@ -14,6 +16,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def job(arguments: argparse.Namespace) -> None:
     benchmark = read_benchmark(arguments.benchmark)
+    if benchmark["source"]["reader"] == FOLDER:
+        raise UserError(f"{arguments.benchmark}: its videos and captions are your own: there is nothing to fetch")
     module, results = reader(benchmark["source"]["reader"]), arguments.benchmark.parent.parent
     out = layout.path(layout.SOURCE, results, dataset=benchmark["dataset"])
     if hasattr(module, "fetch"):

@@ -40,6 +40,7 @@ def job(arguments: argparse.Namespace) -> None:
     clips = clips[in_shard(clips["path"], arguments.shards) == int(arguments.shard.stem)]
     failed = write_shard(clips, arguments.fps, arguments.size, arguments.shard, arguments.stall_seconds)
     if failed and arguments.log:  # The rule depends on this file: the next run makes the shard again.
+        print(f"error: the machine failed to read {failed} videos: the next run tries them again")
         Path(f"{arguments.log}{FAILED}").touch()
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from centerclip.command import UserError, positive, shown
+from centerclip.command import UserError, natural, positive, shown
 from centerclip.data.datasets.files import listing
 from centerclip.data.video.watch import add_stall_seconds
 from centerclip.search import models
@@ -13,12 +13,12 @@ from centerclip.search import models
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="folder of videos, with its subfolders")
-    parser.add_argument("sentences", nargs="*", metavar="sentence")
+    parser.add_argument("sentences", nargs="*", metavar="sentence", help="what to look for; each gets its own answer")
     parser.add_argument("--top", type=positive, default=5, help="number of videos for each sentence (default: 5)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print json")
     form.add_argument("--serve", action="store_true", help="answer sentences in a page on this machine, until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, help="with --serve: port of the page (default: a free port)")
+    parser.add_argument("--port", type=natural, default=0, help="with --serve: port of the page (default: a free port)")
     add_stall_seconds(parser)
     models.options(parser)
 

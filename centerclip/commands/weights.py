@@ -5,6 +5,7 @@ from pathlib import Path
 
 from centerclip import backbones
 from centerclip.backbones import pretrained
+from centerclip.command import writable
 from centerclip.method.stage import Model
 from centerclip.search import models
 
@@ -17,6 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def job(arguments: argparse.Namespace) -> None:
+    writable(arguments.out)
     from centerclip.backbones.clip import build
     from centerclip.backbones.weights import save_weights
     from centerclip.data.download import sources

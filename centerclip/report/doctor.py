@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from centerclip import ROOT, gpus
-from centerclip.command import FAILED, UserError, flock, last_error
+from centerclip.command import FAILED, SUCCEEDED, UserError, flock, last_error
 from centerclip.data.download import sources
 from centerclip.report import forecast
 from centerclip.settings import layout, resolve
@@ -283,6 +283,8 @@ def jobs() -> Iterator[Finding]:
         yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))
+        if log.exists() and SUCCEEDED in log.read_text(encoding="utf-8", errors="replace"):
+            continue
         error = last_error(log)
         if error or not running:  # a running job has a mark, too
             remedy = "correct the cause, then type your snakemake command again: it resumes"

@@ -8,8 +8,9 @@ The index may be deleted at any time.
 import io
 import os
 import sys
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from centerclip.method.maxsim import maxsim_in_parts
 from centerclip.search.retriever import Retriever
 
 BATCH_SIZE = 2  # videos encoded together: on a CPU more are not faster
+KEEP_SECONDS = 300  # between two copies of an unfinished index on the disk
 AT_A_TIME = 1 << 20  # numbers of float16 vectors that become float32 together: as many as a CPU's cache holds
 
 
@@ -57,17 +59,11 @@ def read_index(file: Path, width: int | None = None) -> dict[str, Entry]:
     try:
         with np.load(io.BytesIO(data)) as stored:
             paths, sizes, changes, vectors = (stored[name] for name in ("path", *Entry._fields))
+        rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
+        index = {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
+        return index if width in (None, vectors.shape[-1]) and np.isfinite(vectors).all() else {}
     except Exception:  # damage anywhere in a zip file of arrays raises nearly anything
         return {}
-    kinds = "".join(column.dtype.kind for column in (paths, sizes, changes))
-    shapes = {column.shape for column in (paths, sizes, changes)}
-    known = (vectors.dtype.name, vectors.ndim) in (("float32", 2), ("float16", 3))
-    if kinds != "Uii" or not known or shapes != {vectors.shape[:1]}:
-        return {}
-    if width not in (None, vectors.shape[-1]) or not np.isfinite(vectors).all():
-        return {}
-    rows = zip(paths.tolist(), sizes.tolist(), changes.tolist(), vectors, strict=True)
-    return {path: Entry(size, changed, vector) for path, size, changed, vector in rows}
 
 
 def write_index(file: Path, index: dict[str, Entry]) -> None:
@@ -85,13 +81,15 @@ def update(
     stall_seconds: float = STALL_SECONDS,
     batch_size: int = BATCH_SIZE,
     encoders: int | None = None,
+    keep: Callable[[dict[str, Entry]], None] = lambda _: None,
 ) -> dict[str, str]:
     """Update `index`, in place, to the videos in `folder`. Returns the unreadable videos: path -> reason. A note on
     stderr counts files with other suffixes.
 
     `processes` others read the videos; a video that gives no frame for `stall_seconds` is ended. Meanwhile `encoders`
     threads encode `batch_size` videos at a time, each with its share of PyTorch's threads; None: one thread on a GPU,
-    on a CPU as many as PyTorch has. Raises UserError as `listing`.
+    on a CPU as many as PyTorch has. `keep` is called with the unfinished index every KEEP_SECONDS, as a process may be
+    killed. Raises UserError as `listing`.
     """
     found = listing(folder)
     files, failed = found.videos, found.closed
@@ -127,11 +125,14 @@ def update(
     torch.set_num_threads(max(1, threads // encoders))
     try:
         with ThreadPoolExecutor(encoders) as pool:
-            begun = deque()
+            begun, kept = deque(), time.monotonic()
             for batch in batches():
                 begun.append(pool.submit(encode, batch))
                 if len(begun) > encoders:  # so that few videos wait in memory
                     begun.popleft().result()
+                if time.monotonic() - kept > KEEP_SECONDS:
+                    keep(dict(index))  # a copy, as threads add to it
+                    kept = time.monotonic()
             for task in begun:
                 task.result()
     finally:
@@ -151,15 +152,19 @@ def up_to_date(
     file = index_file(folder, retriever)
     index = read_index(file, retriever.width)
     before = {name: entry[:2] for name, entry in index.items()}
+
+    def keep(index: dict[str, Entry]) -> None:
+        try:
+            write_index(file, index)
+        except OSError as error:
+            note = f"note: the index cannot be kept for the next time: {file}: {error.strerror}"
+            print(shown(note), file=sys.stderr)
+
     try:
-        failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds)
+        failed = update(index, folder, retriever, min(4, os.cpu_count() or 1), stall_seconds, keep=keep)
     finally:  # an interrupted update keeps what it has
         if {name: entry[:2] for name, entry in index.items()} != before:
-            try:
-                write_index(file, index)
-            except OSError as error:
-                note = f"note: the index cannot be kept for the next time: {file}: {error.strerror}"
-                print(shown(note), file=sys.stderr)
+            keep(index)
     for name, reason in sorted(failed.items()):
         print(shown(f"left out: {folder / name}: {reason}"), file=sys.stderr)
     if not index:

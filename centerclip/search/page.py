@@ -98,7 +98,7 @@ class Page:
         try:
             self.socket = socket.create_server((LOOPBACK, port))
         except (OSError, OverflowError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) else error
+            reason = os.strerror(error.errno) if isinstance(error, OSError) else "the largest one is 65535"
             raise UserError(f"port {port}: {reason}") from None
         self.port = self.socket.getsockname()[1]
         self.url = f"http://{LOOPBACK}:{self.port}/"

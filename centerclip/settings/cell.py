@@ -215,15 +215,16 @@ def from_settings(settings: dict, **fields) -> Cell:
 
 
 def read_cell(path: str | Path, **fields) -> Cell:
-    """The cell of a CELL or RESULT file, whose `results` is the directory that the file is in or below.
+    """The cell of a CELL, EVALUATION or RESULT file, whose `results` is the directory that the file is in or below.
 
     A relative path to its pretrained weights starts where that directory lies. Raises UserError for another file.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         settings = content.get("settings", content)
-        results = path.parent if "settings" in content else path.parent.parent.parent
+        deep = path.name == Path(layout.EVALUATION).name or "settings" not in content
+        results = path.parent.parent.parent if deep else path.parent
         return from_settings(settings, results=results, **fields)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterable
 from functools import partial, reduce
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from centerclip import ROOT
+from centerclip import ROOT, backbones
 from centerclip.backbones import pretrained
 from centerclip.command import UserError, located
 from centerclip.method.errors import Misfit
@@ -37,11 +38,14 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
     check_grids(given, config)
     check_controls(given, config["variants"])
     known = every_variant(config)
-    check_settings(config | {"variants": known}, given)
+    for name in config["grids"]:
+        check_settings(config | {"variants": points(config, name)}, given, ["grids", name, "values"])
     check_names(given, ["run", "benchmarks"], config["run"]["benchmarks"], config["benchmarks"])
     for name, names in config["lists"].items():
         check_names(given, ["lists", name], names, known)
     if isinstance(chosen := config["run"]["variants"], str):
+        if chosen in known and chosen not in config["lists"]:
+            raise complaint(given, ["run", "variants"], f"{chosen} is a variant, not one of `lists`: write [{chosen}]")
         check_names(given, ["run", "variants"], [chosen], config["lists"])
     else:
         check_names(given, ["run", "variants"], chosen or [], known)
@@ -56,14 +60,18 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
             check_variant(given, config, benchmark, variant)
 
 
-def check_settings(config: dict, given: dict[str, dict]) -> None:
-    """Raise UserError for a setting that is not as `schema` describes it."""
+def check_settings(config: dict, given: dict[str, dict], grid: list | None = None) -> None:
+    """Raise UserError for a setting that is not as `schema` describes it. With the key of a `grid`, all variants of
+    `config` are its points."""
     try:
         TypeAdapter(Config).validate_python(config)
     except ValidationError as error:
         key, problem = mistake(error, config)
+        if grid:
+            raise complaint(given, grid, f"{'.'.join(map(str, key[1:]))}: {problem}") from None
         if " should be a " in problem and problem.startswith("'") and list(given)[holder(given, key)] == COMMAND:
-            problem += "; Snakemake takes what is in brackets there as text: write it to a file for --configfile"
+            advice = "Snakemake takes what is in brackets there as text: write it to a file for --configfile"
+            problem = f"{problem.partition('; ')[0]}; {advice}"
         raise complaint(given, key, problem) from None
 
 
@@ -96,12 +104,23 @@ def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant:
     try:
         checked = cell(config, benchmark, variant)
         check_cell(checked)
+        check_installed(config, checked)
     except Misfit as error:
         places = [origin(config, benchmark, variant, key) for key in error.keys]
         set_there = [place for place in places if depth_of_key(config, place) == len(place)]
         last = max(set_there or places, key=partial(holder, given))  # they fitted each other until it was set
         raise complaint(given, last, f"{variant} on {benchmark}: {error}") from None
     check_weights(given, checked, config["weights"][checked.model.backbone])
+
+
+def check_installed(config: dict, cell: Cell) -> None:
+    """Raise Misfit where the jobs of a cell need an optional package that is not installed."""
+    backbone, reader = cell.model.backbone, config["benchmarks"][cell.benchmark]["source"]["reader"]
+    if backbones.needs_transformers(backbone) and find_spec("transformers") is None:
+        problem = f"the text side of {backbone} needs transformers: pip install 'centerclip[transformers]'"
+        raise Misfit(problem, ["backbone"])
+    if reader == "hub" and find_spec("pyarrow") is None:
+        raise Misfit("the reader hub needs pyarrow: pip install pyarrow", ["source", "reader"])
 
 
 def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str) -> None:
@@ -118,15 +137,17 @@ def check_dataset(given: dict[str, dict], benchmarks: dict[str, dict], name: str
 
 
 def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> None:
-    """Raise UserError where the `weights` that a cell starts from are a missing file, or are published for another
-    backbone."""
-    key, file = ["weights", cell.model.backbone], Path(cell.model.weights or "")
-    if weights is None or file.is_file():
-        return
-    if not pretrained.published(weights):
-        raise complaint(given, key, f"{located(file)}: no such file")
-    if wrong := pretrained.problem(cell.model.backbone, weights):
-        raise complaint(given, key, wrong)
+    """Raise UserError where the `weights` that a cell starts from are a file that cannot be read, or are published for
+    another backbone."""
+    key = ["weights", cell.model.backbone]
+    if pretrained.published(weights):
+        if not Path(cell.model.weights).is_file() and (wrong := pretrained.problem(cell.model.backbone, weights)):
+            raise complaint(given, key, wrong)
+    elif weights is not None:
+        try:
+            open(weights, "rb").close()
+        except OSError as error:
+            raise complaint(given, key, f"{located(Path(weights))}: {error.strerror}") from None
 
 
 def read_config(overlays: Iterable[Path]) -> dict:
@@ -149,12 +170,13 @@ class Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
-                raise yaml.composer.ComposerError(
-                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
-                )
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"the key {key.value!r} is there twice"
+                    raise yaml.composer.ComposerError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
         return node
 
 
@@ -164,9 +186,14 @@ def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
     given = {}
     for file in files:
         try:
-            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader) or {}
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader)
+        except yaml.MarkedYAMLError as error:
+            line = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+            raise UserError(f"{file}: not YAML: {line}: {error.problem}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        if content is None:
+            raise UserError(f"{file}: empty, which Snakemake does not take: write at least {{}}")
         if not isinstance(content, dict):
             raise UserError(f"{file}: not a mapping of keys to values")
         check_values(file, content, [], [])
@@ -179,6 +206,8 @@ def check_values(file: str | Path, node: object, key: list, above: list) -> None
     name = ".".join(map(str, key))
     if isinstance(node, float) and not math.isfinite(node):
         raise UserError(f"{file}: {name}: {node} is not a finite number")
+    if not isinstance(node, dict | list | str | int | float | None):
+        raise UserError(f"{file}: {name}: YAML reads it as a {type(node).__name__}: in quotes it is text")
     if any(node is other for other in above):
         raise UserError(f"{file}: {name}: is an alias of a value that it is part of")
     if isinstance(node, dict | list):

@@ -84,7 +84,7 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     """The cell `name`, VARIANT or VARIANT-seed-N, of a benchmark.
 
     A variant's own settings override its benchmark's, which override the config's. Raises UserError for an unknown
-    name, and Misfit for a backbone without weights.
+    name, and Misfit for a backbone without weights or a stage without the segments that it needs.
     """
     if benchmark not in config["benchmarks"]:
         raise UserError(f"unknown benchmark {benchmark!r}; the config has {', '.join(config['benchmarks'])}")
@@ -102,6 +102,8 @@ def cell(config: dict, benchmark: str, name: str) -> Cell:
     stages = tuple(stage(block["stage"], given) for given in settings.get("stages", []))
     frames = settings.get("frames", block["frames"])
     if "segment_frames" in settings:
+        if stages[0].segments is None:
+            raise Misfit("segment_frames needs the `segments` of the first stage", ["segment_frames"])
         frames = settings["segment_frames"] * stages[0].segments
     geometry = backbones.geometry(backbone, settings.get("image_size"))
     if "schedule" in settings:

@@ -6,6 +6,7 @@ config/README.md.
 
 import argparse
 import json
+import re
 import typing
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic import StrictBool as Bool
 from pydantic import StrictFloat as Float
@@ -77,7 +79,8 @@ def fitting_weights(weights: dict[str, str | None]) -> dict[str, str | None]:
 Natural, Count = Annotated[Int, Field(ge=0)], Annotated[Int, Field(ge=1)]
 Positive, Share = Annotated[Float, Field(gt=0)], Annotated[Float, Field(ge=0, le=1)]
 BelowOne = Annotated[Float, Field(ge=0, lt=1)]
-Word = Annotated[Str, Field(pattern="^[a-z0-9]+$")]
+WORD = "^[a-z0-9]+$"
+Word = Annotated[Str, Field(pattern=WORD)]
 Split = Literal["train", "val", "test"]
 Distinct = Field(json_schema_extra={"uniqueItems": True}), AfterValidator(distinct)
 Names = Annotated[list[Str], *Distinct]
@@ -90,9 +93,16 @@ Parts = Annotated[tuple[Literal["q", "k", "v"], ...], Field(min_length=1), *Dist
 Precision = Literal["float32", "float16", "bfloat16"]
 Select = Literal["best", "val", "last"]
 # Cells and directories of results/ are called so.
-Variants = Annotated[Str, Field(pattern="^(?!.*-seed-)(?!(frames|source)$)[a-z0-9_-]+$")]
+VARIANT = "^(?!.*-seed-)(?!(frames|source)$)[a-z0-9_-]+$"
+Variants = Annotated[Str, Field(pattern=VARIANT)]
 TAKEN = "benchmarks|downloads|logs|plots|summary|tables|weights"
-Benchmarks = Annotated[Str, Field(pattern=f"^(?!({TAKEN})$)[a-z0-9-]+$")]
+BENCHMARK = f"^(?!({TAKEN})$)[a-z0-9-]+$"
+Benchmarks = Annotated[Str, Field(pattern=BENCHMARK)]
+PATTERNS = {  # what they allow, for errors
+    WORD: "have only a-z and 0-9",
+    VARIANT: "have only a-z, 0-9, _ and -, and neither be frames or source nor contain -seed-",
+    BENCHMARK: f"have only a-z, 0-9 and -, and not be {TAKEN.replace('|', ', ')}",
+}
 
 BACKBONE = "The CLIP architecture, one that `centerclip backbones` lists."
 FRAMES = "Frames of a video that the model sees."
@@ -421,7 +431,7 @@ class Config(Block):
     stall_seconds: Positive = doc("Seconds without a frame after which a video is named and left out.")
     select: Select = doc(
         "The epoch whose weights are kept. best: the epoch with the best text-to-video R@1 on test. val: the best on"
-        " val."
+        " val. last: the last one."
     )
     training: TrainingBlock = Field()
     evaluation: EvaluationBlock = doc("Settings for encoding videos and captions.")
@@ -450,9 +460,10 @@ def command_line(block: type[Block], settings: Block, prefix: str = "") -> str:
 def add_settings(parser: argparse.ArgumentParser, block: type[Block], prefix: str = "") -> None:
     """Give a command an option for each setting of a block but RESERVED."""
     for name, field in options(block).items():
-        how = {"type": partial(typed, block, name), "default": field.default, "help": field.description}
+        how = {"type": partial(typed, block, name), "default": field.default}
         alone = {"nargs": "?", "const": True} if field.annotation is bool else {}
-        parser.add_argument(flag(prefix + name), **how, **alone)
+        text = f"{field.description} (default: {json.dumps(field.default)})"
+        parser.add_argument(flag(prefix + name), **how, **alone, help=text)
 
 
 def typed(block: type[Block], name: str, text: str) -> object:
@@ -483,8 +494,23 @@ def mistake(error: ValidationError, given: object) -> tuple[list, str]:
             return key, "missing"
         case "union_tag_invalid":
             return key, f"{first['ctx']['tag']!r} should be one of {first['ctx']['expected_tags']}"
-    allowed = [each["msg"].partition(" should ")[2].partition(" or an instance")[0] for each in (first, *others)]
-    return key, f"{first['input']!r} should {' or '.join(dict.fromkeys(allowed))}"
+    allowed = " or ".join(dict.fromkeys(map(what_is_allowed, (first, *others))))
+    value, hint = first["input"], ""
+    if isinstance(value, str) and re.search("valid (boolean|integer|number)", allowed):
+        with suppress(ValueError):  # YAML 1.1 has no number 1e-3
+            if isinstance(meant := json.loads(value), int | float):
+                hint = f"; YAML reads it as text: write {yaml.safe_dump(meant).split()[0]}"
+    shown = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return key, f"{shown} should {allowed}{hint}"
+
+
+def what_is_allowed(error: dict) -> str:
+    """What stands behind `should` in the line of one error, in the words of YAML."""
+    if pattern := PATTERNS.get(error.get("ctx", {}).get("pattern")):
+        return pattern
+    allowed = error["msg"].partition(" should ")[2]
+    allowed = re.sub("(valid )?dictionary", "mapping of keys to values", allowed).replace("valid tuple", "valid list")
+    return re.split(" or an instance| or object| after validation", allowed)[0]
 
 
 def place(error: dict, given: object) -> list:

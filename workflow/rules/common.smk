@@ -16,7 +16,7 @@ from centerclip import gpus
 from centerclip.settings import layout, resolve, revisions
 from centerclip.command import FAILED, UserError, file_state, hold
 from centerclip.settings.config import check_config, read_yaml
-from centerclip.data.datasets import checks, planning
+from centerclip.data.datasets import checks
 from centerclip.plan import Plan
 from centerclip.report import pictures, plots
 

@@ -19,7 +19,7 @@ rule fetch:
     params:
         failed=last_failure("{dataset}/fetch"),
         revision=lambda wildcards: plan.fetch_revision(wildcards.dataset),
-        local=lambda wildcards: plan.states(wildcards.dataset, local_files(wildcards)),
+        local=lambda wildcards: [file_state(file) for file in local_files(wildcards)],
     shell:
         "python -m centerclip fetch {input.benchmark} --log {log}"
 
@@ -41,6 +41,6 @@ rule manifest:
     params:
         failed=last_failure("{benchmark}/manifest"),
         revision=revisions.MANIFEST,
-        captions=lambda wildcards: planning.captions(plan.source(wildcards.benchmark)),
+        captions=lambda wildcards: plan.captions(wildcards.benchmark),
     shell:
         "python -m centerclip manifest {input.benchmark} --splits {input.splits} {resources.limits} --log {log}"
