@@ -159,7 +159,7 @@ def ring() -> None:
     from centerclip.backbones.device import pick_device
     from centerclip.train import processes
 
-    device = processes.join(pick_device())
+    device = processes.join(pick_device)
     largest, world = processes.max_over_ranks(processes.rank() + 1, device), processes.world()
     torch.distributed.destroy_process_group()  # or its threads may abort the process at its end
     if largest != world:
