@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shlex
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from centerclip.backbones.pretrained import published
 from centerclip.command import UserError, file_state
 from centerclip.data import datasets
 from centerclip.data.datasets import checks, planning
-from centerclip.data.datasets.files import listing
+from centerclip.data.datasets.files import VIDEO_SUFFIXES, all_files
 from centerclip.data.download import sources
 from centerclip.method.digest import json_digest
 from centerclip.report import forecast, pictures, plots
@@ -139,8 +138,8 @@ class Plan:
         benchmark, the names of the videos in the user's own folder, so that a new video is noticed; else ''."""
         local = self.source(resolve.dataset(self.config, benchmark)).get("local") or {}
         if self.config["benchmarks"][benchmark].get("partial") and "videos" in local:
-            with suppress(UserError):  # a missing or empty folder, which the job reports
-                return json_digest(*sorted(listing(Path(local["videos"])).videos))
+            files = all_files(local["videos"])  # none of a missing folder, which the job reports
+            return json_digest(*sorted(file for file in files if file.lower().endswith(VIDEO_SUFFIXES)))
         return planning.captions(self.source(benchmark))
 
     def fetch_priority(self, dataset: str) -> float:

@@ -105,6 +105,6 @@ def files_by_stem(directory: Path) -> dict[str, str]:
     return {os.path.splitext(os.path.basename(path))[0]: path for path in paths}
 
 
-def all_files(directory: Path) -> list[str]:
+def all_files(directory: str | Path) -> list[str]:
     """The paths of all files below `directory` that `walk` finds."""
     return [path for _, files in walk(directory) if not isinstance(files, OSError) for path in files]
