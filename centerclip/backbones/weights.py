@@ -4,6 +4,7 @@ import json
 import pickle
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -264,4 +265,5 @@ def write(state: dict[str, Tensor], path: str | Path, about: dict[str, str]) -> 
             save_file(state, temporary, about)
         except SafetensorError as error:  # such as a full disk
             raise UserError(f"{path}: cannot be written: {first_line(error)}") from None
-        temporary.chmod(mode)  # safetensors lets only the user read the file
+        with suppress(OSError):  # some file systems have no modes to change
+            temporary.chmod(mode)  # safetensors lets only the user read the file

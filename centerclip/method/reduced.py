@@ -81,9 +81,9 @@ def reduce(
         method: an algorithm of `centerclip/method/reduction`, as one stage, or a schedule: "tome", "pitome",
             "tempme", "evit".
         segments: of a video. None: frames stay apart. clusters: tokens that a segment keeps. None: as many as a frame
-            has patches. One of both is needed. block: how many blocks come before the stage. None: half of them. keep:
-            "medoid", "mean" or "weighted". None: what the algorithm's file says, else "medoid". Schedules and `rlt`
-            take none of these.
+            has patches. At least one of these two is needed. block: how many blocks come before the stage. None: half
+            of them. keep: "medoid", "mean" or "weighted". None: what the algorithm's file says, else "medoid".
+            Schedules and `rlt` take none of these.
         frames: T, which a stage and a schedule have to fit.
         options: of the algorithm or the schedule.
 
