@@ -5,8 +5,10 @@ import copy
 import pytest
 from support.workflow import folder_overlay
 
+from centerclip.command import UserError, write_json
 from centerclip.plan import Plan
 from centerclip.settings import layout
+from centerclip.settings.cell import check_current
 from centerclip.settings.config import BASE, merged, read_yaml
 
 
@@ -76,6 +78,17 @@ def test_the_longest_training_and_what_needs_no_download_come_first(plan):
     assert made.fetch_priority("shapes") == 1 > made.fetch_priority("own") > 0
     nothing_told = plan({"benchmarks": {"mine": {"source": {"captions": "missing.csv"}}}})
     assert nothing_told.training_priority(nothing_told.cell("mine", "baseline")) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "of/a-module/"])
+def test_a_cells_jobs_take_a_file_of_its_settings_and_no_other(plan, tmp_path, prefix):
+    made, file = plan(prefix=prefix), tmp_path / "cell.json"
+    cells = made.cell("mine", "baseline"), made.cell("mine", "kmedoids")
+    digests = [made.options(cell, "training_options").partition("--settings ")[2].split()[0] for cell in cells]
+    write_json(file, made.settings(cells[0]))
+    check_current(file, digests[0])
+    with pytest.raises(UserError, match="its settings are not the config's"):
+        check_current(file, digests[1])
 
 
 def test_a_video_that_arrives_is_noticed_where_a_part_is_there(plan, tmp_path):
