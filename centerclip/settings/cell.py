@@ -239,7 +239,7 @@ def check_current(path: Path, digest: str | None) -> None:
     """
     if digest and json_digest(json.loads(path.read_text(encoding="utf-8"))) != digest:
         raise UserError(
-            f"{path}: its settings are not the config's, and Snakemake has no record of how it was made: copy"
+            f"{path}: its settings are not the config's, and Snakemake did not make it again: copy"
             f" .snakemake with results/, or delete {path.parent} and the results and tables made from it"
         )
 
