@@ -130,6 +130,14 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path, key, value, told):
 
 
 @pytest.mark.parametrize(
+    ("key", "text"),
+    [("epochs", "1e1"), ("epochs", "5.5"), ("epochs", "true"), ("epochs", "007"), ("lr", "1e400"), ("lr", "[1]")],
+)
+def test_text_that_does_not_fit_as_a_number_either_gets_no_hint(tmp_path, key, text):
+    assert complaint(tmp_path, nested(f"training.{key}", text)).endswith(("a valid integer", "a valid number"))
+
+
+@pytest.mark.parametrize(
     ("overlay", "line"),
     [
         (nested("seeds", ["one"]), "seeds.0: 'one' should be a valid integer"),
@@ -258,6 +266,8 @@ def test_a_missing_package_is_told_before_anything_runs(tmp_path, monkeypatch, p
     whole = config(overlay)
     made = cell(whole, whole["run"]["benchmarks"][0], "baseline")
     assert f"needs {package}: pip install" in Plan(whole).misfit(made)
+    check_config(whole, {"mine.yaml": whole}, packages=False)  # jobs use another Python's
+    assert not Plan(whole, packages=False).misfit(made)
 
 
 @pytest.mark.parametrize(

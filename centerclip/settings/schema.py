@@ -6,6 +6,7 @@ config/README.md.
 
 import argparse
 import json
+import math
 import re
 import typing
 from collections.abc import Sequence
@@ -104,6 +105,7 @@ PATTERNS = {  # what they allow, for errors
     BENCHMARK: f"have only a-z, 0-9 and -, and not be {TAKEN.replace('|', ', ')}",
 }
 
+AS_TEXT = "; YAML reads it as text: write "
 BACKBONE = "The CLIP architecture, one that `centerclip backbones` lists."
 FRAMES = "Frames of a video that the model sees."
 PRECISION = (
@@ -496,10 +498,12 @@ def mistake(error: ValidationError, given: object) -> tuple[list, str]:
             return key, f"{first['ctx']['tag']!r} should be one of {first['ctx']['expected_tags']}"
     allowed = " or ".join(dict.fromkeys(map(what_is_allowed, (first, *others))))
     value, hint = first["input"], ""
-    if isinstance(value, str) and re.search("valid (boolean|integer|number)", allowed):
+    if isinstance(value, str):
         with suppress(ValueError):  # YAML 1.1 has no number 1e-3
-            if isinstance(meant := json.loads(value), int | float):
-                hint = f"; YAML reads it as text: write {yaml.safe_dump(meant).split()[0]}"
+            meant = json.loads(value)
+            kinds = {bool: ["boolean"], int: ["integer", "number"], float: ["number"]}.get(type(meant), [])
+            if any(f"valid {kind}" in allowed for kind in kinds) and math.isfinite(meant):
+                hint = f"{AS_TEXT}{yaml.safe_dump(meant).split()[0]}"
     shown = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return key, f"{shown} should {allowed}{hint}"
 
