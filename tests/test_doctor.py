@@ -180,8 +180,12 @@ def test_failed_jobs_have_their_last_error_and_a_run_is_noticed_without_its_lock
     with open("results/.lock", "w") as lock:
         assert [each.state for each in doctor.jobs()] == [PROBLEM, PROBLEM]
         fcntl.flock(lock, fcntl.LOCK_EX)
-        monkeypatch.setattr(fcntl, "flock", None)
-        assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]  # the other may be at work
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", None)
+            assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]  # the other may be at work
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: str(path) != "/proc/locks" and exists(path))  # as on macOS
+        assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]
 
 
 @pytest.fixture

@@ -273,13 +273,25 @@ def slurm(profile: Path) -> Iterator[Finding]:
         yield judged("SLURM", name in names, f"{what} {name}", remedy)
 
 
+def held(lock: Path) -> bool:
+    """Whether a process of this machine has locked a file with `flock`."""
+    locks = Path("/proc/locks")
+    if not lock.exists():
+        return False
+    if locks.exists():  # taking the lock would stop a run that starts at this moment
+        return bool(re.search(rf" FLOCK .*:{lock.stat().st_ino} ", locks.read_text(encoding="utf-8")))
+    with open(lock, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def jobs() -> Iterator[Finding]:
     """Check whether a run is writing to results/, and list its failed jobs."""
-    results, locks = Path("results"), Path("/proc/locks")
-    lock, running = results / ".lock", False
-    if lock.exists() and locks.exists():  # taking the lock would stop a run that starts at this moment
-        running = f":{lock.stat().st_ino} " in locks.read_text(encoding="utf-8")
-    if running:
+    results = Path("results")
+    if running := held(results / ".lock"):
         yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))
