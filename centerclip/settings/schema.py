@@ -430,7 +430,9 @@ class Config(Block):
         " both downloaded once; a local .safetensors, .pt or .bin file, whose relative path starts where snakemake"
         " runs; or null for random weights."
     )
-    stall_seconds: Positive = doc("Seconds without a frame after which a video is named and left out.")
+    stall_seconds: Positive = doc(
+        "Seconds without a frame after which a video is tried again. The third time it is named and left out."
+    )
     select: Select = doc(
         "The epoch whose weights are kept. best: the epoch with the best text-to-video R@1 on test. val: the best on"
         " val. last: the last one."
