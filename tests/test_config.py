@@ -322,9 +322,18 @@ def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
         check_config(config({"seeds": [-1], "select": "last"}), read_yaml([wrong, right]))
 
 
-def test_what_no_file_has_was_given_on_the_command_line():
-    with pytest.raises(UserError, match=r"^--config: seeds.0: -1 should be greater than or equal to 0"):
-        check_config(config({"seeds": [-1]}), read_yaml([BASE]))
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"seeds": [-1]}, "seeds.0: -1 should be greater than or equal to 0$"),
+        ({"stall_seconds": "fast"}, "stall_seconds: 'fast' should be a valid number$"),
+        ({"training": {"lr": "1; 2"}}, "training.lr: '1; 2' should be a valid number; Snakemake takes what is in bra"),
+        ({"training": {"lr": "1e-3"}}, "training.lr: '1e-3' should be a valid number; Snakemake takes what is in bra"),
+    ],
+)
+def test_what_no_file_has_was_given_on_the_command_line(given, told):
+    with pytest.raises(UserError, match=f"^--config: {told}"):
+        check_config(config(given), read_yaml([BASE]))
 
 
 def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs():

@@ -70,7 +70,8 @@ def check_settings(config: dict, given: dict[str, dict], grid: list | None = Non
         key, problem = mistake(error, config)
         if grid:
             raise complaint(given, grid, f"{'.'.join(map(str, key[1:]))}: {problem}") from None
-        if " should be a " in problem and problem.startswith("'") and list(given)[holder(given, key)] == COMMAND:
+        text = " should be a " in problem and problem.startswith("'")
+        if text and len(key) > 1 and list(given)[holder(given, key)] == COMMAND:
             advice = "Snakemake takes what is in brackets there as text: write it to a file for --configfile"
             problem = f"{problem.partition(AS_TEXT)[0]}; {advice}"
         raise complaint(given, key, problem) from None
