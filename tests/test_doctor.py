@@ -222,12 +222,12 @@ def test_videos_found_missing_unreadable_and_under_other_names(config):
 
 
 def test_videos_of_ones_own_are_linked_by_their_names_and_a_split_needs_captions(config):
-    Path("mine.csv").write_text("video,split,caption\nthird.mp4,train,a\n")
+    Path("mine.csv").write_text("video,split,caption\nthird.webm,train,a\n")
     source = {"reader": "folder", "videos": "videos", "captions": "mine.csv"}
     config["benchmarks"]["mine"] = config["benchmarks"]["msvd"] | {"source": source, "counts": None}
     found = list(copies.findings(config, "mine"))
     assert [each.remedy for each in found if each.line.startswith("test")] == ["no caption belongs to test: give some"]
-    assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
+    assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.webm"
 
 
 def test_a_damaged_list_is_a_problem(config):
