@@ -18,6 +18,7 @@ from centerclip.command import SUCCEEDED
 from centerclip.report import copies, doctor
 from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
 from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell
 from centerclip.settings.schema import Runtime
 
 CARD = "0, Some GPU, 81920, 3\n"
@@ -155,6 +156,14 @@ def test_what_the_owners_of_data_ask_for(monkeypatch):
 def test_without_slurm_nothing_is_said(machine):
     machine()
     assert list(doctor.slurm(REPOSITORY / "profiles/slurm")) == []
+
+
+def test_a_missing_package_is_a_problem(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # hides it
+    config = read_config([])
+    (found,) = doctor.packages(config, [cell(config, "vatex", name) for name in ("zeroshot", "baseline")])
+    assert (found.state, found.line) == (PROBLEM, "the reader hub needs pyarrow")
+    assert found.remedy.startswith("pip install pyarrow; for --use-conda")
 
 
 def test_partition_and_account_are_those_of_the_cluster(machine):

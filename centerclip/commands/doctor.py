@@ -27,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def job(arguments: argparse.Namespace) -> None:
     from centerclip.report import copies, doctor
 
-    config = read_config(arguments.configfile, packages=True)
+    config = read_config(arguments.configfile)
     videos = (copies.findings(config, name) for name in config["run"]["benchmarks"])
     found = []
     for finding in chain(doctor.findings(config, arguments.profile), *videos):

@@ -23,9 +23,11 @@ import yaml
 from centerclip import ROOT, gpus
 from centerclip.command import FAILED, SUCCEEDED, UserError, flock, last_error
 from centerclip.data.download import sources
+from centerclip.method.errors import Misfit
 from centerclip.report import forecast
 from centerclip.settings import layout, resolve
 from centerclip.settings.cell import Cell
+from centerclip.settings.config import check_installed
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +63,25 @@ def findings(config: dict, profile: Path) -> Iterator[Finding]:
     oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
     tested = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
     yield judged("Python", tested, ".".join(map(str, sys.version_info[:3])), f"use Python {oldest} to {newest}")
+    yield from packages(config, cells)
     yield from graphics(cells)
     yield from storage(config)
     yield from limits(cells)
     yield from network(config)
     yield from slurm(profile)
     yield from jobs()
+
+
+def packages(config: dict, cells: list[Cell]) -> Iterator[Finding]:
+    missing = {}
+    for cell in cells:
+        try:
+            check_installed(config, cell)
+        except Misfit as error:
+            missing[str(error)] = None
+    for line in missing:
+        needed, _, remedy = line.partition(": ")
+        yield Finding("packages", PROBLEM, needed, f"{remedy}; for --use-conda, add it to environment.yml instead")
 
 
 def said(*command: str) -> str | None:

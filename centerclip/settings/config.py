@@ -154,11 +154,11 @@ def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> No
             raise complaint(given, key, f"{located(Path(weights))}: {error.strerror}") from None
 
 
-def read_config(overlays: Iterable[Path], packages: bool = False) -> dict:
-    """BASE with `overlays`, later ones overriding, as `check_config` checks it."""
+def read_config(overlays: Iterable[Path]) -> dict:
+    """BASE with `overlays`, later ones overriding, checked except for packages."""
     files = read_yaml([BASE, *overlays])
     config = reduce(merged, files.values())
-    check_config(config, files, packages)
+    check_config(config, files, packages=False)
     return config
 
 
