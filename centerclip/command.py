@@ -354,7 +354,7 @@ def log_to(path: Path, rank: int | None) -> None:
 def failure(job: Job, arguments: argparse.Namespace, interrupt: Interrupt) -> list[str]:
     """Run `job`, `marked` if it has a log. Returns the lines to print at the end; none if it succeeds. Prints the
     traceback of an unexpected error, and in a log also that of an OSError."""
-    mark = arguments.log and not getattr(arguments, "rank", None)
+    mark = arguments.log and getattr(arguments, "rank", None) is None  # the launcher marks the log of its rank 0
     try:
         with marked(Path(f"{arguments.log}{FAILED}")) if mark else nullcontext():
             job(arguments)

@@ -231,10 +231,10 @@ def test_each_line_of_a_mistake_is_escaped_on_its_own():
     assert done(job) == (1, "", "error: two\\nvideos:\n \\x1b[31m\n")
 
 
-def mark_of(tmp_path, code: str) -> int | None:
+def mark_of(tmp_path, code: str, rank: int | None = None) -> int | None:
     """The time of the mark that a job which runs `code` leaves; None without one."""
     lines = "import argparse, os, pathlib, signal; from centerclip.command import execute"
-    call = f"execute(lambda arguments: {code}, argparse.Namespace(log=pathlib.Path('log')))"
+    call = f"execute(lambda arguments: {code}, argparse.Namespace(log=pathlib.Path('log'), rank={rank}))"
     subprocess.run([sys.executable, "-c", f"{lines}; {call}"], cwd=tmp_path, capture_output=True)
     mark = tmp_path / "log.failed"
     return mark.stat().st_mtime_ns if mark.exists() else None
@@ -246,6 +246,8 @@ def test_a_failed_or_killed_job_leaves_a_mark_and_success_keeps_an_old_mark(tmp_
     killed = mark_of(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
     assert None is not failed < killed == mark_of(tmp_path, "print('done')")
     assert (tmp_path / "log").read_text() == f"done\n{SUCCEEDED}\n"
+    assert mark_of(tmp_path, "print('of rank 0')", rank=0) == killed
+    assert (tmp_path / "log").read_text() == f"done\n{SUCCEEDED}\nof rank 0\n"  # its launcher tells of success
     assert mark_of(tmp_path, "pathlib.Path('log.failed').touch()") > killed
 
 

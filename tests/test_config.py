@@ -130,6 +130,14 @@ def test_a_mistake_is_told_with_its_file_and_key(tmp_path, key, value, told):
 
 
 @pytest.mark.parametrize(
+    ("key", "text"),
+    [("epochs", "1e1"), ("epochs", "5.5"), ("epochs", "true"), ("epochs", "007"), ("lr", "1e400"), ("lr", "[1]")],
+)
+def test_text_that_does_not_fit_as_a_number_either_gets_no_hint(tmp_path, key, text):
+    assert complaint(tmp_path, nested(f"training.{key}", text)).endswith(("a valid integer", "a valid number"))
+
+
+@pytest.mark.parametrize(
     ("overlay", "line"),
     [
         (nested("seeds", ["one"]), "seeds.0: 'one' should be a valid integer"),
@@ -258,6 +266,8 @@ def test_a_missing_package_is_told_before_anything_runs(tmp_path, monkeypatch, p
     whole = config(overlay)
     made = cell(whole, whole["run"]["benchmarks"][0], "baseline")
     assert f"needs {package}: pip install" in Plan(whole).misfit(made)
+    check_config(whole, {"mine.yaml": whole}, packages=False)  # jobs use another Python's
+    assert not Plan(whole, packages=False).misfit(made)
 
 
 @pytest.mark.parametrize(
@@ -312,9 +322,18 @@ def test_a_mistake_in_the_first_file_is_its_own(tmp_path):
         check_config(config({"seeds": [-1], "select": "last"}), read_yaml([wrong, right]))
 
 
-def test_what_no_file_has_was_given_on_the_command_line():
-    with pytest.raises(UserError, match=r"^--config: seeds.0: -1 should be greater than or equal to 0"):
-        check_config(config({"seeds": [-1]}), read_yaml([BASE]))
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"seeds": [-1]}, "seeds.0: -1 should be greater than or equal to 0$"),
+        ({"stall_seconds": "fast"}, "stall_seconds: 'fast' should be a valid number$"),
+        ({"training": {"lr": "1; 2"}}, "training.lr: '1; 2' should be a valid number; Snakemake takes what is in bra"),
+        ({"training": {"lr": "1e-3"}}, "training.lr: '1e-3' should be a valid number; Snakemake takes what is in bra"),
+    ],
+)
+def test_what_no_file_has_was_given_on_the_command_line(given, told):
+    with pytest.raises(UserError, match=f"^--config: {told}"):
+        check_config(config(given), read_yaml([BASE]))
 
 
 def test_a_cell_takes_its_variants_settings_then_its_benchmarks_then_the_configs():

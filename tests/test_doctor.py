@@ -18,6 +18,7 @@ from centerclip.command import SUCCEEDED
 from centerclip.report import copies, doctor
 from centerclip.report.doctor import NOTE, OK, PROBLEM, Finding
 from centerclip.settings.config import read_config
+from centerclip.settings.resolve import cell
 from centerclip.settings.schema import Runtime
 
 CARD = "0, Some GPU, 81920, 3\n"
@@ -157,6 +158,14 @@ def test_without_slurm_nothing_is_said(machine):
     assert list(doctor.slurm(REPOSITORY / "profiles/slurm")) == []
 
 
+def test_a_missing_package_is_a_problem(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # hides it
+    config = read_config([])
+    (found,) = doctor.packages(config, [cell(config, "vatex", name) for name in ("zeroshot", "baseline")])
+    assert (found.state, found.line) == (PROBLEM, "the reader hub needs pyarrow")
+    assert found.remedy.startswith("pip install pyarrow; for --use-conda")
+
+
 def test_partition_and_account_are_those_of_the_cluster(machine):
     machine(sinfo="gpu\nlong\n", sacctmgr="lab\n")
     partition, account = doctor.slurm(REPOSITORY / "profiles/slurm")
@@ -180,8 +189,12 @@ def test_failed_jobs_have_their_last_error_and_a_run_is_noticed_without_its_lock
     with open("results/.lock", "w") as lock:
         assert [each.state for each in doctor.jobs()] == [PROBLEM, PROBLEM]
         fcntl.flock(lock, fcntl.LOCK_EX)
-        monkeypatch.setattr(fcntl, "flock", None)
-        assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]  # the other may be at work
+        with monkeypatch.context() as patch:
+            patch.setattr(fcntl, "flock", None)
+            assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]  # the other may be at work
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: str(path) != "/proc/locks" and exists(path))  # as on macOS
+        assert [each.state for each in doctor.jobs()] == [NOTE, PROBLEM]
 
 
 @pytest.fixture
@@ -218,12 +231,12 @@ def test_videos_found_missing_unreadable_and_under_other_names(config):
 
 
 def test_videos_of_ones_own_are_linked_by_their_names_and_a_split_needs_captions(config):
-    Path("mine.csv").write_text("video,split,caption\nthird.mp4,train,a\n")
+    Path("mine.csv").write_text("video,split,caption\nthird.webm,train,a\n")
     source = {"reader": "folder", "videos": "videos", "captions": "mine.csv"}
     config["benchmarks"]["mine"] = config["benchmarks"]["msvd"] | {"source": source, "counts": None}
     found = list(copies.findings(config, "mine"))
     assert [each.remedy for each in found if each.line.startswith("test")] == ["no caption belongs to test: give some"]
-    assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.mp4"
+    assert found[-1].remedy == "rename or link them: ln -s v_Third.AVI.mp4 third.webm"
 
 
 def test_a_damaged_list_is_a_problem(config):

@@ -51,7 +51,7 @@ def test_the_document_has_a_line_a_method_and_says_what_ranks():
     rows = [row(result("msrvtt", name, r1)) for name, r1 in RECALLS.items()]
     made, apart = combine(rows, costs(*RECALLS), PAPER_ROWS)
     words, lines = fastest.document(made)
-    assert "Settings are ranked by their time" in words
+    assert "Settings are ranked by time" in words
     assert lines.text.iloc[0].tolist() == [
         *("99 %", "tempme", "ViT-B-32", "tempme", "a CPU", "40.0", "-", "99.9%", "0.60 of the time"),
     ]

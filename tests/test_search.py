@@ -308,7 +308,7 @@ class TestIndex:
         for name in ("b.MKV", "broken.mp4"):
             (folder / name).unlink()
         index, _ = up_to_date(folder, retriever)
-        assert kept == [0, 1, 2] or kept == [1, 2, 2]
+        assert kept[0] < 2 and kept[1] > 0 and kept[2] == 2  # a thread encodes meanwhile
         assert len(index) == 2 and len(read_index(index_file(folder, retriever))) == kept[1]
         note = f"note: the index cannot be kept for the next time: {index_file(folder, retriever)}: No space left"
         assert note in capsys.readouterr().err

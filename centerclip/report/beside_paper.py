@@ -22,7 +22,7 @@ from centerclip.report.rows import (
 from centerclip.report.tables import AS_AUTHORS, HISTORY, PAPER, SELECTED, TIMES
 
 UNRANKED = [*HISTORY, "price"]  # without a bold value
-FEW_NOTE = "Of times marked as of fewer turns, the time budget allowed no more."
+FEW_NOTE = "Times marked with their turns are medians of fewer turns, because the time budget was used up."
 LAYOUT = {  # column -> heading
     "training_gb": "training, GB",
     "inference_gb": "encoding, GB",
@@ -166,29 +166,29 @@ def notes(table: pd.DataFrame, costs: dict | None) -> str:
         sentences += cost_notes(table, costs, devices)
     if table["kwh"].notna().any():
         sentences.append(
-            "The kWh of a training: what one of its GPUs took, for other programs too, times the number of GPUs."
+            "The kWh of a training are the energy of one GPU, with everything that ran on it, times the number of GPUs."
         )
     if table["price"].notna().any():
         price = (table["price"] / table["gpu_hours"]).max()
-        sentences.append(f"The price of a training is that of its GPU-hours, at {price:g} each.")
+        sentences.append(f"The price of a training is its GPU-hours at {price:g} each.")
     sentences.append("Bold marks the best in this table; - stands for what does not exist or was not measured.")
     if len(short := made[made["n_videos_short"] > 0]):
         counts = ", ".join(f"{row['variant']} {row['n_videos_short']:.0f}" for _, row in short.iterrows())
         sentences.append(
-            f"Videos shorter than a segment, whose only segment counts although its end is padding: {counts}."
+            f"Test videos shorter than a segment: {counts}. Their only segment counts, although its end is padding."
         )
     if compared.any():
-        sentences.append("The difference is ours less the paper's, whose memory and time are of its own GPUs.")
+        sentences.append("The difference is ours minus the paper's. The paper's memory and time are of its own GPUs.")
     if (too_few(table) & compared).any():
-        sentences.append(f"It is not taken of recall on less than {1 - LACKING:.0%} of the published test videos.")
+        sentences.append(f"Recall on less than {1 - LACKING:.0%} of the published test videos has no difference.")
     change = pd.DataFrame({score: made[AS_AUTHORS[score]] - made[score] for score in RECALLS}, made.index).stack()
     index, score = change.abs().idxmax()
     most = change[index, score]
-    largest = f"changes most, by {most:+.1f}, the {score} of {made['variant'][index]}"
+    changed = f"changes most the {score} of {made['variant'][index]}, by {most:+.1f}"
     sentences.append(
-        "A tie counts against the query; the authors' code counts each of the tied places as a hit, of as many queries"
-        " (text to video with several captions a video: equal videos in their order), which"
-        f" {largest if most else 'changes nothing here'}. What is compared with the paper's numbers is counted so."
+        "A tie counts against the query. The authors' code counts every tied position as a separate query; with several"
+        " captions a video, text to video keeps equal videos in their order. Counting like the authors' code"
+        f" {changed if most else 'changes nothing here'}. Differences to the paper are counted so."
     )
     return " ".join(sentences)
 
@@ -198,14 +198,13 @@ def cost_notes(table: pd.DataFrame, costs: dict, devices: Iterable[str]) -> list
     several = ["Costs of different devices are not compared: the best of each device is bold."] * (len(devices) > 1)
     return [
         f"Costs were measured on {' and '.join(devices)} with {costs['threads']} threads, with random weights and"
-        " generated videos, and while no other job of the run was going on. The variants of a backbone took turns, and"
-        f" times are medians of at least {costs['repeats']} turns. The MB saved for the backward pass, the ms, the"
-        " GMACs and the GFLOPs, two for each multiply-add, are those of one video; videos / s are those of the best"
-        " batch.",
+        " generated videos, while no other job of the run was running. The variants of a backbone took turns, and"
+        f" times are medians of at least {costs['repeats']} turns. MB saved for the backward pass, ms, GMACs and GFLOPs"
+        " (two for each multiply-add) are of one video; videos / s are of the best batch.",
         *several,
-        "GB of training and ms here are the peak of one step's tensors, in 10^9 bytes and with the batch that the"
-        " authors put on one GPU, and the video encoder alone; the authors' may be GiB, of a whole run with evaluation"
-        " and the buckets of several GPUs, and a timer around loading, both encoders and batches of 16 to 64: compare"
+        "GB of training are the peak of one step's tensors, in 10^9 bytes, with the batch that the authors put on one"
+        " GPU; ms are of the video encoder alone. The authors' may be GiB of a whole run, with evaluation and the"
+        " buckets of several GPUs; their ms may include loading, both encoders and batches of 16 to 64. So compare"
         " ratios to the baseline, as the summary does.",
         *time_notes(table),
     ]

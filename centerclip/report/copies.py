@@ -65,7 +65,8 @@ def findings(config: dict, benchmark: str) -> Iterator[Finding]:
     names = other_names(missing, Path(folder or Path(layout.SOURCE.format(dataset=dataset), "videos")))
     for name, file in list(names.items())[:1]:
         line = f"{len(names):,} of {len(missing):,} missing videos have other names, such as {file} for {name}"
-        link = name.removesuffix(Path(file).suffix) + Path(file).suffix
+        suffix = "" if source["reader"] == planning.FOLDER else Path(file).suffix  # a csv has the whole names
+        link = name.removesuffix(suffix) + suffix
         yield Finding(about, NOTE, line, f"rename or link them: ln -s {Path(file).name} {link}")
 
 

@@ -23,9 +23,11 @@ import yaml
 from centerclip import ROOT, gpus
 from centerclip.command import FAILED, SUCCEEDED, UserError, flock, last_error
 from centerclip.data.download import sources
+from centerclip.method.errors import Misfit
 from centerclip.report import forecast
 from centerclip.settings import layout, resolve
 from centerclip.settings.cell import Cell
+from centerclip.settings.config import check_installed
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +63,25 @@ def findings(config: dict, profile: Path) -> Iterator[Finding]:
     oldest, newest = (".".join(map(str, version)) for version in PYTHONS)
     tested = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
     yield judged("Python", tested, ".".join(map(str, sys.version_info[:3])), f"use Python {oldest} to {newest}")
+    yield from packages(config, cells)
     yield from graphics(cells)
     yield from storage(config)
     yield from limits(cells)
     yield from network(config)
     yield from slurm(profile)
     yield from jobs()
+
+
+def packages(config: dict, cells: list[Cell]) -> Iterator[Finding]:
+    missing = {}
+    for cell in cells:
+        try:
+            check_installed(config, cell)
+        except Misfit as error:
+            missing[str(error)] = None
+    for line in missing:
+        needed, _, remedy = line.partition(": ")
+        yield Finding("packages", PROBLEM, needed, f"{remedy}; for --use-conda, add it to environment.yml instead")
 
 
 def said(*command: str) -> str | None:
@@ -273,13 +288,25 @@ def slurm(profile: Path) -> Iterator[Finding]:
         yield judged("SLURM", name in names, f"{what} {name}", remedy)
 
 
+def held(lock: Path) -> bool:
+    """Whether a process of this machine has locked a file with `flock`."""
+    locks = Path("/proc/locks")
+    if not lock.exists():
+        return False
+    if locks.exists():  # taking the lock would stop a run that starts at this moment
+        return bool(re.search(rf" FLOCK .*:{lock.stat().st_ino} ", locks.read_text(encoding="utf-8")))
+    with open(lock, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def jobs() -> Iterator[Finding]:
     """Check whether a run is writing to results/, and list its failed jobs."""
-    results, locks = Path("results"), Path("/proc/locks")
-    lock, running = results / ".lock", False
-    if lock.exists() and locks.exists():  # taking the lock would stop a run that starts at this moment
-        running = f":{lock.stat().st_ino} " in locks.read_text(encoding="utf-8")
-    if running:
+    results = Path("results")
+    if running := held(results / ".lock"):
         yield Finding("run", NOTE, f"{results.resolve()}: a run is writing there", "wait, or read its logs")
     for mark in sorted((results / "logs").rglob(f"*{FAILED}")):
         log = mark.with_name(mark.name.removesuffix(FAILED))

@@ -60,8 +60,8 @@ def document(table: pd.DataFrame) -> Document:
             lines.append(line)
     by = " and ".join(compared["of"].unique())
     return [
-        "The fastest setting of each method that keeps at least so much of the baseline's text-to-video R@1, as"
-        f" measured. Settings are ranked by their {by}: where all times are of one quiet device by the time of a video"
-        " in the best batch, else by operations.",
+        "The fastest setting of each method that keeps at least this share of the baseline's text-to-video R@1."
+        f" Settings are ranked by {by}. Time is that of a video in the best batch; where times are not all of one quiet"
+        " device, operations are ranked.",
         Table(pd.DataFrame(lines).fillna(""), 5),
     ]

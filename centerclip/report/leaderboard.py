@@ -27,8 +27,8 @@ Line = dict[str, dict]  # of one benchmark and model: source -> its row, a mean 
 
 def read(path: Path) -> pd.DataFrame:
     """A `tables.row_of` each result of a source, with `model` (equal for equal models), `settings` and `revision`, the
-    digest of the data. The source is a zip of `export`, a results folder or a RESULT file. Raises
-    UserError for other content."""
+    digest of the data. The source is a zip of `export`, a results folder or a RESULT file. Raises UserError for other
+    content."""
     if path.is_dir() or path.suffix == ".json":
         results = map(tables.read_result, in_folder(path) if path.is_dir() else [path])
     else:

@@ -15,7 +15,7 @@ from centerclip.command import UserError, located
 from centerclip.method.errors import Misfit
 from centerclip.settings.cell import Cell, check_cell
 from centerclip.settings.resolve import cell, every_variant, points, variants
-from centerclip.settings.schema import Config, mistake
+from centerclip.settings.schema import AS_TEXT, Config, mistake
 
 COMMAND = "--config"  # in place of a file, for keys that no file has
 FULL_SIZE = "msrvtt", ["zeroshot", "baseline", "kmedoids-s4", "spectral-s4"]
@@ -27,11 +27,12 @@ HEADLINE = {  # benchmark -> variants of the paper's claims on cost, the baselin
 }
 
 
-def check_config(config: dict, files: dict[str, dict]) -> None:
+def check_config(config: dict, files: dict[str, dict], packages: bool = True) -> None:
     """Raise UserError, one line with file, key, value and what is allowed, at the first mistake in `config`.
 
     `files` is what `config` was merged from, file -> content, later ones overriding. The last file with a key gets the
-    blame. A key in no file was given on the command line.
+    blame. A key in no file was given on the command line. `packages`: whether the run's jobs use this Python, so that
+    the optional packages that they need must be installed.
     """
     given = files | {COMMAND: difference(config, reduce(merged, files.values(), {}))}
     check_settings(config, given)
@@ -57,7 +58,7 @@ def check_config(config: dict, files: dict[str, dict]) -> None:
             raise complaint(given, ["benchmarks", benchmark, "variants"], "missing, and run.variants names none either")
     for benchmark in config["run"]["benchmarks"]:
         for variant in variants(config, benchmark):
-            check_variant(given, config, benchmark, variant)
+            check_variant(given, config, benchmark, variant, packages)
 
 
 def check_settings(config: dict, given: dict[str, dict], grid: list | None = None) -> None:
@@ -69,9 +70,10 @@ def check_settings(config: dict, given: dict[str, dict], grid: list | None = Non
         key, problem = mistake(error, config)
         if grid:
             raise complaint(given, grid, f"{'.'.join(map(str, key[1:]))}: {problem}") from None
-        if " should be a " in problem and problem.startswith("'") and list(given)[holder(given, key)] == COMMAND:
+        text = " should be a " in problem and problem.startswith("'")
+        if text and len(key) > 1 and list(given)[holder(given, key)] == COMMAND:
             advice = "Snakemake takes what is in brackets there as text: write it to a file for --configfile"
-            problem = f"{problem.partition('; ')[0]}; {advice}"
+            problem = f"{problem.partition(AS_TEXT)[0]}; {advice}"
         raise complaint(given, key, problem) from None
 
 
@@ -99,12 +101,14 @@ def check_controls(given: dict[str, dict], variants: dict[str, dict]) -> None:
                 raise complaint(given, key, f"{baseline} {problem}")
 
 
-def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant: str) -> None:
-    """Raise UserError where the settings of a variant on a benchmark do not fit each other, or as `check_weights`."""
+def check_variant(given: dict[str, dict], config: dict, benchmark: str, variant: str, packages: bool) -> None:
+    """Raise UserError where the settings of a variant on a benchmark do not fit each other, or as `check_weights`, or,
+    with `packages`, as `check_installed`."""
     try:
         checked = cell(config, benchmark, variant)
         check_cell(checked)
-        check_installed(config, checked)
+        if packages:
+            check_installed(config, checked)
     except Misfit as error:
         places = [origin(config, benchmark, variant, key) for key in error.keys]
         set_there = [place for place in places if depth_of_key(config, place) == len(place)]
@@ -151,10 +155,10 @@ def check_weights(given: dict[str, dict], cell: Cell, weights: str | None) -> No
 
 
 def read_config(overlays: Iterable[Path]) -> dict:
-    """BASE with `overlays`, later ones overriding, checked."""
+    """BASE with `overlays`, later ones overriding, checked except for packages."""
     files = read_yaml([BASE, *overlays])
     config = reduce(merged, files.values())
-    check_config(config, files)
+    check_config(config, files, packages=False)
     return config
 
 
@@ -182,7 +186,7 @@ class Loader(yaml.SafeLoader):
 
 def read_yaml(files: Iterable[str | Path]) -> dict[str, dict]:
     """The contents of config files, by their names. Raises UserError for a file that is not a mapping, and for a key
-    twice, a number that is not finite, or a value inside itself."""
+    twice, a number that is not finite, a date, or a value inside itself."""
     given = {}
     for file in files:
         try:

@@ -6,6 +6,7 @@ config/README.md.
 
 import argparse
 import json
+import math
 import re
 import typing
 from collections.abc import Sequence
@@ -104,6 +105,7 @@ PATTERNS = {  # what they allow, for errors
     BENCHMARK: f"have only a-z, 0-9 and -, and not be {TAKEN.replace('|', ', ')}",
 }
 
+AS_TEXT = "; YAML reads it as text: write "
 BACKBONE = "The CLIP architecture, one that `centerclip backbones` lists."
 FRAMES = "Frames of a video that the model sees."
 PRECISION = (
@@ -428,7 +430,9 @@ class Config(Block):
         " both downloaded once; a local .safetensors, .pt or .bin file, whose relative path starts where snakemake"
         " runs; or null for random weights."
     )
-    stall_seconds: Positive = doc("Seconds without a frame after which a video is named and left out.")
+    stall_seconds: Positive = doc(
+        "Seconds without a frame after which a video is tried again. The third time it is named and left out."
+    )
     select: Select = doc(
         "The epoch whose weights are kept. best: the epoch with the best text-to-video R@1 on test. val: the best on"
         " val. last: the last one."
@@ -496,10 +500,12 @@ def mistake(error: ValidationError, given: object) -> tuple[list, str]:
             return key, f"{first['ctx']['tag']!r} should be one of {first['ctx']['expected_tags']}"
     allowed = " or ".join(dict.fromkeys(map(what_is_allowed, (first, *others))))
     value, hint = first["input"], ""
-    if isinstance(value, str) and re.search("valid (boolean|integer|number)", allowed):
+    if isinstance(value, str):
         with suppress(ValueError):  # YAML 1.1 has no number 1e-3
-            if isinstance(meant := json.loads(value), int | float):
-                hint = f"; YAML reads it as text: write {yaml.safe_dump(meant).split()[0]}"
+            meant = json.loads(value)
+            kinds = {bool: ["boolean"], int: ["integer", "number"], float: ["number"]}.get(type(meant), [])
+            if any(f"valid {kind}" in allowed for kind in kinds) and math.isfinite(meant):
+                hint = f"{AS_TEXT}{yaml.safe_dump(meant).split()[0]}"
     shown = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return key, f"{shown} should {allowed}{hint}"
 

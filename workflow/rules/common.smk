@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 ROOT = Path(str(workflow.current_basedir)).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,6 +21,7 @@ from centerclip.data.datasets import checks
 from centerclip.plan import Plan
 from centerclip.report import pictures, plots
 
+PACKAGES = DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method  # jobs use this Python's
 PREFIX = workflow.modifier.path_modifier.prefix or ""  # of a module, before the paths of all files not `local`
 ENVIRONMENT = "../../environment.yml"
 
@@ -27,11 +29,11 @@ try:
     # Private, like the prefix above: nothing public tells the config's files, which errors name. Those of --configfile
     # override the Snakefile's own, which is listed last.
     files = [*workflow.configfiles[-1:], *workflow.configfiles[:-1]]
-    check_config(config, read_yaml(map(os.path.relpath, files)))
+    check_config(config, read_yaml(map(os.path.relpath, files)), PACKAGES)
 except UserError as error:
     raise WorkflowError(str(error))
 
-plan = Plan(config, PREFIX)
+plan = Plan(config, PREFIX, PACKAGES)
 BENCHMARKS = config["run"]["benchmarks"]
 COMPARED = layout.COMPARED.replace("{benchmark}", "{compared}")  # a benchmark, or the paper's models
 

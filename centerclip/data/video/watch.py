@@ -33,7 +33,7 @@ BEAT = 0.1  # s at least between two messages of progress
 
 def add_stall_seconds(parser: argparse.ArgumentParser) -> None:
     """Add the option of commands that read videos."""
-    text = f"seconds without a frame after which a video is given up (default: {STALL_SECONDS})"
+    text = f"seconds without a frame after which a video is tried again, or left out (default: {STALL_SECONDS})"
     parser.add_argument("--stall-seconds", type=above_zero, default=STALL_SECONDS, help=text)
 
 
