@@ -258,7 +258,7 @@ def test_settings_that_do_not_fit_are_blamed_on_the_key_that_was_set_last(tmp_pa
     ],
 )
 def test_a_missing_package_is_told_before_anything_runs(tmp_path, monkeypatch, package, overlay, line):
-    """Of what the run makes; another cell that needs it is told when it is a target."""
+    """Only the cells of the run are checked here. Plan.misfit checks another cell when it is a target."""
     monkeypatch.setitem(sys.modules, package, None)  # hides it
     assert complaint(tmp_path, overlay).removeprefix(f"{BASE.parent}/").startswith(line)
     settings = config(overlay, {"run": {"benchmarks": ["shapes"], "variants": ["baseline"]}, "backbone": "tiny"})

@@ -110,7 +110,7 @@ class Page:
 
 @contextmanager
 def browsing(directory: Path):
-    """A `Page`, blank, in headless Chromium with its profile in `directory`. Skips the test where there is none."""
+    """A `Page`, blank, in headless Chromium with its profile in `directory`. Skips the test without Chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium to open the page with")
