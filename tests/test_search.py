@@ -408,6 +408,7 @@ def test_mistakes_are_one_line(folder, cell, tmp_path, mistake):
     tiny = ("--backbone", "tiny", "--weights")
     for arguments, expected in (
         ((tmp_path / "none", "grey"), "none: no such folder"),
+        ((Path(__file__), "grey"), "test_search.py: a file, not a folder"),
         ((tmp_path / "empty", "grey"), "empty: no videos in it"),
         ((folder, " "), "the sentence is empty"),
         ((folder,), "give either sentences or --serve"),

@@ -38,7 +38,7 @@ def listing(folder: Path) -> Listing:
     """The files in and below `folder`, as `walk` finds them. Raises UserError if there is no such folder, or no video
     in it."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}")
     found = Listing({}, {}, Counter())
     for directory, files in walk(folder):
         if isinstance(files, OSError):
