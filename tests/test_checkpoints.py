@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import multiprocessing
 import time
 from dataclasses import replace
@@ -11,14 +12,14 @@ import pandas as pd
 import pytest
 import torch
 from support.damage import damaged
-from support.training import CELL, ORIGIN, run_in
+from support.training import CELL, ORIGIN, batch, run_in
 
 from centerclip.command import UserError
 from centerclip.method import reduction
 from centerclip.settings import revisions
 from centerclip.settings.cell import Runtime
 from centerclip.train import checkpoints, loop
-from centerclip.train.loop import Run
+from centerclip.train.loop import Run, train_step
 
 
 def saved(directory: Path, step: int = 0, **changes) -> Run:
@@ -36,9 +37,24 @@ def resumed(directory: Path, **changes) -> Run:
     return run
 
 
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path):
+    straight = run_in(tmp_path)
+    expected = [train_step(straight, batch(number), 1.0) for number in range(4)]
+    first = run_in(tmp_path)
+    losses = [train_step(first, batch(number), 1.0) for number in (0, 1)]
+    first.progress["step"] = 2
+    first.save()
+    second = resumed(tmp_path)
+    assert second.progress["step"] == 2
+    losses += [train_step(second, batch(number), 1.0) for number in (2, 3)]
+    assert losses == expected
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+
+
 def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):
-    """On 2 GPUs: 10 s and 60 J each, then 5 s and 40 J."""
-    seconds, energy = iter([0, 10, 20, 25]), iter([100, 160, 1000, 1040])
+    """On 2 GPUs: 10 s and 60 J each, then 5 s and 40 J. From a checkpoint without these numbers they are unknown."""
+    seconds, energy = iter([0, 10, 20, 25, 30, 31]), iter([100, 160, 1000, 1040, 0, 1])
     monkeypatch.setattr(loop.time, "monotonic", lambda: next(seconds))
     monkeypatch.setattr(loop, "joules", lambda device: next(energy))
     monkeypatch.setattr(loop.processes, "world", lambda: 2)
@@ -47,6 +63,10 @@ def test_gpu_time_and_energy_of_all_sessions_add_up(tmp_path, monkeypatch):
         run.device = torch.device("cuda")
         run.save()
         assert (run.progress["gpu_seconds"], run.progress["joules"]) == (gpu_seconds, joules)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    del state["progress"]["joules"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert math.isnan(resumed(tmp_path).progress["joules"])
 
 
 def test_whatever_is_damaged_the_one_before_it_is_resumed(tmp_path, capsys):
@@ -58,7 +78,7 @@ def test_whatever_is_damaged_the_one_before_it_is_resumed(tmp_path, capsys):
     place = content.index(next(iter(state["model"].values())).numpy().tobytes()[:64])
     damages = [content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :], *damaged(content, 15)]
     damages += [content[:kept] for kept in (0, 10, 40, 1000, -5000)]
-    for part in ("made_from", "model", "optimizer", "progress", "selected"):
+    for part in ("model", "optimizer", "progress", "selected"):
         torch.save({name: value for name, value in state.items() if name != part}, lacking := io.BytesIO())
         damages.append(lacking.getvalue())
     for damage in damages:
@@ -159,6 +179,15 @@ class TestOtherOrigin:
         assert (tmp_path / "checkpoint.aside.pt").read_bytes() == before
         assert resumed(tmp_path, origin=ORIGIN | changed).progress["step"] == 0
         assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("made_from", [{}, {"made_from": {"settings": ORIGIN["settings"]}}])
+    def test_one_of_an_earlier_version_is_kept_aside(self, tmp_path, made_from):
+        saved(tmp_path, 1)
+        state = torch.load(tmp_path / "checkpoint.pt")
+        del state["made_from"]
+        torch.save(state | made_from, tmp_path / "checkpoint.pt")
+        assert resumed(tmp_path).progress["step"] == 0
+        assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.aside.pt"]
 
     def test_one_set_aside_before_is_replaced(self, tmp_path):
         for number, mark in enumerate("xyz"):

@@ -126,6 +126,12 @@ def test_what_does_not_compare_is_left_out_with_the_reason(tmp_path, change, rea
     assert [list(line) for line in lines] == [["mine"], ["theirs"]]
 
 
+def test_an_old_result_without_a_digest_is_compared_by_counts_and_a_sentence_says_so(tmp_path):
+    lines, left_out = told(tmp_path, result(), result(provenance={"data_revision": None}))
+    assert [list(line) for line in lines] == [["mine", "theirs"]] and left_out == []
+    assert leaderboard.for_people(lines, ["mine", "theirs"])[2].endswith("compared by its counts alone: theirs.")
+
+
 def test_the_paper_is_left_out_where_many_test_videos_are_missing_and_a_few_are_named(tmp_path, run):
     mine = zipped(tmp_path / "mine.zip", result(counts={"n_videos": 900}))
     lines, _, left_out = leaderboard.compared([mine, PAPER_CSV])

@@ -22,13 +22,14 @@ NOTE = (
     "Scores are in per cent: the mean ± standard deviation over seeds. A tie counts against the query, but not in the"
     " paper's numbers. Where sources differ in seeds, device or settings, the values stand in the order of the columns."
 )
+UNKNOWN = "Results without a digest of their test split are compared by its counts alone: "
 Line = dict[str, dict]  # of one benchmark and model: source -> its row, a mean over seeds
 
 
 def read(path: Path) -> pd.DataFrame:
     """A `tables.row_of` each result of a source, with `model` (equal for equal models), `settings` and `revision`, the
-    digest of the data. The source is a zip of `export`, a results folder or a RESULT file. Raises UserError for other
-    content."""
+    digest of the data (None in old results). The source is a zip of `export`, a results folder or a RESULT file. Raises
+    UserError for other content."""
     if path.is_dir() or path.suffix == ".json":
         results = map(tables.read_result, in_folder(path) if path.is_dir() else [path])
     else:
@@ -39,7 +40,8 @@ def read(path: Path) -> pd.DataFrame:
             cell, provenance = from_settings(result["settings"]), result["provenance"]
             seen = {"trained": cell.trained, "image_size": cell.data.image_size}
             model = json.dumps(asdict(replace(cell.model, weights=None)) | seen)
-            more.append([model, row.pop("seed"), str(provenance["data_revision"]), comparable(cell, provenance)])
+            revision = str(provenance.get("data_revision") or "") or None
+            more.append([model, row.pop("seed"), revision, comparable(cell, provenance)])
             rows.append({column: value for column, value in row.items() if column != "ranks"})
     table = checked(pd.DataFrame(rows), path)
     table[["model", "seed", "revision", "settings"]] = pd.DataFrame(more, dtype=object)
@@ -78,11 +80,11 @@ def board(sources: dict[str, pd.DataFrame]) -> tuple[list[Line], list[str]]:
 
 
 def another_split(row: pd.Series, first: pd.Series) -> str | None:
-    """The difference between a result's test split and that of the `first`; None without a difference."""
+    """The difference between a result's test split and that of the `first`; None if no difference is known."""
     for column, what in COUNTED.items():
         if row[column] != first[column]:
             return f"{row[column]:,} {what}, not {first[column]:,}"
-    if row["revision"] != first["revision"]:
+    if row["revision"] and first["revision"] and row["revision"] != first["revision"]:
         return f"another test split: its captions or video ids differ ({row['revision']}, not {first['revision']})"
     return None
 
@@ -159,7 +161,8 @@ def for_people(lines: list[Line], names: list[str]) -> Document:
         row["settings that differ"] = differing(line)
         scores = [(score, name) for score in COMPARED for name in names]
         rows.append(row | {f"{name} {score}": marked(line.get(name, missing), score) for score, name in scores})
-    return [Table(pd.DataFrame(rows), labels=5), NOTE]
+    old = [name for name in names if any(pd.isna(line[name].get("revision", "")) for line in lines if name in line)]
+    return [Table(pd.DataFrame(rows), labels=5), NOTE, *([UNKNOWN + ", ".join(old) + "."] if old else [])]
 
 
 def compared(paths: list[Path]) -> tuple[list[Line], list[str], list[str]]:

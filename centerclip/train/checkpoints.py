@@ -91,7 +91,8 @@ class Checkpoints:
         processes.any_over_ranks(False, device)  # all have read it before one sets it aside or writes the next
         if state is None:
             return None
-        different = " and ".join(part for part, mark in self.origin.items() if state["made_from"][part] != mark)
+        made_from = state.get("made_from", {})  # of an earlier version it may lack a part
+        different = " and ".join(part for part, mark in self.origin.items() if made_from.get(part) != mark)
         if not different:
             return state
         if processes.rank() == 0:
@@ -119,7 +120,7 @@ def load(path: Path) -> dict:
         if damaged := archive.testzip():  # torch.load ignores checksums
             raise zipfile.BadZipFile(damaged)
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if missing := {"made_from", "model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
+    if missing := {"model", "optimizer", "scaler", "progress", "selected", "chunk"} - set(state):
         raise KeyError(*sorted(missing))
     return state
 

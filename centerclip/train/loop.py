@@ -36,6 +36,7 @@ from centerclip.train import processes
 from centerclip.train.checkpoints import Checkpoints, origin
 
 STOPPED = "stopped by SIGTERM; the checkpoint is saved, the same command goes on from it"
+SPENT = ("gpu_seconds", "joules")  # of all GPUs and sessions; nan where it is not known
 FULL = "a GPU's memory was full while it sent gradients; set a smaller training.chunk, the same command goes on"
 
 
@@ -75,8 +76,7 @@ def train(cell: Cell, checkpoints: Path, tensorboard: Path) -> tuple[dict[str, T
         "select": cell.training.select,
         "selected_epoch": run.selected["epoch"],
         "seconds": run.progress["seconds"],
-        "gpu_seconds": run.progress["gpu_seconds"],
-        "joules": None if math.isnan(run.progress["joules"]) else run.progress["joules"],
+        **{key: None if math.isnan(run.progress[key]) else run.progress[key] for key in SPENT},
         "peak_memory": peak_memory(run.device),
         "train_texts_cut": count_cut(rows["caption"], cell),
         "epochs": run.progress["epochs"],
@@ -102,8 +102,7 @@ class Run:
         self.scaler = torch.amp.GradScaler(enabled=lowered(device, self.recipe.precision) is torch.float16)
         self.chunk = cell.runtime.chunk or self.recipe.batch_size  # pairs encoded at a time, fewer if memory is short
         self.rehearsed = None  # the chunk of a step that every process had memory for
-        self.progress = {"epoch": 0, "step": 0, "losses": [], "epochs": []}
-        self.progress |= {"seconds": 0.0, "gpu_seconds": 0.0, "joules": 0.0}  # of all sessions and GPUs
+        self.progress = {"epoch": 0, "step": 0, "losses": [], "seconds": 0.0, "epochs": []} | dict.fromkeys(SPENT, 0.0)
         self.selected = {"epoch": None, "weights": {}}
         self.saved_at, self.joules_at = time.monotonic(), joules(device)
         self.stopping, self.evaluating = False, False
@@ -134,7 +133,8 @@ class Run:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             line = f"its {part} is not this cell's ({first_line(error)}); delete it to go on from the one before it"
             raise UserError(f"{self.checkpoints.last}: {line}") from None
-        self.progress, self.selected = state["progress"], state["selected"]
+        self.progress = dict.fromkeys(SPENT, math.nan) | state["progress"]  # an earlier version did not count them
+        self.selected = state["selected"]
         self.chunk = min(self.chunk, state["chunk"])
         print(f"resuming after {self.progress['epoch']} epochs and {self.progress['step']} steps")
 
