@@ -26,6 +26,7 @@ from centerclip.report.tables import (
     for_programs,
     joined,
     of_baselines,
+    read_models,
 )
 from centerclip.settings import layout
 from centerclip.settings.cell import from_settings
@@ -131,6 +132,12 @@ def test_a_row_is_measured_against_the_first_baseline_of_its_group():
     first, larger = rows.loc["baseline", "ms"], rows.loc["baseline-b16", "ms"]
     assert baselines[:3].tolist() == [first, first, larger]
     assert baselines[3:-1].tolist() == [first] * 5 + [larger] * 2 + [first] and pd.isna(baselines.iloc[-1])
+
+
+def test_a_csv_of_an_earlier_version_has_the_groups_of_backbones_and_frames(tmp_path):
+    whole = csv_of(result("msrvtt", "baseline", 43), result("msrvtt", "baseline-b16", 44))
+    whole.drop(columns="group").to_csv(tmp_path / "old.csv", index=False)
+    assert read_models(tmp_path / "old.csv")["group"].tolist() == ["ViT-B-32, 12", "ViT-B-16, 12"]
 
 
 def test_several_seeds_are_a_mean_and_its_spread():

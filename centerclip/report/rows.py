@@ -55,6 +55,8 @@ def read_table(path: Path, filled: Collection[str] = (), present: Collection[str
     """The rows of a csv, as `checked`. Raises UserError for another file."""
     with naming(path, "a table"):
         table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, "str"))
+    if "group" not in table and {"backbone", "frames"} <= {*table}:  # a table of an earlier version
+        table = table.copy().assign(group=table["backbone"] + ", " + table["frames"].astype(str))
     return checked(table, path, filled, present)
 
 
