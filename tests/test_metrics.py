@@ -84,6 +84,18 @@ def test_a_model_that_tells_nothing_apart_scores_nothing(count):
         assert (published["MdR"], published["MnR"]) == (count / 2, (count + 1) / 2)  # of the ranks 1 to `count`
 
 
+def test_several_captions_a_video_hand_worked():
+    """Three videos; video 0 has two captions, one good and one that looks like video 1; video 2 has none."""
+    videos = torch.eye(3)
+    texts = torch.tensor([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.6, 0.8]])
+    result = retrieval_metrics(texts, videos, torch.tensor([0, 0, 1]))
+    # texts: caption 0 finds video 0 first, caption 1 second, caption 2 finds video 1 second (behind video 2)
+    assert result["text_to_video"]["MnR"] == pytest.approx((1 + 2 + 2) / 3)
+    # video 0: its best caption 1.0 beats video 1's 0.0; video 1: video 0's caption (0.8) beats its own (0.6)
+    assert result["video_to_text"]["MnR"] == pytest.approx((1 + 2) / 2)
+    assert (result["n_texts"], result["n_videos"]) == (3, 3)
+
+
 def by_loops(texts, videos, truth):
     similarity = [[float(t @ v) for v in videos] for t in texts]
     found = [sum(row[v] >= row[truth[t]] for v in range(len(videos))) for t, row in enumerate(similarity)]
